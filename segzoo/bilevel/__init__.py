@@ -1,0 +1,29 @@
+"""The hypergradient of per-pixel weights through one step of training.
+
+With per-pixel losses l_i(theta), weights w_i and a step theta' = theta - S(g) along g = grad (1/N) sum_i w_i l_i(theta),
+
+    dL_T(theta') / dw_i = -(1/N) <grad l_i(theta), u>,        u = S'(g)^T grad L_T(theta').
+
+The inner products of *all* pixels are one forward-mode derivative of the loss map along u: no second-order graph, the memory
+of a plain step. This package knows tensors and modules only, neither segmentation nor Lightning.
+"""
+
+from segzoo.bilevel.attach import attach_gradient
+from segzoo.bilevel.hypergradient import Engine, Hypergradient, hypergradient
+from segzoo.bilevel.jvp import LostTangentError, pixel_jvp
+from segzoo.bilevel.replay import Replayed, frozen_buffers
+from segzoo.bilevel.virtual import OptimizerStep, SGDStep, VirtualStep
+
+__all__ = [
+    "Engine",
+    "Hypergradient",
+    "LostTangentError",
+    "OptimizerStep",
+    "Replayed",
+    "SGDStep",
+    "VirtualStep",
+    "attach_gradient",
+    "frozen_buffers",
+    "hypergradient",
+    "pixel_jvp",
+]

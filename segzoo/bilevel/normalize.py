@@ -1,0 +1,28 @@
+"""Weights of mean one, and the gradient back through that normalisation."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+
+def mean_one(weights: Tensor, valid: Tensor, count: Tensor, mean: Callable[[Tensor], Tensor]) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """w_i = s_i / S with S the mean of s over the valid pixels of all ranks.
+
+    Args:
+        weights: raw weights s, any shape.
+        valid: which of them count, bool of the same shape.
+        count: valid pixels per rank, averaged over the ranks.
+        mean: mean of a scalar over the ranks.
+
+    Returns:
+        The normalised weights, detached, and the map from dL/dw to dL/ds = (dL/dw - mean(w dL/dw)) / S.
+    """
+    s = weights.detach()
+    scale = (mean((s * valid).sum()) / count).clamp_min(1e-12)
+    w = s / scale
+
+    def pull_back(gradient: Tensor) -> Tensor:
+        inner = mean((w * gradient * valid).sum()) / count
+        return (gradient - inner) * valid / scale
+
+    return w, pull_back

@@ -1,0 +1,1 @@
+"""The command `segzoo`. Nothing here imports torch before a command needs it."""

@@ -1,0 +1,28 @@
+"""What segzoo puts into a checkpoint beside the weights, read back."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segzoo.errors import CheckpointError
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The entry ``segzoo`` of a checkpoint: ``method``, ``version``, ``label_space``, ``size`` and ``config`` (YAML text).
+
+    Raises:
+        CheckpointError: the file cannot be read, holds more than tensors and plain types, or is not segzoo's.
+    """
+    try:
+        # Mapped, not loaded: the weights are read once, later, by Lightning.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no checkpoint at {path}") from error
+    except Exception as error:  # torch raises whatever its unpickler and zip reader raise
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise CheckpointError(f"{path} is not a readable checkpoint ({reason})") from error
+    saved = content.get("segzoo") if isinstance(content, dict) else None
+    if not isinstance(saved, dict) or not saved.get("method"):
+        raise CheckpointError(f"{path} is not a checkpoint of segzoo; expected one that `segzoo fit` wrote")
+    return saved

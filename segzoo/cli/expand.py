@@ -1,0 +1,234 @@
+"""From what a user types to what the parser reads: layers of configuration, then flags. Free of torch.
+
+``--method NAME`` stands for the packaged YAML of the method, ``--data NAME`` and ``--recipe NAME`` likewise, and
+``--method.x`` for the parser's ``--model.x`` (LightningCLI ties hyper-parameters to the key ``model``). Later layers win:
+packaged defaults, data, method, recipe, what a checkpoint carries, the user's files, flags.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segzoo.cli.rundir import newest_checkpoint
+from segzoo.configs import config_path, config_root
+from segzoo.errors import CheckpointError, ConfigError
+from segzoo.methods.registry import method_defaults, methods
+from segzoo.suggest import did_you_mean
+
+DEFAULT_DATA = "minicity"
+# Options that take no value: what follows them is not theirs.
+SWITCHES = ("-h", "--help", "--print_config", "--method.help")
+# What makes a pair of data sets that pair. `--data NAME` replaces these in files and checkpoints; sizes and budgets stay.
+DATA_IDENTITY = ("source", "target", "name", "root")
+# Where a run was computed does not bind where its checkpoint is scored.
+HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "plugins", "sync_batchnorm", "callbacks", "profiler")
+# Flags that are about one call of the command, not about the run that a checkpoint carries.
+PER_CALL = ("ckpt_path", "out", "logger")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One YAML file, or the configuration inside a checkpoint.
+
+    Attributes:
+        origin: what error messages call it.
+        content: sections ``model``, ``data``, ``trainer`` and top-level options.
+    """
+
+    origin: str
+    content: dict[str, Any]
+
+
+@dataclass
+class Invocation:
+    """What the parser gets.
+
+    Attributes:
+        method: slug.
+        layers: files, later ones win.
+        flags: ``--key=value``, which win over all layers.
+        checkpoint: what to resume from or to score.
+        switches: which of `SWITCHES` were given.
+    """
+
+    method: str
+    layers: list[Layer]
+    flags: list[str]
+    checkpoint: Path | None = None
+    switches: set[str] = field(default_factory=set)
+
+
+ReadCheckpoint = Callable[[Path], dict[str, Any]]
+"""Reads ``{"method": slug, "config": yaml text}`` from a checkpoint; see `segzoo.cli.checkpoint`."""
+
+
+def split_arguments(argv: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Pairs of option and value. Several bare values after one option are a list: ``--data.size 192 256``.
+
+    Raises:
+        ConfigError: a value that belongs to no option.
+    """
+    pairs: list[tuple[str, str | None]] = []
+    rest = list(argv)
+    while rest:
+        option = rest.pop(0)
+        if not _is_option(option):
+            raise ConfigError(f"unexpected argument '{option}'; options start with '--'")
+        option, equals, value = option.partition("=")
+        option = {"-c": "--config", "-h": "--help"}.get(option, option)
+        if equals or option in SWITCHES:
+            pairs.append((option, value if equals else None))
+            continue
+        values = []
+        while rest and not _is_option(rest[0]):
+            values.append(rest.pop(0))
+        if len(values) > 1:
+            pairs.append((option, f"[{', '.join(values)}]"))
+        else:
+            pairs.append((option, values[0] if values else None))
+    return pairs
+
+
+def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -> Invocation:
+    """Resolves names, files and the checkpoint.
+
+    Raises:
+        ConfigError: no or an unknown method, an unknown data set or recipe, a file that is no YAML mapping.
+        CheckpointError: the checkpoint is missing, or of another method than the one asked for.
+    """
+    pairs = split_arguments(argv)
+    switches = {option for option, _ in pairs if option in SWITCHES}
+    pairs = [(option, value) for option, value in pairs if option not in SWITCHES]
+    flags, files = _take_all(pairs, "--config")
+    flags, named = _take(flags, "--method", "--data", "--recipe", "--ckpt_path")
+    user = [_read_file(Path(path)) for path in files]
+    recipe = [_read_file(config_path("recipe", named["--recipe"]))] if "--recipe" in named else []
+    method = named.get("--method") or _last([*recipe, *user], "method")
+
+    carried: list[Layer] = []
+    checkpoint = None
+    if "--ckpt_path" in named and named["--ckpt_path"] != "null":
+        data_layers = [_data_layer(named.get("--data", DEFAULT_DATA)), *recipe, *user]
+        checkpoint = _checkpoint(command, named["--ckpt_path"], method, flags, data_layers)
+        content = read_checkpoint(checkpoint)
+        if method and method != content["method"]:
+            raise CheckpointError(
+                f"{checkpoint} is a checkpoint of the method '{content['method']}', not of '{method}'; leave out --method"
+            )
+        method = content["method"]
+        carried = [Layer(str(checkpoint), _carried(command, yaml.safe_load(content["config"] or "{}")))]
+    elif command != "fit" and not switches & {"--help", "--method.help"}:
+        raise ConfigError(f"`segzoo {command}` needs a trained model: --ckpt_path runs/.../checkpoints/last.ckpt")
+    if not method:
+        known = ", ".join(methods())
+        raise ConfigError(f"no method given; add --method NAME, one of: {known} (`segzoo methods` describes them)")
+    if method not in methods():
+        raise ConfigError(f"unknown method '{method}'{did_you_mean(method, methods())}")
+
+    own = [*recipe, *carried, *user]
+    if "--data" in named:
+        data = [_data_layer(named["--data"])]
+        own = [Layer(layer.origin, _without_identity(layer.content)) for layer in own]
+    elif any("source" in (layer.content.get("data") or {}) for layer in own):
+        data = []
+    else:
+        data = [_data_layer(DEFAULT_DATA)]
+    base = _read_file(config_root() / "base.yaml")
+    layers = [base, *data, Layer(f"the defaults of '{method}'", method_defaults(method)), *own]
+    for layer in layers:
+        layer.content.pop("method", None)
+    return Invocation(method, layers, [_parser_flag(*pair) for pair in flags], checkpoint, switches)
+
+
+def _is_option(argument: str) -> bool:
+    return argument.startswith("-") and not re.match(r"-[\d.]", argument) and argument != "-"
+
+
+def _take(pairs: list[tuple[str, str | None]], *options: str) -> tuple[list[tuple[str, str | None]], dict[str, str]]:
+    taken: dict[str, str] = {}
+    for option, value in pairs:
+        if option in options:
+            if not value:
+                raise ConfigError(f"option '{option}' needs a value")
+            taken[option] = value
+    return [pair for pair in pairs if pair[0] not in options], taken
+
+
+def _take_all(pairs: list[tuple[str, str | None]], option: str) -> tuple[list[tuple[str, str | None]], list[str]]:
+    if any(name == option and not value for name, value in pairs):
+        raise ConfigError(f"option '{option}' needs a value")
+    return [pair for pair in pairs if pair[0] != option], [value for name, value in pairs if name == option and value]
+
+
+def _read_file(path: Path) -> Layer:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    content = {} if content is None else content
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold sections such as 'model:' and 'data:', found a {type(content).__name__}")
+    for section in ("model", "data", "trainer"):
+        if content.get(section) is not None and not isinstance(content[section], dict):
+            raise ConfigError(f"{path}: '{section}' must be a section with options, found '{content[section]}'")
+    return Layer(str(path), content)
+
+
+def _data_layer(name: str) -> Layer:
+    return _read_file(config_path("data", name))
+
+
+def _last(layers: list[Layer], *keys: str) -> Any:
+    """The value that the last layer which has it gives to a key."""
+    for layer in reversed(layers):
+        value: Any = layer.content
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            return value
+    return None
+
+
+def _checkpoint(
+    command: str, path: str, method: str | None, flags: list[tuple[str, str | None]], layers: list[Layer]
+) -> Path:
+    if path != "last":
+        if not Path(path).is_file():
+            raise CheckpointError(f"no checkpoint at {path}")
+        return Path(path)
+    if not method:
+        raise ConfigError(f"`segzoo {command} --ckpt_path last` looks below runs/<method>/: add --method NAME")
+    given = dict(flags)
+    layers = [_read_file(config_root() / "base.yaml"), *layers]
+    name = given.get("--name") or _last(layers, "name") or "default"
+    seed = given.get("--seed_everything") or _last(layers, "seed_everything") or 0
+    data = given.get("--data.name") or _last(layers, "data", "name") or DEFAULT_DATA
+    runs = given.get("--runs") or _last(layers, "runs") or "runs"
+    return newest_checkpoint(Path(runs) / method / data, name, int(seed))
+
+
+def _carried(command: str, content: dict[str, Any]) -> dict[str, Any]:
+    content = {key: value for key, value in content.items() if key not in PER_CALL}
+    if command != "fit":
+        trainer = content.get("trainer") or {}
+        content["trainer"] = {key: value for key, value in trainer.items() if key not in HARDWARE}
+    return content
+
+
+def _without_identity(content: dict[str, Any]) -> dict[str, Any]:
+    data = content.get("data")
+    if not data or "source" not in data:
+        return content
+    return {**content, "data": {key: value for key, value in data.items() if key not in DATA_IDENTITY}}
+
+
+def _parser_flag(option: str, value: str | None) -> str:
+    if option.startswith("--method."):
+        option = "--model." + option.removeprefix("--method.")
+    return option if value is None else f"{option}={value}"

@@ -1,0 +1,106 @@
+"""jsonargparse's messages about options, in one line that names the option as the user types it."""
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from segzoo.cli.expand import Layer
+from segzoo.suggest import did_you_mean
+
+
+def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer], flags: Sequence[str]) -> str:
+    """One line for an error of the parser.
+
+    Args:
+        message: the parser's own, possibly many lines.
+        options: all options that exist, e.g. ``--method.lr``.
+        layers: where values came from, later ones win.
+        flags: ``--key=value`` of the command line, which win over the layers.
+    """
+    if match := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
+        name = spell(match[1].partition("=")[0])
+        return f"unknown option '{name}'{_nearest(name, options)}"
+    if match := re.search(r"argument (?:-\w, )?(--\S+?)(?:/\S+)?: expected", message):
+        return f"option '{spell(match[1])}' needs a value"
+    if match := re.search(r"(?:Group|Parser) '(\S+)' does not accept (?:option|nested key) '(\S+)'", message):
+        return _unknown_key(f"{match[1]}.{match[2]}", options, layers)
+    if match := re.search(r"Key '(\S+)' is not expected|does not accept (?:option|key|nested key) '(\S+)'", message):
+        return _unknown_key(match[1] or match[2], options, layers)
+    key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    if not key:
+        return spell(" ".join(message.split()))
+    where = spell(f"--{key}") + _origin(key, layers, flags)
+    if match := re.search(r"Option '(\S+)' is not accepted", message):
+        cls = re.search(r"class_path '([^']+)'", message)
+        known = [f"--{key}.{name}" for name in _parameters(cls[1] if cls else "")]
+        return f"unknown option '{spell(f'--{key}.{match[1]}')}'{_nearest(spell(f'--{key}.{match[1]}'), known)}"
+    if match := re.search(r"Expected a dot import path string: (\S+)", message):
+        return f"{where}: no class '{match[1]}'; expected its import path, e.g. segzoo.data.PairedFolders"
+    expected = [_type_name(found) for found in re.findall(r"Expected (?:a|an) (.+?)(?:\. Got value|$)", message, re.M)]
+    value = re.findall(r"(?:Got|Given) value: (.*)", message)
+    if expected and value:
+        return f"{where}: expected {' or '.join(dict.fromkeys(expected))}, found '{value[-1].strip()}'"
+    if "is required" in message or "required" in message.lower():
+        return f"option '{spell(f'--{key}')}' is required"
+    text = re.sub(r'Parser key "[^"]+":', "", message)
+    return f"{where}: {' '.join(text.split())}"
+
+
+def spell(text: str) -> str:
+    """Options as the user types them: ``--method.x`` for the parser's ``--model.x``, and no ``init_args``."""
+    return re.sub(r"--model\b", "--method", text).replace(".init_args.", ".")
+
+
+def _unknown_key(key: str, options: Iterable[str], layers: Sequence[Layer]) -> str:
+    option = spell(f"--{key}")
+    hint = _nearest(option, options).replace("'--", "'").replace("'method.", "'model.")
+    return f"unknown key '{key}'{_origin(key, layers, ())}{hint}"
+
+
+def _nearest(option: str, options: Iterable[str]) -> str:
+    options = list(options)
+    # Options of the same section first: 'wieght' of a method is no option of the trainer.
+    section = [name for name in options if name.rpartition(".")[0] == option.rpartition(".")[0]]
+    for candidates in (section, options):
+        if "did you mean" in (hint := did_you_mean(option, candidates)):
+            return hint
+    return "; --help lists all options"
+
+
+def _origin(key: str, layers: Sequence[Layer], flags: Sequence[str]) -> str:
+    if any(flag.startswith((f"--{key}=", f"--{key}.")) for flag in flags):
+        return ""
+    for layer in reversed(layers):
+        if _has(layer.content, key.split(".")):
+            return f" (in {layer.origin})"
+    return ""
+
+
+def _has(content: Any, keys: list[str]) -> bool:
+    for key in keys:
+        if isinstance(content, dict) and key not in content and isinstance(content.get("init_args"), dict):
+            content = content["init_args"]
+        if not isinstance(content, dict) or key not in content:
+            return False
+        content = content[key]
+    return True
+
+
+def _parameters(class_path: str) -> list[str]:
+    module, _, name = class_path.rpartition(".")
+    try:
+        return list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    except (ImportError, AttributeError, ValueError, TypeError):
+        return []
+
+
+def _type_name(text: str) -> str:
+    text = text.strip()
+    if match := re.fullmatch(r"typing\.Literal\[(.*)\]", text):
+        return "one of " + match[1].replace("'", "") if "," in match[1] else match[1].replace("'", "")
+    if match := re.fullmatch(r"<class '(\S+)'>", text):
+        names = {"NoneType": "null", "tuple": "a list such as [192, 256]", "str": "text", "bool": "true or false"}
+        return names.get(match[1], match[1].rpartition(".")[2])
+    return text.removeprefix("typing.")

@@ -1,0 +1,153 @@
+"""Loggers of a run: ``metrics.csv`` always, TensorBoard and wandb on request."""
+
+import csv
+import netrc
+import os
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from segzoo.errors import ConfigError
+from segzoo.suggest import did_you_mean
+
+NAMES = ("csv", "tensorboard", "wandb")
+
+
+class MetricsCsv(Logger):
+    """One row per step in ``<folder>/metrics.csv``; columns appear as metrics do.
+
+    A resumed run continues the file: rows of steps that are done again, because the run was killed after its last checkpoint,
+    are replaced. (Lightning's own logger starts a new file, and a row per call.)
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.path = folder / "metrics.csv"
+        self._rows: list[dict[str, Any]] = []
+        self._columns = ["step", "epoch"]
+        self._written = 0
+        self._header: list[str] = []
+        self._earlier = _read_rows(self.path)
+
+    @property
+    def name(self) -> str:
+        """Required by Lightning."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """Required by Lightning."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run folder."""
+        return str(self.path.parent)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Adds values to the row of a step."""
+        step = 0 if step is None else step
+        if self._earlier:
+            self._rows = [row for row in self._earlier if int(row["step"]) < step]
+            self._earlier = []
+            for row in self._rows:
+                self._add_columns(row)
+        self._add_columns(metrics)
+        if not self._rows or self._rows[-1]["step"] != step:
+            self.save()
+            self._rows.append({"step": step})
+        self._rows[-1].update(metrics)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: ``config.yaml`` holds them."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes the rows that are complete; the file always holds whole lines."""
+        if not self._rows:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._header == self._columns:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns).writerows(self._rows[self._written :])
+        else:  # a new metric is a new column
+            partial = self.path.with_suffix(".csv.partial")
+            with partial.open("w", newline="") as file:
+                writer = csv.DictWriter(file, self._columns)
+                writer.writeheader()
+                writer.writerows(self._rows)
+            partial.replace(self.path)
+            self._header = list(self._columns)
+        self._written = len(self._rows)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Writes what is left."""
+        self.save()
+
+    def _add_columns(self, row: Mapping[str, Any]) -> None:
+        self._columns += [name for name in row if name not in self._columns]
+
+
+def create_loggers(names: str, folder: Path, config: dict[str, Any]) -> list[Logger]:
+    """The loggers of a comma-separated list; ``csv`` is always among them.
+
+    Args:
+        names: e.g. ``csv,wandb``.
+        folder: the run folder.
+        config: the run's configuration, for wandb.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    wanted = parse_names(names)
+    loggers: list[Logger] = [MetricsCsv(folder)]
+    if "tensorboard" in wanted:
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger(save_dir=str(folder), name="tensorboard", version=""))
+    if "wandb" in wanted:
+        from lightning.pytorch.loggers import WandbLogger
+
+        name = "/".join(folder.parts[-3:])
+        loggers.append(WandbLogger(project="segzoo", name=name, save_dir=str(folder), offline=wandb_offline(), config=config))
+    return loggers
+
+
+def parse_names(names: str) -> Sequence[str]:
+    """Splits and checks a list of logger names."""
+    wanted = [name.strip() for name in names.strip("[]").split(",") if name.strip()]
+    for name in wanted:
+        if name not in NAMES:
+            raise ConfigError(f"unknown logger '{name}'{did_you_mean(name, NAMES)} (any of {','.join(NAMES)})")
+    return wanted
+
+
+def wandb_offline() -> bool:
+    """Whether wandb has no account to send to: neither a key nor a login. ``WANDB_MODE`` decides when it is set."""
+    if mode := os.environ.get("WANDB_MODE"):
+        return mode == "offline"
+    if os.environ.get("WANDB_API_KEY"):
+        return False
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").partition("://")[2].partition("/")[0]
+    try:
+        return netrc.netrc().authenticators(host) is None
+    except (OSError, netrc.NetrcParseError):
+        return True
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        rows = [{key: value for key, value in row.items() if key and value not in ("", None)} for row in csv.DictReader(file)]
+    return [row for row in rows if row.get("step", "").isdigit()]

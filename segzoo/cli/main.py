@@ -1,0 +1,97 @@
+"""The dispatcher. It answers ``--help``, ``--version`` and ``methods`` itself and imports the rest when it is asked for."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import segzoo
+from segzoo.cli.errors import explain
+from segzoo.errors import ConfigError
+from segzoo.suggest import did_you_mean
+
+
+class Command(NamedTuple):
+    """A subcommand: where its function is, and what ``segzoo --help`` says of it.
+
+    Attributes:
+        target: ``"module:function"``; the function takes the arguments after the subcommand and returns the exit status.
+        summary: one line.
+    """
+
+    target: str
+    summary: str
+
+
+# A new subcommand is one module and one line here.
+COMMANDS = {
+    "fit": Command("segzoo.cli.train:fit", "train a method, then test it on the target's test split"),
+    "validate": Command("segzoo.cli.train:validate", "score a checkpoint on the target's val split"),
+    "test": Command("segzoo.cli.train:test", "score a checkpoint on the target's test split"),
+    "predict": Command("segzoo.cli.predict:predict", "label a folder of images with a checkpoint"),
+    "methods": Command("segzoo.cli.methods:methods", "list the methods"),
+}
+
+EXAMPLES = """\
+examples:
+  segzoo fit --method metapix                     embedded data, no download
+  segzoo fit --method joint --method.help         the options of a method
+  segzoo test --ckpt_path runs/.../last.ckpt      method and settings come from the checkpoint
+  segzoo predict --ckpt_path runs/.../last.ckpt --input photos --out labelled
+
+`segzoo COMMAND --help` says more. Errors are one line; --debug (or SEGZOO_DEBUG=1) shows where they come from."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: the arguments without the program's name; those of the process when absent.
+
+    Returns:
+        0, 2 after an error that a user can fix, 130 when interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = os.environ.get("SEGZOO_DEBUG", "0") not in ("", "0")
+    if "--debug" in arguments:
+        arguments.remove("--debug")
+        debug = True
+    try:
+        return _dispatch(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `segzoo methods | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        message = None if debug else explain(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return 2
+
+
+def usage() -> str:
+    """The text of ``segzoo --help``."""
+    lines = [segzoo.__doc__ or "", "", "usage: segzoo COMMAND [OPTIONS]", "", "commands:"]
+    lines += [f"  {name:10} {command.summary}" for name, command in COMMANDS.items()]
+    lines += ["", "  --version  print the version", "  --help     print this", "", EXAMPLES]
+    return "\n".join(lines)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name == "--version":
+        print(f"segzoo {segzoo.__version__}")
+        return 0
+    if name not in COMMANDS:
+        what = "option" if name.startswith("-") else "command"
+        raise ConfigError(f"unknown {what} '{name}'{did_you_mean(name, COMMANDS)}")
+    module, _, function = COMMANDS[name].target.partition(":")
+    run: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
+    return run(rest)

@@ -1,0 +1,39 @@
+"""``segzoo methods``: what can be trained."""
+
+import argparse
+import json
+
+from segzoo.methods.registry import MethodInfo
+from segzoo.methods.registry import methods as registered
+
+
+def methods(argv: list[str]) -> int:
+    """Prints the methods as a table or as JSON."""
+    parser = argparse.ArgumentParser(
+        prog="segzoo methods",
+        description="List the methods. 'target labels' says whether a method learns from labelled target images.",
+        epilog="example: segzoo methods --json",
+        exit_on_error=False,
+    )
+    parser.add_argument("--json", action="store_true", help="a list of objects instead of a table")
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        raise argparse.ArgumentError(None, f"unknown argument '{unknown[0]}'; `segzoo methods` takes --json only")
+    found = list(registered().values())
+    if args.json:
+        print(json.dumps([_entry(info) for info in found], indent=2))
+    else:
+        print(table(found))
+    return 0
+
+
+def table(found: list[MethodInfo]) -> str:
+    """One line per method: slug, target labels, summary."""
+    width = max([len("method"), *(len(info.slug) for info in found)])
+    lines = [f"{'method':{width}}  target labels  summary"]
+    lines += [f"{info.slug:{width}}  {info.supervision or '?':13}  {info.summary}" for info in found]
+    return "\n".join(lines)
+
+
+def _entry(info: MethodInfo) -> dict[str, str]:
+    return {"method": info.slug, "target_labels": info.supervision, "summary": info.summary, "class": info.target}

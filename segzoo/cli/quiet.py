@@ -1,0 +1,23 @@
+"""Silences what Lightning says and a user of the command cannot act on."""
+
+import logging
+import warnings
+
+NOT_ACTIONABLE = (
+    r".*does not have many workers",  # set by the data's YAML; more workers do not help on two cores
+    r".*`?srun`? command is available",
+    r".*Checkpoint directory .* exists and is not empty",  # resuming
+    r".*You're resuming from a checkpoint that ended before the epoch ended",  # epochs have no end here
+    r".*Using `DistributedSampler` with the dataloaders",  # evaluation shards exactly, without padding
+    r".*is recommended to use `self.log\(.*sync_dist",  # the confusion matrix is already the sum over ranks
+    r".*Due to class_path change",  # one data set replaced by another, on purpose
+    r".*isinstance\(treespec, LeafSpec\)` is deprecated",
+)
+
+
+def be_quiet() -> None:
+    """Keeps Lightning's warnings, drops its notices and the warnings of `NOT_ACTIONABLE`."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in NOT_ACTIONABLE:
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,63 @@
+"""Where a run writes: ``<runs>/<method>/<data>/<name>-s<seed>``. Free of torch."""
+
+import os
+import re
+from pathlib import Path
+
+from segzoo.errors import CheckpointError, ConfigError
+
+# Rank zero chooses the folder; the processes that Lightning starts for other ranks inherit this variable.
+VARIABLE = "SEGZOO_RUN_DIR"
+
+
+def claim(parent: Path, name: str, rank: int = 0) -> Path:
+    """A folder that no other run has: ``name``, else ``name-2``, ``name-3``, ...
+
+    Args:
+        parent: folder that holds the runs.
+        name: wanted name.
+        rank: of this process; only rank zero creates the folder.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    if rank != 0:
+        return Path(os.environ.get(VARIABLE) or parent / name)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            folder = parent / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir()  # creating it is the claim: two runs started together cannot share it
+            except FileExistsError:
+                number += 1
+                continue
+            os.environ[VARIABLE] = str(folder)
+            return folder
+    except OSError as error:
+        raise ConfigError(f"cannot write to {parent}: {error.strerror}; choose another folder") from error
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """The folder of the run that wrote a checkpoint."""
+    folder = checkpoint.resolve().parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
+def newest_checkpoint(parent: Path, name: str, seed: int) -> Path:
+    """The last checkpoint of the newest run of that name and seed.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    pattern = re.compile(rf"{re.escape(name)}-s{seed}(?:-(\d+))?")
+    found: list[tuple[int, Path]] = []
+    for folder in parent.glob(f"*-s{seed}*"):
+        match = pattern.fullmatch(folder.name)
+        checkpoint = folder / "checkpoints" / "last.ckpt"
+        if match and checkpoint.is_file():
+            found.append((int(match[1] or 1), checkpoint))
+    if not found:
+        raise CheckpointError(f"no checkpoint of a run '{name}-s{seed}' below {parent}; give its path as --ckpt_path FILE")
+    return max(found)[1]

@@ -1,0 +1,36 @@
+"""The YAML files that ship with segzoo: `configs/` of a checkout, `segzoo/configs/` of an installed wheel."""
+
+from pathlib import Path
+
+from segzoo.errors import ConfigError
+from segzoo.suggest import did_you_mean
+
+
+def config_root() -> Path:
+    """The folder that holds the packaged configurations."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "configs"
+    return packaged if packaged.is_dir() else package.parent / "configs"
+
+
+def config_names(kind: str) -> list[str]:
+    """Names of the packaged files of one kind: ``method``, ``data``, ``recipe``, ``label_spaces``."""
+    return sorted(path.stem for path in (config_root() / kind).glob("*.yaml"))
+
+
+def config_path(kind: str, name: str) -> Path:
+    """Path of a packaged file, or of the user's own when ``name`` is a path to a YAML file.
+
+    Raises:
+        ConfigError: neither a packaged name nor an existing file.
+    """
+    own = Path(name)
+    if own.suffix in (".yaml", ".yml"):
+        if own.is_file():
+            return own
+        raise ConfigError(f"no such file: {name}")
+    path = config_root() / kind / f"{name}.yaml"
+    if not path.is_file():
+        known = config_names(kind)
+        raise ConfigError(f"unknown {kind.rstrip('s').replace('_', ' ')} '{name}'{did_you_mean(name, known)}")
+    return path

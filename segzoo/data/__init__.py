@@ -1,0 +1,10 @@
+"""Data sets, label spaces and the one DataModule."""
+
+from segzoo.data.datamodule import DomainDataModule
+from segzoo.data.domains import Domain, ImageSet
+from segzoo.data.folders import PairedFolders
+from segzoo.data.label_spaces import LabelSpace, load_label_space
+from segzoo.data.minicity import MiniCity
+from segzoo.data.streams import Stream
+
+__all__ = ["Domain", "DomainDataModule", "ImageSet", "LabelSpace", "MiniCity", "PairedFolders", "Stream", "load_label_space"]

@@ -1,0 +1,191 @@
+"""The one DataModule: a source and a target domain, and for each method no more than it declares."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning as L
+from lightning.pytorch.utilities import CombinedLoader
+from torch.utils.data import DataLoader
+
+from segzoo.data.domains import Domain, ImageSet, Split
+from segzoo.data.label_spaces import LabelSpace
+from segzoo.data.sampling import EndlessBatches, derived_seed
+from segzoo.data.splits import labelled_subset
+from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset, collate
+from segzoo.data.transforms import evaluation_transform, training_transform
+from segzoo.errors import ConfigError
+
+
+class DomainDataModule(L.LightningDataModule):
+    """Feeds ``{"source": batch, "target": batch}`` (or the streams a method asks for) and evaluates on the target.
+
+    Training loaders have no end: ``max_steps`` rules, and batch ``t`` is a function of (seed, t) alone.
+
+    Args:
+        source: the synthetic images.
+        target: the real images; val and test are taken from here.
+        name: name of the pair, for run folders and tables.
+        root: folder that relative paths of both domains start from.
+        size: (height, width) of the network's input; images are resized to it, scores are taken at native size.
+        batch_size: images per domain, step and process.
+        eval_batch_size: images per evaluation step.
+        target_labels: how many labelled target images a method may see (null: all). The same ones for every seed, and
+            a smaller budget is a subset of a larger one.
+        crop_scale: share of the image's area that a training crop covers.
+        flip: mirror training images with probability 1/2.
+        color_jitter: strength of the colour changes in training.
+        num_workers: loader processes per stream; they do not change what is drawn.
+        seed: seed of order and augmentation (the run's seed on the command line).
+    """
+
+    def __init__(
+        self,
+        source: Domain,
+        target: Domain,
+        name: str = "custom",
+        root: str = ".",
+        size: tuple[int, int] = (192, 256),
+        batch_size: int = 4,
+        eval_batch_size: int = 8,
+        target_labels: int | None = None,
+        crop_scale: tuple[float, float] = (0.5, 1.0),
+        flip: bool = True,
+        color_jitter: float = 0.2,
+        num_workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if source.label_space != target.label_space:
+            raise ConfigError(
+                f"source and target must share a label space, found '{source.label_space.name}' and "
+                f"'{target.label_space.name}'; give both the same label_space and a class_map each"
+            )
+        self.source, self.target, self.name, self.root = source, target, name, Path(root)
+        self.size, self.batch_size, self.eval_batch_size = size, batch_size, eval_batch_size
+        self.target_labels, self.num_workers, self.seed = target_labels, num_workers, seed
+        self._train_transform = training_transform(size, crop_scale, flip, color_jitter)
+        self._eval_transform = evaluation_transform(size)
+        self._images: dict[tuple[str, Split], ImageSet] = {}
+        self._first_batch = 0
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """The classes that both domains share."""
+        return self.target.label_space
+
+    def images(self, domain: str, split: Split) -> ImageSet:
+        """The images of one split of one domain, read from disk once."""
+        if (domain, split) not in self._images:
+            self._images[domain, split] = getattr(self, domain).images(split, self.root)
+        return self._images[domain, split]
+
+    def counts(self) -> dict[str, int]:
+        """Number of images per domain and split that this run opened, and the labelled budget."""
+        counts = {f"{domain}/{split}": len(images) for (domain, split), images in sorted(self._images.items())}
+        if ("target", "train") in self._images and self._images["target", "train"].has_labels:
+            counts["target/labelled"] = len(self._labelled_target())
+        return counts
+
+    def train_dataloader(self) -> CombinedLoader:
+        """One endless loader per stream of the method.
+
+        Raises:
+            ConfigError: the method needs target labels and there are none.
+            DataError: files are missing or inconsistent, or the budget is larger than the set.
+        """
+        method = self._method()
+        streams: dict[str, Stream] = method.streams
+        loaders = {name: self._train_loader(name, stream) for name, stream in streams.items()}
+        return CombinedLoader(loaders, mode="min_size")
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """The target's val split, or nothing when it has no labels."""
+        images = self.images("target", "val")
+        return self._eval_loader(images) if images.has_labels else []
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The target's test split."""
+        images = self.images("target", "test")
+        if not images.has_labels:
+            raise ConfigError("the target's test split has no masks to score against; use `segzoo predict` for images alone")
+        return self._eval_loader(images)
+
+    def panel_batch(self, domain: str, count: int = 4) -> Batch:
+        """A fixed batch to draw: un-augmented source training images, or target validation images, evenly spread."""
+        images = self.images(domain, "train" if domain == "source" else "val")
+        chosen = [i * len(images) // count for i in range(min(count, len(images)))]
+        dataset = EvaluationDataset(images, self._eval_transform, chosen)
+        return collate([dataset[i] for i in range(len(dataset))])
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches were used; all that resuming needs."""
+        if self.trainer is None:
+            return {"batches": self._first_batch}
+        return {"batches": self.trainer.fit_loop.epoch_loop.batch_progress.total.processed}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continues after the batches of the checkpoint."""
+        self._first_batch = state_dict["batches"]
+
+    def _method(self) -> Any:
+        # The method says what it needs; without a trainer there is none to ask.
+        if self.trainer is None:
+            raise ConfigError("DomainDataModule needs a Trainer: pass it to trainer.fit(method, datamodule=...)")
+        if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
+            raise ConfigError("the DataModule shards by itself: create the Trainer with use_distributed_sampler=False")
+        return self.trainer.lightning_module
+
+    def _labelled_target(self) -> Sequence[int]:
+        total = len(self.images("target", "train"))
+        budget = total if self.target_labels is None else self.target_labels
+        return [int(i) for i in labelled_subset(total, budget)]
+
+    def _train_loader(self, name: str, stream: Stream) -> DataLoader[Batch]:
+        if stream.domain == "target" and stream.labelled and self.target_labels == 0:
+            raise ConfigError(
+                "this method learns from target labels but --data.target_labels is 0; "
+                "give it some, or choose a method without target labels (`segzoo methods`)"
+            )
+        images = self.images(stream.domain, "train")
+        if stream.labelled and not images.has_labels:
+            raise ConfigError(
+                f"this method learns from {stream.domain} labels but the {stream.domain} domain has no masks; "
+                f"set --data.{stream.domain}.masks, or choose a method without target labels (`segzoo methods`)"
+            )
+        labelled_target = stream.domain == "target" and stream.labelled
+        indices = stream.select(self._labelled_target() if labelled_target else range(len(images)))
+        if not indices:
+            raise ConfigError(f"the stream '{name}' is empty: {stream.part} of the {stream.domain} images holds no image")
+        dataset = StreamDataset(images, indices, self._train_transform, self.seed, name, stream.labelled)
+        trainer = self.trainer
+        assert trainer is not None  # checked in _method
+        batches = EndlessBatches(
+            len(dataset),
+            self.batch_size,
+            derived_seed(self.seed, name, "order"),
+            trainer.global_rank,
+            trainer.world_size,
+            self._first_batch,
+        )
+        return DataLoader(dataset, batch_sampler=batches, **self._loading())
+
+    def _eval_loader(self, images: ImageSet) -> DataLoader[Batch]:
+        # Strided over the ranks without padding: every image is counted exactly once.
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        dataset = EvaluationDataset(images, self._eval_transform, range(rank, len(images), world))
+        return DataLoader(dataset, batch_size=self.eval_batch_size, **self._loading())
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "collate_fn": collate,
+            "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            "worker_init_fn": _one_thread,
+        }
+
+
+def _one_thread(_: int) -> None:
+    # OpenCV's own threads in every worker would fight for the same cores.
+    cv2.setNumThreads(0)

@@ -1,0 +1,57 @@
+"""What a data set has to provide: a `Domain` per data set, an `ImageSet` per split."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from segzoo.data.label_spaces import LabelSpace
+
+Split = Literal["train", "val", "test"]
+Pixels = npt.NDArray[np.uint8]
+
+
+class ImageSet(ABC):
+    """An ordered list of images with or without labels.
+
+    Attributes:
+        names: a stable, unique name per image.
+        has_labels: whether :meth:`label` may be called.
+    """
+
+    names: Sequence[str]
+    has_labels: bool = True
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @abstractmethod
+    def image(self, index: int) -> Pixels:
+        """The image as (H, W, 3) uint8 RGB."""
+
+    @abstractmethod
+    def label(self, index: int) -> Pixels:
+        """The label ids of the domain's label space as (H, W) uint8; 255 is ignored."""
+
+
+class Domain(ABC):
+    """A data set, e.g. the images of one simulator or of one camera.
+
+    Attributes:
+        name: short name for run folders and tables.
+        label_space: the classes of its labels.
+    """
+
+    name: str
+    label_space: LabelSpace
+
+    @abstractmethod
+    def images(self, split: Split, root: Path) -> ImageSet:
+        """The images of one split; relative paths are below ``root``.
+
+        Raises:
+            DataError: the split is missing, empty or inconsistent; the message names the folder or file.
+        """

@@ -1,0 +1,259 @@
+"""A domain that is folders of images and of masks with the same file stems."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from segzoo.data.domains import Domain, ImageSet, Pixels, Split
+from segzoo.data.label_spaces import IDENTITY, ClassMap, load_class_map, load_label_space
+from segzoo.data.splits import time_blocks
+from segzoo.errors import ConfigError, DataError
+
+IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+MASK_TYPES = (".png", ".bmp", ".tif", ".tiff")  # lossless: JPEG and lossy WebP change ids
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+ID_MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I")
+# PIL stretches greyscale of 2 and 4 bits to 0..255; dividing gives the stored ids back.
+STRETCHED = {"L;2": 85, "L;4": 17}
+
+
+class PairedFolders(Domain):
+    """Images and masks in folders, paired by file stem; sub-folders are searched too.
+
+    ``images/a/0001.jpg`` belongs to ``masks/a/0001.png``. Every image needs a mask and every mask an image. Masks hold one
+    class id per pixel (8- or 16-bit greyscale, or a palette whose colours are ignored), not colours.
+
+    Args:
+        images: folder of the images below the data root; ``{split}`` in it stands for train, val and test.
+        masks: the same for the masks; null for a domain without labels.
+        label_space: name of a packaged label space, or the path of a YAML of one's own.
+        class_map: the map of the label space that fits the raw ids of the masks; ``identity`` if they are label ids.
+        blocks: shares of train, val and test when the folder holds all frames, e.g. ``[0.8, 0.1, 0.1]``: the frames, sorted
+            by name with numbers in numeric order, are cut into three contiguous blocks. Null: all frames are train.
+        gap: frames left out between two blocks, so that near duplicates do not stand on both sides.
+        name: short name for run folders and tables; by default it comes from the folder.
+        image_suffix: end of every image's stem that the mask's lacks, e.g. ``_leftImg8bit``; other files are skipped.
+        mask_suffix: end of every mask's stem that the image's lacks, e.g. ``_gtFine_labelIds``; other files are skipped.
+
+    Raises:
+        ConfigError: unknown label space or class map, or options that contradict each other.
+    """
+
+    def __init__(
+        self,
+        images: str,
+        masks: str | None,
+        label_space: str,
+        class_map: str = IDENTITY,
+        blocks: tuple[float, float, float] | None = None,
+        gap: int = 0,
+        name: str | None = None,
+        image_suffix: str = "",
+        mask_suffix: str = "",
+    ) -> None:
+        by_folder = "{split}" in images
+        if masks is not None and ("{split}" in masks) != by_folder:
+            raise ConfigError(f"images '{images}' and masks '{masks}': write {{split}} in both or in neither")
+        if by_folder and blocks is not None:
+            raise ConfigError(f"images '{images}' has a folder per split; remove blocks, or remove {{split}}")
+        if blocks is None and gap:
+            raise ConfigError(f"gap {gap} needs blocks: it is the number of frames left out between two of them")
+        if blocks is not None:
+            time_blocks(10**9, blocks, gap)  # refuses wrong shares before any file is read
+        self.label_space = load_label_space(label_space)
+        self.class_map = load_class_map(self.label_space, class_map)
+        self.name = name or _default_name(images)
+        self._images, self._masks, self._blocks, self._gap = images, masks, blocks, gap
+        self._image_suffix, self._mask_suffix = image_suffix, mask_suffix
+
+    def images(self, split: Split, root: Path) -> "FolderImages":
+        """The images of one split, with the file lists checked; pixels are read and checked later, one by one.
+
+        Raises:
+            DataError: a missing or empty folder, an image without its mask or the reverse, two files of one stem, or no
+                such split; the message names the file and what to do.
+        """
+        if "{split}" not in self._images and self._blocks is None and split != "train":
+            raise DataError(
+                f"'{self.name}' has no {split} split: all of '{self._images}' is train; set blocks (e.g. [0.8, 0.1, 0.1]) to "
+                "cut it by time, or write {split} in images and masks for a folder per split"
+            )
+        found = FolderImages(
+            _folder(self._images, split, root),
+            None if self._masks is None else _folder(self._masks, split, root),
+            self.class_map,
+            self._image_suffix,
+            self._mask_suffix,
+        )
+        if self._blocks is None:
+            return found
+        block = time_blocks(len(found), self._blocks, self._gap)[SPLITS.index(split)]
+        if not block:
+            raise DataError(f"'{self.name}' has no {split} split: its share is 0 in blocks {list(self._blocks)}; give it one")
+        return found.select(block)
+
+
+class FolderImages(ImageSet):
+    """The pairs of one images folder and one masks folder, in natural order of their relative stems.
+
+    Args:
+        images: folder of the images.
+        masks: folder of the masks, or None.
+        class_map: raw mask id -> label id.
+        image_suffix: end of an image's stem that its pair name lacks.
+        mask_suffix: the same for masks.
+
+    Raises:
+        DataError: see :meth:`PairedFolders.images`.
+    """
+
+    def __init__(
+        self, images: Path, masks: Path | None, class_map: ClassMap, image_suffix: str = "", mask_suffix: str = ""
+    ) -> None:
+        self._class_map = class_map
+        self._image_files = _scan(images, "image", IMAGE_TYPES, image_suffix)
+        self.has_labels = masks is not None
+        self._mask_files = {} if masks is None else _scan(masks, "mask", MASK_TYPES, mask_suffix)
+        if masks is not None:
+            _check_partners(self._image_files, self._mask_files, "image", masks, mask_suffix)
+            _check_partners(self._mask_files, self._image_files, "mask", images, image_suffix)
+        self.names: Sequence[str] = sorted(self._image_files, key=_natural)
+
+    def select(self, indices: Sequence[int]) -> "FolderImages":
+        """The same set reduced to some of its images."""
+        chosen = object.__new__(type(self))
+        chosen.__dict__.update(self.__dict__)
+        chosen.names = [self.names[i] for i in indices]
+        return chosen
+
+    def image(self, index: int) -> Pixels:
+        """The image as (H, W, 3) uint8 RGB, as stored: an EXIF orientation is not applied, as masks carry none.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        path = self._image_files[self.names[index]]
+        with _opened(path, "image") as file:
+            if file.mode.startswith("I"):  # 16 bits: PIL would clip to 255 rather than scale
+                grey = np.clip(np.asarray(file) >> 8, 0, 255).astype(np.uint8)
+                return np.repeat(grey[..., None], 3, axis=2)
+            if file.mode == "F":
+                raise DataError(f"{path} is a floating-point image; convert it to 8 bits per channel")
+            return np.array(file.convert("RGB"))
+
+    def label(self, index: int) -> Pixels:
+        """The label ids as (H, W) uint8; 255 is ignored.
+
+        Raises:
+            DataError: the mask cannot be read, holds colours or an id that the class map does not define, or is not of its
+                image's size.
+        """
+        if not self.has_labels:
+            raise DataError(f"there is no mask for {self._image_files[self.names[index]]}: set masks to the folder of the masks")
+        path, image_path = self._mask_files[self.names[index]], self._image_files[self.names[index]]
+        raw = read_ids(path)
+        with _opened(image_path, "image") as image:
+            width, height = image.size
+        if raw.shape != (height, width):
+            raise DataError(
+                f"{path} is {raw.shape[1]}x{raw.shape[0]} (width x height) but its image {image_path} is {width}x{height}; "
+                "a mask must have the size of its image"
+            )
+        return self._class_map.apply(raw, path)
+
+
+def read_ids(path: Path) -> npt.NDArray[np.integer | np.bool_]:
+    """The ids that a mask file stores, (H, W): palette indices rather than colours, 16 bits and fewer than 8 bits as they are.
+
+    Raises:
+        DataError: the file cannot be read or holds colours.
+    """
+    with _opened(path, "mask") as file:
+        if file.mode not in ID_MODES:
+            raise DataError(
+                f"{path} is a colour image (mode {file.mode}) where class ids are expected: save one id per pixel as an 8-bit "
+                "greyscale or palette PNG, e.g. the *_labelIds.png of Cityscapes or the parsed labels of SYNTHIA"
+            )
+        stretch = STRETCHED.get(_raw_mode(file), 1)
+        ids = np.asarray(file)
+        return ids // stretch if stretch > 1 else ids
+
+
+@contextmanager
+def _opened(path: Path, what: str) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as file:
+            yield file
+    except DataError:
+        raise
+    except Exception as error:  # PIL's decoders raise nearly anything (SyntaxError, struct.error, ...) on broken bytes
+        reason = " ".join(str(error).replace(f" {str(path)!r}", "").split()) or type(error).__name__
+        raise DataError(f"cannot read the {what} {path}: {reason}; replace the file or remove it and its partner") from error
+
+
+def _raw_mode(file: Image.Image) -> str:
+    if not file.tile:
+        return file.mode
+    args = file.tile[0][3]
+    return str(args[0] if isinstance(args, tuple) and args else args)
+
+
+def _folder(pattern: str, split: Split, root: Path) -> Path:
+    folder = root.expanduser() / Path(pattern.replace("{split}", split)).expanduser()
+    if folder.is_dir():
+        return folder
+    found = "is not a folder" if folder.exists() else "does not exist"
+    raise DataError(f"the folder {folder} {found}; set --data.root to the folder that '{pattern}' starts from")
+
+
+def _scan(folder: Path, what: str, types: Sequence[str], suffix: str) -> dict[str, Path]:
+    """Files of the folder and its sub-folders by relative stem without the suffix."""
+    files: dict[str, Path] = {}
+    if not folder.is_dir():
+        raise DataError(f"the {what} folder {folder} does not exist")
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(parent, name)
+            # Hidden files are leftovers of file managers ("._0001.png" is no image).
+            if name.startswith(".") or path.suffix.lower() not in types:
+                continue
+            if not path.stem.endswith(suffix) or path.stem == suffix:
+                continue
+            stem = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
+            if stem in files:
+                first, second = sorted((files[stem], path))
+                raise DataError(f"two {what} files have the same stem: {first} and {second}; remove or rename one")
+            files[stem] = path
+    if not files:
+        ending = f" whose stem ends in '{suffix}'" if suffix else ""
+        raise DataError(f"no {what}s in {folder}: expected files of type {', '.join(types)}{ending}")
+    return files
+
+
+def _check_partners(files: Mapping[str, Path], partners: Mapping[str, Path], what: str, folder: Path, suffix: str) -> None:
+    alone = sorted(files.keys() - partners.keys(), key=_natural)
+    if alone:
+        other = "mask" if what == "image" else "image"
+        more = f" (and {len(alone) - 1} more {what}s without one)" if len(alone) > 1 else ""
+        raise DataError(
+            f"the {what} {files[alone[0]]} has no {other}{more}: expected {folder / alone[0]}{suffix}.*; add it or remove the {what}"
+        )
+
+
+def _natural(stem: str) -> list[tuple[int, int, str]]:
+    """Sort key that puts frame 9 before frame 10."""
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", stem) if part]
+
+
+def _default_name(images: str) -> str:
+    """``camvid`` for ``camvid/{split}/image``: the folder above the innermost one, as that is mostly called images."""
+    path = Path(images)
+    parts = [part for part in path.parts if part not in (path.anchor, ".", "..", "~") and "{split}" not in part]
+    return parts[-2] if len(parts) > 1 else (parts[0] if parts else "folders")

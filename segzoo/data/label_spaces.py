@@ -1,0 +1,238 @@
+"""Classes, their colours and the tables that turn a data set's raw mask ids into label ids.
+
+Label spaces are data: one YAML per space (``configs/label_spaces/<name>.yaml`` or a file of one's own)::
+
+    name: camvid10
+    classes: {Sky: [128, 128, 128], Building: [128, 0, 0], ...}   # in the order of the label ids
+    maps:                                                         # optional: raw mask id -> class, or ignore
+      camvid11: {0: Sky, 1: Building, ..., 10: ignore, 255: ignore}
+    subsets: {things: [Car, Pedestrian]}                          # optional: further means to report
+
+A raw id that a map does not list is an error when a mask holds it; a map that means "everything else" says so with
+``others: ignore``. The map ``identity`` (0..C-1 and 255) exists in every space.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from segzoo.configs import config_path
+from segzoo.errors import ConfigError, DataError
+from segzoo.suggest import did_you_mean
+
+IGNORE_INDEX = 255
+IGNORE = "ignore"
+IDENTITY = "identity"
+OTHERS = "others"
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The classes a model predicts, in the order of their ids.
+
+    Attributes:
+        name: short name, e.g. ``cityscapes``.
+        classes: class names; the position is the label id.
+        palette: an (r, g, b) colour per class, 0..255.
+        subsets: named selections of class ids that deserve a mean of their own, e.g. ``synthia16``.
+        maps: per class map the 256 label ids of the raw ids 0..255, -1 where undefined; see :func:`load_class_map`.
+            They describe data sets rather than the classes, so they count neither in ``==`` nor in :meth:`to_dict`.
+
+    Raises:
+        ConfigError: the description contradicts itself.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    subsets: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
+    maps: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.classes) <= IGNORE_INDEX:
+            raise ConfigError(f"label space '{self.name}' has {len(self.classes)} classes, expected 1 to {IGNORE_INDEX}")
+        if len(set(self.classes)) < len(self.classes) or len(self.palette) != len(self.classes):
+            raise ConfigError(
+                f"label space '{self.name}' needs distinct class names and one colour for each of them, "
+                f"found {len(set(self.classes))} distinct names in {len(self.classes)} and {len(self.palette)} colours"
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; ids are 0..num_classes-1, and 255 is ignored."""
+        return len(self.classes)
+
+    def colorize(self, labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
+        """The (H, W, 3) uint8 picture of (H, W) label ids 0..255; ids that are no class (255 = ignore) are black."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: self.num_classes] = self.palette
+        return table[labels]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, without the maps: what a checkpoint needs. Lists keep the order of the ids even in sorted JSON."""
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "palette": [list(rgb) for rgb in self.palette],
+            "subsets": {name: list(ids) for name, ids in self.subsets.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "LabelSpace":
+        """The space that :meth:`to_dict` wrote."""
+        palette = tuple((int(r), int(g), int(b)) for r, g, b in content["palette"])
+        subsets = {name: tuple(ids) for name, ids in content["subsets"].items()}
+        return cls(content["name"], tuple(content["classes"]), palette, subsets)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMap:
+    """A lookup table from raw mask ids to label ids.
+
+    Attributes:
+        lut: (256,) int16: the label id of every raw id, 255 = ignore, -1 = undefined, which is an error when met.
+        name: name of the map, for error messages.
+        space: name of the label space, for error messages.
+    """
+
+    lut: npt.NDArray[np.int16]
+    name: str = IDENTITY
+    space: str = ""
+
+    def apply(self, raw: npt.NDArray[np.integer[Any] | np.bool_], where: str | Path) -> npt.NDArray[np.uint8]:
+        """Label ids of a mask.
+
+        Args:
+            raw: (H, W) raw ids of any integer type; 16-bit masks are fine as long as the ids fit the table.
+            where: the file, for the error message.
+
+        Returns:
+            (H, W) uint8 label ids, 255 = ignore.
+
+        Raises:
+            DataError: an id that the map does not define.
+        """
+        bounded = raw if raw.dtype == np.uint8 else np.where((raw < 0) | (raw > 255), 256, raw)
+        table = np.append(self.lut, np.int16(-1))  # entry 256: whatever does not fit the table
+        labels = table[bounded]
+        if labels.size and labels.min() < 0:
+            unknown, counts = np.unique(raw[labels < 0], return_counts=True)
+            more = f" (and {unknown.size - 1} more unknown ids)" if unknown.size > 1 else ""
+            raise DataError(
+                f"unknown label id {int(unknown[0])} in {where} ({counts[0]} pixels){more}: the class map '{self.name}' "
+                f"of label space '{self.space}' defines {_ranges(np.flatnonzero(self.lut >= 0))}; "
+                "choose the class_map that fits the masks or add the id to it"
+            )
+        return labels.astype(np.uint8)
+
+
+def load_label_space(name_or_path: str | Path) -> LabelSpace:
+    """A packaged label space by name, or one's own by the path of its YAML.
+
+    Raises:
+        ConfigError: no such space, or its YAML is wrong (an unknown key or class name, a colour that is none, a raw id outside
+            0..255); the message names the file.
+    """
+    path = config_path("label_spaces", str(name_or_path))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the label space {path}: {' '.join(str(error).split())}") from error
+    return _parse(content, str(path))
+
+
+def load_class_map(space: LabelSpace | str | Path, name: str) -> ClassMap:
+    """A class map of a label space (or of the space of that name or path).
+
+    Raises:
+        ConfigError: the space has no such map.
+    """
+    space = space if isinstance(space, LabelSpace) else load_label_space(space)
+    if name == IDENTITY:
+        table = np.full(256, -1, np.int16)
+        table[: space.num_classes] = np.arange(space.num_classes)
+        table[IGNORE_INDEX] = IGNORE_INDEX
+    elif name in space.maps:
+        table = np.array(space.maps[name], np.int16)
+    else:
+        known = (IDENTITY, *space.maps)
+        raise ConfigError(f"label space '{space.name}' has no class map '{name}'{did_you_mean(name, known)}")
+    table.flags.writeable = False
+    return ClassMap(table, name, space.name)
+
+
+def _parse(content: Any, where: str) -> LabelSpace:
+    known = ("name", "classes", "maps", "subsets")
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{where}: expected a mapping with the keys {', '.join(known)}")
+    for key in content:
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key '{key}'{did_you_mean(str(key), known)}")
+    classes = _mapping(content.get("classes"), f"{where}: classes")
+    if not classes or not isinstance(content.get("name"), str):
+        raise ConfigError(f"{where}: 'name' (a text) and 'classes' (name: [r, g, b], in id order) are required")
+    for name, rgb in classes.items():
+        if not isinstance(name, str) or name == IGNORE:
+            raise ConfigError(f"{where}: class names are texts other than '{IGNORE}', found {name!r}; quote it")
+        if not (isinstance(rgb, list) and len(rgb) == 3 and all(_is_byte(value) for value in rgb)):
+            raise ConfigError(f"{where}: the colour of '{name}' is {rgb!r}, expected [r, g, b] with values 0 to 255")
+    ids = {name: number for number, name in enumerate(classes)}
+    subsets = {}
+    for subset, names in _mapping(content.get("subsets"), f"{where}: subsets").items():
+        if not isinstance(names, list):
+            raise ConfigError(f"{where}: subset '{subset}' is {names!r}, expected a list of class names")
+        subsets[str(subset)] = tuple(_class_id(name, ids, f"{where}: subset '{subset}'") for name in names)
+    maps = {}
+    for name, table in _mapping(content.get("maps"), f"{where}: maps").items():
+        if name == IDENTITY:
+            raise ConfigError(f"{where}: the map '{IDENTITY}' exists in every label space; name this one differently")
+        maps[str(name)] = _lookup_table(_mapping(table, f"{where}: map '{name}'"), ids, f"{where}: map '{name}'")
+    palette = tuple((int(r), int(g), int(b)) for r, g, b in classes.values())
+    return LabelSpace(content["name"], tuple(classes), palette, subsets, maps)
+
+
+def _lookup_table(entries: Mapping[Any, Any], ids: Mapping[str, int], where: str) -> tuple[int, ...]:
+    choices = {**ids, IGNORE: IGNORE_INDEX}
+    others = _class_id(entries[OTHERS], choices, where) if OTHERS in entries else -1
+    table = [others] * 256
+    for raw, name in entries.items():
+        if raw == OTHERS:
+            continue
+        if not _is_byte(raw):
+            raise ConfigError(f"{where}: raw id {raw!r}, expected a whole number from 0 to 255, or '{OTHERS}'")
+        table[raw] = _class_id(name, choices, where)
+    return tuple(table)
+
+
+def _class_id(name: Any, ids: Mapping[str, int], where: str) -> int:
+    if not isinstance(name, str) or name not in ids:
+        raise ConfigError(f"{where}: unknown class '{name}'{did_you_mean(str(name), ids)}")
+    return ids[name]
+
+
+def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: expected a mapping, found {value!r}")
+    return value
+
+
+def _is_byte(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
+
+
+def _ranges(ids: Iterable[int]) -> str:
+    """``0-10, 255`` for 0, 1, ..., 10, 255."""
+    runs: list[list[int]] = []
+    for number in map(int, ids):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or "no id"

@@ -1,0 +1,123 @@
+"""The target's look: overlapping dull colours, textures, light, haze, blur, sensor noise and JPEG, as in a photograph."""
+
+import cv2
+import numpy as np
+
+from segzoo.data.minicity.geometry import Floats, Rgb, Role
+from segzoo.data.minicity.objects import Rng
+from segzoo.data.minicity.render import Canvas, Choice, Image, Palette, crop, joints, noise_tile, shrink
+
+CLOTHES: list[Rgb] = [(40, 42, 50), (92, 84, 76), (60, 72, 98), (120, 60, 58), (168, 164, 158), (70, 80, 62)]
+STONES: list[Rgb] = [(128, 120, 112), (158, 150, 138), (120, 92, 80), (96, 98, 102), (176, 168, 152), (142, 116, 96)]
+TARGET: Palette = {
+    Role.WALL: Choice(STONES, 14),
+    Role.WINDOW: Choice([(46, 52, 58), (70, 78, 86), (130, 140, 148)], 10),
+    Role.LEDGE: Choice(STONES, 14),
+    Role.SHOPFRONT: Choice(CLOTHES, 20),
+    Role.CROWN: Choice([(66, 80, 46), (84, 92, 56), (52, 62, 44), (112, 104, 62)], 9),
+    Role.TRUNK: Choice([(82, 70, 58)], 10),
+    Role.METAL: Choice([(92, 96, 98), (130, 132, 130), (56, 60, 60)], 10),
+    Role.LAMP: Choice([(190, 190, 184)], 14),
+    Role.PLATE: Choice([(156, 44, 44), (52, 76, 136), (186, 160, 70), (190, 190, 186)], 12),
+    Role.SYMBOL: Choice([(206, 204, 198)], 12),
+    Role.BODY: Choice([(36, 38, 42), (150, 154, 158), (206, 206, 204), (96, 30, 32), (40, 52, 84), (104, 108, 104)], 12),
+    Role.GLASS: Choice([(44, 50, 56), (72, 80, 86)], 8),
+    Role.TYRE: Choice([(32, 32, 33)], 3),
+    Role.HEADLIGHT: Choice([(214, 206, 190)], 12),
+    Role.TAILLIGHT: Choice([(150, 40, 36)], 12),
+    Role.SKIN: Choice([(186, 146, 122), (118, 86, 66)], 12),
+    Role.HAIR: Choice([(52, 42, 34), (36, 32, 30)], 8),
+    Role.TORSO: Choice(CLOTHES, 12),
+    Role.LEGS: Choice([(48, 54, 74), (46, 44, 44), (98, 90, 78)], 10),
+    Role.BIN: Choice(CLOTHES, 10),
+}
+
+# Relative strength of the fine (1.2 px) and the coarse (7 px) texture of each role; 0.04 and 0.03 elsewhere.
+FINE = {Role.CROWN: 0.24, Role.ASPHALT: 0.06, Role.PAVING: 0.07, Role.WALL: 0.07, Role.TRUNK: 0.2, Role.SKY: 0.0}
+COARSE = {Role.CROWN: 0.22, Role.ASPHALT: 0.06, Role.PAVING: 0.06, Role.WALL: 0.08, Role.SKY: 0.02, Role.GLASS: 0.3,
+          Role.WINDOW: 0.25}  # fmt: skip
+
+
+def strengths(values: dict[Role, float], other: float) -> Floats:
+    """A table over roles."""
+    return np.array([values.get(role, other) for role in Role], np.float32)
+
+
+FINE_OF, COARSE_OF = strengths(FINE, 0.04), strengths(COARSE, 0.03)
+
+
+def target_palette(rng: Rng) -> Palette:
+    """The palette of one frame: the sky and the ground have one colour per frame, the other things one each."""
+    road = float(rng.uniform(72, 138))
+    paving = road + float(rng.uniform(-14, 44))
+    warm = rng.normal(0, 4, 3)
+    sky: list[Rgb] = [(206, 210, 216), (170, 190, 214), (226, 222, 216), (150, 158, 168)]
+
+    def grey(value: float) -> Choice:
+        red, green, blue = (float(v) for v in value + warm)
+        return Choice([(red, green, blue)])
+
+    return {
+        **TARGET,
+        Role.SKY: Choice([sky[int(rng.integers(len(sky)))]], 5),
+        Role.CLOUD: Choice([(230, 230, 230)]),
+        Role.ASPHALT: grey(road),
+        Role.PAVING: grey(paving),
+        Role.KERB: grey(paving + float(rng.uniform(0, 30))),
+        Role.MARKING: grey(road + float(rng.uniform(30, 90))),
+    }
+
+
+def ground_noise(canvas: Canvas, rng: Rng) -> Floats:
+    """Noise that lies on the ground: finer with distance."""
+    tile = noise_tile(2.0, 5)
+    dx, dz = rng.integers(0, 512, 2)
+    z = np.minimum(canvas.ground_z, 200)
+    rows, columns = (z * 9 + dz).astype(np.int32) % 512, (canvas.ground_x * 14 + dx).astype(np.int32) % 512
+    return tile[rows, columns] / (1 + z / 14)
+
+
+def paint_target(canvas: Canvas, rng: Rng) -> Image:
+    """The photo-like look; (H, W, 3) uint8."""
+    shape = canvas.role.shape
+    texture = crop(noise_tile(1.2, 3), shape, rng) * FINE_OF[canvas.role]
+    texture += crop(noise_tile(7.0, 4), shape, rng) * COARSE_OF[canvas.role]
+    on_ground = (canvas.role == Role.ASPHALT) | (canvas.role == Role.PAVING)
+    texture += np.where(on_ground, 0.05 * ground_noise(canvas, rng), 0)
+    factor = 1 + texture
+    factor[joints(canvas, float(rng.uniform(0.7, 1.6)), 0.06, 12.0)] -= float(rng.uniform(0, 0.12))
+    hardness, softness = float(rng.uniform(0.25, 0.6)), float(rng.uniform(1, 4))
+    factor *= 1 - hardness * cv2.GaussianBlur(canvas.shadow.astype(np.float32), (0, 0), softness)
+    image = shrink(canvas.colour * factor[..., None])
+    depth = cv2.resize(np.minimum(canvas.depth, 300), image.shape[1::-1], interpolation=cv2.INTER_AREA)
+    return camera_effects(image, depth, rng)
+
+
+def camera_effects(image: Floats, depth: Floats, rng: Rng) -> Image:
+    """Haze, light, lens, exposure, sensor and JPEG, in this order."""
+    height, width = depth.shape
+    haze = np.minimum(1 - np.exp(-depth / float(rng.uniform(60, 260))), 0.75)[..., None]
+    air = np.array([200, 206, 214]) + rng.normal(0, 8, 3)
+    image = image * (1 - haze) + air.astype(np.float32) * haze
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
+    slope = rng.uniform(-0.22, 0.22, 2)
+    light = 1 + slope[0] * x + slope[1] * y - float(rng.uniform(0.05, 0.28)) * (x**2 + y**2) / 2
+    light += 0.08 * crop(noise_tile(24.0, 6), (height, width), rng)
+    cast = 1 + rng.normal(0, 0.05, 3)
+    image = image * light[..., None] * cast.astype(np.float32)
+    image = np.clip(image, 0, 255).astype(np.float32)
+    grey = image.mean(-1, keepdims=True)
+    image = grey + (image - grey) * float(rng.uniform(0.45, 1.05))
+    image = 255 * (np.clip(image, 0, 255) / 255) ** float(rng.uniform(0.7, 1.5)) * float(rng.uniform(0.8, 1.15))
+    image = image.astype(np.float32)
+    scale = height / 96
+    if rng.random() < 0.25:
+        taps = max(2, round(float(rng.uniform(2, 4)) * scale))
+        image = cv2.blur(image, (taps, 1))
+    image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 0.85)) * scale)
+    sensor = float(rng.uniform(2, 8)) * rng.standard_normal(image.shape, np.float32)
+    noisy = np.clip(image + sensor * (0.6 + image / 320), 0, 255).round().astype(np.uint8)
+    quality = int(rng.integers(45, 90))
+    # cv2 writes and reads BGR; the order of the channels matters to JPEG's colour transform.
+    code = cv2.imencode(".jpg", noisy[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))[1]
+    return np.ascontiguousarray(cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1])

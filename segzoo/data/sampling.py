@@ -1,0 +1,52 @@
+"""Which images a training step sees, as a pure function of the step."""
+
+import functools
+import itertools
+from collections.abc import Iterator
+from zlib import crc32
+
+import numpy as np
+from torch.utils.data import Sampler
+
+Key = tuple[int, int]
+"""(epoch, index): which pass over the images, and which image."""
+
+
+class EndlessBatches(Sampler[list[Key]]):
+    """Batches without end, every image once per epoch, shuffled anew in each.
+
+    Batch ``t`` depends on the arguments alone, never on what was drawn before, so that a resumed run continues where it
+    stopped and ``world`` ranks together draw the batch of ``world * batch_size`` images that one process would draw.
+
+    Args:
+        length: number of images.
+        batch_size: images per batch and rank.
+        seed: seed of the order; give each stream its own.
+        rank: this process.
+        world: number of processes.
+        start: number of the first batch.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world: int = 1, start: int = 0) -> None:
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.rank, self.world, self.start = rank, world, start
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for batch in itertools.count(self.start):
+            first = batch * self.batch_size * self.world + self.rank
+            yield [self._key(first + i * self.world) for i in range(self.batch_size)]
+
+    def _key(self, draw: int) -> Key:
+        epoch, position = divmod(draw, self.length)
+        return epoch, int(_permutation(self.length, self.seed, epoch)[position])
+
+
+@functools.lru_cache(maxsize=16)
+def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(length)
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A 31-bit seed that is a function of all parts, e.g. ``derived_seed(seed, "source", epoch, index)``."""
+    numbers = [crc32(part.encode()) if isinstance(part, str) else part for part in parts]
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0] >> 1)

@@ -1,0 +1,113 @@
+"""The streams of training images a method asks for, and the torch data set behind each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import albumentations as A
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from segzoo.data.domains import ImageSet
+from segzoo.data.sampling import Key, derived_seed
+
+Batch = dict[str, Any]
+"""``image`` (B, 3, H, W) float32 RGB in [0, 1]; ``label`` (B, H, W) int64, 255 ignored, absent without labels; ``name``."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What one entry of a training batch holds.
+
+    Attributes:
+        domain: which images.
+        labelled: whether the method sees their labels. Labelled target images are those of the budget, unlabelled ones all.
+        part: the share of them to draw from, as the two ends of an interval of [0, 1]; disjoint parts share no image.
+    """
+
+    domain: Literal["source", "target"]
+    labelled: bool = True
+    part: tuple[float, float] = (0.0, 1.0)
+
+    def select(self, indices: Sequence[int]) -> list[int]:
+        """The images of this part. Every k-th image goes to the same part, so that both ends of a drive are in each."""
+        order = np.random.default_rng(len(indices)).permutation(len(indices))
+        first, last = (round(end * len(indices)) for end in self.part)
+        return [indices[i] for i in sorted(order[first:last])]
+
+
+class StreamDataset(Dataset[Batch]):
+    """Transformed samples, drawn per (seed, stream, epoch, index): neither workers nor resuming change them.
+
+    Args:
+        images: where the pixels come from.
+        indices: which of them.
+        transform: an albumentations pipeline.
+        seed: seed of the transform's draws.
+        name: the stream's name, a part of the seed.
+        labelled: whether labels are read at all.
+    """
+
+    def __init__(
+        self, images: ImageSet, indices: Sequence[int], transform: A.Compose, seed: int, name: str, labelled: bool
+    ) -> None:
+        self.images, self.indices, self.transform = images, indices, transform
+        self.seed, self.name, self.labelled = seed, name, labelled
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: Key) -> Batch:
+        epoch, position = key
+        index = self.indices[position]
+        self.transform.set_random_seed(derived_seed(self.seed, self.name, epoch, index))
+        if not self.labelled:
+            return _sample(self.transform(image=self.images.image(index))["image"], None, self.images.names[index])
+        # `image` and `label` are transformed together, with one draw.
+        both = self.transform(image=self.images.image(index), mask=self.images.label(index))
+        return _sample(both["image"], both["mask"], self.images.names[index])
+
+
+class EvaluationDataset(Dataset[Batch]):
+    """Images resized to the network's input, labels at their native size.
+
+    Args:
+        images: where the pixels come from.
+        resize: an albumentations pipeline for the image alone.
+        indices: which of them.
+    """
+
+    def __init__(self, images: ImageSet, resize: A.Compose, indices: Sequence[int]) -> None:
+        self.images, self.resize, self.indices = images, resize, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Batch:
+        index = self.indices[position]
+        label = self.images.label(index) if self.images.has_labels else None
+        return _sample(self.resize(image=self.images.image(index))["image"], label, self.images.names[index])
+
+
+def collate(samples: list[Batch]) -> Batch:
+    """Stacks samples; labels of different sizes stay a list."""
+    batch: Batch = {"image": torch.stack([s["image"] for s in samples]), "name": [s["name"] for s in samples]}
+    if "label" in samples[0]:
+        labels = [s["label"] for s in samples]
+        same = all(label.shape == labels[0].shape for label in labels)
+        batch["label"] = torch.stack(labels) if same else labels
+    return batch
+
+
+def image_tensor(image: np.ndarray) -> Tensor:
+    """(H, W, 3) uint8 RGB to (3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255
+
+
+def _sample(image: np.ndarray, label: np.ndarray | None, name: str) -> Batch:
+    sample: Batch = {"image": image_tensor(image), "name": name}
+    if label is not None:
+        sample["label"] = torch.from_numpy(np.ascontiguousarray(label)).long()
+    return sample

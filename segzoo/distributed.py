@@ -1,0 +1,33 @@
+"""Means over the ranks of a distributed run; the identity in a single process."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Number of ranks; 1 outside a distributed run."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def mean_across_ranks(value: Tensor) -> Tensor:
+    """The mean of a tensor over all ranks, without graph."""
+    value = value.detach()
+    if world_size() == 1:
+        return value
+    value = value.clone()
+    dist.all_reduce(value)
+    return value / world_size()
+
+
+def average_gradients(gradients: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Mean of every gradient over all ranks, in one collective per dtype."""
+    if world_size() == 1:
+        return gradients
+    averaged = dict(gradients)
+    for dtype in {g.dtype for g in gradients.values()}:
+        names = [name for name, g in gradients.items() if g.dtype == dtype]
+        flat = mean_across_ranks(torch.cat([gradients[name].reshape(-1) for name in names]))
+        parts = flat.split([gradients[name].numel() for name in names])
+        averaged.update({name: part.view_as(gradients[name]) for name, part in zip(names, parts, strict=True)})
+    return averaged

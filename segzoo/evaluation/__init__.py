@@ -1,0 +1,26 @@
+"""What every result is measured with: one confusion matrix, one protocol, tables and figures."""
+
+from segzoo.evaluation.confusion import (
+    ConfusionMatrix,
+    confusion_metric,
+    predict_labels,
+    resize_logits,
+    update_confusion,
+)
+from segzoo.evaluation.protocol import Protocol
+from segzoo.evaluation.scores import Scores
+from segzoo.evaluation.tables import Paired, comparison_table, paired, print_scores
+
+__all__ = [
+    "ConfusionMatrix",
+    "Paired",
+    "Protocol",
+    "Scores",
+    "comparison_table",
+    "confusion_metric",
+    "paired",
+    "predict_labels",
+    "print_scores",
+    "resize_logits",
+    "update_confusion",
+]

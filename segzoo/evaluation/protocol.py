@@ -1,0 +1,69 @@
+"""How a score was measured, said once and stored with every score."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The conditions of an evaluation. Two scores may be compared only when their protocols agree.
+
+    Attributes:
+        classes: name of the label space, e.g. ``cityscapes19``.
+        num_classes: number of its classes.
+        split: name of the evaluated split, e.g. ``test``.
+        images: how many images were evaluated.
+        input_size: (height, width) of the network's input in pixels, or ``None`` for each image's own size.
+        window: (height, width) of a sliding window, or ``None`` for the whole image at once.
+        flips: whether predictions are averaged with those of the mirrored image.
+        ignore_index: label of pixels that are not counted.
+        truth_size: ground truth is always used at its own size; logits are resized to it.
+        checkpoint: ``last``: the weights of the last step; ``best-on-val``: chosen by a validation score.
+    """
+
+    classes: str
+    num_classes: int
+    split: str
+    images: int
+    input_size: Size | None = None
+    window: Size | None = None
+    flips: bool = False
+    ignore_index: int = 255
+    truth_size: Literal["native"] = "native"
+    checkpoint: Literal["last", "best-on-val"] = "last"
+
+    def describe(self) -> str:
+        """One line, printed with every score."""
+        count = f"{self.images} image" + ("" if self.images == 1 else "s")
+        return "; ".join(
+            [
+                f"{self.split}, {count}",
+                f"{self.num_classes} classes ({self.classes}), label {self.ignore_index} ignored",
+                f"input {_size(self.input_size)}",
+                "whole image" if self.window is None else f"window {_size(self.window)}",
+                "flips averaged" if self.flips else "no flips",
+                f"truth at {self.truth_size} size",
+                f"{self.checkpoint} checkpoint",
+            ]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON."""
+        content = asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in content.items()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Protocol":
+        """The inverse of :meth:`to_dict`; keys it does not know are left out."""
+        names = {entry.name for entry in fields(cls)}
+        known: dict[str, Any] = {name: value for name, value in content.items() if name in names}
+        for name, value in known.items():
+            known[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**known)
+
+
+def _size(size: Size | None) -> str:
+    return "native" if size is None else f"{size[1]}x{size[0]} (WxH)"

@@ -1,0 +1,205 @@
+"""Every reported number as a function of one confusion matrix."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segzoo.errors import DataError
+
+if TYPE_CHECKING:
+    from segzoo.evaluation.protocol import Protocol
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The scores of a set of images: functions of the confusion matrix of all their pixels together.
+
+    All scores are fractions in [0, 1]; NaN stands for a score that does not exist.
+
+    Attributes:
+        confusion: (C, C) int64 pixel counts without ignored pixels; rows are the truth, columns the prediction.
+        classes: C names.
+        subsets: class ids of further mIoU columns by name, e.g. the 16 classes of SYNTHIA in Cityscapes.
+
+    Raises:
+        ValueError: the matrix is not a (C, C) matrix of non-negative integers, or a subset names no class.
+    """
+
+    confusion: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    subsets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        counts = np.asarray(self.confusion)
+        classes = tuple(self.classes)
+        if counts.shape != (len(classes), len(classes)):
+            raise ValueError(f"confusion matrix of shape {counts.shape} for {len(classes)} classes")
+        if not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
+            raise ValueError(f"a confusion matrix holds non-negative integers, not {counts.dtype}")
+        for name, ids in self.subsets.items():
+            if not ids or min(ids) < 0 or max(ids) >= len(classes):
+                raise ValueError(
+                    f"subset '{name}' is {tuple(ids)}, expected class ids in 0..{len(classes) - 1}"
+                )
+        counts = counts.astype(np.int64)  # a copy: nobody else can change the scores
+        counts.flags.writeable = False
+        subsets = MappingProxyType({name: tuple(ids) for name, ids in self.subsets.items()})
+        object.__setattr__(self, "confusion", counts)
+        object.__setattr__(self, "classes", classes)
+        object.__setattr__(self, "subsets", subsets)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Scores):
+            return NotImplemented
+        same = self.classes == other.classes and dict(self.subsets) == dict(other.subsets)
+        return same and np.array_equal(self.confusion, other.confusion)
+
+    @property
+    def iou(self) -> Floats:
+        """(C,) intersection over union; NaN where a class is neither in the truth nor in the prediction.
+
+        A class that is predicted somewhere but never true has an IoU of 0, not NaN.
+        """
+        hit = np.diag(self.confusion)
+        return _ratio(hit, self.confusion.sum(0) + self.confusion.sum(1) - hit)
+
+    @property
+    def class_accuracy(self) -> Floats:
+        """(C,) recall: the share of a class's true pixels that are found; NaN where a class is never true."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(1))
+
+    @property
+    def frequency(self) -> Floats:
+        """(C,) share of the counted pixels whose truth is the class; NaN without any pixel."""
+        return _ratio(self.confusion.sum(1), np.full(len(self.classes), self.confusion.sum()))
+
+    @property
+    def miou(self) -> float:
+        """Mean of :attr:`iou` over the classes that occur."""
+        return _mean(self.iou)
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean of :attr:`class_accuracy` over the classes that occur in the truth."""
+        return _mean(self.class_accuracy)
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of the counted pixels whose prediction is right; NaN without any pixel."""
+        return float(_ratio(np.trace(self.confusion)[None], self.confusion.sum()[None])[0])
+
+    def subset(self, which: str | Sequence[int] | Sequence[str]) -> float:
+        """mIoU over some classes: the mean of their IoUs *in the full matrix*, over those that occur.
+
+        This is the field's mIoU-16 and mIoU-13: pixels of classes outside the subset stay in the matrix, so
+        confusing a class with one outside the subset still costs. It is not the mIoU of a smaller matrix.
+
+        Args:
+            which: the name of one of :attr:`subsets`, or class ids, or class names.
+
+        Raises:
+            KeyError: no such subset or class.
+        """
+        if isinstance(which, str):
+            return self.subset(self.subsets[which])
+        ids = [self._class_id(name) if isinstance(name, str) else int(name) for name in which]
+        return _mean(self.iou[ids])
+
+    def _class_id(self, name: str) -> int:
+        if name not in self.classes:
+            raise KeyError(name)
+        return self.classes.index(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON; a score that does not exist is ``None``."""
+        per_class = zip(self.classes, self.iou, self.class_accuracy, self.frequency, strict=True)
+        return {
+            "miou": _plain(self.miou),
+            "pixel_accuracy": _plain(self.pixel_accuracy),
+            "mean_accuracy": _plain(self.mean_accuracy),
+            "subsets": {
+                name: {"miou": _plain(self.subset(name)), "ids": list(ids)}
+                for name, ids in self.subsets.items()
+            },
+            "classes": [
+                {"name": name, "iou": _plain(iou), "accuracy": _plain(accuracy), "share": _plain(share)}
+                for name, iou, accuracy, share in per_class
+            ],
+            "confusion": self.confusion.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Scores":
+        """The inverse of :meth:`to_dict`; reads the matrix and the names, and computes the scores again."""
+        return cls(
+            confusion=np.array(content["confusion"], dtype=np.int64),
+            classes=tuple(entry["name"] for entry in content["classes"]),
+            subsets={name: tuple(entry["ids"]) for name, entry in content["subsets"].items()},
+        )
+
+    def save(self, folder: str | Path, stem: str = "scores", protocol: "Protocol | None" = None) -> Path:
+        """Writes ``<stem>.json``, ``<stem>.csv`` (a row per class, fractions) and ``confusion.npz``.
+
+        Args:
+            folder: created when missing.
+            stem: name of the JSON and the CSV file, without extension.
+            protocol: stored under the key ``protocol`` of the JSON file.
+
+        Returns:
+            The path of the JSON file.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        content = self.to_dict()
+        if protocol is not None:
+            content = {"protocol": protocol.to_dict(), **content}
+        path = folder / f"{stem}.json"
+        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        with (folder / f"{stem}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["class", "iou", "accuracy", "share"])
+            for entry in content["classes"]:
+                numbers = [entry[key] for key in ("iou", "accuracy", "share")]
+                writer.writerow([entry["name"], *("" if n is None else f"{n:.6f}" for n in numbers)])
+        classes = np.array(self.classes)
+        np.savez_compressed(folder / "confusion.npz", confusion=self.confusion, classes=classes)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Scores":
+        """Reads a JSON file that :meth:`save` wrote.
+
+        Raises:
+            DataError: the file is missing or not a score file.
+        """
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text()))
+        except OSError as error:
+            raise DataError(f"cannot read the scores in {path}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise DataError(f"{path} is not a score file of segzoo ({reason})") from error
+
+
+def _ratio(part: npt.NDArray[np.int64], whole: npt.NDArray[np.int64]) -> Floats:
+    result = np.full(part.shape, np.nan)
+    np.divide(part, whole, out=result, where=whole > 0)
+    return result
+
+
+def _mean(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,28 @@
+"""Cross-entropy of segmentation."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+IGNORE_INDEX = 255
+
+
+def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of every pixel, 0 where the label is ignored.
+
+    Args:
+        logits: (B, C, H, W).
+        labels: (B, H, W) int64, 255 for void.
+
+    Returns:
+        (B, H, W).
+    """
+    return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, count: Tensor | float) -> Tensor:
+    """Sum of the pixels' cross-entropy over ``count``, the number of pixels it is the mean of.
+
+    The count is an argument because the valid pixels of *all* ranks must be counted (`segzoo.methods.base.pixel_count`):
+    a mean over this rank's own would weight the ranks' pixels differently.
+    """
+    return pixel_cross_entropy(logits, labels).sum() / count

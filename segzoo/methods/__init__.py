@@ -1,0 +1,1 @@
+"""The methods, one file each. ``segzoo.methods.registry`` lists them without importing any."""

@@ -1,0 +1,223 @@
+"""What every method shares: the segmenter, the optimiser, evaluation, checkpoints, and the checks on a loss."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+import segzoo
+from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
+from segzoo.data.sampling import derived_seed
+from segzoo.data.streams import Batch, Stream
+from segzoo.distributed import mean_across_ranks
+from segzoo.errors import CheckpointError, NonFiniteLossError
+from segzoo.evaluation import Scores, confusion_metric, update_confusion
+from segzoo.models.norms import Norm
+from segzoo.models.segmenter import create_segmenter
+
+OptimizerName = Literal["adamw", "adam", "sgd"]
+
+
+class SegmentationMethod(L.LightningModule):
+    """Base of all methods. A method declares its streams and returns one loss from ``training_step``.
+
+    Args:
+        label_space: the classes (filled in from the data on the command line).
+        architecture: segmentation_models_pytorch architecture: unet, fpn, deeplabv3plus, segformer, ...
+        encoder: its encoder: resnet18, mobilenet_v2, mit_b2, tu-convnext_tiny, ...
+        encoder_weights: pretrained encoder weights to download by name, e.g. imagenet; null for random ones.
+        encoder_checkpoint: a local state dict for the encoder instead.
+        norm: batch, frozen (fixed statistics) or group; the last two make a step independent of how a batch is split.
+        segmenter_options: further arguments of the architecture, e.g. {decoder_channels: [128, 64, 32, 32, 16]}.
+        optimizer: adamw, adam or sgd (momentum 0.9).
+        lr: learning rate of the segmenter.
+        weight_decay: of the segmenter.
+        schedule: poly (power 0.9 down to 0 at max_steps) or constant.
+        warmup_steps: steps of linear warm-up.
+    """
+
+    slug: ClassVar[str]
+    supervision: ClassVar[Literal["none", "few"]]
+
+    def __init__(
+        self,
+        label_space: LabelSpace | dict[str, Any],
+        architecture: str = "unet",
+        encoder: str = "resnet18",
+        encoder_weights: str | None = None,
+        encoder_checkpoint: str | None = None,
+        norm: Norm = "batch",
+        segmenter_options: dict[str, Any] | None = None,
+        optimizer: OptimizerName = "adamw",
+        lr: float = 1e-3,
+        weight_decay: float = 1e-4,
+        schedule: Literal["poly", "constant"] = "poly",
+        warmup_steps: int = 0,
+    ) -> None:
+        super().__init__()
+        self.label_space = label_space if isinstance(label_space, LabelSpace) else LabelSpace.from_dict(label_space)
+        self.save_hyperparameters(ignore=["label_space"])
+        # Plain types only: checkpoints are read with `weights_only`.
+        self.save_hyperparameters({"label_space": self.label_space.to_dict()})
+        self.segmenter = create_segmenter(
+            architecture, encoder, self.num_classes, encoder_weights, encoder_checkpoint, norm, segmenter_options
+        )
+        self.optimizer_name, self.lr, self.weight_decay = optimizer, lr, weight_decay
+        self.schedule, self.warmup_steps = schedule, warmup_steps
+        self.confusion = confusion_metric(self.num_classes)
+        self.scores: Scores | None = None
+        self.run_config: str | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, void not counted."""
+        return self.label_space.num_classes
+
+    @property
+    def streams(self) -> dict[str, Stream]:
+        """What a training batch holds; the DataModule gives this and nothing more."""
+        return {"source": Stream("source"), "target": Stream("target", labelled=self.supervision != "none")}
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images (B, 3, H, W), RGB in [0, 1], to logits (B, C, H, W)."""
+        logits: Tensor = self.segmenter(image)
+        return logits
+
+    # Training
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """The sum of the loss's terms, each logged as ``train/<term>``.
+
+        Raises:
+            NonFiniteLossError: a term is NaN or infinite.
+        """
+        self.check_finite(terms)
+        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
+        loss = torch.stack(list(terms.values())).sum()
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def check_finite(self, terms: dict[str, Tensor]) -> None:
+        """Stops the run at a term that is NaN or infinite, keeping the last good parameters."""
+        bad = [f"{name} = {term.item()}" for name, term in terms.items() if not torch.isfinite(term)]
+        if bad:
+            raise NonFiniteLossError(
+                f"non-finite loss at step {self.global_step}: {', '.join(bad)}; {self._save_last_good()}; "
+                f"try a smaller --method.lr, --trainer.gradient_clip_val 1 or --trainer.precision 32"
+            )
+
+    def optimizer_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups; methods with further networks add theirs (key ``schedule``: whether it follows the schedule)."""
+        return [self.group("segmenter", self.segmenter, self.lr, self.weight_decay)]
+
+    @staticmethod
+    def group(name: str, module: nn.Module, lr: float, weight_decay: float, schedule: bool = True) -> dict[str, Any]:
+        """One parameter group of the optimiser."""
+        params = [p for p in module.parameters() if p.requires_grad]
+        return {"name": name, "params": params, "lr": lr, "weight_decay": weight_decay, "schedule": schedule}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """One optimiser for all networks, and a schedule per step."""
+        groups = self.optimizer_groups()
+        optimizer: Optimizer
+        if self.optimizer_name == "sgd":
+            optimizer = SGD(groups, lr=self.lr, momentum=0.9)
+        else:
+            optimizer = {"adamw": AdamW, "adam": Adam}[self.optimizer_name](groups, lr=self.lr)
+        factors = [self._factor if group["schedule"] else lambda step: 1.0 for group in groups]
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factors), "interval": "step"}}
+
+    def _factor(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        steps = self.trainer.max_steps
+        if self.schedule == "constant" or steps <= 0:
+            return 1.0
+        return float((1 - min(step, steps - 1) / steps) ** 0.9)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seeds dropout per (seed, rank, batch), so that a resumed run continues bit for bit."""
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        torch.manual_seed(derived_seed(seed, self.global_rank, self.trainer.fit_loop.total_batch_idx))
+
+    # Evaluation
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds a batch of the target's val split to the confusion matrix."""
+        update_confusion(self.confusion, self(batch["image"]), batch["label"])
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds a batch of the target's test split to the confusion matrix."""
+        update_confusion(self.confusion, self(batch["image"]), batch["label"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val/miou``, ``val/pixel_accuracy`` and ``val/iou/<class>``."""
+        self._score("val")
+
+    def on_test_epoch_end(self) -> None:
+        """The same for ``test``."""
+        self._score("test")
+
+    def _score(self, split: str) -> None:
+        matrix = self.confusion.compute().cpu().numpy()
+        self.confusion.reset()
+        self.scores = scores = Scores(matrix, self.label_space.classes, self.label_space.subsets)
+        self.log(f"{split}/miou", scores.miou, prog_bar=split == "val", rank_zero_only=True)
+        self.log(f"{split}/pixel_accuracy", scores.pixel_accuracy, rank_zero_only=True)
+        ious = {f"{split}/iou/{c}": float(v) for c, v in zip(scores.classes, scores.iou, strict=True) if not math.isnan(v)}
+        self.log_dict(ious, rank_zero_only=True)
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what `segzoo test` and `segzoo predict` need: method, classes, input size and the run's configuration."""
+        data = getattr(self.trainer, "datamodule", None)
+        checkpoint["segzoo"] = {
+            "method": self.slug,
+            "version": segzoo.__version__,
+            "label_space": self.label_space.to_dict(),
+            "size": list(data.size) if data is not None else None,
+            "config": self.run_config,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses the checkpoint of another method or of other classes."""
+        saved = checkpoint.get("segzoo")
+        if saved is None:
+            raise CheckpointError("not a checkpoint of segzoo")
+        if saved["method"] != self.slug:
+            raise CheckpointError(f"the checkpoint is of the method '{saved['method']}', not of '{self.slug}'")
+        if tuple(saved["label_space"]["classes"]) != tuple(self.label_space.classes):
+            raise CheckpointError(
+                f"the checkpoint knows the classes of '{saved['label_space']['name']}', the data those of '{self.label_space.name}'"
+            )
+
+    def _save_last_good(self) -> str:
+        callback = self.trainer.checkpoint_callback
+        folder = Path(getattr(callback, "dirpath", None) or self.trainer.default_root_dir)
+        if all(bool(torch.isfinite(t).all()) for t in self.state_dict().values() if t.is_floating_point()):
+            path = folder / "last-good.ckpt"
+            self.trainer.save_checkpoint(path)
+            return f"the parameters before this step are in {path}"
+        last = folder / "last.ckpt"
+        return f"the last good checkpoint is {last}" if last.is_file() else "no checkpoint was written before"
+
+
+def valid_pixels(label: Tensor) -> Tensor:
+    """Which pixels have a label: (B, H, W) bool."""
+    return label != IGNORE_INDEX
+
+
+def pixel_count(mask: Tensor) -> Tensor:
+    """The number of True pixels per rank, averaged over the ranks; at least 1.
+
+    With this denominator the mean over the ranks is the mean over all pixels of the global batch.
+    """
+    return mean_across_ranks(mask.sum().double()).clamp_min(1.0)

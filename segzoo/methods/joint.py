@@ -1,0 +1,76 @@
+"""Joint training: both domains in one loss, the source with a weight per pixel; here the weight is a constant.
+
+    L = (1/N_S) sum_i w_i l_i(theta) + L_T(theta)
+
+Methods that learn the weights derive from this one and replace ``weighting``. The constant is their control: a learned
+weight also scales the source loss as a whole, so compare with the constant that equals its mean.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from segzoo.bilevel import frozen_buffers
+from segzoo.data.streams import Batch
+from segzoo.losses import cross_entropy, pixel_cross_entropy
+from segzoo.methods.base import SegmentationMethod, pixel_count, valid_pixels
+from segzoo.models.weighting import ConstantWeight
+
+
+class JointTraining(SegmentationMethod):
+    """Weighted source loss plus target loss.
+
+    Args:
+        weight: constant weight of the source loss.
+        source_mean: valid: L_S is the mean over labelled pixels; all, as MetaPix published it: over all, void included.
+        kwargs: see `SegmentationMethod`.
+    """
+
+    slug = "joint"
+    supervision = "few"
+
+    def __init__(self, weight: float = 1.0, source_mean: Literal["valid", "all"] = "valid", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.weighting: nn.Module = ConstantWeight(weight)
+        self.source_mean = source_mean
+
+    def source_count(self, label: Tensor) -> Tensor:
+        """N, the denominator of the source loss."""
+        return pixel_count(valid_pixels(label) if self.source_mean == "valid" else torch.ones_like(label, dtype=torch.bool))
+
+    def weights(self, source: Batch, logits: Tensor | None = None) -> Tensor:
+        """Weights (B, H, W) of a source batch; ``logits`` are there for methods that weigh by the prediction."""
+        weights: Tensor = self.weighting(source["image"], source["label"])
+        return weights
+
+    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
+        """L_S with the weights held fixed, plus L_T."""
+        source, target = batch["source"], batch["target"]
+        with torch.no_grad():
+            weights = self.weights(source)
+        self.log_weights(weights, source["label"])
+        # The target alone updates the running statistics: it is the domain that is tested.
+        with frozen_buffers(self.segmenter):
+            losses = pixel_cross_entropy(self(source["image"]), source["label"])
+        source_loss = (weights * losses).sum() / self.source_count(source["label"])
+        count = pixel_count(valid_pixels(target["label"]))
+        target_loss = cross_entropy(self(target["image"]), target["label"], count)
+        return self.total({"source": source_loss, "target": target_loss})
+
+    @torch.no_grad()
+    def log_weights(self, weights: Tensor, label: Tensor) -> None:
+        """Logs the mean weight over the valid pixels, in all (``weight/mean``) and per class (``weight/class/<name>``)."""
+        if not self.trainer._logger_connector.should_update_logs:
+            return
+        valid = valid_pixels(label)
+        labels, values = label[valid], weights[valid].double()
+        sums = values.new_zeros(self.num_classes).index_add_(0, labels, values)
+        counts = torch.bincount(labels, minlength=self.num_classes)
+        self.log("weight/mean", sums.sum() / counts.sum().clamp_min(1), prog_bar=True)
+        means = {
+            f"weight/class/{name}": total / n
+            for name, total, n in zip(self.label_space.classes, sums, counts, strict=True)
+            if n
+        }
+        self.log_dict(means)

@@ -1,0 +1,87 @@
+"""Which methods there are. Free of torch, so that ``segzoo methods`` answers at once.
+
+A method that ships with segzoo is one Python file and one ``configs/method/<slug>.yaml``; the head of that YAML names the
+class, the kind of supervision and a one-line summary, and the rest are its defaults. A third party adds a method with an
+entry point of the group ``segzoo.methods``: ``my-method = "my_package.my_method:MyMethod"``.
+"""
+
+import importlib
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from segzoo.configs import config_names, config_path
+from segzoo.errors import ConfigError
+from segzoo.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from segzoo.methods.base import SegmentationMethod
+
+ENTRY_POINT_GROUP = "segzoo.methods"
+HEAD = ("class", "summary", "supervision")
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What is known of a method before its code is imported.
+
+    Attributes:
+        slug: name on the command line.
+        target: ``"module:Class"``.
+        summary: one line.
+        supervision: ``"none"`` or ``"few"``: whether the method sees target labels; ``""`` for plugins, whose class says it.
+    """
+
+    slug: str
+    target: str
+    summary: str
+    supervision: str
+
+
+def methods() -> dict[str, MethodInfo]:
+    """All methods by slug: the packaged ones, then the plugins (which cannot replace a packaged one)."""
+    found = {}
+    for slug in config_names("method"):
+        head = _read(slug)
+        found[slug] = MethodInfo(slug, *(str(head[key]) for key in HEAD))
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name in found:
+            warnings.warn(f"plugin '{point.value}' ignored: the method '{point.name}' exists already", stacklevel=2)
+            continue
+        package = point.dist.name if point.dist else point.module
+        found[point.name] = MethodInfo(point.name, point.value, f"plugin of {package}", "")
+    return found
+
+
+def method_defaults(slug: str) -> dict[str, Any]:
+    """The packaged defaults of a method, ready for the parser (sections ``model``, ``data``, ``trainer``); {} for a plugin."""
+    if slug not in config_names("method"):
+        return {}
+    return {key: value for key, value in _read(slug).items() if key not in HEAD}
+
+
+def load_method(slug: str) -> "type[SegmentationMethod]":
+    """Imports the class of a method.
+
+    Raises:
+        ConfigError: no such method, or a plugin that cannot be imported.
+    """
+    known = methods()
+    if slug not in known:
+        raise ConfigError(f"unknown method '{slug}'{did_you_mean(slug, known)}")
+    module, _, name = known[slug].target.partition(":")
+    try:
+        cls: type[SegmentationMethod] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        if module.startswith("segzoo."):
+            raise
+        raise ConfigError(f"the plugin method '{slug}' ({known[slug].target}) cannot be imported: {error}") from error
+    return cls
+
+
+def _read(slug: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(config_path("method", slug).read_text())
+    return content

@@ -1,0 +1,1 @@
+"""Networks: segmenters, and what weighs source pixels."""

@@ -1,0 +1,112 @@
+"""Segmentation networks: anything of segmentation_models_pytorch, fed images in [0, 1] of any size."""
+
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segzoo.errors import CheckpointError, ConfigError
+from segzoo.models.norms import Norm, replace_norms
+from segzoo.suggest import did_you_mean
+
+
+class Segmenter(nn.Module):
+    """A network with normalisation in front, padding around, and logits of the image's own size.
+
+    Args:
+        network: maps (B, 3, H, W) to (B, C, H, W) for H and W divisible by ``stride``.
+        mean: channel means of the network's training images, RGB in [0, 1].
+        std: channel standard deviations.
+        stride: side lengths are padded to multiples of it.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: list[float], std: list[float], stride: int) -> None:
+        super().__init__()
+        self.network, self.stride = network, stride
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Image (B, 3, H, W), RGB in [0, 1], to logits (B, C, H, W)."""
+        height, width = image.shape[-2:]
+        bottom, right = -height % self.stride, -width % self.stride
+        x = (image - self.mean) / self.std
+        if bottom or right:
+            # Replicated borders look like the image; zeros would shift the statistics of small images.
+            x = F.pad(x, (0, right, 0, bottom), mode="replicate")
+        logits: Tensor = self.network(x)
+        return logits[..., :height, :width]
+
+
+def create_segmenter(
+    architecture: str,
+    encoder: str,
+    num_classes: int,
+    encoder_weights: str | None = None,
+    encoder_checkpoint: str | None = None,
+    norm: Norm = "batch",
+    options: dict[str, Any] | None = None,
+) -> Segmenter:
+    """Builds a segmenter by name.
+
+    Args:
+        architecture: a name of segmentation_models_pytorch: ``unet``, ``deeplabv3plus``, ``fpn``, ``segformer``, ...
+        encoder: an encoder of segmentation_models_pytorch: ``resnet50``, ``mit_b2``, ``tu-convnext_tiny``, ...
+        num_classes: number of logits per pixel.
+        encoder_weights: pretrained weights by name (``imagenet``); they are downloaded.
+        encoder_checkpoint: a local state dict for the encoder instead; loaded strictly, tensors only.
+        norm: ``batch`` (as published), ``frozen`` (batch norm with fixed statistics), or ``group``.
+        options: further arguments of the architecture.
+
+    Raises:
+        ConfigError: unknown names, or arguments that the architecture refuses.
+        CheckpointError: the encoder checkpoint is missing or does not fit.
+    """
+    architectures = {name.lower(): cls for name, cls in smp.MODEL_ARCHITECTURES_MAPPING.items()}
+    if architecture.lower() not in architectures:
+        raise ConfigError(f"unknown architecture '{architecture}'{did_you_mean(architecture, architectures)}")
+    if not encoder.startswith("tu-") and encoder not in smp.encoders.encoders:
+        raise ConfigError(
+            f"unknown encoder '{encoder}'{did_you_mean(encoder, smp.encoders.encoders)} (timm's are named 'tu-...')"
+        )
+    # With a local checkpoint the downloaded weights would be overwritten.
+    weights = None if encoder_checkpoint else encoder_weights
+    try:
+        network = architectures[architecture.lower()](
+            encoder_name=encoder, encoder_weights=weights, classes=num_classes, **(options or {})
+        )
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"cannot build {architecture} on {encoder}: {reason}") from error
+    if encoder_checkpoint:
+        _load_encoder(network.encoder, Path(encoder_checkpoint), encoder)
+    replace_norms(network, norm)
+    mean, std = _input_statistics(encoder, encoder_weights)
+    return Segmenter(network, mean, std, stride=32)
+
+
+def _load_encoder(encoder: nn.Module, path: Path, name: str) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"no encoder checkpoint at {path}")
+    try:
+        encoder.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is not a state dict of the encoder '{name}': {reason}") from error
+
+
+def _input_statistics(encoder: str, weights: str | None) -> tuple[list[float], list[float]]:
+    # timm knows its statistics offline; for the others they are downloaded together with the weights.
+    if encoder.startswith("tu-") or weights:
+        try:
+            params = smp.encoders.get_preprocessing_params(encoder, pretrained=weights or "imagenet")
+            return list(params["mean"]), list(params["std"])
+        except (ValueError, KeyError, RuntimeError):  # an encoder without any pretrained weights
+            pass
+    return [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

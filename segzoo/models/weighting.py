@@ -1,0 +1,118 @@
+"""What weighs the source pixels: a constant, or a network on image and label.
+
+The three share one interface, ``weighting(image, label) -> (B, H, W)``; the methods differ in this object and its training.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segzoo.losses.cross_entropy import IGNORE_INDEX
+
+WeightNorm = Literal["instance", "group"]
+
+
+class ConstantWeight(nn.Module):
+    """The same weight for every pixel.
+
+    Args:
+        value: the weight.
+    """
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        """(B, 3, H, W) and (B, H, W) to (B, H, W)."""
+        return image.new_full(label.shape, self.value)
+
+
+class _WeightNet(nn.Module):
+    def __init__(self, num_classes: int, width: int, norm: WeightNorm) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        channels = [width, 2 * width, 4 * width, 4 * width]
+        inputs = [3 + num_classes + 1, *channels]
+        self.down = nn.ModuleList(_double_conv(i, o, norm) for i, o in zip(inputs, channels, strict=False))
+
+    def encode(self, image: Tensor, label: Tensor) -> list[Tensor]:
+        """Feature maps at 1, 1/2, 1/4, 1/8 of the size; void is a class of its own."""
+        classes = torch.where(label == IGNORE_INDEX, self.num_classes, label)
+        one_hot = F.one_hot(classes, self.num_classes + 1).movedim(-1, 1).to(image.dtype)
+        # Raw 0..255 pixels would swamp the one-hot channels (spec, pitfall 7): both are of order one here.
+        x = torch.cat([(image - 0.5) / 0.25, one_hot], dim=1)
+        maps: list[Tensor] = []
+        for level in self.down:
+            maps.append(level(F.max_pool2d(maps[-1], 2, ceil_mode=True) if maps else x))
+        return maps
+
+    def initialise(self, head: nn.Conv2d) -> None:
+        """Convolutions N(0, 0.01), head bias 1: every pixel starts near sigmoid(1) = 0.73."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+        assert head.bias is not None
+        nn.init.ones_(head.bias)
+
+
+class PixelWeightNet(_WeightNet):
+    """A U-Net on image and one-hot label (MetaPix's "UNet2" at ``width=64``): one weight in (0, 1) per pixel.
+
+    The published network ends in a softmax over two channels, of which one is the weight; that is this sigmoid of their
+    difference.
+
+    Args:
+        num_classes: classes of the labels, void not counted.
+        width: channels at full resolution; cost grows with its square.
+        norm: ``instance`` (published) removes contrast between images; ``group`` keeps it.
+    """
+
+    def __init__(self, num_classes: int, width: int = 64, norm: WeightNorm = "instance") -> None:
+        super().__init__(num_classes, width, norm)
+        self.up = nn.ModuleList(
+            _double_conv(i, o, norm)
+            for i, o in ((8 * width, 2 * width), (4 * width, width), (2 * width, width))
+        )
+        self.head = nn.Conv2d(width, 1, 1)
+        self.initialise(self.head)
+
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB in [0, 1] and (B, H, W) labels to (B, H, W) weights."""
+        *skips, x = self.encode(image, label)
+        for level, skip in zip(self.up, reversed(skips), strict=True):
+            x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=True)
+            x = level(torch.cat([skip, x], dim=1))
+        return torch.sigmoid(self.head(x).squeeze(1).float())
+
+
+class ImageWeightNet(_WeightNet):
+    """The encoder alone (MetaPix's "UNet4"): one weight in (0, 1) per image, the same for all its pixels.
+
+    Args:
+        num_classes: classes of the labels, void not counted.
+        width: channels at full resolution.
+        norm: see `PixelWeightNet`.
+    """
+
+    def __init__(self, num_classes: int, width: int = 64, norm: WeightNorm = "instance") -> None:
+        super().__init__(num_classes, width, norm)
+        self.head = nn.Conv2d(4 * width, 1, 1)
+        self.initialise(self.head)
+
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB in [0, 1] and (B, H, W) labels to (B, H, W) weights, constant within an image."""
+        logit = self.head(self.encode(image, label)[-1]).float().mean(dim=(1, 2, 3))
+        return torch.sigmoid(logit)[:, None, None].expand(label.shape)
+
+
+def _double_conv(inputs: int, outputs: int, norm: WeightNorm) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for channels in (inputs, outputs):
+        # No bias: the norm that follows would remove it.
+        layers.append(nn.Conv2d(channels, outputs, 3, padding=1, bias=False))
+        layers.append(nn.InstanceNorm2d(outputs) if norm == "instance" else nn.GroupNorm(min(8, outputs), outputs))
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
