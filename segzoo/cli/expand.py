@@ -26,8 +26,6 @@ SWITCHES = ("-h", "--help", "--print_config", "--method.help")
 DATA_IDENTITY = ("source", "target", "name", "root")
 # Where a run was computed does not bind where its checkpoint is scored.
 HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "plugins", "sync_batchnorm", "callbacks", "profiler")
-# Flags that are about one call of the command, not about the run that a checkpoint carries.
-PER_CALL = ("ckpt_path", "out", "logger")
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,7 @@ class Invocation:
         layers: files, later ones win.
         flags: ``--key=value``, which win over all layers.
         checkpoint: what to resume from or to score.
+        out: where scores go.
         switches: which of `SWITCHES` were given.
     """
 
@@ -59,6 +58,7 @@ class Invocation:
     layers: list[Layer]
     flags: list[str]
     checkpoint: Path | None = None
+    out: Path | None = None
     switches: set[str] = field(default_factory=set)
 
 
@@ -93,8 +93,8 @@ def split_arguments(argv: Sequence[str]) -> list[tuple[str, str | None]]:
     return pairs
 
 
-def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -> Invocation:
-    """Resolves names, files and the checkpoint.
+def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -> Invocation | None:
+    """Resolves names, files and the checkpoint. None when help is wanted and no method is named.
 
     Raises:
         ConfigError: no or an unknown method, an unknown data set or recipe, a file that is no YAML mapping.
@@ -104,7 +104,8 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     switches = {option for option, _ in pairs if option in SWITCHES}
     pairs = [(option, value) for option, value in pairs if option not in SWITCHES]
     flags, files = _take_all(pairs, "--config")
-    flags, named = _take(flags, "--method", "--data", "--recipe", "--ckpt_path")
+    own_options = ["--method", "--data", "--recipe", "--ckpt_path", *(["--out"] if command != "fit" else [])]
+    flags, named = _take(flags, own_options)
     user = [_read_file(Path(path)) for path in files]
     recipe = [_read_file(config_path("recipe", named["--recipe"]))] if "--recipe" in named else []
     method = named.get("--method") or _last([*recipe, *user], "method")
@@ -121,8 +122,10 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
             )
         method = content["method"]
         carried = [Layer(str(checkpoint), _carried(command, yaml.safe_load(content["config"] or "{}")))]
-    elif command != "fit" and not switches & {"--help", "--method.help"}:
+    elif command != "fit" and not switches:
         raise ConfigError(f"`segzoo {command}` needs a trained model: --ckpt_path runs/.../checkpoints/last.ckpt")
+    if not method and "--help" in switches:
+        return None
     if not method:
         known = ", ".join(methods())
         raise ConfigError(f"no method given; add --method NAME, one of: {known} (`segzoo methods` describes them)")
@@ -141,14 +144,15 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     layers = [base, *data, Layer(f"the defaults of '{method}'", method_defaults(method)), *own]
     for layer in layers:
         layer.content.pop("method", None)
-    return Invocation(method, layers, [_parser_flag(*pair) for pair in flags], checkpoint, switches)
+    out = Path(named["--out"]) if "--out" in named else None
+    return Invocation(method, layers, [_parser_flag(*pair) for pair in flags], checkpoint, out, switches)
 
 
 def _is_option(argument: str) -> bool:
     return argument.startswith("-") and not re.match(r"-[\d.]", argument) and argument != "-"
 
 
-def _take(pairs: list[tuple[str, str | None]], *options: str) -> tuple[list[tuple[str, str | None]], dict[str, str]]:
+def _take(pairs: list[tuple[str, str | None]], options: list[str]) -> tuple[list[tuple[str, str | None]], dict[str, str]]:
     taken: dict[str, str] = {}
     for option, value in pairs:
         if option in options:
@@ -214,9 +218,9 @@ def _checkpoint(
 
 
 def _carried(command: str, content: dict[str, Any]) -> dict[str, Any]:
-    content = {key: value for key, value in content.items() if key not in PER_CALL}
     if command != "fit":
         trainer = content.get("trainer") or {}
+        content = {key: value for key, value in content.items() if key != "logger"}
         content["trainer"] = {key: value for key, value in trainer.items() if key not in HARDWARE}
     return content
 

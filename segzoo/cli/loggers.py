@@ -56,14 +56,15 @@ class MetricsCsv(Logger):
         """Adds values to the row of a step."""
         step = 0 if step is None else step
         if self._earlier:
-            self._rows = [row for row in self._earlier if int(row["step"]) < step]
+            self._rows = [row for row in self._earlier if row["step"] <= step]
             self._earlier = []
             for row in self._rows:
                 self._add_columns(row)
         self._add_columns(metrics)
         if not self._rows or self._rows[-1]["step"] != step:
-            self.save()
             self._rows.append({"step": step})
+        elif self._written == len(self._rows):
+            self._header = []  # the row is in the file already: write the file again
         self._rows[-1].update(metrics)
 
     @rank_zero_only
@@ -72,27 +73,30 @@ class MetricsCsv(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Writes the rows that are complete; the file always holds whole lines."""
-        if not self._rows:
+        """Writes the rows that are complete, which the last may not be yet."""
+        self._write(self._rows[:-1])
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Writes all rows."""
+        self._write(self._rows)
+
+    def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if len(rows) <= self._written and self._header:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._header == self._columns:
             with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self._columns).writerows(self._rows[self._written :])
+                csv.DictWriter(file, self._columns).writerows(rows[self._written :])
         else:  # a new metric is a new column
             partial = self.path.with_suffix(".csv.partial")
             with partial.open("w", newline="") as file:
                 writer = csv.DictWriter(file, self._columns)
                 writer.writeheader()
-                writer.writerows(self._rows)
+                writer.writerows(rows)
             partial.replace(self.path)
             self._header = list(self._columns)
-        self._written = len(self._rows)
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        """Writes what is left."""
-        self.save()
+        self._written = len(rows)
 
     def _add_columns(self, row: Mapping[str, Any]) -> None:
         self._columns += [name for name in row if name not in self._columns]
@@ -150,4 +154,4 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         return []
     with path.open(newline="") as file:
         rows = [{key: value for key, value in row.items() if key and value not in ("", None)} for row in csv.DictReader(file)]
-    return [row for row in rows if row.get("step", "").isdigit()]
+    return [{**row, "step": int(row["step"])} for row in rows if row.get("step", "").isdigit()]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 from segzoo.errors import CheckpointError, ConfigError
@@ -36,7 +37,21 @@ def claim(parent: Path, name: str, rank: int = 0) -> Path:
             os.environ[VARIABLE] = str(folder)
             return folder
     except OSError as error:
-        raise ConfigError(f"cannot write to {parent}: {error.strerror}; choose another folder") from error
+        raise ConfigError(f"cannot write to {parent}: {error.strerror}; choose another folder with --runs or --out") from error
+
+
+def create(folder: Path, rank: int = 0) -> Path:
+    """The folder a user named, created when missing.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    try:
+        if rank == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
+    return folder
 
 
 def run_folder(checkpoint: Path) -> Path:
@@ -61,3 +76,10 @@ def newest_checkpoint(parent: Path, name: str, seed: int) -> Path:
     if not found:
         raise CheckpointError(f"no checkpoint of a run '{name}-s{seed}' below {parent}; give its path as --ckpt_path FILE")
     return max(found)[1]
+
+
+def discard_unused(folder: Path) -> None:
+    """Removes the folder of a run that failed before its first step; anything of value in it keeps it."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    if all(path.name in ("config.yaml", "manifest.json", "metrics.csv") for path in files):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """A domain that is folders of images and of masks with the same file stems."""
 
+import copy
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,20 +27,25 @@ STRETCHED = {"L;2": 85, "L;4": 17}
 class PairedFolders(Domain):
     """Images and masks in folders, paired by file stem; sub-folders are searched too.
 
-    ``images/a/0001.jpg`` belongs to ``masks/a/0001.png``. Every image needs a mask and every mask an image. Masks hold one
-    class id per pixel (8- or 16-bit greyscale, or a palette whose colours are ignored), not colours.
+    ``images/a/0001.jpg`` belongs to ``masks/a/0001.png``. Every image needs a mask and every mask an image.
+    Masks hold one class id per pixel (8- or 16-bit greyscale, or a palette whose colours are ignored), not
+    colours.
 
     Args:
         images: folder of the images below the data root; ``{split}`` in it stands for train, val and test.
         masks: the same for the masks; null for a domain without labels.
         label_space: name of a packaged label space, or the path of a YAML of one's own.
-        class_map: the map of the label space that fits the raw ids of the masks; ``identity`` if they are label ids.
-        blocks: shares of train, val and test when the folder holds all frames, e.g. ``[0.8, 0.1, 0.1]``: the frames, sorted
-            by name with numbers in numeric order, are cut into three contiguous blocks. Null: all frames are train.
+        class_map: the map of the label space that fits the raw ids of the masks; ``identity`` if they are
+            label ids.
+        blocks: shares of train, val and test when the folder holds all frames, e.g. ``[0.8, 0.1, 0.1]``: the
+            frames, sorted by name with numbers in numeric order, are cut into three contiguous blocks. Null:
+            all frames are train.
         gap: frames left out between two blocks, so that near duplicates do not stand on both sides.
         name: short name for run folders and tables; by default it comes from the folder.
-        image_suffix: end of every image's stem that the mask's lacks, e.g. ``_leftImg8bit``; other files are skipped.
-        mask_suffix: end of every mask's stem that the image's lacks, e.g. ``_gtFine_labelIds``; other files are skipped.
+        image_suffix: end of every image's stem that the mask's lacks, e.g. ``_leftImg8bit``; other files are
+            skipped.
+        mask_suffix: end of every mask's stem that the image's lacks, e.g. ``_gtFine_labelIds``; other files
+            are skipped.
 
     Raises:
         ConfigError: unknown label space or class map, or options that contradict each other.
@@ -63,7 +69,9 @@ class PairedFolders(Domain):
         if by_folder and blocks is not None:
             raise ConfigError(f"images '{images}' has a folder per split; remove blocks, or remove {{split}}")
         if blocks is None and gap:
-            raise ConfigError(f"gap {gap} needs blocks: it is the number of frames left out between two of them")
+            raise ConfigError(
+                f"gap {gap} needs blocks: it is the number of frames left out between two of them"
+            )
         if blocks is not None:
             time_blocks(10**9, blocks, gap)  # refuses wrong shares before any file is read
         self.label_space = load_label_space(label_space)
@@ -73,16 +81,17 @@ class PairedFolders(Domain):
         self._image_suffix, self._mask_suffix = image_suffix, mask_suffix
 
     def images(self, split: Split, root: Path) -> "FolderImages":
-        """The images of one split, with the file lists checked; pixels are read and checked later, one by one.
+        """The images of one split, with the file lists checked; pixels are checked when they are read.
 
         Raises:
-            DataError: a missing or empty folder, an image without its mask or the reverse, two files of one stem, or no
-                such split; the message names the file and what to do.
+            DataError: a missing or empty folder, an image without its mask or the reverse, two files of one
+                stem, or no such split; the message names the file and what to do.
         """
         if "{split}" not in self._images and self._blocks is None and split != "train":
             raise DataError(
-                f"'{self.name}' has no {split} split: all of '{self._images}' is train; set blocks (e.g. [0.8, 0.1, 0.1]) to "
-                "cut it by time, or write {split} in images and masks for a folder per split"
+                f"'{self.name}' has no {split} split: all of '{self._images}' is train; set blocks "
+                "(e.g. [0.8, 0.1, 0.1]) to cut it by time, or write {split} in images and masks for a "
+                "folder per split"
             )
         found = FolderImages(
             _folder(self._images, split, root),
@@ -95,7 +104,10 @@ class PairedFolders(Domain):
             return found
         block = time_blocks(len(found), self._blocks, self._gap)[SPLITS.index(split)]
         if not block:
-            raise DataError(f"'{self.name}' has no {split} split: its share is 0 in blocks {list(self._blocks)}; give it one")
+            raise DataError(
+                f"'{self.name}' has no {split} split: its share is 0 in blocks {list(self._blocks)}; "
+                "give it one"
+            )
         return found.select(block)
 
 
@@ -114,7 +126,12 @@ class FolderImages(ImageSet):
     """
 
     def __init__(
-        self, images: Path, masks: Path | None, class_map: ClassMap, image_suffix: str = "", mask_suffix: str = ""
+        self,
+        images: Path,
+        masks: Path | None,
+        class_map: ClassMap,
+        image_suffix: str = "",
+        mask_suffix: str = "",
     ) -> None:
         self._class_map = class_map
         self._image_files = _scan(images, "image", IMAGE_TYPES, image_suffix)
@@ -127,13 +144,15 @@ class FolderImages(ImageSet):
 
     def select(self, indices: Sequence[int]) -> "FolderImages":
         """The same set reduced to some of its images."""
-        chosen = object.__new__(type(self))
-        chosen.__dict__.update(self.__dict__)
+        chosen = copy.copy(self)
         chosen.names = [self.names[i] for i in indices]
         return chosen
 
     def image(self, index: int) -> Pixels:
-        """The image as (H, W, 3) uint8 RGB, as stored: an EXIF orientation is not applied, as masks carry none.
+        """The image as (H, W, 3) uint8 RGB.
+
+        An EXIF orientation is not applied, as masks carry none. (TIFF's own orientation tag is applied by the
+        decoder, to masks too.)
 
         Raises:
             DataError: the file cannot be read.
@@ -151,25 +170,28 @@ class FolderImages(ImageSet):
         """The label ids as (H, W) uint8; 255 is ignored.
 
         Raises:
-            DataError: the mask cannot be read, holds colours or an id that the class map does not define, or is not of its
-                image's size.
+            DataError: the mask cannot be read, holds colours or an id that the class map does not define, or
+                is not of its image's size.
         """
         if not self.has_labels:
-            raise DataError(f"there is no mask for {self._image_files[self.names[index]]}: set masks to the folder of the masks")
+            raise DataError(
+                f"there is no mask for {self._image_files[self.names[index]]}: set masks to the "
+                "folder of the masks"
+            )
         path, image_path = self._mask_files[self.names[index]], self._image_files[self.names[index]]
         raw = read_ids(path)
         with _opened(image_path, "image") as image:
             width, height = image.size
         if raw.shape != (height, width):
             raise DataError(
-                f"{path} is {raw.shape[1]}x{raw.shape[0]} (width x height) but its image {image_path} is {width}x{height}; "
-                "a mask must have the size of its image"
+                f"{path} is {raw.shape[1]}x{raw.shape[0]} (width x height) but its image {image_path} "
+                f"is {width}x{height}; a mask must have the size of its image"
             )
         return self._class_map.apply(raw, path)
 
 
 def read_ids(path: Path) -> npt.NDArray[np.integer | np.bool_]:
-    """The ids that a mask file stores, (H, W): palette indices rather than colours, 16 bits and fewer than 8 bits as they are.
+    """The (H, W) ids that a mask file stores: palette indices, 16 bits and fewer than 8 bits as they are.
 
     Raises:
         DataError: the file cannot be read or holds colours.
@@ -177,8 +199,9 @@ def read_ids(path: Path) -> npt.NDArray[np.integer | np.bool_]:
     with _opened(path, "mask") as file:
         if file.mode not in ID_MODES:
             raise DataError(
-                f"{path} is a colour image (mode {file.mode}) where class ids are expected: save one id per pixel as an 8-bit "
-                "greyscale or palette PNG, e.g. the *_labelIds.png of Cityscapes or the parsed labels of SYNTHIA"
+                f"{path} is a colour image (mode {file.mode}) where class ids are expected: save "
+                "one id per pixel as an 8-bit greyscale or palette PNG, e.g. the *_labelIds.png of "
+                "Cityscapes or the parsed labels of SYNTHIA"
             )
         stretch = STRETCHED.get(_raw_mode(file), 1)
         ids = np.asarray(file)
@@ -192,16 +215,19 @@ def _opened(path: Path, what: str) -> Iterator[Image.Image]:
             yield file
     except DataError:
         raise
-    except Exception as error:  # PIL's decoders raise nearly anything (SyntaxError, struct.error, ...) on broken bytes
+    except Exception as error:
+        # PIL's decoders raise nearly anything (SyntaxError, struct.error, ...) on broken bytes.
         reason = " ".join(str(error).replace(f" {str(path)!r}", "").split()) or type(error).__name__
-        raise DataError(f"cannot read the {what} {path}: {reason}; replace the file or remove it and its partner") from error
+        raise DataError(
+            f"cannot read the {what} {path}: {reason}; replace the file or remove it and its partner"
+        ) from error
 
 
 def _raw_mode(file: Image.Image) -> str:
-    if not file.tile:
-        return file.mode
-    args = file.tile[0][3]
-    return str(args[0] if isinstance(args, tuple) and args else args)
+    """How the file stores its pixels, e.g. ``L;4``: PIL's own mode no longer tells 4 bits from 8."""
+    tiles = getattr(file, "tile", None)
+    args = tiles[0][3] if tiles else file.mode
+    return str(args[0] if isinstance(args, tuple) else args)
 
 
 def _folder(pattern: str, split: Split, root: Path) -> Path:
@@ -209,7 +235,9 @@ def _folder(pattern: str, split: Split, root: Path) -> Path:
     if folder.is_dir():
         return folder
     found = "is not a folder" if folder.exists() else "does not exist"
-    raise DataError(f"the folder {folder} {found}; set --data.root to the folder that '{pattern}' starts from")
+    raise DataError(
+        f"the folder {folder} {found}; set --data.root to the folder that '{pattern}' starts from"
+    )
 
 
 def _scan(folder: Path, what: str, types: Sequence[str], suffix: str) -> dict[str, Path]:
@@ -229,7 +257,9 @@ def _scan(folder: Path, what: str, types: Sequence[str], suffix: str) -> dict[st
             stem = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
             if stem in files:
                 first, second = sorted((files[stem], path))
-                raise DataError(f"two {what} files have the same stem: {first} and {second}; remove or rename one")
+                raise DataError(
+                    f"two {what} files have the same stem: {first} and {second}; remove or rename one"
+                )
             files[stem] = path
     if not files:
         ending = f" whose stem ends in '{suffix}'" if suffix else ""
@@ -237,23 +267,32 @@ def _scan(folder: Path, what: str, types: Sequence[str], suffix: str) -> dict[st
     return files
 
 
-def _check_partners(files: Mapping[str, Path], partners: Mapping[str, Path], what: str, folder: Path, suffix: str) -> None:
+def _check_partners(
+    files: Mapping[str, Path], partners: Mapping[str, Path], what: str, folder: Path, suffix: str
+) -> None:
     alone = sorted(files.keys() - partners.keys(), key=_natural)
     if alone:
         other = "mask" if what == "image" else "image"
         more = f" (and {len(alone) - 1} more {what}s without one)" if len(alone) > 1 else ""
         raise DataError(
-            f"the {what} {files[alone[0]]} has no {other}{more}: expected {folder / alone[0]}{suffix}.*; add it or remove the {what}"
+            f"the {what} {files[alone[0]]} has no {other}{more}: expected "
+            f"{folder / alone[0]}{suffix}.*; add it or remove the {what}"
         )
 
 
 def _natural(stem: str) -> list[tuple[int, int, str]]:
     """Sort key that puts frame 9 before frame 10."""
-    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", stem) if part]
+    return [
+        (0, int(part), part) if part.isdecimal() else (1, 0, part)
+        for part in re.split(r"(\d+)", stem)
+        if part
+    ]
 
 
 def _default_name(images: str) -> str:
-    """``camvid`` for ``camvid/{split}/image``: the folder above the innermost one, as that is mostly called images."""
+    """``camvid`` for ``camvid/{split}/image``: the innermost folder itself is mostly called images."""
     path = Path(images)
-    parts = [part for part in path.parts if part not in (path.anchor, ".", "..", "~") and "{split}" not in part]
+    parts = [
+        part for part in path.parts if part not in (path.anchor, ".", "..", "~") and "{split}" not in part
+    ]
     return parts[-2] if len(parts) > 1 else (parts[0] if parts else "folders")

@@ -8,8 +8,8 @@ Label spaces are data: one YAML per space (``configs/label_spaces/<name>.yaml`` 
       camvid11: {0: Sky, 1: Building, ..., 10: ignore, 255: ignore}
     subsets: {things: [Car, Pedestrian]}                          # optional: further means to report
 
-A raw id that a map does not list is an error when a mask holds it; a map that means "everything else" says so with
-``others: ignore``. The map ``identity`` (0..C-1 and 255) exists in every space.
+A raw id that a map does not list is an error when a mask holds it; a map that means "everything else" says
+so with ``others: ignore``. The map ``identity`` (0..C-1 and 255) exists in every space.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,8 +40,9 @@ class LabelSpace:
         classes: class names; the position is the label id.
         palette: an (r, g, b) colour per class, 0..255.
         subsets: named selections of class ids that deserve a mean of their own, e.g. ``synthia16``.
-        maps: per class map the 256 label ids of the raw ids 0..255, -1 where undefined; see :func:`load_class_map`.
-            They describe data sets rather than the classes, so they count neither in ``==`` nor in :meth:`to_dict`.
+        maps: per class map the 256 label ids of the raw ids 0..255, -1 where undefined; see
+            :func:`load_class_map`. They describe data sets rather than the classes, so they count neither in
+            ``==`` nor in :meth:`to_dict`.
 
     Raises:
         ConfigError: the description contradicts itself.
@@ -55,11 +56,14 @@ class LabelSpace:
 
     def __post_init__(self) -> None:
         if not 0 < len(self.classes) <= IGNORE_INDEX:
-            raise ConfigError(f"label space '{self.name}' has {len(self.classes)} classes, expected 1 to {IGNORE_INDEX}")
+            raise ConfigError(
+                f"label space '{self.name}' has {len(self.classes)} classes, expected 1 to {IGNORE_INDEX}"
+            )
         if len(set(self.classes)) < len(self.classes) or len(self.palette) != len(self.classes):
             raise ConfigError(
                 f"label space '{self.name}' needs distinct class names and one colour for each of them, "
-                f"found {len(set(self.classes))} distinct names in {len(self.classes)} and {len(self.palette)} colours"
+                f"found {len(set(self.classes))} distinct names in {len(self.classes)} and "
+                f"{len(self.palette)} colours"
             )
 
     @property
@@ -68,13 +72,14 @@ class LabelSpace:
         return len(self.classes)
 
     def colorize(self, labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
-        """The (H, W, 3) uint8 picture of (H, W) label ids 0..255; ids that are no class (255 = ignore) are black."""
+        """The (H, W, 3) uint8 picture of (H, W) label ids 0..255; ids that are no class are black."""
         table = np.zeros((256, 3), np.uint8)
         table[: self.num_classes] = self.palette
-        return table[labels]
+        picture: npt.NDArray[np.uint8] = table[labels]
+        return picture
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, without the maps: what a checkpoint needs. Lists keep the order of the ids even in sorted JSON."""
+        """Plain types, without the maps; lists keep the order of the ids even when keys get sorted."""
         return {
             "name": self.name,
             "classes": list(self.classes),
@@ -95,7 +100,8 @@ class ClassMap:
     """A lookup table from raw mask ids to label ids.
 
     Attributes:
-        lut: (256,) int16: the label id of every raw id, 255 = ignore, -1 = undefined, which is an error when met.
+        lut: (256,) int16: the label id of every raw id, 255 = ignore, -1 = undefined, which is an error when
+            met.
         name: name of the map, for error messages.
         space: name of the label space, for error messages.
     """
@@ -124,8 +130,9 @@ class ClassMap:
             unknown, counts = np.unique(raw[labels < 0], return_counts=True)
             more = f" (and {unknown.size - 1} more unknown ids)" if unknown.size > 1 else ""
             raise DataError(
-                f"unknown label id {int(unknown[0])} in {where} ({counts[0]} pixels){more}: the class map '{self.name}' "
-                f"of label space '{self.space}' defines {_ranges(np.flatnonzero(self.lut >= 0))}; "
+                f"unknown label id {int(unknown[0])} in {where} ({counts[0]} pixels){more}: "
+                f"the class map '{self.name}' of label space '{self.space}' defines "
+                f"{_ranges(np.flatnonzero(self.lut >= 0))}; "
                 "choose the class_map that fits the masks or add the id to it"
             )
         return labels.astype(np.uint8)
@@ -135,8 +142,8 @@ def load_label_space(name_or_path: str | Path) -> LabelSpace:
     """A packaged label space by name, or one's own by the path of its YAML.
 
     Raises:
-        ConfigError: no such space, or its YAML is wrong (an unknown key or class name, a colour that is none, a raw id outside
-            0..255); the message names the file.
+        ConfigError: no such space, or its YAML is wrong (an unknown key or class name, a colour that is
+            none, a raw id outside 0..255); the message names the file.
     """
     path = config_path("label_spaces", str(name_or_path))
     try:
@@ -175,12 +182,18 @@ def _parse(content: Any, where: str) -> LabelSpace:
             raise ConfigError(f"{where}: unknown key '{key}'{did_you_mean(str(key), known)}")
     classes = _mapping(content.get("classes"), f"{where}: classes")
     if not classes or not isinstance(content.get("name"), str):
-        raise ConfigError(f"{where}: 'name' (a text) and 'classes' (name: [r, g, b], in id order) are required")
+        raise ConfigError(
+            f"{where}: 'name' (a text) and 'classes' (name: [r, g, b], in id order) are required"
+        )
     for name, rgb in classes.items():
         if not isinstance(name, str) or name == IGNORE:
-            raise ConfigError(f"{where}: class names are texts other than '{IGNORE}', found {name!r}; quote it")
+            raise ConfigError(
+                f"{where}: class names are texts other than '{IGNORE}', found {name!r}; quote it"
+            )
         if not (isinstance(rgb, list) and len(rgb) == 3 and all(_is_byte(value) for value in rgb)):
-            raise ConfigError(f"{where}: the colour of '{name}' is {rgb!r}, expected [r, g, b] with values 0 to 255")
+            raise ConfigError(
+                f"{where}: the colour of '{name}' is {rgb!r}, expected [r, g, b] with values 0 to 255"
+            )
     ids = {name: number for number, name in enumerate(classes)}
     subsets = {}
     for subset, names in _mapping(content.get("subsets"), f"{where}: subsets").items():
@@ -190,8 +203,12 @@ def _parse(content: Any, where: str) -> LabelSpace:
     maps = {}
     for name, table in _mapping(content.get("maps"), f"{where}: maps").items():
         if name == IDENTITY:
-            raise ConfigError(f"{where}: the map '{IDENTITY}' exists in every label space; name this one differently")
-        maps[str(name)] = _lookup_table(_mapping(table, f"{where}: map '{name}'"), ids, f"{where}: map '{name}'")
+            raise ConfigError(
+                f"{where}: the map '{IDENTITY}' exists in every label space; name this one differently"
+            )
+        maps[str(name)] = _lookup_table(
+            _mapping(table, f"{where}: map '{name}'"), ids, f"{where}: map '{name}'"
+        )
     palette = tuple((int(r), int(g), int(b)) for r, g, b in classes.values())
     return LabelSpace(content["name"], tuple(classes), palette, subsets, maps)
 
@@ -204,7 +221,9 @@ def _lookup_table(entries: Mapping[Any, Any], ids: Mapping[str, int], where: str
         if raw == OTHERS:
             continue
         if not _is_byte(raw):
-            raise ConfigError(f"{where}: raw id {raw!r}, expected a whole number from 0 to 255, or '{OTHERS}'")
+            raise ConfigError(
+                f"{where}: raw id {raw!r}, expected a whole number from 0 to 255, or '{OTHERS}'"
+            )
         table[raw] = _class_id(name, choices, where)
     return tuple(table)
 

@@ -26,7 +26,7 @@ class Scores:
     All scores are fractions in [0, 1]; NaN stands for a score that does not exist.
 
     Attributes:
-        confusion: (C, C) int64 pixel counts without ignored pixels; rows are the truth, columns the prediction.
+        confusion: (C, C) int64 counts of pixels that are not ignored; rows: truth, columns: prediction.
         classes: C names.
         subsets: class ids of further mIoU columns by name, e.g. the 16 classes of SYNTHIA in Cityscapes.
 

@@ -48,6 +48,7 @@ class SegmentationMethod(L.LightningModule):
 
     def __init__(
         self,
+        *,
         label_space: LabelSpace | dict[str, Any],
         architecture: str = "unet",
         encoder: str = "resnet18",

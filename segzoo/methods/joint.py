@@ -18,21 +18,20 @@ from segzoo.methods.base import SegmentationMethod, pixel_count, valid_pixels
 from segzoo.models.weighting import ConstantWeight
 
 
-class JointTraining(SegmentationMethod):
-    """Weighted source loss plus target loss.
+class WeightedJointTraining(SegmentationMethod):
+    """Weighted source loss plus target loss; subclasses set ``weighting``, what weighs.
 
     Args:
-        weight: constant weight of the source loss.
         source_mean: valid: L_S is the mean over labelled pixels; all, as MetaPix published it: over all, void included.
         kwargs: see `SegmentationMethod`.
     """
 
-    slug = "joint"
     supervision = "few"
+    weighting: nn.Module
+    """(image (B, 3, H, W), label (B, H, W)) of a source batch -> weights (B, H, W)."""
 
-    def __init__(self, weight: float = 1.0, source_mean: Literal["valid", "all"] = "valid", **kwargs: Any) -> None:
+    def __init__(self, *, source_mean: Literal["valid", "all"] = "valid", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.weighting: nn.Module = ConstantWeight(weight)
         self.source_mean = source_mean
 
     def source_count(self, label: Tensor) -> Tensor:
@@ -74,3 +73,17 @@ class JointTraining(SegmentationMethod):
             if n
         }
         self.log_dict(means)
+
+class JointTraining(WeightedJointTraining):
+    """Both domains in one loss, the same weight for every source pixel.
+
+    Args:
+        weight: constant weight of the source loss.
+        kwargs: see `WeightedJointTraining`.
+    """
+
+    slug = "joint"
+
+    def __init__(self, *, weight: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.weighting = ConstantWeight(weight)

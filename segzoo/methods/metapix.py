@@ -34,11 +34,11 @@ from segzoo.distributed import average_gradients, mean_across_ranks
 from segzoo.errors import ConfigError
 from segzoo.losses import cross_entropy, pixel_cross_entropy
 from segzoo.methods.base import pixel_count, valid_pixels
-from segzoo.methods.joint import JointTraining
+from segzoo.methods.joint import WeightedJointTraining
 from segzoo.models.weighting import ImageWeightNet, PixelWeightNet, WeightNorm
 
 
-class MetaPix(JointTraining):
+class MetaPix(WeightedJointTraining):
     """Pixel weights learned through a one-step bilevel update.
 
     Update orders, with the cost of a step in joint steps (forward 1, backward 2, forward-mode pass 3; joint is 6):
@@ -63,14 +63,13 @@ class MetaPix(JointTraining):
         meta_start: first step that updates it; before, the weights are those of the untrained network.
         meta_split: share of the labelled target images that only the meta objective sees (fused and paper).
         engine: forward (exact, fast), double_backward (exact, reference) or finite_difference (approximate).
-        kwargs: see `SegmentationMethod`.
+        kwargs: see `WeightedJointTraining`.
     """
 
     slug = "metapix"
-    supervision = "few"
-
     def __init__(
         self,
+        *,
         weights: Literal["pixel", "image"] = "pixel",
         weight_width: int = 64,
         weight_net_norm: WeightNorm = "instance",

@@ -21,7 +21,9 @@ SHARED = Path(os.environ.get("SEGZOO_SHARED", Path(__file__).parents[2].parent /
 IDS = np.array([[0, 1, 2], [9, 10, 255]], np.uint8)
 
 
-def write_image(path: Path, size: tuple[int, int] = (3, 2), color: tuple[int, int, int] = (200, 100, 50)) -> Path:
+def write_image(
+    path: Path, size: tuple[int, int] = (3, 2), color: tuple[int, int, int] = (200, 100, 50)
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, color).save(path)
     return path
@@ -33,7 +35,9 @@ def write_mask(path: Path, ids: np.ndarray = IDS) -> Path:
     return path
 
 
-def write_raw_png(path: Path, bit_depth: int, color_type: int, rows: list[bytes], size: tuple[int, int]) -> None:
+def write_raw_png(
+    path: Path, bit_depth: int, color_type: int, rows: list[bytes], size: tuple[int, int]
+) -> None:
     """A PNG of exactly this bit depth, which PIL cannot write for every depth."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -41,7 +45,9 @@ def write_raw_png(path: Path, bit_depth: int, color_type: int, rows: list[bytes]
 
     header = struct.pack(">IIBBBBB", *size, bit_depth, color_type, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
 
 
 def folders(**options: object) -> PairedFolders:
@@ -87,7 +93,9 @@ def test_set_survives_the_way_to_a_worker(root: Path) -> None:
 
 
 def test_extensions_may_differ_in_kind_and_case(tmp_path: Path) -> None:
-    for i, (image, mask) in enumerate([("jpg", "png"), ("JPEG", "PNG"), ("Bmp", "bmp"), ("webp", "tif"), ("tiff", "TIFF")]):
+    for i, (image, mask) in enumerate(
+        [("jpg", "png"), ("JPEG", "PNG"), ("Bmp", "bmp"), ("webp", "tif"), ("tiff", "TIFF")]
+    ):
         write_image(tmp_path / f"images/{i}.{image}")
         write_mask(tmp_path / f"masks/{i}.{mask}")
     (tmp_path / "images/notes.txt").write_text("no image")
@@ -115,7 +123,9 @@ def test_nested_folders_with_suffixes(tmp_path: Path) -> None:
     assert list(images.names) == ["aachen/aachen_000009", "aachen/aachen_000010", "ulm/ulm_000001"]
     assert (images.label(2) == 0).all()
     (tmp_path / "gtFine/val/ulm/ulm_000001_gtFine_labelIds.png").unlink()
-    with pytest.raises(DataError, match=r"ulm_000001_leftImg8bit.png has no mask: expected .*ulm_000001_gtFine_labelIds\.\*"):
+    with pytest.raises(
+        DataError, match=r"ulm_000001_leftImg8bit.png has no mask: expected .*ulm_000001_gtFine_labelIds\.\*"
+    ):
         domain.images("val", tmp_path)
 
 
@@ -124,7 +134,10 @@ def test_time_blocks(tmp_path: Path) -> None:
         write_image(tmp_path / f"images/{number}.png")
         write_mask(tmp_path / f"masks/{number}.png")
     domain = folders(blocks=(0.5, 0.25, 0.25), gap=2)
-    names = {split: [int(name) for name in domain.images(split, tmp_path).names] for split in ("train", "val", "test")}
+    names = {
+        split: [int(name) for name in domain.images(split, tmp_path).names]
+        for split in ("train", "val", "test")
+    }
     assert names == {"train": list(range(8)), "val": list(range(10, 14)), "test": list(range(16, 20))}
     assert "no test split: its share is 0" in refused(tmp_path, "test", blocks=(0.5, 0.5, 0.0))
     assert "20 frames are too few" in refused(tmp_path, "val", blocks=(0.5, 0.5, 0.0), gap=30)
@@ -179,7 +192,9 @@ def test_options_that_cannot_work(options: dict[str, object], expected: str) -> 
 
 
 def test_missing_and_empty_folders(root: Path) -> None:
-    assert refused(root, images="nowhere").startswith(f"the folder {root / 'nowhere'} does not exist; set --data.root")
+    assert refused(root, images="nowhere").startswith(
+        f"the folder {root / 'nowhere'} does not exist; set --data.root"
+    )
     assert str(root / "nomasks") in refused(root, masks="nomasks")
     assert "is not a folder" in refused(root, masks="images/frame_2.png")
     (root / "empty").mkdir()
@@ -205,10 +220,16 @@ def test_partners_are_required_both_ways(root: Path) -> None:
 def test_two_files_of_one_stem(kind: str, root: Path) -> None:
     write_mask(root / kind / "frame_9.bmp")
     message = refused(root)
-    assert "same stem" in message and str(root / kind / "frame_9.bmp") in message and str(root / kind / "frame_9.png") in message
+    assert (
+        "same stem" in message
+        and str(root / kind / "frame_9.bmp") in message
+        and str(root / kind / "frame_9.png") in message
+    )
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", "truncated", "flipped"], ids=["empty", "text", "truncated", "flipped"])
+@pytest.mark.parametrize(
+    "content", [b"", b"no image", "truncated", "flipped"], ids=["empty", "text", "truncated", "flipped"]
+)
 @pytest.mark.parametrize(("kind", "what"), [("images", "image"), ("masks", "label")])
 def test_corrupt_file_is_named(kind: str, what: str, content: bytes | str, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 10, (64, 64), np.uint8)
@@ -218,7 +239,13 @@ def test_corrupt_file_is_named(kind: str, what: str, content: bytes | str, tmp_p
     good = path.read_bytes()
     broken = bytearray(good)
     broken[60:90] = bytes(30)
-    path.write_bytes(content if isinstance(content, bytes) else good[: len(good) // 2] if content == "truncated" else broken)
+    path.write_bytes(
+        content
+        if isinstance(content, bytes)
+        else good[: len(good) // 2]
+        if content == "truncated"
+        else broken
+    )
     message = unreadable(folders().images("train", tmp_path), what)
     assert message.startswith("cannot read the ") and message.count(str(path)) == 1
 
@@ -239,7 +266,9 @@ def test_unknown_id(root: Path) -> None:
 def test_colour_mask_is_refused(mode: str, root: Path) -> None:
     Image.new(mode, (3, 2)).save(root / "masks/frame_2.png")
     message = unreadable(folders().images("train", root), "label")
-    assert f"colour image (mode {mode}) where class ids are expected" in message and "_labelIds.png" in message
+    assert (
+        f"colour image (mode {mode}) where class ids are expected" in message and "_labelIds.png" in message
+    )
 
 
 def label_of(root: Path) -> np.ndarray:
@@ -249,7 +278,9 @@ def label_of(root: Path) -> np.ndarray:
 def test_palette_masks_are_ids(root: Path) -> None:
     mask = Image.fromarray(IDS).convert("P")
     mask.putdata(IDS.ravel().tolist())
-    mask.putpalette([255 - value // 3 for value in range(768)])  # colours that have nothing to do with the ids
+    mask.putpalette(
+        [255 - value // 3 for value in range(768)]
+    )  # colours that have nothing to do with the ids
     mask.save(root / "masks/frame_2.png", transparency=1)
     np.testing.assert_array_equal(label_of(root), IDS)
 
@@ -263,7 +294,9 @@ def test_16_bit_masks_are_ids(root: Path) -> None:
 
 
 @pytest.mark.parametrize("color_type", [0, 3], ids=["greyscale", "palette"])
-@pytest.mark.parametrize(("bits", "row", "ids"), [(1, 0b01000000, [0, 1, 0]), (2, 0b00011100, [0, 1, 3]), (4, 0x09A0, [0, 9, 10])])
+@pytest.mark.parametrize(
+    ("bits", "row", "ids"), [(1, 0b01000000, [0, 1, 0]), (2, 0b00011100, [0, 1, 3]), (4, 0x09A0, [0, 9, 10])]
+)
 def test_masks_of_few_bits_are_ids(bits: int, row: int, ids: list[int], color_type: int, root: Path) -> None:
     """Decoders stretch such greyscale to 0..255 by default."""
     path = root / "masks/frame_2.png"
@@ -291,7 +324,9 @@ def test_every_kind_of_image_becomes_rgb(root: Path) -> None:
     assert read(Image.new("RGBA", (3, 2), (9, 8, 7, 0))) == [9, 8, 7], "alpha is dropped, not composited"
     assert read(Image.new("LA", (3, 2), (9, 0))) == [9, 9, 9]
     assert read(Image.new("RGB", (3, 2), (4, 5, 6)).convert("P", palette=Image.Palette.ADAPTIVE)) == [4, 5, 6]
-    assert read(Image.fromarray(np.full((2, 3), 0x8040, np.uint16))) == [0x80, 0x80, 0x80], "16 bits are scaled, not clipped"
+    assert read(Image.fromarray(np.full((2, 3), 0x8040, np.uint16))) == [0x80, 0x80, 0x80], (
+        "16 bits are scaled, not clipped"
+    )
 
 
 def test_exif_orientation_is_ignored_as_masks_have_none(root: Path) -> None:
@@ -313,7 +348,9 @@ def from_yaml(name: str, domain: str) -> Domain:
     return parsed.domain
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # instantiate_classes: its successor is missing in jsonargparse 4.45
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # instantiate_classes: its successor is missing in jsonargparse 4.45
 @pytest.mark.parametrize("name", ["carla_to_camvid", "airsim_to_camvid", "folders"])
 def test_packaged_yaml_describes_two_domains_of_one_label_space(name: str) -> None:
     source, target = from_yaml(name, "source"), from_yaml(name, "target")

@@ -1,5 +1,7 @@
 """Time blocks and the labelled budget, as properties."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -28,7 +30,7 @@ def test_blocks_are_contiguous_disjoint_and_a_gap_apart(n: int, parts: list[int]
     used = [block for block in blocks if block]
     assert used[0].start == 0 and used[-1].stop == n, "every frame is in a block or in a gap"
     assert all(block.step == 1 for block in used)
-    assert all(later.start - earlier.stop == gap for earlier, later in zip(used, used[1:], strict=False))
+    assert all(later.start - earlier.stop == gap for earlier, later in pairwise(used))
     usable = sum(map(len, used))
     assert all(abs(len(block) - share * usable) <= 1 for block, share in zip(blocks, fractions, strict=True))
 
@@ -83,7 +85,10 @@ def test_choice_is_fixed_for_good_and_spread() -> None:
 CHOSEN = [4, 43, 56, 58, 87, 110, 132, 205, 240, 268, 271, 277, 281, 298, 311, 346]
 
 
-@pytest.mark.parametrize(("budget", "expected"), [(500, "has 367 labelled images; use at most 367"), (0, "at least 1"), (-3, "at least 1")])
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [(500, "has 367 labelled images; use at most 367"), (0, "at least 1"), (-3, "at least 1")],
+)
 def test_impossible_budget(budget: int, expected: str) -> None:
     with pytest.raises(DataError) as error:
         labelled_subset(367, budget)

@@ -55,11 +55,17 @@ class Role(IntEnum):
 
 @dataclass(frozen=True)
 class Part:
-    """Polygons of one colour; ``polygons``: (count, vertices, 2) pixels of the supersampled canvas."""
+    """Polygons of one colour; ``polygons``: (count, vertices, 3) world coordinates."""
 
     polygons: Floats
     role: Role
     shade: float = 1.0
+
+
+def part(points: npt.ArrayLike, role: Role, shade: float = 1.0) -> Part:
+    """A part from world polygons (vertices, 3) or (count, vertices, 3)."""
+    world = np.asarray(points, np.float32)
+    return Part(world if world.ndim == 3 else world[None], role, shade)
 
 
 @dataclass
@@ -129,21 +135,16 @@ class Camera:
     def ground(self) -> tuple[Floats, Floats]:
         """Lateral and forward world coordinates (x, z) of the ground seen at every canvas pixel; z is inf above it."""
         height, width = self.canvas
-        v, u = np.mgrid[0:height, 0:width].astype(np.float32) / SUPERSAMPLING
-        if self.roll:
-            dx, dy = u - self.size[1] / 2, v - self.size[0] / 2
-            cos, sin = np.cos(self.roll), np.sin(self.roll)
-            u, v = self.size[1] / 2 + cos * dx + sin * dy, self.size[0] / 2 - sin * dx + cos * dy
+        u = np.arange(width, dtype=np.float32)[None] / SUPERSAMPLING
+        v = np.arange(height, dtype=np.float32)[:, None] / SUPERSAMPLING
+        dx, dy = u - self.size[1] / 2, v - self.size[0] / 2
+        cos, sin = float(np.cos(self.roll)), float(np.sin(self.roll))
+        u, v = self.size[1] / 2 + cos * dx + sin * dy, self.size[0] / 2 - sin * dx + cos * dy
         below = v - self.horizon
-        z = np.where(below > 0.25, self.focal * self.height / np.maximum(below, 0.25), np.inf).astype(np.float32)
-        reach = np.minimum(z, 1e4)
+        z = np.where(below > 0.25, self.focal * self.height / np.maximum(below, np.float32(0.25)), np.inf)
+        reach = np.minimum(z, np.float32(1e4))
         x = ((u - self.centre_x) / self.focal - self.bend * reach) * reach + self.offset
-        return x.astype(np.float32), z
-
-    def part(self, points: npt.ArrayLike, role: Role, shade: float = 1.0) -> Part:
-        """A part from world polygons (vertices, 3) or (count, vertices, 3)."""
-        flat = self.project(points)
-        return Part(flat if flat.ndim == 3 else flat[None], role, shade)
+        return x.astype(np.float32, copy=False), z.astype(np.float32, copy=False)
 
 
 @dataclass
@@ -154,7 +155,7 @@ class Scene:
         camera: the camera.
         backdrop: sky, ground and what lies on it, in drawing order.
         things: in any order; drawn from far to near.
-        shadows: canvas polygons (count, vertices, 2); they darken the ground only.
+        shadows: polygons on the ground (vertices, 3); they darken nothing else.
         sun: -1 or 1, the side the light comes from.
     """
 
@@ -172,23 +173,28 @@ class Scene:
         return self.backdrop + sorted(self.things, key=lambda thing: -thing.depth)
 
 
-def fill(canvas: Ints | npt.NDArray[np.uint8], polygons: Floats, value: int) -> None:
-    """Fills polygons (count, vertices, 2) of a canvas in place; coordinates have a sixteenth of a pixel."""
-    points = np.minimum(np.maximum(polygons * 16, -(2**20)), 2**20).astype(np.int32)
-    cv2.fillPoly(canvas, list(points), (float(value),), lineType=cv2.LINE_8, shift=4)
+def fill(canvas: Ints | npt.NDArray[np.uint8], polygons: Sequence[Ints], value: int) -> None:
+    """Fills polygons in place; their coordinates are sixteenths of a pixel."""
+    cv2.fillPoly(canvas, polygons, (float(value),), lineType=cv2.LINE_8, shift=4)
 
 
-def rasterize(scene: Scene) -> tuple[Ints, Sequence[tuple[int, Part]]]:
+def rasterize(scene: Scene) -> tuple[Ints, npt.NDArray[np.bool_], list[tuple[int, Part]]]:
     """Draws the scene's parts in order.
 
     Returns:
-        The canvas of part numbers (2H, 2W) and, per part number, the index in ``scene.in_order()`` and the part.
+        The canvas of part numbers (2H, 2W); where shadows fall on the ground if nothing hides it (2H, 2W); and, per part
+        number, the index in ``scene.in_order()`` and the part.
     """
+    parts = [(index, part) for index, thing in enumerate(scene.in_order()) for part in thing.parts]
+    # One projection for all: a call per part would take longer than the drawing.
+    world = [part.polygons.reshape(-1, 3) for _, part in parts] + list(scene.shadows)
+    pixels = scene.camera.project(np.concatenate(world))
+    points = np.minimum(np.maximum(pixels * 16, -(2**20)), 2**20).astype(np.int32)
+    flat = np.split(points, np.cumsum([len(block) for block in world])[:-1])
     canvas = np.zeros(scene.camera.canvas, np.int32)
-    parts: list[tuple[int, Part]] = []
-    for index, thing in enumerate(scene.in_order()):
-        for part in thing.parts:
-            if part.polygons.size:
-                fill(canvas, part.polygons, len(parts))
-                parts.append((index, part))
-    return canvas, parts
+    for number, (_, part) in enumerate(parts):
+        fill(canvas, list(flat[number].reshape(*part.polygons.shape[:2], 2)), number)
+    shade = np.zeros(scene.camera.canvas, np.uint8)
+    for block in flat[len(parts) :]:
+        fill(shade, [block], 1)
+    return canvas, shade > 0, parts

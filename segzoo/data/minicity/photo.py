@@ -5,10 +5,28 @@ import numpy as np
 
 from segzoo.data.minicity.geometry import Floats, Rgb, Role
 from segzoo.data.minicity.objects import Rng
-from segzoo.data.minicity.render import Canvas, Choice, Image, Palette, crop, joints, noise_tile, shrink
+from segzoo.data.minicity.render import (
+    TILE,
+    Canvas,
+    Choice,
+    Image,
+    Mask,
+    Palette,
+    crop,
+    joints,
+    noise_tile,
+    shrink,
+)
 
 CLOTHES: list[Rgb] = [(40, 42, 50), (92, 84, 76), (60, 72, 98), (120, 60, 58), (168, 164, 158), (70, 80, 62)]
-STONES: list[Rgb] = [(128, 120, 112), (158, 150, 138), (120, 92, 80), (96, 98, 102), (176, 168, 152), (142, 116, 96)]
+STONES: list[Rgb] = [
+    (128, 120, 112),
+    (158, 150, 138),
+    (120, 92, 80),
+    (96, 98, 102),
+    (176, 168, 152),
+    (142, 116, 96),
+]
 TARGET: Palette = {
     Role.WALL: Choice(STONES, 14),
     Role.WINDOW: Choice([(46, 52, 58), (70, 78, 86), (130, 140, 148)], 10),
@@ -20,7 +38,9 @@ TARGET: Palette = {
     Role.LAMP: Choice([(190, 190, 184)], 14),
     Role.PLATE: Choice([(156, 44, 44), (52, 76, 136), (186, 160, 70), (190, 190, 186)], 12),
     Role.SYMBOL: Choice([(206, 204, 198)], 12),
-    Role.BODY: Choice([(36, 38, 42), (150, 154, 158), (206, 206, 204), (96, 30, 32), (40, 52, 84), (104, 108, 104)], 12),
+    Role.BODY: Choice(
+        [(36, 38, 42), (150, 154, 158), (206, 206, 204), (96, 30, 32), (40, 52, 84), (104, 108, 104)], 12
+    ),
     Role.GLASS: Choice([(44, 50, 56), (72, 80, 86)], 8),
     Role.TYRE: Choice([(32, 32, 33)], 3),
     Role.HEADLIGHT: Choice([(214, 206, 190)], 12),
@@ -33,7 +53,14 @@ TARGET: Palette = {
 }
 
 # Relative strength of the fine (1.2 px) and the coarse (7 px) texture of each role; 0.04 and 0.03 elsewhere.
-FINE = {Role.CROWN: 0.24, Role.ASPHALT: 0.06, Role.PAVING: 0.07, Role.WALL: 0.07, Role.TRUNK: 0.2, Role.SKY: 0.0}
+FINE = {
+    Role.CROWN: 0.24,
+    Role.ASPHALT: 0.06,
+    Role.PAVING: 0.07,
+    Role.WALL: 0.07,
+    Role.TRUNK: 0.2,
+    Role.SKY: 0.0,
+}
 COARSE = {Role.CROWN: 0.22, Role.ASPHALT: 0.06, Role.PAVING: 0.06, Role.WALL: 0.08, Role.SKY: 0.02, Role.GLASS: 0.3,
           Role.WINDOW: 0.25}  # fmt: skip
 
@@ -68,56 +95,56 @@ def target_palette(rng: Rng) -> Palette:
     }
 
 
-def ground_noise(canvas: Canvas, rng: Rng) -> Floats:
-    """Noise that lies on the ground: finer with distance."""
-    tile = noise_tile(2.0, 5)
-    dx, dz = rng.integers(0, 512, 2)
-    z = np.minimum(canvas.ground_z, 200)
-    rows, columns = (z * 9 + dz).astype(np.int32) % 512, (canvas.ground_x * 14 + dx).astype(np.int32) % 512
-    return tile[rows, columns] / (1 + z / 14)
+def ground_noise(canvas: Canvas, where: Mask, rng: Rng) -> Floats:
+    """Noise that lies on the ground, finer and weaker with distance; one value per pixel of ``where``."""
+    dx, dz = (int(v) for v in rng.integers(0, TILE, 2))
+    z = np.minimum(canvas.ground_z[where], 200)
+    rows, columns = (
+        (z * 9 + dz).astype(np.int32) % TILE,
+        (canvas.ground_x[where] * 14 + dx).astype(np.int32) % TILE,
+    )
+    noise: Floats = noise_tile(2.0, 5)[rows, columns] / (1 + z / 14)
+    return noise
 
 
 def paint_target(canvas: Canvas, rng: Rng) -> Image:
     """The photo-like look; (H, W, 3) uint8."""
     shape = canvas.role.shape
-    texture = crop(noise_tile(1.2, 3), shape, rng) * FINE_OF[canvas.role]
-    texture += crop(noise_tile(7.0, 4), shape, rng) * COARSE_OF[canvas.role]
+    factor: Floats = np.ones(shape, np.float32)
+    factor += crop(noise_tile(1.2, 3), shape, rng) * FINE_OF[canvas.role]
+    factor += crop(noise_tile(7.0, 4), shape, rng) * COARSE_OF[canvas.role]
     on_ground = (canvas.role == Role.ASPHALT) | (canvas.role == Role.PAVING)
-    texture += np.where(on_ground, 0.05 * ground_noise(canvas, rng), 0)
-    factor = 1 + texture
+    factor[on_ground] += 0.05 * ground_noise(canvas, on_ground, rng)
     factor[joints(canvas, float(rng.uniform(0.7, 1.6)), 0.06, 12.0)] -= float(rng.uniform(0, 0.12))
-    hardness, softness = float(rng.uniform(0.25, 0.6)), float(rng.uniform(1, 4))
+    hardness, softness = float(rng.uniform(0.25, 0.6)), float(rng.uniform(1, 4)) * shape[0] / 192
     factor *= 1 - hardness * cv2.GaussianBlur(canvas.shadow.astype(np.float32), (0, 0), softness)
     image = shrink(canvas.colour * factor[..., None])
-    depth = cv2.resize(np.minimum(canvas.depth, 300), image.shape[1::-1], interpolation=cv2.INTER_AREA)
-    return camera_effects(image, depth, rng)
+    return camera_effects(image, shrink(np.minimum(canvas.depth, 300)), rng)
 
 
 def camera_effects(image: Floats, depth: Floats, rng: Rng) -> Image:
     """Haze, light, lens, exposure, sensor and JPEG, in this order."""
     height, width = depth.shape
     haze = np.minimum(1 - np.exp(-depth / float(rng.uniform(60, 260))), 0.75)[..., None]
-    air = np.array([200, 206, 214]) + rng.normal(0, 8, 3)
-    image = image * (1 - haze) + air.astype(np.float32) * haze
+    air = (np.array([200, 206, 214]) + rng.normal(0, 8, 3)).astype(np.float32)
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
-    slope = rng.uniform(-0.22, 0.22, 2)
-    light = 1 + slope[0] * x + slope[1] * y - float(rng.uniform(0.05, 0.28)) * (x**2 + y**2) / 2
+    slope_x, slope_y, corners = (float(v) for v in rng.uniform((-0.22, -0.22, 0.05), (0.22, 0.22, 0.28)))
+    light = 1 + slope_x * x + slope_y * y - corners / 2 * (x**2 + y**2)
     light += 0.08 * crop(noise_tile(24.0, 6), (height, width), rng)
-    cast = 1 + rng.normal(0, 0.05, 3)
-    image = image * light[..., None] * cast.astype(np.float32)
-    image = np.clip(image, 0, 255).astype(np.float32)
-    grey = image.mean(-1, keepdims=True)
-    image = grey + (image - grey) * float(rng.uniform(0.45, 1.05))
-    image = 255 * (np.clip(image, 0, 255) / 255) ** float(rng.uniform(0.7, 1.5)) * float(rng.uniform(0.8, 1.15))
-    image = image.astype(np.float32)
+    cast = (1 + rng.normal(0, 0.05, 3)).astype(np.float32)
+    lit = np.clip((image * (1 - haze) + air * haze) * light[..., None] * cast, 0, 255)
+    grey = lit.mean(-1, keepdims=True)
+    dull = np.clip(grey + (lit - grey) * float(rng.uniform(0.45, 1.05)), 0, 255) / 255
+    exposed = dull ** float(rng.uniform(0.65, 1.3)) * (255 * float(rng.uniform(0.85, 1.15)))
     scale = height / 96
-    if rng.random() < 0.25:
-        taps = max(2, round(float(rng.uniform(2, 4)) * scale))
-        image = cv2.blur(image, (taps, 1))
-    image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 0.85)) * scale)
-    sensor = float(rng.uniform(2, 8)) * rng.standard_normal(image.shape, np.float32)
-    noisy = np.clip(image + sensor * (0.6 + image / 320), 0, 255).round().astype(np.uint8)
+    taps = max(2, round(float(rng.uniform(2, 4)) * scale)) if rng.random() < 0.25 else 1
+    moved = cv2.blur(exposed.astype(np.float32), (taps, 1))
+    soft = cv2.GaussianBlur(moved, (0, 0), float(rng.uniform(0.3, 0.85)) * scale)
+    sensor = float(rng.uniform(2, 8)) * rng.standard_normal(soft.shape, np.float32)
+    noisy = np.clip(soft + sensor * (0.6 + soft / 320), 0, 255).round().astype(np.uint8)
     quality = int(rng.integers(45, 90))
     # cv2 writes and reads BGR; the order of the channels matters to JPEG's colour transform.
     code = cv2.imencode(".jpg", noisy[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))[1]
-    return np.ascontiguousarray(cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1])
+    decoded = cv2.imdecode(code, cv2.IMREAD_COLOR)
+    assert decoded is not None  # it was encoded a line ago
+    return np.ascontiguousarray(decoded[..., ::-1], np.uint8)

@@ -15,7 +15,6 @@ from segzoo.data.minicity.geometry import (
     Rgb,
     Role,
     Scene,
-    fill,
     rasterize,
 )
 from segzoo.data.minicity.objects import Rng
@@ -59,7 +58,7 @@ def compose(scene: Scene, colour_table: Floats, halo: int = 0) -> tuple[Canvas, 
         The canvas, the claimed label ids (H, W) uint8, and the wrong pixels (H, W) bool: another label than the true one, or
         any part of the pixel drawn in a foreign material.
     """
-    ids, parts = rasterize(scene)
+    ids, shaded, parts = rasterize(scene)
     things = scene.in_order()
     owner = np.array([index for index, _ in parts])
     material = np.array([-1 if thing.material is None else thing.material for thing in things])[owner]
@@ -79,11 +78,13 @@ def compose(scene: Scene, colour_table: Floats, halo: int = 0) -> tuple[Canvas, 
     ground_x, ground_z = scene.camera.ground()
     on_ground = np.isin(np.array([part.role for _, part in parts]), GROUND)[ids]
     depth = np.array([thing.depth for thing in things], np.float32)[owner][ids]
-    shade = np.zeros(ids.shape, np.uint8)
-    for polygon in scene.shadows:
-        fill(shade, polygon, 1)
     canvas = Canvas(
-        tints[ids], roles[ids], np.where(on_ground, ground_z, depth), ground_x, ground_z, (shade > 0) & on_ground
+        np.take(tints, ids, axis=0),
+        np.take(roles, ids),
+        np.where(on_ground, ground_z, depth),
+        ground_x,
+        ground_z,
+        shaded & on_ground,
     )
     return canvas, labels, wrong
 
@@ -109,8 +110,7 @@ def crop(tile: Floats, shape: tuple[int, int], rng: Rng) -> Floats:
 def shrink(colour: Floats) -> Floats:
     """Averages the supersampled canvas down to the image's size."""
     height, width = colour.shape[0] // SUPERSAMPLING, colour.shape[1] // SUPERSAMPLING
-    small: Floats = cv2.resize(colour, (width, height), interpolation=cv2.INTER_AREA)
-    return small
+    return cv2.resize(colour, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
 
 
 def joints(canvas: Canvas, pitch: float, width: float, reach: float) -> Mask:
@@ -118,14 +118,19 @@ def joints(canvas: Canvas, pitch: float, width: float, reach: float) -> Mask:
     where = canvas.role == Role.PAVING
     x, z = canvas.ground_x[where], canvas.ground_z[where]
     z = np.minimum(z, reach)
-    lines = np.zeros_like(where)
+    lines = np.zeros(where.shape, np.bool_)
     lines[where] = (z < reach) & (((x % pitch) < width) | ((z % pitch) < width * 1.5))
     return lines
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A colour drawn per thing: one of the options, then each channel moved by a normal draw of ``spread`` in 0..255."""
+    """A colour drawn per thing: one of the options, moved by normal draws in 0..255.
+
+    Attributes:
+        options: the colours to choose from.
+        spread: standard deviation of the brightness; that of each channel on its own is 0.3 of it.
+    """
 
     options: Sequence[Rgb]
     spread: float = 0.0
@@ -140,7 +145,8 @@ def colours(palette: Palette, count: int, rng: Rng) -> Floats:
     for role in Role:
         choice = palette[role]
         picked = np.array(choice.options, np.float32)[rng.integers(0, len(choice.options), count)]
-        table[:, role] = picked + choice.spread * rng.standard_normal((count, 3), np.float32)
+        moves = rng.standard_normal((count, 4), np.float32)
+        table[:, role] = picked + choice.spread * (moves[:, :1] + 0.3 * moves[:, 1:])
     return np.clip(table, 4, 252)
 
 
@@ -188,7 +194,6 @@ def paint_source(canvas: Canvas, rng: Rng) -> Image:
     factor[joints(canvas, 1.1, 0.07, 16.0)] = 0.8
     factor[canvas.shadow] *= 0.58
     height = canvas.role.shape[0]
-    sky = canvas.role == Role.SKY
     rows = np.linspace(0.86, 1.22, height, dtype=np.float32)[:, None]
-    factor = np.where(sky, rows, factor)
+    factor = np.where(canvas.role == Role.SKY, rows, factor)
     return np.clip(shrink(colour * factor[..., None]), 0, 255).round().astype(np.uint8)

@@ -15,6 +15,7 @@ from segzoo.data.minicity.geometry import (
     Role,
     Scene,
     Thing,
+    part,
 )
 from segzoo.data.minicity.objects import Rng
 
@@ -45,56 +46,51 @@ def strip(x0: float, x1: float, z0: float, z1: float, steps: int = 12) -> Floats
     return np.concatenate([left, right[::-1]]).astype(np.float32)
 
 
-def backdrop(camera: Camera, street: Street, rng: Rng, clouds: int) -> list[Thing]:
+def backdrop(street: Street, rng: Rng, clouds: int) -> list[Thing]:
     """Sky, clouds, both pavements (the left one is a thing of its own) and the road with its markings."""
-    height, width = camera.size
-    canvas = np.array([[(-width, -height), (3 * width, -height), (3 * width, 3 * height), (-width, 3 * height)]])
-    sky = Thing(SKY, [], depth=1e4)
-    sky.parts.append(objects.Part(canvas.astype(np.float32), Role.SKY))
+    sky = Thing(SKY, [part(objects.quad(-2e3, 2e3, -2e3, 2e3, 50, 50), Role.SKY)], depth=1e4)
     for _ in range(clouds):
         x, y = float(rng.uniform(-160, 160)), float(rng.uniform(35, 90))
         for offset in (-9.0, 0.0, 9.0):
-            sky.parts.append(camera.part(objects.disc(x + offset, y + (3 if offset == 0 else 0), 200, 11, 5), Role.CLOUD))
+            sky.parts.append(
+                part(objects.disc(x + offset, y + (3 if offset == 0 else 0), 200, 11, 5), Role.CLOUD)
+            )
     half = street.half_width
-    right = Thing(PAVEMENT, [camera.part(strip(0, 900, NEAREST, 900), Role.PAVING)], depth=1e3, x=1)
-    left = Thing(PAVEMENT, [camera.part(strip(-900, 0, NEAREST, 900), Role.PAVING)], depth=1e3, x=-1)
+    right = Thing(PAVEMENT, [part(strip(0, 900, NEAREST, 900), Role.PAVING)], depth=1e3, x=1)
+    left = Thing(PAVEMENT, [part(strip(-900, 0, NEAREST, 900), Role.PAVING)], depth=1e3, x=-1)
     for side, thing in ((1, right), (-1, left)):
-        thing.parts.append(camera.part(strip(side * half, side * (half + 0.3), NEAREST, 150), Role.KERB))
-    road = Thing(ROAD, [camera.part(strip(-half, half, NEAREST, 150), Role.ASPHALT)], depth=1e3)
+        thing.parts.append(part(strip(side * half, side * (half + 0.3), NEAREST, 150), Role.KERB))
+    road = Thing(ROAD, [part(strip(-half, half, NEAREST, 150), Role.ASPHALT)], depth=1e3)
     gutters = [strip(s * (half - 0.18), s * half, NEAREST, 150) for s in (-1, 1)]
-    road.parts.append(camera.part(np.stack(gutters), Role.ASPHALT, 0.72))
+    road.parts.append(part(np.stack(gutters), Role.ASPHALT, 0.72))
     if street.lanes:
         start = float(rng.uniform(0, 6))
         dashes = [strip(-0.09, 0.09, z, z + 3, 1) for z in np.arange(NEAREST + start, 70, 6)]
-        road.parts.append(camera.part(np.stack(dashes), Role.MARKING))
+        road.parts.append(part(np.stack(dashes), Role.MARKING))
         edges = [strip(s * (half - 0.35), s * (half - 0.2), NEAREST, 90) for s in (-1, 1)]
-        road.parts.append(camera.part(np.stack(edges), Role.MARKING))
+        road.parts.append(part(np.stack(edges), Role.MARKING))
     if street.crossing is not None:
         z = street.crossing
         bars = [strip(x, x + 0.5, z, z + 3, 1) for x in np.arange(-half + 0.5, half - 0.7, 1.0)]
-        road.parts.append(camera.part(np.stack(bars), Role.MARKING))
+        road.parts.append(part(np.stack(bars), Role.MARKING))
     return [sky, right, left, road]
 
 
-def footprint(camera: Camera, x0: float, x1: float, z0: float, z1: float) -> Floats:
-    """The ground under something as a canvas polygon, for its shadow."""
-    return camera.part(strip(x0, x1, z0, z1, 3), Role.ASPHALT).polygons
+def blob(x: float, z: float, reach_x: float, reach_z: float) -> Floats:
+    """An ellipse on the ground, for a shadow."""
+    angle = np.arange(12) * (np.pi / 6)
+    return np.stack([x + reach_x * np.cos(angle), np.zeros(12), z + reach_z * np.sin(angle)], -1).astype(
+        np.float32
+    )
 
 
-def blob_shadow(camera: Camera, x: float, z: float, reach_x: float, reach_z: float) -> Floats:
-    """An elliptic shadow on the ground."""
-    angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
-    points = np.stack([x + reach_x * np.cos(angle), np.zeros(12), z + reach_z * np.sin(angle)], -1)
-    return camera.part(points, Role.ASPHALT).polygons
-
-
-def skyline(camera: Camera, rng: Rng, low: float, high: float, width: float) -> list[Thing]:
+def skyline(rng: Rng, low: float, high: float, width: float) -> list[Thing]:
     """The blocks at the end of the street."""
-    edges = np.arange(-120.0, 121.0, width)
+    edges = np.arange(-78.0, 78.0, width)
     tall = rng.uniform(low, high, len(edges))
     shade = rng.uniform(0.8, 1.1, len(edges))
     return [
-        objects.far_block(camera, rng, float(x), float(x + width), FAR, float(h), float(s))
+        objects.far_block(rng, float(x), float(x + width), FAR, float(h), float(s))
         for x, h, s in zip(edges, tall, shade, strict=True)
     ]
 
@@ -109,30 +105,30 @@ def source_scene(rng: Rng, size: tuple[int, int]) -> Scene:
     camera = Camera(size, 0.72 * width, width * (0.5 + float(rng.uniform(-0.02, 0.02))), 0.46 * height, 1.5)
     crossing = float(rng.uniform(9, 16)) if rng.random() < 0.3 else None
     street = Street(4.2, (2.6, 2.6), 0.02, True, crossing, 3.2)
-    scene = Scene(camera, backdrop(camera, street, rng, int(rng.integers(1, 4))), skyline(camera, rng, 8, 15, 12.0))
+    scene = Scene(camera, backdrop(street, rng, int(rng.integers(1, 4))), skyline(rng, 8, 15, 12.0))
     scene.sun = 1
-    scene.shadows.append(footprint(camera, street.edge(1) - street.shadow, street.edge(1), NEAREST, FAR))
+    scene.shadows.append(strip(street.edge(1) - street.shadow, street.edge(1), NEAREST, FAR))
     for side in (-1, 1):
         z = float(rng.uniform(-6, 0))
         while z < 75:
             length = float(rng.uniform(8, 12))
             tall = float(rng.uniform(7, 13))
             scene.things.append(
-                objects.building(camera, rng, side * street.edge(side), z, z + length, tall, sun=1, regular=True)
+                objects.building(rng, side * street.edge(side), z, z + length, tall, sun=1, regular=True)
             )
             z += length
         start = float(rng.uniform(4, 9))
         for z in np.arange(start, 60, 11.0):
             tall = float(rng.uniform(4.2, 5.4))
             x = side * (street.half_width + 1.5)
-            scene.things.append(objects.tree(camera, rng, x, z, tall, ragged=street.ragged))
-            scene.shadows.append(blob_shadow(camera, x - 1.2, z, 1.5, 0.8))
+            scene.things.append(objects.tree(rng, x, z, tall, ragged=street.ragged))
+            scene.shadows.append(blob(x - 1.2, z, 1.5, 0.8))
         for z in np.arange(start + 5.5, 60, 16.0):
             if rng.random() < 0.6:
-                scene.things.append(objects.lamp(camera, side * (street.half_width + 0.6), z, 5.5, 0.2))
+                scene.things.append(objects.lamp(side * (street.half_width + 0.6), z, 5.5, 0.2))
             if rng.random() < 0.55:
                 spot = side * (street.half_width + 0.7), z - float(rng.uniform(1, 3))
-                scene.things += objects.signpost(camera, rng, *spot, 2.7, 0.16, 0.5)
+                scene.things += objects.signpost(rng, *spot, 2.7, 0.16, 0.5)
     for lane in (-1, 1):
         z = float(rng.uniform(6, 20))
         while z < 55:
@@ -148,14 +144,16 @@ def source_scene(rng: Rng, size: tuple[int, int]) -> Scene:
 
 def add_car(scene: Scene, rng: Rng, x: float, z: float, *, oncoming: bool, scale: float = 1.0) -> None:
     """A car along the road and its shadow."""
-    scene.things.append(objects.car_along(scene.camera, rng, x, z, oncoming=oncoming, scale=scale))
-    scene.shadows.append(footprint(scene.camera, x - 1.5 * scale, x + 0.95 * scale, z - 0.2, z + 4.3 * scale))
+    scene.things.append(
+        objects.car_along(rng, x, z, viewer=scene.camera.offset, oncoming=oncoming, scale=scale)
+    )
+    scene.shadows.append(strip(x - 1.5 * scale, x + 0.95 * scale, z - 0.2, z + 4.3 * scale))
 
 
 def add_person(scene: Scene, rng: Rng, x: float, z: float, height: float) -> None:
     """A pedestrian and a shadow."""
-    scene.things.append(objects.pedestrian(scene.camera, rng, x, z, height))
-    scene.shadows.append(blob_shadow(scene.camera, x - 0.5, z, 0.7, 0.25))
+    scene.things.append(objects.pedestrian(rng, x, z, height))
+    scene.shadows.append(blob(x - 0.5, z, 0.7, 0.25))
 
 
 def target_scene(rng: Rng, size: tuple[int, int]) -> Scene:
@@ -175,27 +173,31 @@ def target_scene(rng: Rng, size: tuple[int, int]) -> Scene:
     crossing = float(rng.uniform(6, 20)) if rng.random() < 0.35 else None
     pavement = float(rng.uniform(1.2, 4.2)), float(rng.uniform(1.2, 4.2))
     street = Street(half, pavement, 0.14, bool(rng.random() < 0.6), crossing, float(rng.uniform(0, 7)))
-    scene = Scene(camera, backdrop(camera, street, rng, 0), skyline(camera, rng, 3, 22, float(rng.uniform(7, 16))))
+    scene = Scene(camera, backdrop(street, rng, 0), skyline(rng, 3, 22, float(rng.uniform(7, 16))))
     scene.sun = int(rng.choice([-1, 1]))
     if street.shadow > 2:
         near, far = street.edge(scene.sun), street.edge(scene.sun) - street.shadow
         x0, x1 = sorted((scene.sun * near, scene.sun * far))
-        scene.shadows.append(footprint(camera, x0, x1, NEAREST, FAR))
+        scene.shadows.append(strip(x0, x1, NEAREST, FAR))
     for side in (-1, 1):
         add_irregular_side(scene, street, rng, side)
     z = float(rng.uniform(5, 18))
     while z < 60:
         lane = int(rng.choice([-1, 1]))
         if rng.random() < 0.75:
-            add_car(scene, rng, lane * half * float(rng.uniform(0.25, 0.5)), z, oncoming=lane < 0, scale=vary(rng))
+            add_car(
+                scene, rng, lane * half * float(rng.uniform(0.25, 0.5)), z, oncoming=lane < 0, scale=vary(rng)
+            )
         z += float(rng.uniform(5, 16))
     if rng.random() < 0.25:
         x, z = half * float(rng.uniform(-1.2, 1.2)), float(rng.uniform(7, 25))
-        across = objects.car_across(camera, rng, x, z, left=bool(rng.random() < 0.5), scale=vary(rng))
+        across = objects.car_across(rng, x, z, left=bool(rng.random() < 0.5), scale=vary(rng))
         scene.things.append(across)
-        scene.shadows.append(footprint(camera, x - 2.3, x + 2.3, z - 0.4, z + 1.6))
+        scene.shadows.append(strip(x - 2.3, x + 2.3, z - 0.4, z + 1.6))
     for _ in range(int(rng.integers(0, 3))):
-        add_person(scene, rng, half * float(rng.uniform(-0.9, 0.9)), float(rng.uniform(6, 25)), person_height(rng))
+        add_person(
+            scene, rng, half * float(rng.uniform(-0.9, 0.9)), float(rng.uniform(6, 25)), person_height(rng)
+        )
     return scene
 
 
@@ -211,7 +213,7 @@ def person_height(rng: Rng) -> float:
 
 def add_irregular_side(scene: Scene, street: Street, rng: Rng, side: int) -> None:
     """Buildings, trees, poles, signs, parked cars, people and bins along one side of a target street."""
-    camera, half, edge = scene.camera, street.half_width, street.edge(side)
+    half, edge = street.half_width, street.edge(side)
     wide = edge - half
     base = float(rng.uniform(5, 15))
     z = float(rng.uniform(-8, 3))
@@ -220,23 +222,25 @@ def add_irregular_side(scene: Scene, street: Street, rng: Rng, side: int) -> Non
         tall = float(np.clip(base * rng.uniform(0.5, 1.7), 4, 24))
         back = float(rng.uniform(0, 2.5)) if rng.random() < 0.4 else 0.0
         scene.things.append(
-            objects.building(camera, rng, side * (edge + back), z, z + length, tall, sun=scene.sun, regular=False)
+            objects.building(rng, side * (edge + back), z, z + length, tall, sun=scene.sun, regular=False)
         )
         z += length + (float(rng.uniform(1, 7)) if rng.random() < 0.35 else 0.0)
     for _ in range(int(rng.poisson(1.6))):
         z, tall = float(rng.uniform(4, 50)), float(rng.uniform(3, 8.5))
         x = side * (half + float(rng.uniform(0.5, wide + 0.8)))
-        scene.things.append(objects.tree(camera, rng, x, z, tall, ragged=street.ragged, lean=float(rng.normal(0, 0.05))))
-        scene.shadows.append(blob_shadow(camera, x - scene.sun, z, 0.3 * tall, 0.5))
+        scene.things.append(
+            objects.tree(rng, x, z, tall, ragged=street.ragged, lean=float(rng.normal(0, 0.05)))
+        )
+        scene.shadows.append(blob(x - scene.sun, z, 0.3 * tall, 0.5))
     for _ in range(int(rng.integers(1, 5))):
         z, lean = float(rng.uniform(4, 40)), float(rng.normal(0, 0.015))
         x = side * (half + float(rng.uniform(0.3, 0.9)))
         if rng.random() < 0.5:
             tall, thick = float(rng.uniform(4, 8)), float(rng.uniform(0.12, 0.24))
-            scene.things.append(objects.lamp(camera, x, z, tall, thick, lean))
+            scene.things.append(objects.lamp(x, z, tall, thick, lean))
         else:
             tall, radius = float(rng.uniform(2.2, 3.4)), float(rng.uniform(0.35, 0.65))
-            scene.things += objects.signpost(camera, rng, x, z, tall, float(rng.uniform(0.1, 0.16)), radius, lean)
+            scene.things += objects.signpost(rng, x, z, tall, float(rng.uniform(0.1, 0.16)), radius, lean)
     if half > 3.6 and rng.random() < 0.75:
         z = float(rng.uniform(4, 14))
         while z < 45:
@@ -248,6 +252,12 @@ def add_irregular_side(scene: Scene, street: Street, rng: Rng, side: int) -> Non
         x, z = side * (half + float(rng.uniform(0.3, max(0.6, wide - 0.3)))), float(rng.uniform(4.5, 26))
         add_person(scene, rng, x, z, person_height(rng))
         if rng.random() < 0.35:
-            add_person(scene, rng, x + float(rng.uniform(0.45, 0.8)), z + float(rng.uniform(-0.3, 0.3)), person_height(rng))
+            add_person(
+                scene,
+                rng,
+                x + float(rng.uniform(0.45, 0.8)),
+                z + float(rng.uniform(-0.3, 0.3)),
+                person_height(rng),
+            )
     if rng.random() < 0.3:
-        scene.things.append(objects.bin_box(camera, side * (half + 0.8), float(rng.uniform(6, 20))))
+        scene.things.append(objects.bin_box(side * (half + 0.8), float(rng.uniform(6, 20))))

@@ -24,7 +24,9 @@ from segzoo.data.minicity.render import SOURCE, colours, compose, paint_source
 from segzoo.data.minicity.scene import source_scene, target_scene
 from segzoo.errors import ConfigError
 
-GENERATOR_VERSION = 1  # raise it whenever any pixel changes: cached sets of older versions are then left aside
+GENERATOR_VERSION = (
+    1  # raise it whenever any pixel changes: cached sets of older versions are then left aside
+)
 DOMAINS = ("source", "target")
 FIRST_INDEX: dict[Split, int] = {"train": 0, "val": 1_000_000, "test": 2_000_000}
 
@@ -33,7 +35,9 @@ Mask = npt.NDArray[np.bool_]
 DomainName = Literal["source", "target"]
 
 
-def draw(domain: DomainName, seed: int, index: int, size: tuple[int, int], flaws: Flaws) -> tuple[Pixels, Pixels, Mask]:
+def draw(
+    domain: DomainName, seed: int, index: int, size: tuple[int, int], flaws: Flaws
+) -> tuple[Pixels, Pixels, Mask]:
     """One image: a function of its arguments alone.
 
     Returns:
@@ -69,19 +73,28 @@ class MiniCityImages(ImageSet):
         self.has_labels = True
 
     def image(self, index: int) -> Pixels:
-        return self._images[index]
+        image: Pixels = self._images[index]
+        return image
 
     def label(self, index: int) -> Pixels:
-        return self._labels[index]
+        label: Pixels = self._labels[index]
+        return label
 
     def wrong(self, index: int) -> Mask:
         """Pixels (H, W) whose label or texture is wrong. For analysis of what a method did; training never sees it."""
-        return self._wrong[index]
+        mask: Mask = self._wrong[index]
+        return mask
 
 
 def generate(
-    domain: DomainName, seed: int, count: int, size: tuple[int, int] = (96, 160), *, first: int = 0,
-    flaws: Flaws | None = None, progress: bool = False,
+    domain: DomainName,
+    seed: int,
+    count: int,
+    size: tuple[int, int] = (96, 160),
+    *,
+    first: int = 0,
+    flaws: Flaws | None = None,
+    progress: bool = False,
 ) -> MiniCityImages:
     """Draws ``count`` images of a domain.
 
@@ -106,7 +119,9 @@ def generate(
     threads = cv2.getNumThreads()
     cv2.setNumThreads(0)  # the images are small: threads cost more than they save
     try:
-        for i in tqdm(range(count), desc=f"drawing MiniCity {domain}", unit="image", disable=not progress, leave=False):
+        for i in tqdm(
+            range(count), desc=f"drawing MiniCity {domain}", unit="image", disable=not progress, leave=False
+        ):
             images[i], labels[i], wrong[i] = draw(domain, seed, first + i, size, rules)
     finally:
         cv2.setNumThreads(threads)
@@ -120,7 +135,9 @@ def check(domain: str, seed: int, counts: dict[str, int], size: tuple[int, int])
     if seed < 0:
         raise ConfigError(f"MiniCity seed is {seed}: expected 0 or more")
     if min(size) < 32:
-        raise ConfigError(f"MiniCity size is {tuple(size)}: expected a height and a width of at least 32 pixels")
+        raise ConfigError(
+            f"MiniCity size is {tuple(size)}: expected a height and a width of at least 32 pixels"
+        )
     for name, count in counts.items():
         if count < 0:
             raise ConfigError(f"MiniCity {name} is {count}: expected 0 or more images")
@@ -157,7 +174,12 @@ class MiniCity(Domain):
         check(domain, seed, {str(split): count for split, count in self.counts.items()}, size)
         if flaws < 0:
             raise ConfigError(f"MiniCity flaws is {flaws}: expected a factor of 0 or more")
-        self.domain, self.seed, self.size, self.flaws = domain, seed, (int(size[0]), int(size[1])), Flaws().scaled(flaws)
+        self.domain, self.seed, self.size, self.flaws = (
+            domain,
+            seed,
+            (int(size[0]), int(size[1])),
+            Flaws().scaled(flaws),
+        )
         self.name = f"minicity-{domain}"
         self.label_space = load_label_space("minicity")
 
@@ -195,7 +217,11 @@ def read(path: Path, count: int, size: tuple[int, int]) -> MiniCityImages | None
         wrong = np.unpackbits(packed, axis=-1, count=size[1]).astype(np.bool_)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    fits = images.shape == (count, *size, 3) and labels.shape == wrong.shape == (count, *size) and len(names) == count
+    fits = (
+        images.shape == (count, *size, 3)
+        and labels.shape == wrong.shape == (count, *size)
+        and len(names) == count
+    )
     return MiniCityImages(images, labels, wrong, names) if fits else None
 
 
@@ -212,6 +238,9 @@ def write(path: Path, drawn: MiniCityImages) -> None:
             )  # fmt: skip
         os.replace(temporary, path)
     except OSError as error:
-        warnings.warn(f"could not cache MiniCity in {path.parent} ({error}); set SEGZOO_CACHE to a writable folder", stacklevel=2)
+        warnings.warn(
+            f"could not cache MiniCity in {path.parent} ({error}); set SEGZOO_CACHE to a writable folder",
+            stacklevel=2,
+        )
         if temporary and os.path.exists(temporary):
             os.remove(temporary)

@@ -1,0 +1,17 @@
+"""What happens around a training: progress, pictures, manifest, checkpoints and the final report."""
+
+from segzoo.callbacks.checkpoint import LastCheckpoint
+from segzoo.callbacks.history import HistoryFigures
+from segzoo.callbacks.manifest import RunManifest
+from segzoo.callbacks.panels import ImagePanels
+from segzoo.callbacks.progress import StepProgress
+from segzoo.callbacks.report import FinalReport
+
+__all__ = [
+    "FinalReport",
+    "HistoryFigures",
+    "ImagePanels",
+    "LastCheckpoint",
+    "RunManifest",
+    "StepProgress",
+]

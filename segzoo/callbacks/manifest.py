@@ -1,0 +1,224 @@
+"""The manifest of a run: enough to say later where a number came from."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
+
+import segzoo
+from segzoo.callbacks.report import run_protocol
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "lightning",
+    "torchmetrics",
+    "segmentation-models-pytorch",
+    "timm",
+    "albumentations",
+    "numpy",
+)
+SECRET = re.compile(r"(?i)(key|token|secret|passw\w*)")
+
+
+class RunManifest(L.Callback):
+    """Writes ``<run_dir>/manifest.json`` when a run starts, when training ends, after a test, and on failure.
+
+    Args:
+        run_dir: the run folder.
+    """
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self.path = Path(run_dir) / "manifest.json"
+        self.content: dict[str, Any] = {}
+        self._images = 0
+        self._first_step = 0
+        self._started = 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Says what runs, once per process: the test after a training belongs to the same run."""
+        if not self.content:
+            self.content = {"status": "running", "stage": stage, **_environment(trainer, pl_module)}
+            self._write(trainer)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Adds the data; the clock starts here, after loading."""
+        self._started, self._first_step, self._images = time.monotonic(), trainer.global_step, 0
+        if trainer.strategy.root_device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(trainer.strategy.root_device)
+        self.content["resumed_at_step"] = trainer.global_step or None
+        self.content["data"] = _data(trainer)
+        self._write(trainer)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Counts images."""
+        self._images += _images(batch)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Adds time, speed and memory."""
+        done = trainer.max_steps == -1 or trainer.global_step >= trainer.max_steps
+        self._finish_training(trainer, "finished" if done else "stopped")
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Adds the scores and their protocol."""
+        self._add_scores(trainer, pl_module, "test")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The same for ``segzoo validate``; validations during training are in ``metrics.csv``."""
+        if trainer.state.fn == "validate":
+            self._add_scores(trainer, pl_module, "val")
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Says why the run ended."""
+        stopped = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+        if not stopped:
+            self.content["error"] = f"{type(exception).__name__}: {exception}"
+        self._finish_training(trainer, "stopped" if stopped else "failed")
+
+    def _finish_training(self, trainer: L.Trainer, status: str) -> None:
+        self.content["status"] = status
+        self.content["ended"] = _now()
+        if self._started and "training" not in self.content:
+            seconds = time.monotonic() - self._started
+            self.content["training"] = {
+                "steps": trainer.global_step,
+                "seconds": round(seconds, 2),
+                "steps_per_second": round((trainer.global_step - self._first_step) / seconds, 3),
+                "images_per_second": round(self._images * trainer.world_size / seconds, 2),
+                "peak_memory_mib": _peak_memory(trainer.strategy.root_device),
+            }
+        self._write(trainer)
+
+    def _add_scores(self, trainer: L.Trainer, module: Any, split: str) -> None:
+        if module.scores is None:
+            return
+        scores = {name: value for name, value in module.scores.to_dict().items() if name != "confusion"}
+        self.content["data"] = _data(trainer)
+        self.content.setdefault("scores", {})[split] = {
+            "protocol": run_protocol(trainer, split).to_dict(),
+            **scores,
+        }
+        if self.content["status"] == "running":
+            self.content |= {"status": "finished", "ended": _now()}
+        self._write(trainer)
+
+    def _write(self, trainer: L.Trainer) -> None:
+        if not trainer.is_global_zero or trainer.fast_dev_run:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(self.content, indent=1) + "\n")
+        partial.replace(self.path)
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """The command without what should not be written down: the program's folder, and values of secret options."""
+    words, hidden = [Path(argv[0]).name], False
+    for word in argv[1:]:
+        name, equals, _ = word.partition("=")
+        secret = name.startswith("-") and SECRET.search(name) is not None
+        words.append("***" if hidden else f"{name}=***" if secret and equals else word)
+        hidden = secret and not equals
+    return " ".join(words)
+
+
+def git_state(package: Path) -> dict[str, Any] | None:
+    """Revision and whether tracked files differ from it, if the package is itself a tracked file of a checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(package), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+    try:
+        # a virtual environment inside somebody's checkout must not report that checkout's revision
+        git("ls-files", "--error-unmatch", "__init__.py")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(changed)}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _environment(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
+    return {
+        "started": _now(),
+        "command": command_line(sys.argv),
+        "method": getattr(module, "slug", type(module).__name__),
+        "seed": _seed(),
+        "max_steps": trainer.max_steps,
+        "accumulate_grad_batches": trainer.accumulate_grad_batches,
+        "segzoo": segzoo.__version__,
+        "git": git_state(Path(segzoo.__file__).parent),
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": _device(trainer.strategy.root_device),
+        "world_size": trainer.world_size,
+        "precision": str(trainer.precision),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _data(trainer: L.Trainer) -> dict[str, Any] | None:
+    data: Any = getattr(trainer, "datamodule", None)
+    return None if data is None else {"name": data.name, "images": data.counts()}
+
+
+def _images(batch: Any) -> int:
+    if not isinstance(batch, Mapping):
+        return 0
+    if isinstance(batch.get("image"), Tensor):
+        return len(batch["image"])
+    return sum(_images(part) for part in batch.values())
+
+
+def _seed() -> int | None:
+    seed = os.environ.get("PL_GLOBAL_SEED")
+    return int(seed) if seed else None
+
+
+def _device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return device.type
+
+
+def _peak_memory(device: torch.device) -> dict[str, float]:
+    """In MiB; ``process`` is the resident memory of this process without its loader workers."""
+    peak = {}
+    if sys.platform != "win32":
+        import resource
+
+        # kilobytes, but bytes on macOS
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        peak["process"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+    if device.type == "cuda":
+        peak["cuda"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return peak
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

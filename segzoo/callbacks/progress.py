@@ -1,0 +1,118 @@
+"""Progress in optimiser steps, for a terminal and for a log file."""
+
+import sys
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import convert_inf
+
+
+class StepProgress(TQDMProgressBar):
+    """One bar over the whole training, whatever its epochs: steps done, steps in all, speed, time left, losses.
+
+    A resumed run starts at its step, and its speed counts only its own steps. Where the output is no terminal, lines
+    are printed instead, at most one in ``seconds``.
+
+    Args:
+        seconds: between two lines in a log file.
+    """
+
+    BAR_FORMAT = (
+        "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+    )
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._lines = not sys.stdout.isatty() and "ipykernel" not in sys.modules
+        self._first_step, self._started, self._printed = 0, 0.0, 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Only rank zero shows anything, and only one of bar and lines."""
+        super().setup(trainer, pl_module, stage)
+        if self._lines:
+            self.disable()
+            self._lines = trainer.is_global_zero
+
+    @property
+    def total_steps(self) -> int | None:
+        """Optimiser steps of the whole training, or ``None`` when nobody knows."""
+        if self.trainer.max_steps > 0:
+            return self.trainer.max_steps
+        total = convert_inf(self.trainer.estimated_stepping_batches)
+        return None if total is None else int(total)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # type: ignore[override]
+        """Starts at the step of the checkpoint."""
+        self._first_step, self._started = trainer.global_step, time.monotonic()
+        self._printed = self._started
+        bar = self.train_progress_bar = self.init_train_tqdm()
+        bar.reset(self.total_steps)
+        bar.unit = "step"
+        bar.initial = bar.n = trainer.global_step
+        bar.refresh()
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Nothing: the bar spans all epochs."""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Moves on when an optimiser step was taken."""
+        step, total = trainer.global_step, self.total_steps
+        bar = self.train_progress_bar
+        if self._lines:
+            now = time.monotonic()
+            if now - self._printed >= self._seconds or (step == total and self._printed != now):
+                self._printed = now
+                print(self._line(step, total, now - self._started), flush=True)
+        elif not bar.disable and step != bar.n:
+            bar.n = step
+            bar.set_postfix(self.get_metrics(trainer, pl_module))  # draws the bar
+
+    def on_validation_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        """Plain name: there is one loader."""
+        super().on_validation_batch_start(*args, **kwargs)
+        self.val_progress_bar.set_description(self.validation_description, refresh=False)
+
+    def on_test_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        """Plain name: there is one loader."""
+        super().on_test_batch_start(*args, **kwargs)
+        self.test_progress_bar.set_description(self.test_description, refresh=False)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # type: ignore[override]
+        """Says in a log file that the test began."""
+        super().on_test_start(trainer, pl_module)
+        if self._lines:
+            print(f"{self.test_description}: {sum(trainer.num_test_batches):.0f} batches", flush=True)
+
+    def get_metrics(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """What was logged with ``prog_bar=True``."""
+        return dict(trainer.progress_bar_metrics)  # without Lightning's version number of the log folder
+
+    def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
+        """Prints without breaking the bar."""
+        if self._lines:
+            print(*args, sep=sep, flush=True)
+        else:
+            super().print(*args, sep=sep, **kwargs)
+
+    def _line(self, step: int, total: int | None, seconds: float) -> str:
+        rate = (step - self._first_step) / max(seconds, 1e-9)
+        parts = [f"step {step}"]
+        if total is not None:
+            parts = [f"step {step}/{total} ({100 * step // total}%)"]
+        parts.append(f"{rate:.2f} steps/s")
+        if total is not None and rate > 0:
+            parts.append(f"{_clock((total - step) / rate)} left")
+        return ", ".join([*parts, *(f"{k} {v:.3g}" for k, v in self.trainer.progress_bar_metrics.items())])
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,62 @@
+"""The end of a run: its scores on the screen, in files and as a figure."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
+
+from segzoo.callbacks.publish import publish
+from segzoo.evaluation.plots import scores_figure
+from segzoo.evaluation.protocol import Protocol
+from segzoo.evaluation.tables import print_scores
+
+
+class FinalReport(L.Callback):
+    """After a test (or a validation of its own, not those during training) reports ``pl_module.scores``.
+
+    Prints the table and the protocol; writes ``scores-<split>.json``, ``scores-<split>.csv``, ``confusion.npz`` and
+    ``figures/scores-<split>.png``; sends the figure to the loggers.
+
+    Args:
+        run_dir: folder of the run, or of this evaluation.
+    """
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self.run_dir = Path(run_dir)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Reports the test split."""
+        self._report(trainer, pl_module, "test")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Reports the val split, unless this is a validation during training."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._report(trainer, pl_module, "val")
+
+    def _report(self, trainer: L.Trainer, module: Any, split: str) -> None:
+        if not trainer.is_global_zero or module.scores is None:
+            return
+        scores, protocol = module.scores, run_protocol(trainer, split)
+        print_scores(scores, protocol)
+        scores.save(self.run_dir, f"scores-{split}", protocol)
+        figure = scores_figure(scores, module.label_space, protocol.describe())
+        publish(trainer, figure, self.run_dir / "figures" / f"scores-{split}.png", f"scores/{split}")
+
+
+def run_protocol(trainer: L.Trainer, split: str) -> Protocol:
+    """The protocol of the evaluation that a trainer just did.
+
+    Args:
+        trainer: with a datamodule that has ``size`` (height, width) and ``counts()``, the images by ``target/<split>``.
+        split: ``val`` or ``test``.
+    """
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    space: Any = trainer.lightning_module.label_space
+    return Protocol(
+        classes=space.name,
+        num_classes=space.num_classes,
+        split=split,
+        images=data.counts()[f"target/{split}"],
+        input_size=tuple(data.size),
+    )

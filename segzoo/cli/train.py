@@ -1,0 +1,147 @@
+"""``segzoo fit``, ``validate`` and ``test``."""
+
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segzoo.cli.expand import expand
+from segzoo.cli.methods import table
+from segzoo.cli.rundir import VARIABLE
+from segzoo.errors import SegzooError
+from segzoo.methods.registry import methods
+
+if TYPE_CHECKING:
+    from segzoo.cli.lightning import SegzooCLI
+
+PURPOSE = {
+    "fit": "Train a method, test it with its last weights, and write a run folder.",
+    "validate": "Score a checkpoint on the target's val split.",
+    "test": "Score a checkpoint on the target's test split.",
+}
+ARGUMENTS = """\
+  --method NAME         what to train, see below
+  --method.OPTION V     an option of the method; `--method NAME --method.help` lists them
+  --data NAME|FILE      a packaged data set or your own YAML (default: minicity, embedded)
+  --data.OPTION V       e.g. --data.target_labels 16, --data.root /data, --data.size 192 256
+  --trainer.OPTION V    e.g. --trainer.max_steps 400, --trainer.devices 2, --trainer.precision bf16-mixed
+  --config FILE         a YAML with any of these, such as a run's config.yaml; may be repeated
+  --recipe NAME         a packaged setting of a publication
+  --seed_everything N   seed of weights, order and augmentation (default: 0)
+  --ckpt_path PATH      {checkpoint}
+  --runs DIR            folder of all runs (default: runs)
+  --name NAME           the run folder is RUNS/<method>/<data>/NAME-s<seed> (default: default)
+  --logger LIST         any of csv,tensorboard,wandb (default: csv; wandb is offline without a login)
+{out}  --print_config        print the whole configuration as YAML and stop
+  --help                this; with --method NAME every option there is"""
+CHECKPOINT = {
+    "fit": "continue this run in its folder; `last` is the newest one of that method, data, name and seed",
+    "validate": "the model; method and settings come with it, flags win; `last` as for fit (needs --method)",
+}
+CHECKPOINT["test"] = CHECKPOINT["validate"]
+OUT = "  --out DIR             where the scores go (default: a new folder <command>-<data> in the checkpoint's run folder)\n"
+EXAMPLES = {
+    "fit": """\
+  segzoo fit --method metapix
+  segzoo fit --method joint --data carla_to_camvid --data.root /data --data.target_labels 16
+  segzoo fit --method metapix --ckpt_path last --trainer.max_steps 800
+  segzoo fit --config runs/metapix/minicity/default-s0/config.yaml --seed_everything 1""",
+    "validate": "  segzoo validate --ckpt_path runs/metapix/minicity/default-s0/checkpoints/last.ckpt",
+    "test": """\
+  segzoo test --ckpt_path runs/metapix/minicity/default-s0/checkpoints/last.ckpt
+  segzoo test --method metapix --ckpt_path last --out scores
+  segzoo test --ckpt_path last.ckpt --data my_data.yaml --data.root /data""",
+}
+
+
+def fit(argv: list[str]) -> int:
+    """Trains, then tests with the last weights."""
+    return _run("fit", argv)
+
+
+def validate(argv: list[str]) -> int:
+    """Scores a checkpoint on the val split."""
+    return _run("validate", argv)
+
+
+def test(argv: list[str]) -> int:
+    """Scores a checkpoint on the test split."""
+    return _run("test", argv)
+
+
+def usage(command: str) -> str:
+    """The help of a command when no method is named; needs no torch."""
+    arguments = ARGUMENTS.format(checkpoint=CHECKPOINT[command], out="" if command == "fit" else OUT)
+    return (
+        f"usage: segzoo {command} [OPTIONS]\n\n{PURPOSE[command]}\n\noptions:\n{arguments}\n\n"
+        f"methods:\n{table(list(methods().values()))}\n\nexamples:\n{EXAMPLES[command]}"
+    )
+
+
+def _run(command: str, argv: list[str]) -> int:
+    invocation = expand(command, argv, _read_checkpoint)
+    if invocation is None:
+        print(usage(command))
+        return 0
+    from segzoo.cli.quiet import be_quiet
+
+    be_quiet()
+    from segzoo.cli.lightning import SegzooCLI
+
+    try:
+        cli = SegzooCLI(command, invocation)
+        return _fit(cli) if command == "fit" else _score(cli)
+    finally:
+        os.environ.pop(VARIABLE, None)
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    from segzoo.cli.checkpoint import read_checkpoint  # imports torch
+
+    return read_checkpoint(path)
+
+
+def _fit(cli: "SegzooCLI") -> int:
+    cli.save_config()
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=_checkpoint(cli), weights_only=True)
+    except SystemExit:
+        if not cli.trainer.interrupted:  # Lightning turns an interrupt into an exit
+            raise
+        return _interrupted(cli)
+    except SegzooError:
+        if cli.trainer.global_step == 0:
+            cli.discard_empty_run()
+        raise
+    if cli.test_has_labels:
+        cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
+    elif cli.trainer.is_global_zero:
+        print("the target's test split has no masks: nothing to score")
+    if cli.trainer.is_global_zero:
+        print(f"run folder: {cli.run_dir}")
+    return 0
+
+
+def _score(cli: "SegzooCLI") -> int:
+    run = cli.trainer.validate if cli.command == "validate" else cli.trainer.test
+    cli.save_config()
+    run(cli.model, datamodule=cli.datamodule, ckpt_path=_checkpoint(cli), verbose=False, weights_only=True)
+    if cli.trainer.is_global_zero:
+        print(f"scores: {cli.run_dir}")
+    return 0
+
+
+def _checkpoint(cli: "SegzooCLI") -> str | None:
+    return str(cli.invocation.checkpoint) if cli.invocation.checkpoint else None
+
+
+def _interrupted(cli: "SegzooCLI") -> int:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores it from here on
+    last = cli.run_dir / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        print(f"interrupted; continue with: segzoo fit --ckpt_path {shlex.quote(str(last))}", file=sys.stderr)
+    else:
+        print("interrupted before the first checkpoint; nothing to continue from", file=sys.stderr)
+    return 130

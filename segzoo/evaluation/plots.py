@@ -1,0 +1,388 @@
+"""Figures of a run, drawn without pyplot: nothing global, any thread, no display.
+
+Every function returns a figure; :func:`save_figure` writes it, :func:`figure_pixels` gives its pixels to a logger.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from segzoo.evaluation.history import TERMS, WEIGHTS, History, select
+from segzoo.evaluation.scores import Scores
+from segzoo.evaluation.tables import ABSENT, percent
+
+if TYPE_CHECKING:
+    from segzoo.data.label_spaces import LabelSpace
+
+DPI = 150
+INK, MUTED, GRID = "#222222", "#767676", "#dddddd"
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+SMALL, NORMAL, LARGE = 7.5, 9.0, 11.0
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Writes a PNG (or what the file name's ending says) and returns its path; folders are created."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI)
+    return path
+
+
+def figure_pixels(figure: Figure) -> npt.NDArray[np.uint8]:
+    """The figure as (H, W, 3) uint8 RGB."""
+    figure.set_dpi(DPI)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def scores_figure(scores: Scores, label_space: "LabelSpace", title: str = "") -> Figure:
+    """IoU per class as bars, and the confusion matrix as shares of each true class.
+
+    Args:
+        scores: what to draw.
+        label_space: gives the colours of the bars.
+        title: above both, e.g. the protocol; wrapped to the width.
+    """
+    count = len(scores.classes)
+    side = max(3.4, 0.32 * count + 0.6)
+    figure = Figure(figsize=(side + 6.2, side + 1.3), layout="constrained")
+    bars, heat = figure.subplots(1, 2, width_ratios=[4.6, side])
+    _iou_bars(bars, scores, label_space)
+    _confusion_map(heat, scores)
+    if title:
+        figure.suptitle(title, fontsize=SMALL, color=MUTED, wrap=True)
+    return figure
+
+
+def _iou_bars(axes: Axes, scores: Scores, label_space: "LabelSpace") -> None:
+    rows = np.arange(len(scores.classes))
+    known = np.nan_to_num(100 * scores.iou)
+    colours = [_unit(rgb) for rgb in label_space.palette]
+    axes.barh(rows, known, height=0.72, color=colours, edgecolor=INK, linewidth=0.4)
+    for row, value in zip(rows, scores.iou, strict=True):
+        absent = np.isnan(value)
+        text = f"{ABSENT} (does not occur)" if absent else percent(value)
+        axes.annotate(
+            text,
+            (known[row], row),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=SMALL,
+            color=MUTED if absent else INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
+        )
+    if not np.isnan(scores.miou):
+        axes.axvline(100 * scores.miou, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=0.9)
+    axes.set_yticks(rows, scores.classes, fontsize=NORMAL)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(0, 108)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("IoU, %", fontsize=NORMAL)
+    means = f"mIoU {percent(scores.miou)} (dashed), pixel accuracy {percent(scores.pixel_accuracy)}"
+    axes.set_title(means, fontsize=LARGE, loc="left")
+    _style(axes, grid="x")
+    axes.tick_params(axis="y", length=0)
+
+
+def _confusion_map(axes: Axes, scores: Scores) -> None:
+    truth = scores.confusion.sum(1, keepdims=True)
+    shares = np.full(scores.confusion.shape, np.nan)
+    np.divide(100.0 * scores.confusion, truth, out=shares, where=truth > 0)
+    count = len(scores.classes)
+    axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=100)
+    for row in range(count):
+        if not truth[row, 0]:
+            axes.text(
+                (count - 1) / 2, row, "no true pixel", ha="center", va="center", fontsize=6.5, color=MUTED
+            )
+            continue
+        for column in range(count):
+            # small confusions stay readable as colour; numbers everywhere would hide the structure
+            if shares[row, column] >= 0.5:
+                colour = "white" if shares[row, column] > 55 else INK
+                text = f"{shares[row, column]:.0f}"
+                axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
+    axes.set_xticks(
+        range(count), scores.classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=SMALL
+    )
+    axes.set_yticks(range(count), scores.classes, fontsize=SMALL)
+    axes.set_xlabel("prediction", fontsize=NORMAL)
+    axes.set_ylabel("truth", fontsize=NORMAL)
+    axes.set_title("Confusion, % of each true class", fontsize=LARGE, loc="left")
+    axes.tick_params(length=0)
+    axes.spines[:].set_color(GRID)
+
+
+def panel_figure(
+    columns: Mapping[str, Sequence[npt.NDArray[Any]]], label_space: "LabelSpace", title: str = ""
+) -> Figure:
+    """A row per sample, a column per kind of picture, and a legend of the classes that occur.
+
+    Args:
+        columns: by title, one array per sample. The array says how it is drawn: (H, W, 3) uint8 is an RGB image, integer
+            (H, W) are label ids (255 is black), floating (H, W) is a map with a colour bar from 0 to 1, or to its
+            largest value when that is above 1.
+        label_space: names and colours of the label ids.
+        title: above everything.
+
+    Raises:
+        ValueError: no column, or columns of different lengths.
+    """
+    lengths = {len(column) for column in columns.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(
+            f"a panel needs the same number of pictures in every column, found {sorted(lengths)}"
+        )
+    count = lengths.pop()
+    height, width = next(iter(columns.values()))[0].shape[:2]
+    cell_width = 2.6
+    cell_height = cell_width * height / width
+    maps = {name: _limit(pictures) for name, pictures in columns.items() if _is_map(pictures[0])}
+    used = sorted(
+        {int(i) for column in columns.values() for p in column if _is_labels(p) for i in np.unique(p)}
+    )
+    entries = [i for i in used if i < label_space.num_classes]
+    void = any(i >= label_space.num_classes for i in used)
+    per_row = max(1, int(len(columns) * cell_width / 1.15))
+    legend = 0.165 * -(-(len(entries) + void) // per_row) + 0.14 if used else 0.0
+    top, bar = (0.26 if title else 0.0) + 0.24, 0.4 if maps else 0.0
+    total = (len(columns) * cell_width, count * cell_height + top + bar + legend)
+    figure = Figure(figsize=total)
+    gap = 0.04
+    for column, (name, pictures) in enumerate(columns.items()):
+        for row, picture in enumerate(pictures):
+            left = column * cell_width + gap
+            bottom = total[1] - top - (row + 1) * cell_height + gap
+            size = (cell_width - 2 * gap, cell_height - 2 * gap)
+            axes = figure.add_axes(_fraction((left, bottom, *size), total))
+            _picture(axes, picture, label_space, maps.get(name, 1.0))
+            if row == 0:
+                axes.set_title(name, fontsize=NORMAL, color=INK, pad=4)
+        if name in maps:
+            box = (column * cell_width + 0.3, legend + 0.24, cell_width - 0.6, 0.09)
+            _colour_bar(figure, figure.add_axes(_fraction(box, total)), maps[name])
+    if title:
+        figure.text(0.5, 1 - 0.07 / total[1], title, ha="center", va="top", fontsize=LARGE, color=INK)
+    if used:
+        handles = [_patch(label_space.classes[i], label_space.palette[i]) for i in entries]
+        handles += [_patch("ignored", (0, 0, 0))] if void else []
+        figure.legend(
+            handles=handles,
+            loc="lower center",
+            ncols=min(per_row, len(handles)),
+            frameon=False,
+            fontsize=SMALL,
+            handlelength=1.1,
+            columnspacing=1.2,
+            borderaxespad=0.2,
+        )
+    return figure
+
+
+def _picture(axes: Axes, picture: npt.NDArray[Any], label_space: "LabelSpace", limit: float) -> None:
+    if _is_map(picture):
+        axes.imshow(picture.astype(np.float64), cmap="viridis", vmin=0, vmax=limit, interpolation="nearest")
+        axes.text(
+            0.015,
+            0.03,
+            f"mean {np.nanmean(picture):.2f}",
+            transform=axes.transAxes,
+            fontsize=6.5,
+            color="white",
+            bbox={"facecolor": "black", "edgecolor": "none", "alpha": 0.55, "pad": 1.5},
+        )
+    elif _is_labels(picture):
+        axes.imshow(label_space.colorize(picture), interpolation="nearest")
+    else:
+        axes.imshow(picture)
+    axes.set_axis_off()
+
+
+def _colour_bar(figure: Figure, axes: Axes, limit: float) -> None:
+    shades = ScalarMappable(Normalize(0, limit), "viridis")
+    bar = figure.colorbar(shades, cax=axes, orientation="horizontal", ticks=[0, limit / 2, limit])
+    bar.ax.tick_params(labelsize=SMALL, length=2, color=MUTED)
+    bar.ax.set_xticklabels([f"{tick:.3g}" for tick in (0, limit / 2, limit)])
+    axes.spines[:].set_visible(False)
+
+
+def weight_history_figure(history: History, label_space: "LabelSpace") -> Figure:
+    """The mean weight of each class's source pixels over training, a line per class, named at its end.
+
+    Args:
+        history: from :func:`segzoo.evaluation.history.read_history`; the metrics ``weight/class/<class>`` are drawn.
+        label_space: colours of the lines.
+
+    Raises:
+        ValueError: the history holds no such metric.
+    """
+    lines = select(history, WEIGHTS)
+    if not lines:
+        raise ValueError(f"the history holds no metric '{WEIGHTS}<class>'")
+    colours = {
+        n: _readable(_unit(rgb)) for n, rgb in zip(label_space.classes, label_space.palette, strict=True)
+    }
+    figure = Figure(figsize=(7.6, max(4.0, 0.24 * len(lines) + 1.0)), layout="constrained")
+    axes = figure.subplots()
+    for name, (steps, values) in lines.items():
+        axes.plot(steps, values, color=colours.get(name, INK), linewidth=1.6, label=name)
+    low = min(values.min() for _, values in lines.values())
+    high = max(values.max() for _, values in lines.values())
+    margin = 0.06 * max(high - low, 1e-3)
+    axes.set_ylim(max(0.0, low - margin), high + margin)
+    axes.set_xlabel("step", fontsize=NORMAL)
+    axes.set_title("Mean weight of the source pixels of each class", fontsize=LARGE, loc="left")
+    _style(axes, grid="y")
+    ends = {name: float(values[-1]) for name, (_, values) in lines.items()}
+    _name_lines(axes, ends, colours, figure.get_figheight() - 1.0)
+    return figure
+
+
+def curves_figure(history: History) -> Figure:
+    """The terms of the training loss and the validation scores over the steps; what was not logged is left out."""
+    terms = {name: series for name, series in select(history, TERMS).items() if not name.endswith("_epoch")}
+    scores = {n: history[f"val/{n}"] for n in ("miou", "pixel_accuracy") if f"val/{n}" in history}
+    panels = [bool(terms), bool(scores)]
+    figure = Figure(figsize=(7.6, 1.0 + 2.7 * max(1, sum(panels))), layout="constrained")
+    grid = figure.subplots(max(1, sum(panels)), 1, squeeze=False, sharex=True)[:, 0]
+    if not any(panels):
+        grid[0].text(0.5, 0.5, "nothing was logged", ha="center", color=MUTED, transform=grid[0].transAxes)
+        grid[0].set_axis_off()
+        return figure
+    if terms:
+        _terms(grid[0], terms)
+    if scores:
+        axes = grid[-1]
+        names = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
+        colours = {names[name]: LINES[i] for i, name in enumerate(scores)}
+        for name, (steps, values) in scores.items():
+            axes.plot(steps, values, color=colours[names[name]], linewidth=1.8, marker="o", markersize=3.5)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_title("Validation", fontsize=LARGE, loc="left")
+        ends = {names[name]: float(values[-1]) for name, (_, values) in scores.items()}
+        _style(axes, grid="y")
+        texts = {names[name]: f"{names[name]} {percent(values[-1])}" for name, (_, values) in scores.items()}
+        _name_lines(axes, ends, colours, 2.2, texts)
+    grid[-1].set_xlabel("step", fontsize=NORMAL)
+    return figure
+
+
+def _terms(axes: Axes, terms: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> None:
+    colours = {name: LINES[i % len(LINES)] for i, name in enumerate(terms)}
+    positive = all((values > 0).all() for _, values in terms.values())
+    spread = max(v.max() for _, v in terms.values()) / max(min(v.min() for _, v in terms.values()), 1e-12)
+    if positive and spread > 30:
+        axes.set_yscale("log", subs=(2, 5))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+    ends = {}
+    for name, (steps, values) in terms.items():
+        smooth = _smooth(values)
+        axes.plot(steps, values, color=colours[name], linewidth=0.8, alpha=0.3)
+        axes.plot(steps, smooth, color=colours[name], linewidth=1.8)
+        ends[name] = float(smooth[-1])
+    axes.set_title("Training loss and its terms", fontsize=LARGE, loc="left")
+    _style(axes, grid="y")
+    _name_lines(axes, ends, colours, 2.2)
+
+
+def _smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """A centred moving mean over a twentieth of the points."""
+    width = max(1, len(values) // 20) | 1
+    padded = np.pad(values, width // 2, mode="edge")
+    return np.convolve(padded, np.full(width, 1 / width), mode="valid")
+
+
+def _name_lines(
+    axes: Axes,
+    ends: Mapping[str, float],
+    colours: Mapping[str, Any],
+    height: float,
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Writes names at the right edge beside the ends of their lines, moved apart where they would overlap."""
+    names = sorted(ends, key=lambda name: ends[name])
+    to_axes = axes.transData + axes.transAxes.inverted()
+    left = axes.get_xlim()[0]
+    wanted = [float(to_axes.transform((left, ends[name]))[1]) for name in names]
+    places = _spread_apart(wanted, 1.35 * NORMAL / 72 / height)
+    for name, end, place in zip(names, wanted, places, strict=True):
+        axes.annotate(
+            (texts or {}).get(name, name),
+            xy=(1.0, end),
+            xytext=(1.03, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            va="center",
+            fontsize=NORMAL,
+            color=colours.get(name, INK),
+            arrowprops={"arrowstyle": "-", "color": GRID, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0},
+        )
+
+
+def _spread_apart(wanted: Sequence[float], gap: float) -> list[float]:
+    """The nearest places in the same order that are ``gap`` apart; ``wanted`` ascends."""
+    groups: list[tuple[float, int]] = []  # centre and size of runs of touching labels
+    for value in wanted:
+        centre, size = value, 1
+        while groups and centre - groups[-1][0] < gap * (size + groups[-1][1]) / 2:
+            other, many = groups.pop()
+            centre = (centre * size + other * many) / (size + many)
+            size += many
+        groups.append((centre, size))
+    return [centre + gap * (i - (size - 1) / 2) for centre, size in groups for i in range(size)]
+
+
+def _style(axes: Axes, grid: str) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(which="both", labelsize=NORMAL, color=MUTED)
+    axes.grid(axis=grid, color=GRID, linewidth=0.7)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+    if grid == "y":
+        axes.margins(x=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+
+
+def _is_map(picture: npt.NDArray[Any]) -> bool:
+    return picture.ndim == 2 and np.issubdtype(picture.dtype, np.floating)
+
+
+def _is_labels(picture: npt.NDArray[Any]) -> bool:
+    return picture.ndim == 2 and not _is_map(picture)
+
+
+def _limit(pictures: Sequence[npt.NDArray[Any]]) -> float:
+    return max(1.0, *(float(np.nanmax(picture)) for picture in pictures))
+
+
+def _unit(rgb: Sequence[int]) -> tuple[float, float, float]:
+    return (rgb[0] / 255, rgb[1] / 255, rgb[2] / 255)
+
+
+def _readable(colour: tuple[float, float, float]) -> tuple[float, float, float]:
+    """The colour, darkened until text in it can be read on white."""
+    r, g, b = to_rgb(colour)
+    luminance = 0.2126 * r**2.2 + 0.7152 * g**2.2 + 0.0722 * b**2.2
+    factor = min(1.0, (0.28 / luminance) ** (1 / 2.2)) if luminance else 1.0
+    return (r * factor, g * factor, b * factor)
+
+
+def _patch(name: str, rgb: Sequence[int]) -> Patch:
+    return Patch(facecolor=_unit(rgb), edgecolor=INK, linewidth=0.4, label=name)
+
+
+def _fraction(box: tuple[float, ...], total: tuple[float, float]) -> tuple[float, float, float, float]:
+    return (box[0] / total[0], box[1] / total[1], box[2] / total[0], box[3] / total[1])
