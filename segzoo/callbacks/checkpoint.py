@@ -10,11 +10,11 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps ``<run_dir>/checkpoints/last.ckpt``: every so many steps, after the last step, and when preempted.
+    """Keeps ``<run_dir>/checkpoints/last.ckpt``: every so many steps, after the last one, and when preempted.
 
-    A process that is killed loses at most ``every_n_steps`` steps, and never the previous checkpoint: the new one
-    is written beside it and then takes its name. (Lightning writes into the system's temporary folder and moves
-    the file, which is a copy over the old checkpoint when that folder lies on another disk.) Being a
+    A process that is killed loses at most ``every_n_steps`` steps, and never the previous checkpoint: the new
+    one is written beside it and then takes its name. (Lightning writes into the system's temporary folder and
+    moves the file, which is a copy over the old checkpoint when that folder lies on another disk.) Being a
     ``ModelCheckpoint``, it is found by ``ckpt_path="last"``. It adds nothing of its own to the checkpoint.
 
     Args:
@@ -74,7 +74,7 @@ class LastCheckpoint(ModelCheckpoint):
         """Nothing."""
 
     def _save(self, trainer: L.Trainer) -> None:
-        if trainer.fast_dev_run or trainer.global_step == self._saved:
+        if getattr(trainer, "fast_dev_run", False) or trainer.global_step == self._saved:
             return
         self._saved = trainer.global_step
         partial = self.path.with_suffix(".partial")

@@ -1,6 +1,7 @@
 """Figures of the whole training, drawn when it is over."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import CSVLogger
@@ -22,7 +23,7 @@ class HistoryFigures(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Reads what was logged and draws it."""
-        if not trainer.is_global_zero or trainer.fast_dev_run:
+        if not trainer.is_global_zero:
             return
         for logger in trainer.loggers:
             if logger.name == "csv" or isinstance(logger, CSVLogger):
@@ -32,5 +33,5 @@ class HistoryFigures(L.Callback):
         if history:
             publish(trainer, curves_figure(history), folder / "curves.png", "curves")
         if select(history, WEIGHTS):
-            space = pl_module.label_space
+            space: Any = pl_module.label_space
             publish(trainer, weight_history_figure(history, space), folder / "weights.png", "weights")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,7 +23,6 @@ import segzoo
 from segzoo.callbacks.report import run_protocol
 
 PACKAGES = (
-    "torch",
     "torchvision",
     "lightning",
     "torchmetrics",
@@ -120,7 +120,7 @@ class RunManifest(L.Callback):
         self._write(trainer)
 
     def _write(self, trainer: L.Trainer) -> None:
-        if not trainer.is_global_zero or trainer.fast_dev_run:
+        if not trainer.is_global_zero:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial")
@@ -129,7 +129,7 @@ class RunManifest(L.Callback):
 
 
 def command_line(argv: Sequence[str]) -> str:
-    """The command without what should not be written down: the program's folder, and values of secret options."""
+    """The command without what should not be written down: the program's folder and secret values."""
     words, hidden = [Path(argv[0]).name], False
     for word in argv[1:]:
         name, equals, _ = word.partition("=")
@@ -140,7 +140,7 @@ def command_line(argv: Sequence[str]) -> str:
 
 
 def git_state(package: Path) -> dict[str, Any] | None:
-    """Revision and whether tracked files differ from it, if the package is itself a tracked file of a checkout."""
+    """Revision and whether tracked files differ from it, if the package itself is tracked."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(package), *arguments]
@@ -166,7 +166,7 @@ def _environment(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any
         "segzoo": segzoo.__version__,
         "git": git_state(Path(segzoo.__file__).parent),
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {"torch": str(torch.__version__), **_versions()},  # torch's own says which build
         "platform": f"{platform.system()} {platform.machine()}",
         "device": _device(trainer.strategy.root_device),
         "world_size": trainer.world_size,
@@ -213,11 +213,12 @@ def _peak_memory(device: torch.device) -> dict[str, float]:
     return peak
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _now() -> str:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from segzoo.callbacks.publish import publish
 from segzoo.evaluation.confusion import predict_labels
-from segzoo.evaluation.plots import panel_figure
+from segzoo.evaluation.panels import panel_figure
 
 Pixels = npt.NDArray[Any]
 
@@ -24,14 +24,14 @@ Pixels = npt.NDArray[Any]
 class ImagePanels(L.Callback):
     """Draws image, label and prediction of the same source and target images again and again.
 
-    Files: ``<run_dir>/figures/panel-<source|target>-step<step>.png``, also sent to every logger. The training is
-    the same to the last bit with and without this callback. The DataModule gives the images:
+    Files: ``<run_dir>/figures/panel-<source|target>-step<step>.png``, also sent to every logger. The training
+    is the same to the last bit with and without this callback. The DataModule gives the images:
     ``panel_batch(domain, count)``.
 
-    Further columns: a module with ``weighting`` shows ``weights(batch)`` (B, H, W) of the source images. A module
-    with ``panel_maps(batch) -> dict[str, Tensor]`` shows, by title, maps (B, H, W) float, label ids (B, H, W)
-    integer or RGB images (B, 3, H, W) in [0, 1]. Both get labels at the size of the images; target labels are
-    drawn, but never given to the module.
+    Further columns: a module with ``weighting`` shows ``weights(batch)`` (B, H, W) of the source images. A
+    module with ``panel_maps(batch) -> dict[str, Tensor]`` shows, by title, maps (B, H, W) float, label ids
+    (B, H, W) integer or RGB images (B, 3, H, W) in [0, 1]. Both get labels at the size of the images; target
+    labels are drawn, but never given to the module.
 
     Args:
         run_dir: the run folder.
@@ -66,7 +66,7 @@ class ImagePanels(L.Callback):
     def _draw(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         step = trainer.global_step
         data = getattr(trainer, "datamodule", None)
-        if not trainer.is_global_zero or trainer.fast_dev_run or data is None or step == self._drawn:
+        if not trainer.is_global_zero or data is None or step == self._drawn:
             return
         self._drawn = step
         space: Any = module.label_space

@@ -10,18 +10,16 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import convert_inf
 
 
 class StepProgress(TQDMProgressBar):
-    """One bar over the whole training, whatever its epochs: steps done, steps in all, speed, time left, losses.
+    """One bar over the whole training, whatever its epochs: steps, speed, time left and losses.
 
-    A resumed run starts at its step, and its speed counts only its own steps. Where the output is no terminal, lines
-    are printed instead, at most one in ``seconds``.
+    A resumed run starts at its step, and its speed counts only its own steps. Where the output is no
+    terminal, lines are printed instead, at most one in ``seconds``.
 
     Args:
         seconds: between two lines in a log file.
     """
 
-    BAR_FORMAT = (
-        "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
-    )
+    BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
     def __init__(self, seconds: float = 10.0) -> None:
         super().__init__()
@@ -44,14 +42,14 @@ class StepProgress(TQDMProgressBar):
         total = convert_inf(self.trainer.estimated_stepping_batches)
         return None if total is None else int(total)
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # type: ignore[override]
+    def on_train_start(self, *args: Any) -> None:
         """Starts at the step of the checkpoint."""
-        self._first_step, self._started = trainer.global_step, time.monotonic()
+        self._first_step, self._started = self.trainer.global_step, time.monotonic()
         self._printed = self._started
         bar = self.train_progress_bar = self.init_train_tqdm()
         bar.reset(self.total_steps)
         bar.unit = "step"
-        bar.initial = bar.n = trainer.global_step
+        bar.initial = bar.n = self._first_step
         bar.refresh()
 
     def on_train_epoch_start(self, *_: Any) -> None:
@@ -82,11 +80,11 @@ class StepProgress(TQDMProgressBar):
         super().on_test_batch_start(*args, **kwargs)
         self.test_progress_bar.set_description(self.test_description, refresh=False)
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # type: ignore[override]
+    def on_test_start(self, *args: Any) -> None:
         """Says in a log file that the test began."""
-        super().on_test_start(trainer, pl_module)
+        super().on_test_start(*args)
         if self._lines:
-            print(f"{self.test_description}: {sum(trainer.num_test_batches):.0f} batches", flush=True)
+            print(f"{self.test_description}: {sum(self.trainer.num_test_batches):.0f} batches", flush=True)
 
     def get_metrics(
         self, trainer: L.Trainer, pl_module: L.LightningModule

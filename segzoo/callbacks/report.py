@@ -15,8 +15,8 @@ from segzoo.evaluation.tables import print_scores
 class FinalReport(L.Callback):
     """After a test (or a validation of its own, not those during training) reports ``pl_module.scores``.
 
-    Prints the table and the protocol; writes ``scores-<split>.json``, ``scores-<split>.csv``, ``confusion.npz`` and
-    ``figures/scores-<split>.png``; sends the figure to the loggers.
+    Prints the table and the protocol; writes ``scores-<split>.json`` and ``.csv``, ``confusion.npz``
+    and ``figures/scores-<split>.png``; sends the figure to the loggers.
 
     Args:
         run_dir: folder of the run, or of this evaluation.
@@ -48,7 +48,7 @@ def run_protocol(trainer: L.Trainer, split: str) -> Protocol:
     """The protocol of the evaluation that a trainer just did.
 
     Args:
-        trainer: with a datamodule that has ``size`` (height, width) and ``counts()``, the images by ``target/<split>``.
+        trainer: its datamodule has ``size`` (height, width) and ``counts()``, images by ``target/<split>``.
         split: ``val`` or ``test``.
     """
     data: Any = trainer.datamodule  # type: ignore[attr-defined]

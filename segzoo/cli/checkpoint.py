@@ -1,5 +1,6 @@
 """What segzoo puts into a checkpoint beside the weights, read back."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,20 @@ from segzoo.errors import CheckpointError
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The entry ``segzoo`` of a checkpoint: ``method``, ``version``, ``label_space``, ``size`` and ``config`` (YAML text).
+    """The entry ``segzoo``: ``method``, ``version``, ``label_space``, ``size`` and ``config`` (YAML text).
 
     Raises:
         CheckpointError: the file cannot be read, holds more than tensors and plain types, or is not segzoo's.
     """
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}")
+    if not zipfile.is_zipfile(path):  # torch.save writes a zip file, whose index is at its end
+        raise CheckpointError(
+            f"{path} is not a checkpoint, or it was cut off; expected a file of `segzoo fit`"
+        )
     try:
         # Mapped, not loaded: the weights are read once, later, by Lightning.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint at {path}") from error
     except Exception as error:  # torch raises whatever its unpickler and zip reader raise
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise CheckpointError(f"{path} is not a readable checkpoint ({reason})") from error

@@ -5,8 +5,8 @@ import argparse
 from segzoo.errors import SegzooError
 
 TORCHVISION = (
-    "torch and torchvision do not match (a CPU-only torch beside the package index's torchvision); install both from one "
-    "place: pip install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/cpu"
+    "torch and torchvision do not match (a CPU-only torch beside the package index's torchvision); install "
+    "both from one place: pip install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/cpu"
 )
 
 

@@ -1,8 +1,8 @@
 """From what a user types to what the parser reads: layers of configuration, then flags. Free of torch.
 
-``--method NAME`` stands for the packaged YAML of the method, ``--data NAME`` and ``--recipe NAME`` likewise, and
-``--method.x`` for the parser's ``--model.x`` (LightningCLI ties hyper-parameters to the key ``model``). Later layers win:
-packaged defaults, data, method, recipe, what a checkpoint carries, the user's files, flags.
+``--method NAME`` stands for the packaged YAML of the method, ``--data NAME`` and ``--recipe NAME`` likewise,
+and ``--method.x`` for the parser's ``--model.x`` (LightningCLI ties hyper-parameters to the key ``model``).
+Later layers win: packaged defaults, data, method, recipe, what a checkpoint carries, the user's files, flags.
 """
 
 import re
@@ -22,10 +22,19 @@ from segzoo.suggest import did_you_mean
 DEFAULT_DATA = "minicity"
 # Options that take no value: what follows them is not theirs.
 SWITCHES = ("-h", "--help", "--print_config", "--method.help")
-# What makes a pair of data sets that pair. `--data NAME` replaces these in files and checkpoints; sizes and budgets stay.
+# What makes a pair of data sets that pair. `--data NAME` replaces these, and these only.
 DATA_IDENTITY = ("source", "target", "name", "root")
 # Where a run was computed does not bind where its checkpoint is scored.
-HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "plugins", "sync_batchnorm", "callbacks", "profiler")
+HARDWARE = (
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "strategy",
+    "plugins",
+    "sync_batchnorm",
+    "callbacks",
+    "profiler",
+)
 
 
 @dataclass(frozen=True)
@@ -113,22 +122,30 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     carried: list[Layer] = []
     checkpoint = None
     if "--ckpt_path" in named and named["--ckpt_path"] != "null":
-        data_layers = [_data_layer(named.get("--data", DEFAULT_DATA)), *recipe, *user]
-        checkpoint = _checkpoint(command, named["--ckpt_path"], method, flags, data_layers)
+        checkpoint = Path(named["--ckpt_path"])
+        if named["--ckpt_path"] == "last":
+            checkpoint = _last_checkpoint(command, method, named.get("--data"), flags, [*recipe, *user])
+        if not checkpoint.is_file():
+            raise CheckpointError(f"no checkpoint at {checkpoint}")
         content = read_checkpoint(checkpoint)
         if method and method != content["method"]:
             raise CheckpointError(
-                f"{checkpoint} is a checkpoint of the method '{content['method']}', not of '{method}'; leave out --method"
+                f"{checkpoint} is a checkpoint of the method '{content['method']}', not of '{method}'; "
+                "leave out --method"
             )
         method = content["method"]
         carried = [Layer(str(checkpoint), _carried(command, yaml.safe_load(content["config"] or "{}")))]
     elif command != "fit" and not switches:
-        raise ConfigError(f"`segzoo {command}` needs a trained model: --ckpt_path runs/.../checkpoints/last.ckpt")
+        raise ConfigError(
+            f"`segzoo {command}` needs a trained model: --ckpt_path runs/.../checkpoints/last.ckpt"
+        )
     if not method and "--help" in switches:
         return None
     if not method:
         known = ", ".join(methods())
-        raise ConfigError(f"no method given; add --method NAME, one of: {known} (`segzoo methods` describes them)")
+        raise ConfigError(
+            f"no method given; add --method NAME, one of: {known} (`segzoo methods` describes them)"
+        )
     if method not in methods():
         raise ConfigError(f"unknown method '{method}'{did_you_mean(method, methods())}")
 
@@ -152,20 +169,28 @@ def _is_option(argument: str) -> bool:
     return argument.startswith("-") and not re.match(r"-[\d.]", argument) and argument != "-"
 
 
-def _take(pairs: list[tuple[str, str | None]], options: list[str]) -> tuple[list[tuple[str, str | None]], dict[str, str]]:
+def _take(
+    pairs: list[tuple[str, str | None]], options: list[str]
+) -> tuple[list[tuple[str, str | None]], dict[str, str]]:
     taken: dict[str, str] = {}
     for option, value in pairs:
         if option in options:
             if not value:
                 raise ConfigError(f"option '{option}' needs a value")
+            if value.startswith("["):
+                raise ConfigError(f"option '{option}' takes one value, found {value}")
             taken[option] = value
     return [pair for pair in pairs if pair[0] not in options], taken
 
 
-def _take_all(pairs: list[tuple[str, str | None]], option: str) -> tuple[list[tuple[str, str | None]], list[str]]:
+def _take_all(
+    pairs: list[tuple[str, str | None]], option: str
+) -> tuple[list[tuple[str, str | None]], list[str]]:
     if any(name == option and not value for name, value in pairs):
         raise ConfigError(f"option '{option}' needs a value")
-    return [pair for pair in pairs if pair[0] != option], [value for name, value in pairs if name == option and value]
+    return [pair for pair in pairs if pair[0] != option], [
+        value for name, value in pairs if name == option and value
+    ]
 
 
 def _read_file(path: Path) -> Layer:
@@ -173,14 +198,21 @@ def _read_file(path: Path) -> Layer:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigError(f"{path} is not valid YAML: {line}{error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path} is not a text file with YAML") from error
     content = {} if content is None else content
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold sections such as 'model:' and 'data:', found a {type(content).__name__}")
+        raise ConfigError(
+            f"{path} must hold sections such as 'model:' and 'data:', found a {type(content).__name__}"
+        )
     for section in ("model", "data", "trainer"):
         if content.get(section) is not None and not isinstance(content[section], dict):
-            raise ConfigError(f"{path}: '{section}' must be a section with options, found '{content[section]}'")
+            raise ConfigError(
+                f"{path}: '{section}' must be a section with options, found '{content[section]}'"
+            )
     return Layer(str(path), content)
 
 
@@ -199,22 +231,25 @@ def _last(layers: list[Layer], *keys: str) -> Any:
     return None
 
 
-def _checkpoint(
-    command: str, path: str, method: str | None, flags: list[tuple[str, str | None]], layers: list[Layer]
+def _last_checkpoint(
+    command: str,
+    method: str | None,
+    data: str | None,
+    flags: list[tuple[str, str | None]],
+    layers: list[Layer],
 ) -> Path:
-    if path != "last":
-        if not Path(path).is_file():
-            raise CheckpointError(f"no checkpoint at {path}")
-        return Path(path)
     if not method:
-        raise ConfigError(f"`segzoo {command} --ckpt_path last` looks below runs/<method>/: add --method NAME")
+        raise ConfigError(
+            f"`segzoo {command} --ckpt_path last` looks below runs/<method>/: add --method NAME"
+        )
     given = dict(flags)
-    layers = [_read_file(config_root() / "base.yaml"), *layers]
+    if data or _last(layers, "data", "name") is None:
+        layers = [*layers, _data_layer(data or DEFAULT_DATA)]
     name = given.get("--name") or _last(layers, "name") or "default"
     seed = given.get("--seed_everything") or _last(layers, "seed_everything") or 0
-    data = given.get("--data.name") or _last(layers, "data", "name") or DEFAULT_DATA
+    data_name = given.get("--data.name") or _last(layers, "data", "name") or DEFAULT_DATA
     runs = given.get("--runs") or _last(layers, "runs") or "runs"
-    return newest_checkpoint(Path(runs) / method / data, name, int(seed))
+    return newest_checkpoint(Path(runs) / method / data_name, name, int(seed))
 
 
 def _carried(command: str, content: dict[str, Any]) -> dict[str, Any]:

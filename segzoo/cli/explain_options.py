@@ -10,7 +10,9 @@ from segzoo.cli.expand import Layer
 from segzoo.suggest import did_you_mean
 
 
-def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer], flags: Sequence[str]) -> str:
+def explain_options(
+    message: str, options: Iterable[str], layers: Sequence[Layer], flags: Sequence[str]
+) -> str:
     """One line for an error of the parser.
 
     Args:
@@ -24,26 +26,30 @@ def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer
         return f"unknown option '{name}'{_nearest(name, options)}"
     if match := re.search(r"argument (?:-\w, )?(--\S+?)(?:/\S+)?: expected", message):
         return f"option '{spell(match[1])}' needs a value"
-    if match := re.search(r"(?:Group|Parser) '(\S+)' does not accept (?:option|nested key) '(\S+)'", message):
+    if match := re.search(r"arguments are required: (\S+)", message):
+        return f"option '{spell(f'--{match[1]}')}' is required".replace(",'", "'")
+    if match := re.search(r"Group '(\S+)' does not accept option '(\S+)'", message):
         return _unknown_key(f"{match[1]}.{match[2]}", options, layers)
-    if match := re.search(r"Key '(\S+)' is not expected|does not accept (?:option|key|nested key) '(\S+)'", message):
-        return _unknown_key(match[1] or match[2], options, layers)
     key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    if not key and (match := re.search(r"Option '(\S+)' is not accepted", message)):
+        return _unknown_key(match[1], options, layers)
     if not key:
         return spell(" ".join(message.split()))
     where = spell(f"--{key}") + _origin(key, layers, flags)
     if match := re.search(r"Option '(\S+)' is not accepted", message):
         cls = re.search(r"class_path '([^']+)'", message)
-        known = [f"--{key}.{name}" for name in _parameters(cls[1] if cls else "")]
-        return f"unknown option '{spell(f'--{key}.{match[1]}')}'{_nearest(spell(f'--{key}.{match[1]}'), known)}"
+        name = spell(f"--{key}.{match[1]}")
+        known = [spell(f"--{key}.{parameter}") for parameter in _parameters(cls[1] if cls else "")]
+        return f"unknown option '{name}'{_origin(f'{key}.{match[1]}', layers, flags)}{_nearest(name, known)}"
     if match := re.search(r"Expected a dot import path string: (\S+)", message):
         return f"{where}: no class '{match[1]}'; expected its import path, e.g. segzoo.data.PairedFolders"
-    expected = [_type_name(found) for found in re.findall(r"Expected (?:a|an) (.+?)(?:\. Got value|$)", message, re.M)]
+    expected = [
+        _type_name(found) for found in re.findall(r"Expected (?:a|an) (.+?)(?:\. Got value|$)", message, re.M)
+    ]
     value = re.findall(r"(?:Got|Given) value: (.*)", message)
     if expected and value:
-        return f"{where}: expected {' or '.join(dict.fromkeys(expected))}, found '{value[-1].strip()}'"
-    if "is required" in message or "required" in message.lower():
-        return f"option '{spell(f'--{key}')}' is required"
+        allowed = list(dict.fromkeys(one for names in expected for one in names.split(", ")))
+        return f"{where}: expected {_any_of(allowed)}, found '{value[-1].strip()}'"
     text = re.sub(r'Parser key "[^"]+":', "", message)
     return f"{where}: {' '.join(text.split())}"
 
@@ -55,18 +61,27 @@ def spell(text: str) -> str:
 
 def _unknown_key(key: str, options: Iterable[str], layers: Sequence[Layer]) -> str:
     option = spell(f"--{key}")
-    hint = _nearest(option, options).replace("'--", "'").replace("'method.", "'model.")
+    # A file has no dashes and, like the parser, calls the method's section `model`.
+    sections = [*options, "--model", "--data", "--trainer"]
+    hint = _nearest(option, sections).replace("'--", "'").replace("'method.", "'model.")
     return f"unknown key '{key}'{_origin(key, layers, ())}{hint}"
 
 
 def _nearest(option: str, options: Iterable[str]) -> str:
     options = list(options)
+    longer = [name for name in options if name.startswith(option)]
+    if len(longer) == 1:
+        return f"; did you mean '{longer[0]}'?"
     # Options of the same section first: 'wieght' of a method is no option of the trainer.
     section = [name for name in options if name.rpartition(".")[0] == option.rpartition(".")[0]]
     for candidates in (section, options):
         if "did you mean" in (hint := did_you_mean(option, candidates)):
             return hint
     return "; --help lists all options"
+
+
+def _any_of(names: list[str]) -> str:
+    return " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
 
 
 def _origin(key: str, layers: Sequence[Layer], flags: Sequence[str]) -> str:
@@ -99,8 +114,15 @@ def _parameters(class_path: str) -> list[str]:
 def _type_name(text: str) -> str:
     text = text.strip()
     if match := re.fullmatch(r"typing\.Literal\[(.*)\]", text):
-        return "one of " + match[1].replace("'", "") if "," in match[1] else match[1].replace("'", "")
+        return match[1].replace("'", "")
     if match := re.fullmatch(r"<class '(\S+)'>", text):
-        names = {"NoneType": "null", "tuple": "a list such as [192, 256]", "str": "text", "bool": "true or false"}
+        names = {
+            "NoneType": "null",
+            "tuple": "a list",
+            "list": "a list",
+            "dict": "a mapping",
+            "str": "text",
+            "bool": "true or false",
+        }
         return names.get(match[1], match[1].rpartition(".")[2])
     return text.removeprefix("typing.")

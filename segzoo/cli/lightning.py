@@ -1,4 +1,4 @@
-"""LightningCLI with the options of one method, its own run folder, and messages that name options as they are typed."""
+"""LightningCLI for one method, with a run folder and messages that name options as they are typed."""
 
 import argparse
 from pathlib import Path
@@ -6,23 +6,38 @@ from typing import Any
 
 import lightning as L
 import yaml
-from lightning.fabric.utilities.rank_zero import rank_zero_only
+from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import segzoo
+from segzoo.callbacks import (
+    FinalReport,
+    HistoryFigures,
+    ImagePanels,
+    LastCheckpoint,
+    RunManifest,
+    StepProgress,
+)
 from segzoo.cli.expand import Invocation, Layer
 from segzoo.cli.explain_options import explain_options, spell
 from segzoo.cli.loggers import NAMES, create_loggers, parse_names
-from segzoo.cli.rundir import claim, create, discard_unused, run_folder
+from segzoo.cli.rundir import claim, create, discard_unused, process_rank, run_folder
 from segzoo.data import DomainDataModule
 from segzoo.errors import ConfigError
 from segzoo.methods.base import SegmentationMethod
 from segzoo.methods.registry import load_method
 
-# Set by the command itself: the run folder, the loggers option, sharding by the DataModule; checkpoints are always written.
+# Set by the command itself: folder, loggers, sharding (by the DataModule). Checkpoints are always written.
 OWN_TRAINER_OPTIONS = {
-    "logger", "default_root_dir", "use_distributed_sampler", "enable_checkpointing", "barebones", "model_registry"
-}  # fmt: skip
+    "logger",
+    "default_root_dir",
+    "use_distributed_sampler",
+    "enable_checkpointing",
+    "barebones",
+    "model_registry",
+}
+SECTIONS = ("model", "data", "trainer")
 # Resolved before parsing (`segzoo.cli.expand`), so the parser does not know them.
 EXPANDED = ("--data", "--recipe", "--ckpt_path", "--config", "--debug", "--method.help")
 
@@ -30,25 +45,33 @@ EXPANDED = ("--data", "--recipe", "--ckpt_path", "--config", "--debug", "--metho
 class Parser(LightningArgumentParser):
     """Shows ``--method.x`` where LightningCLI needs ``--model.x``."""
 
-    def format_help(self) -> str:
-        """The help text, in the user's spelling."""
-        return spell(super().format_help())
+    def resolved_help(self, config: Namespace, section: str = "") -> str:
+        """All options with the values they would have now, as the user types them.
 
-    def section_help(self, key: str) -> str:
-        """The help of one section, e.g. ``model``."""
-        formatter = self._get_formatter()
+        Args:
+            config: what the command line amounts to.
+            section: one section only, e.g. ``model``.
+        """
         for group in self._action_groups:
-            actions = [action for action in group._group_actions if action.dest.partition(".")[0] == key]
-            if actions:
-                formatter.start_section(group.title)
-                formatter.add_text(group.description)
-                formatter.add_arguments([action for action in actions if action.dest != key])
-                formatter.end_section()
-        return spell(formatter.format_help())
+            shown = False
+            for action in group._group_actions:
+                if action.dest in SECTIONS or not action.dest.startswith(section) or "label_space" in action.dest:
+                    action.help = argparse.SUPPRESS
+                    continue
+                shown = True
+                action.required = False
+                if action.dest in config:
+                    action.default = config[action.dest]
+            if not shown or (section and group.title == "Linked arguments"):
+                group.title = group.description = None
+        self.usage = f"{self.prog} [OPTIONS]"
+        return spell(self.format_help())
 
     def option_names(self) -> list[str]:
         """All options as the user types them."""
-        return [spell(name) for action in self._actions for name in action.option_strings if name.startswith("--")]
+        return [
+            spell(name) for action in self._actions for name in action.option_strings if name.startswith("--")
+        ]
 
 
 class SegzooCLI(LightningCLI):
@@ -69,7 +92,7 @@ class SegzooCLI(LightningCLI):
         self.run_dir = Path()
         self.run_config = ""
         self.test_has_labels = True
-        self._resumes = False
+        self._claimed = False
         super().__init__(
             load_method(invocation.method),
             DomainDataModule,
@@ -78,7 +101,7 @@ class SegzooCLI(LightningCLI):
             parser_class=Parser,
             parser_kwargs={
                 "prog": f"segzoo {command} --method {invocation.method}",
-                "description": f"Options of `segzoo {command} --method {invocation.method}`.",
+                "description": f"See `segzoo {command} --help` for --data NAME, --config FILE and examples.",
                 "exit_on_error": False,
                 "allow_abbrev": False,  # a typo must not count as an abbreviation
                 "dump_header": [f"segzoo {segzoo.__version__}"],
@@ -93,18 +116,43 @@ class SegzooCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Options of the command itself."""
-        parser.add_argument("--method", type=str, default=self.invocation.method, help="what to train: `segzoo methods`")
-        parser.add_argument("--seed_everything", type=int, default=0, help="seed of weights, order and augmentation")
+        parser.add_argument(
+            "--method", type=str, default=self.invocation.method, help="what to train: `segzoo methods`"
+        )
+        parser.add_argument(
+            "--seed_everything", type=int, default=0, help="seed of weights, order and augmentation"
+        )
         parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
-        parser.add_argument("--name", type=str, default="default", help="RUNS/<method>/<data>/NAME-s<seed> is the run folder")
-        parser.add_argument("--logger", type=str, default="csv", help=f"any of {','.join(NAMES)}; csv is always on")
+        parser.add_argument(
+            "--name", type=str, default="default", help="RUNS/<method>/<data>/NAME-s<seed> is the run folder"
+        )
+        parser.add_argument(
+            "--logger", type=str, default="csv", help=f"any of {','.join(NAMES)}; csv is always on"
+        )
+        parser.add_argument(
+            "--checkpoint_steps",
+            type=PositiveInt,
+            default=200,
+            help="steps between two checkpoints; the last step has one",
+        )
+        parser.add_argument(
+            "--panel_steps",
+            type=PositiveInt | None,
+            default=None,
+            help="steps between two pictures; null: a quarter of all",
+        )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Options of the method, the data and the trainer."""
         parser.add_lightning_class_args(self._model_class, "model")
         parser.add_lightning_class_args(DomainDataModule, "data")
         parser.add_class_arguments(
-            L.Trainer, "trainer", skip=set(OWN_TRAINER_OPTIONS), instantiate=False, fail_untyped=False, sub_configs=True
+            L.Trainer,
+            "trainer",
+            skip={*OWN_TRAINER_OPTIONS},
+            instantiate=False,
+            fail_untyped=False,
+            sub_configs=True,
         )
         parser.link_arguments("data.label_space", "model.label_space", apply_on="instantiate")
         parser.link_arguments("seed_everything", "data.seed")
@@ -116,10 +164,6 @@ class SegzooCLI(LightningCLI):
             ConfigError: an unknown option or a value of the wrong type.
         """
         assert isinstance(parser, Parser)
-        for switch, text in (("--method.help", lambda: parser.section_help("model")), ("--help", parser.format_help)):
-            if switch in self.invocation.switches:
-                print(text(), end="")
-                raise SystemExit(0)
         layers, flags = self.invocation.layers, [*self.invocation.flags, f"--method={self.invocation.method}"]
         if "--print_config" in self.invocation.switches:
             flags.append("--print_config")
@@ -128,8 +172,12 @@ class SegzooCLI(LightningCLI):
         except argparse.ArgumentError as error:
             options = [*parser.option_names(), *EXPANDED]
             raise ConfigError(explain_options(str(error), options, layers, flags)) from error
+        if self.invocation.switches & {"--help", "--method.help"}:
+            section = "" if "--help" in self.invocation.switches else "model."
+            print(parser.resolved_help(self.config, section), end="")
+            raise SystemExit(0)
         parse_names(self.config.logger)
-        self.run_config = parser.dump(self.config, skip_none=False)
+        self.run_config = str(parser.dump(self.config, skip_none=False))
 
     # Building
 
@@ -138,7 +186,7 @@ class SegzooCLI(LightningCLI):
 
         Raises:
             ConfigError: a combination of trainer options that Lightning refuses.
-            DataError: the target's test split is not what it should be; better said before the training than after.
+            DataError: the target's test split cannot be read; better said now than after the training.
         """
         if self.command == "fit":
             self.test_has_labels = self.datamodule.images("target", "test").has_labels
@@ -159,33 +207,41 @@ class SegzooCLI(LightningCLI):
 
     def save_config(self) -> None:
         """Writes ``config.yaml``."""
-        if rank_zero_only.rank == 0:
+        if process_rank() == 0:
             (self.run_dir / "config.yaml").write_text(self.run_config)
 
     def discard_empty_run(self) -> None:
-        """Removes the run folder of a run that did not start."""
-        if rank_zero_only.rank == 0 and not self._resumes:
+        """Removes the folder again when nothing came of the run."""
+        if process_rank() == 0 and self._claimed:
             discard_unused(self.run_dir)
 
     def _folder(self) -> Path:
-        config, checkpoint, rank = self.config, self.invocation.checkpoint, rank_zero_only.rank
-        if self.command == "fit":
-            self._resumes = checkpoint is not None and checkpoint.resolve().parent.name == "checkpoints"
-            if checkpoint is not None and self._resumes:
-                return run_folder(checkpoint)
-            parent = Path(config.runs) / config.method / config.data.name
-            return claim(parent, f"{config.name}-s{config.seed_everything}", rank)
+        config, checkpoint, rank = self.config, self.invocation.checkpoint, process_rank()
         if self.invocation.out is not None:
             return create(self.invocation.out, rank)
-        # Beside the fit's own scores, never over them.
-        assert checkpoint is not None
-        return claim(run_folder(checkpoint), f"{self.command}-{config.data.name}", rank)
+        if self.command == "fit":
+            if checkpoint is not None and checkpoint.resolve().parent.name == "checkpoints":
+                return run_folder(checkpoint)  # the same run goes on
+            parent = Path(config.runs) / config.method / config.data.name
+            name = f"{config.name}-s{config.seed_everything}"
+        else:
+            # Beside the fit's own scores, never over them.
+            assert checkpoint is not None
+            parent, name = run_folder(checkpoint), f"{self.command}-{config.data.name}"
+        self._claimed = True
+        return claim(parent, name, rank)
 
     def _callbacks(self, trainer: dict[str, Any]) -> list[L.Callback]:
-        from segzoo.callbacks import FinalReport, ImagePanels, LastCheckpoint, RunManifest, StepProgress
-
-        progress = [StepProgress()] if trainer.get("enable_progress_bar") is not False else []
-        return [*progress, RunManifest(self.run_dir), ImagePanels(self.run_dir), FinalReport(self.run_dir), LastCheckpoint(self.run_dir)]
+        folder, config = self.run_dir, self.config
+        progress: list[L.Callback] = [] if trainer.get("enable_progress_bar") is False else [StepProgress()]
+        return [
+            *progress,
+            RunManifest(folder),
+            ImagePanels(folder, every_n_steps=config.panel_steps),
+            HistoryFigures(folder),
+            FinalReport(folder),
+            LastCheckpoint(folder, every_n_steps=config.checkpoint_steps),
+        ]
 
 
 def _text(layer: Layer) -> str:

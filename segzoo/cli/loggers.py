@@ -20,8 +20,8 @@ NAMES = ("csv", "tensorboard", "wandb")
 class MetricsCsv(Logger):
     """One row per step in ``<folder>/metrics.csv``; columns appear as metrics do.
 
-    A resumed run continues the file: rows of steps that are done again, because the run was killed after its last checkpoint,
-    are replaced. (Lightning's own logger starts a new file, and a row per call.)
+    A resumed run continues the file: rows of steps that are done again, because the run was killed after its
+    last checkpoint, are replaced. (Lightning's own logger starts a new file, and a row per call.)
 
     Args:
         folder: the run folder.
@@ -123,7 +123,11 @@ def create_loggers(names: str, folder: Path, config: dict[str, Any]) -> list[Log
         from lightning.pytorch.loggers import WandbLogger
 
         name = "/".join(folder.parts[-3:])
-        loggers.append(WandbLogger(project="segzoo", name=name, save_dir=str(folder), offline=wandb_offline(), config=config))
+        loggers.append(
+            WandbLogger(
+                project="segzoo", name=name, save_dir=str(folder), offline=wandb_offline(), config=config
+            )
+        )
     return loggers
 
 
@@ -132,12 +136,14 @@ def parse_names(names: str) -> Sequence[str]:
     wanted = [name.strip() for name in names.strip("[]").split(",") if name.strip()]
     for name in wanted:
         if name not in NAMES:
-            raise ConfigError(f"unknown logger '{name}'{did_you_mean(name, NAMES)} (any of {','.join(NAMES)})")
+            raise ConfigError(
+                f"unknown logger '{name}'{did_you_mean(name, NAMES)} (any of {','.join(NAMES)})"
+            )
     return wanted
 
 
 def wandb_offline() -> bool:
-    """Whether wandb has no account to send to: neither a key nor a login. ``WANDB_MODE`` decides when it is set."""
+    """Whether wandb has no account to send to: no key and no login. ``WANDB_MODE`` decides when it is set."""
     if mode := os.environ.get("WANDB_MODE"):
         return mode == "offline"
     if os.environ.get("WANDB_API_KEY"):
@@ -153,5 +159,8 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        rows = [{key: value for key, value in row.items() if key and value not in ("", None)} for row in csv.DictReader(file)]
+        rows = [
+            {key: value for key, value in row.items() if key and value not in ("", None)}
+            for row in csv.DictReader(file)
+        ]
     return [{**row, "step": int(row["step"])} for row in rows if row.get("step", "").isdigit()]

@@ -1,4 +1,4 @@
-"""The dispatcher. It answers ``--help``, ``--version`` and ``methods`` itself and imports the rest when it is asked for."""
+"""The dispatcher. It answers ``--help`` and ``--version`` itself and imports a command on demand."""
 
 import importlib
 import os
@@ -16,7 +16,7 @@ class Command(NamedTuple):
     """A subcommand: where its function is, and what ``segzoo --help`` says of it.
 
     Attributes:
-        target: ``"module:function"``; the function takes the arguments after the subcommand and returns the exit status.
+        target: ``"module:function"``; from the arguments after the command to the exit status.
         summary: one line.
     """
 
@@ -40,7 +40,7 @@ examples:
   segzoo test --ckpt_path runs/.../last.ckpt      method and settings come from the checkpoint
   segzoo predict --ckpt_path runs/.../last.ckpt --input photos --out labelled
 
-`segzoo COMMAND --help` says more. Errors are one line; --debug (or SEGZOO_DEBUG=1) shows where they come from."""
+`segzoo COMMAND --help` says more. Errors are one line; --debug shows where they come from."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

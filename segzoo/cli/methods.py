@@ -3,22 +3,24 @@
 import argparse
 import json
 
+from segzoo.errors import ConfigError
 from segzoo.methods.registry import MethodInfo
 from segzoo.methods.registry import methods as registered
+from segzoo.suggest import did_you_mean
 
 
 def methods(argv: list[str]) -> int:
     """Prints the methods as a table or as JSON."""
     parser = argparse.ArgumentParser(
         prog="segzoo methods",
-        description="List the methods. 'target labels' says whether a method learns from labelled target images.",
+        description="List the methods; 'target labels' says which learn from labelled target images.",
         epilog="example: segzoo methods --json",
-        exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--json", action="store_true", help="a list of objects instead of a table")
     args, unknown = parser.parse_known_args(argv)
     if unknown:
-        raise argparse.ArgumentError(None, f"unknown argument '{unknown[0]}'; `segzoo methods` takes --json only")
+        raise ConfigError(f"unknown option '{unknown[0]}'{did_you_mean(unknown[0], ['--json', '--help'])}")
     found = list(registered().values())
     if args.json:
         print(json.dumps([_entry(info) for info in found], indent=2))
@@ -36,4 +38,9 @@ def table(found: list[MethodInfo]) -> str:
 
 
 def _entry(info: MethodInfo) -> dict[str, str]:
-    return {"method": info.slug, "target_labels": info.supervision, "summary": info.summary, "class": info.target}
+    return {
+        "method": info.slug,
+        "target_labels": info.supervision,
+        "summary": info.summary,
+        "class": info.target,
+    }

@@ -11,6 +11,14 @@ from segzoo.errors import CheckpointError, ConfigError
 VARIABLE = "SEGZOO_RUN_DIR"
 
 
+def process_rank() -> int:
+    """Rank of this process; 0 in the one that starts the others."""
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        if os.environ.get(name):
+            return int(os.environ[name])
+    return 0
+
+
 def claim(parent: Path, name: str, rank: int = 0) -> Path:
     """A folder that no other run has: ``name``, else ``name-2``, ``name-3``, ...
 
@@ -37,7 +45,9 @@ def claim(parent: Path, name: str, rank: int = 0) -> Path:
             os.environ[VARIABLE] = str(folder)
             return folder
     except OSError as error:
-        raise ConfigError(f"cannot write to {parent}: {error.strerror}; choose another folder with --runs or --out") from error
+        raise ConfigError(
+            f"cannot write to {parent}: {error.strerror}; choose another folder with --runs or --out"
+        ) from error
 
 
 def create(folder: Path, rank: int = 0) -> Path:
@@ -57,7 +67,8 @@ def create(folder: Path, rank: int = 0) -> Path:
 def run_folder(checkpoint: Path) -> Path:
     """The folder of the run that wrote a checkpoint."""
     folder = checkpoint.resolve().parent
-    return folder.parent if folder.name == "checkpoints" else folder
+    folder = folder.parent if folder.name == "checkpoints" else folder
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def newest_checkpoint(parent: Path, name: str, seed: int) -> Path:
@@ -74,7 +85,9 @@ def newest_checkpoint(parent: Path, name: str, seed: int) -> Path:
         if match and checkpoint.is_file():
             found.append((int(match[1] or 1), checkpoint))
     if not found:
-        raise CheckpointError(f"no checkpoint of a run '{name}-s{seed}' below {parent}; give its path as --ckpt_path FILE")
+        raise CheckpointError(
+            f"no checkpoint of a run '{name}-s{seed}' below {parent}; give its path as --ckpt_path FILE"
+        )
     return max(found)[1]
 
 

@@ -41,7 +41,9 @@ CHECKPOINT = {
     "validate": "the model; method and settings come with it, flags win; `last` as for fit (needs --method)",
 }
 CHECKPOINT["test"] = CHECKPOINT["validate"]
-OUT = "  --out DIR             where the scores go (default: a new folder <command>-<data> in the checkpoint's run folder)\n"
+OUT = """\
+  --out DIR             where the scores go (default: <command>-<data> in the checkpoint's run folder)
+"""
 EXAMPLES = {
     "fit": """\
   segzoo fit --method metapix
@@ -127,7 +129,13 @@ def _fit(cli: "SegzooCLI") -> int:
 def _score(cli: "SegzooCLI") -> int:
     run = cli.trainer.validate if cli.command == "validate" else cli.trainer.test
     cli.save_config()
-    run(cli.model, datamodule=cli.datamodule, ckpt_path=_checkpoint(cli), verbose=False, weights_only=True)
+    try:
+        run(
+            cli.model, datamodule=cli.datamodule, ckpt_path=_checkpoint(cli), verbose=False, weights_only=True
+        )
+    except SegzooError:
+        cli.discard_empty_run()
+        raise
     if cli.trainer.is_global_zero:
         print(f"scores: {cli.run_dir}")
     return 0

@@ -1,6 +1,6 @@
 """Figures of a run, drawn without pyplot: nothing global, any thread, no display.
 
-Every function returns a figure; :func:`save_figure` writes it, :func:`figure_pixels` gives its pixels to a logger.
+Every function returns a figure; :func:`save_figure` writes it and :func:`figure_pixels` gives its pixels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from segzoo.evaluation.history import TERMS, WEIGHTS, History, select
@@ -68,7 +65,7 @@ def scores_figure(scores: Scores, label_space: "LabelSpace", title: str = "") ->
 def _iou_bars(axes: Axes, scores: Scores, label_space: "LabelSpace") -> None:
     rows = np.arange(len(scores.classes))
     known = np.nan_to_num(100 * scores.iou)
-    colours = [_unit(rgb) for rgb in label_space.palette]
+    colours = [unit_rgb(rgb) for rgb in label_space.palette]
     axes.barh(rows, known, height=0.72, color=colours, edgecolor=INK, linewidth=0.4)
     for row, value in zip(rows, scores.iou, strict=True):
         absent = np.isnan(value)
@@ -125,104 +122,11 @@ def _confusion_map(axes: Axes, scores: Scores) -> None:
     axes.spines[:].set_color(GRID)
 
 
-def panel_figure(
-    columns: Mapping[str, Sequence[npt.NDArray[Any]]], label_space: "LabelSpace", title: str = ""
-) -> Figure:
-    """A row per sample, a column per kind of picture, and a legend of the classes that occur.
-
-    Args:
-        columns: by title, one array per sample. The array says how it is drawn: (H, W, 3) uint8 is an RGB image, integer
-            (H, W) are label ids (255 is black), floating (H, W) is a map with a colour bar from 0 to 1, or to its
-            largest value when that is above 1.
-        label_space: names and colours of the label ids.
-        title: above everything.
-
-    Raises:
-        ValueError: no column, or columns of different lengths.
-    """
-    lengths = {len(column) for column in columns.values()}
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(
-            f"a panel needs the same number of pictures in every column, found {sorted(lengths)}"
-        )
-    count = lengths.pop()
-    height, width = next(iter(columns.values()))[0].shape[:2]
-    cell_width = 2.6
-    cell_height = cell_width * height / width
-    maps = {name: _limit(pictures) for name, pictures in columns.items() if _is_map(pictures[0])}
-    used = sorted(
-        {int(i) for column in columns.values() for p in column if _is_labels(p) for i in np.unique(p)}
-    )
-    entries = [i for i in used if i < label_space.num_classes]
-    void = any(i >= label_space.num_classes for i in used)
-    per_row = max(1, int(len(columns) * cell_width / 1.15))
-    legend = 0.165 * -(-(len(entries) + void) // per_row) + 0.14 if used else 0.0
-    top, bar = (0.26 if title else 0.0) + 0.24, 0.4 if maps else 0.0
-    total = (len(columns) * cell_width, count * cell_height + top + bar + legend)
-    figure = Figure(figsize=total)
-    gap = 0.04
-    for column, (name, pictures) in enumerate(columns.items()):
-        for row, picture in enumerate(pictures):
-            left = column * cell_width + gap
-            bottom = total[1] - top - (row + 1) * cell_height + gap
-            size = (cell_width - 2 * gap, cell_height - 2 * gap)
-            axes = figure.add_axes(_fraction((left, bottom, *size), total))
-            _picture(axes, picture, label_space, maps.get(name, 1.0))
-            if row == 0:
-                axes.set_title(name, fontsize=NORMAL, color=INK, pad=4)
-        if name in maps:
-            box = (column * cell_width + 0.3, legend + 0.24, cell_width - 0.6, 0.09)
-            _colour_bar(figure, figure.add_axes(_fraction(box, total)), maps[name])
-    if title:
-        figure.text(0.5, 1 - 0.07 / total[1], title, ha="center", va="top", fontsize=LARGE, color=INK)
-    if used:
-        handles = [_patch(label_space.classes[i], label_space.palette[i]) for i in entries]
-        handles += [_patch("ignored", (0, 0, 0))] if void else []
-        figure.legend(
-            handles=handles,
-            loc="lower center",
-            ncols=min(per_row, len(handles)),
-            frameon=False,
-            fontsize=SMALL,
-            handlelength=1.1,
-            columnspacing=1.2,
-            borderaxespad=0.2,
-        )
-    return figure
-
-
-def _picture(axes: Axes, picture: npt.NDArray[Any], label_space: "LabelSpace", limit: float) -> None:
-    if _is_map(picture):
-        axes.imshow(picture.astype(np.float64), cmap="viridis", vmin=0, vmax=limit, interpolation="nearest")
-        axes.text(
-            0.015,
-            0.03,
-            f"mean {np.nanmean(picture):.2f}",
-            transform=axes.transAxes,
-            fontsize=6.5,
-            color="white",
-            bbox={"facecolor": "black", "edgecolor": "none", "alpha": 0.55, "pad": 1.5},
-        )
-    elif _is_labels(picture):
-        axes.imshow(label_space.colorize(picture), interpolation="nearest")
-    else:
-        axes.imshow(picture)
-    axes.set_axis_off()
-
-
-def _colour_bar(figure: Figure, axes: Axes, limit: float) -> None:
-    shades = ScalarMappable(Normalize(0, limit), "viridis")
-    bar = figure.colorbar(shades, cax=axes, orientation="horizontal", ticks=[0, limit / 2, limit])
-    bar.ax.tick_params(labelsize=SMALL, length=2, color=MUTED)
-    bar.ax.set_xticklabels([f"{tick:.3g}" for tick in (0, limit / 2, limit)])
-    axes.spines[:].set_visible(False)
-
-
 def weight_history_figure(history: History, label_space: "LabelSpace") -> Figure:
     """The mean weight of each class's source pixels over training, a line per class, named at its end.
 
     Args:
-        history: from :func:`segzoo.evaluation.history.read_history`; the metrics ``weight/class/<class>`` are drawn.
+        history: from :func:`segzoo.evaluation.history.read_history`; its ``weight/class/<class>`` are drawn.
         label_space: colours of the lines.
 
     Raises:
@@ -232,7 +136,7 @@ def weight_history_figure(history: History, label_space: "LabelSpace") -> Figure
     if not lines:
         raise ValueError(f"the history holds no metric '{WEIGHTS}<class>'")
     colours = {
-        n: _readable(_unit(rgb)) for n, rgb in zip(label_space.classes, label_space.palette, strict=True)
+        n: _readable(unit_rgb(rgb)) for n, rgb in zip(label_space.classes, label_space.palette, strict=True)
     }
     figure = Figure(figsize=(7.6, max(4.0, 0.24 * len(lines) + 1.0)), layout="constrained")
     axes = figure.subplots()
@@ -251,7 +155,7 @@ def weight_history_figure(history: History, label_space: "LabelSpace") -> Figure
 
 
 def curves_figure(history: History) -> Figure:
-    """The terms of the training loss and the validation scores over the steps; what was not logged is left out."""
+    """The terms of the training loss and the validation scores over the steps, as far as they were logged."""
     terms = {name: series for name, series in select(history, TERMS).items() if not name.endswith("_epoch")}
     scores = {n: history[f"val/{n}"] for n in ("miou", "pixel_accuracy") if f"val/{n}" in history}
     panels = [bool(terms), bool(scores)]
@@ -356,33 +260,14 @@ def _style(axes: Axes, grid: str) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
 
 
-def _is_map(picture: npt.NDArray[Any]) -> bool:
-    return picture.ndim == 2 and np.issubdtype(picture.dtype, np.floating)
-
-
-def _is_labels(picture: npt.NDArray[Any]) -> bool:
-    return picture.ndim == 2 and not _is_map(picture)
-
-
-def _limit(pictures: Sequence[npt.NDArray[Any]]) -> float:
-    return max(1.0, *(float(np.nanmax(picture)) for picture in pictures))
-
-
-def _unit(rgb: Sequence[int]) -> tuple[float, float, float]:
+def unit_rgb(rgb: Sequence[int]) -> tuple[float, float, float]:
+    """A colour of 0..255 as matplotlib wants it."""
     return (rgb[0] / 255, rgb[1] / 255, rgb[2] / 255)
 
 
 def _readable(colour: tuple[float, float, float]) -> tuple[float, float, float]:
     """The colour, darkened until text in it can be read on white."""
-    r, g, b = to_rgb(colour)
+    r, g, b = colour
     luminance = 0.2126 * r**2.2 + 0.7152 * g**2.2 + 0.0722 * b**2.2
     factor = min(1.0, (0.28 / luminance) ** (1 / 2.2)) if luminance else 1.0
     return (r * factor, g * factor, b * factor)
-
-
-def _patch(name: str, rgb: Sequence[int]) -> Patch:
-    return Patch(facecolor=_unit(rgb), edgecolor=INK, linewidth=0.4, label=name)
-
-
-def _fraction(box: tuple[float, ...], total: tuple[float, float]) -> tuple[float, float, float, float]:
-    return (box[0] / total[0], box[1] / total[1], box[2] / total[0], box[3] / total[1])

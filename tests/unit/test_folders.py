@@ -100,6 +100,7 @@ def test_extensions_may_differ_in_kind_and_case(tmp_path: Path) -> None:
         write_mask(tmp_path / f"masks/{i}.{mask}")
     (tmp_path / "images/notes.txt").write_text("no image")
     (tmp_path / "images/._0.jpg").write_text("left behind by a file manager")
+    write_image(tmp_path / "images/.checkpoints/0.jpg")
     images = folders().images("train", tmp_path)
     assert list(images.names) == ["0", "1", "2", "3", "4"]
     for i in range(5):

@@ -11,8 +11,8 @@ PROTOCOL = Protocol("cityscapes", 19, "val", 500, (512, 1024), (512, 512), flips
 
 def test_says_everything_in_one_line():
     assert PROTOCOL.describe() == (
-        "val, 500 images; 19 classes (cityscapes), label 255 ignored; input 1024x512 (WxH); window 512x512 (WxH); "
-        "flips averaged; truth at native size; last checkpoint"
+        "val, 500 images; 19 classes (cityscapes), label 255 ignored; input 1024x512 (WxH); "
+        "window 512x512 (WxH); flips averaged; truth at native size; last checkpoint"
     )
     plain = Protocol("toy", 2, "test", 1)
     assert plain.describe() == (

@@ -308,7 +308,11 @@ def test_paired_differences():
 
 
 def test_comparison_table():
-    rows = {"joint": [of_miou(0.3), of_miou(0.6)], "metapix": [of_miou(0.6), of_miou(0.9)], "one": [of_miou(0.3)]}
+    rows = {
+        "joint": [of_miou(0.3), of_miou(0.6)],
+        "metapix": [of_miou(0.6), of_miou(0.9)],
+        "one": [of_miou(0.3)],
+    }
     lines = comparison_table(rows, reference="joint", per_class=True).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == ["method", "seeds", "mIoU", "pixel accuracy", "mIoU minus joint (paired)", *names(3)]

@@ -1,5 +1,7 @@
 """Builders of the things in a street; sizes in metres."""
 
+import math
+
 import numpy as np
 
 from segzoo.data.minicity.geometry import (
@@ -74,23 +76,21 @@ def openings(
         rng: draws which windows are missing.
         missing: share of the windows left out.
     """
-    length = float(np.hypot(end[0] - start[0], end[1] - start[1]))
+    length = math.hypot(end[0] - start[0], end[1] - start[1])
     columns, rows = int(length / pitch[0]), int((high - low) / pitch[1])
     if columns < 1 or rows < 1:
         return np.zeros((0, 4, 3), np.float32)
-    column, row = np.meshgrid(np.arange(columns), np.arange(rows))
-    keep = rng.random(column.shape) >= missing
-    column, row = column[keep], row[keep]
-    left, right = (column + 0.5 - share[0] / 2) / columns, (column + 0.5 + share[0] / 2) / columns
-    step = (high - low) / rows
-    bottom, top = low + (row + 0.5 - share[1] / 2) * step, low + (row + 0.5 + share[1] / 2) * step
-
-    grid = np.empty((len(left), 4, 3), np.float32)
-    for corner, (t, y) in enumerate(((left, bottom), (left, top), (right, top), (right, bottom))):
-        grid[:, corner, 0] = start[0] + t * (end[0] - start[0])
-        grid[:, corner, 1] = y
-        grid[:, corner, 2] = start[1] + t * (end[1] - start[1])
-    return grid
+    # Corners in the order bottom left, top left, top right, bottom right.
+    t = (np.arange(columns)[:, None] + 0.5 + share[0] * np.array([-0.5, -0.5, 0.5, 0.5])) / columns
+    y = low + (np.arange(rows)[:, None] + 0.5 + share[1] * np.array([-0.5, 0.5, 0.5, -0.5])) * (
+        (high - low) / rows
+    )
+    grid = np.empty((rows, columns, 4, 3), np.float32)
+    grid[..., 0] = start[0] + t * (end[0] - start[0])
+    grid[..., 1] = y[:, None]
+    grid[..., 2] = start[1] + t * (end[1] - start[1])
+    flat = grid.reshape(-1, 4, 3)
+    return flat[rng.random(len(flat)) >= missing] if missing else flat
 
 
 def building(
@@ -112,21 +112,26 @@ def building(
     missing = 0.0 if regular else float(rng.choice([0.0, 0.0, 0.15, 0.4]))
     shop = bool(rng.random() < 0.5)
     low = 3.4 if shop else 0.8
-    street, end = ((x, z0), (x, z1)), ((x + side * depth, z0), (x, z0))
     bright, dim = (1.0, 0.72) if side != sun else (0.78, 0.9)
-    parts = []
-    for (start, stop), shade, steps in ((end, dim, 1), (street, bright, 4)):
-        parts.append(part(face(start, stop, 0, height, steps), Role.WALL, shade))
-        parts.append(part(face(start, stop, height - 0.5, height, steps), Role.LEDGE, shade))
-        if z0 < WINDOWS_UP_TO:
-            grid = openings(start, stop, low, height - 0.7, pitch, share, rng, missing)
-            if len(grid):
-                parts.append(part(grid, Role.WINDOW, shade))
-            if shop and start == street[0]:
-                front = openings(start, stop, 0.3, 3.0, (3.4, 2.7), (0.8, 0.85), rng, 0.1)
-                if len(front):
-                    parts.append(part(front, Role.SHOPFRONT, shade))
-                parts.append(part(face(start, stop, 2.9, 3.3, steps), Role.LEDGE, shade))
+    beside, near, far = (x + side * depth, z0), (x, z0), (x, z1)
+    parts = [
+        part(face(beside, near, 0, height), Role.WALL, dim),
+        part(face(beside, near, height - 0.5, height), Role.LEDGE, dim),
+        part(face(near, far, 0, height, 4), Role.WALL, bright),
+        part(face(near, far, height - 0.5, height, 4), Role.LEDGE, bright),
+    ]
+    if z0 < WINDOWS_UP_TO:
+        grids = [(openings(near, far, low, height - 0.7, pitch, share, rng, missing), Role.WINDOW, bright)]
+        if not regular:  # wall to wall, nothing but a bare gable shows beside a lower neighbour
+            grids.append(
+                (openings(beside, near, low, height - 0.7, pitch, share, rng, missing), Role.WINDOW, dim)
+            )
+        if shop:
+            parts.append(part(face(near, far, 2.9, 3.3, 4), Role.LEDGE, bright))
+            grids.append(
+                (openings(near, far, 0.3, 3.0, (3.4, 2.7), (0.8, 0.85), rng, 0.1), Role.SHOPFRONT, bright)
+            )
+        parts += [part(grid, role, shade) for grid, role, shade in grids if len(grid)]
     return Thing(BUILDING, parts, depth=z1, x=x)
 
 
@@ -153,18 +158,20 @@ def tree(rng: Rng, x: float, z: float, height: float, *, ragged: float, lean: fl
     ]
     parts = [part(trunk, Role.TRUNK)]
     centre = height - radius * 1.05
-    blobs = [
-        (0.0, 0.0, 1.0, 0.85),
-        (-0.45, -0.3, 0.62, 0.9),
-        (0.45, -0.25, 0.62, 0.78),
-        (0.1, 0.4, 0.6, 1.08),
+    # Per blob: offset right and up and size, in radii of the crown, and brightness.
+    blobs = np.array(
+        [(0.0, 0.0, 1.0, 0.85), (-0.45, -0.3, 0.62, 0.9), (0.45, -0.25, 0.62, 0.78), (0.1, 0.4, 0.6, 1.08)]
+    )
+    reach = blobs[:, 2:3] * radius * (1 + ragged * rng.standard_normal((4, 18)))
+    middle = blobs[:, :2] + 0.06 * rng.standard_normal((4, 2))
+    angle = np.arange(18) * (np.pi / 9)
+    outline = np.empty((4, 1, 18, 3), np.float32)
+    outline[:, 0, :, 0] = top + middle[:, :1] * radius + reach * np.cos(angle)
+    outline[:, 0, :, 1] = centre + middle[:, 1:] * radius + reach * np.sin(angle)
+    outline[..., 2] = z
+    parts += [
+        Part(shape, Role.CROWN, float(shade)) for shape, shade in zip(outline, blobs[:, 3], strict=True)
     ]
-    for dx, dy, scale, shade in blobs:
-        jitter = rng.normal(0, 0.06, 2)
-        outline = disc(top + (dx + jitter[0]) * radius, centre + (dy + jitter[1]) * radius, z, 1.0, sides=18)
-        middle = outline.mean(0)
-        reach = scale * radius * (1 + ragged * rng.normal(0, 1, (18, 1)))
-        parts.append(part(middle + (outline - middle) * reach, Role.CROWN, shade))
     return Thing(TREE, parts, depth=z, x=x)
 
 

@@ -18,7 +18,7 @@ from segzoo.data.minicity.render import (
     shrink,
 )
 
-CLOTHES: list[Rgb] = [(40, 42, 50), (92, 84, 76), (60, 72, 98), (120, 60, 58), (168, 164, 158), (70, 80, 62)]
+CLOTHES: list[Rgb] = [(40, 42, 50), (92, 84, 76), (60, 72, 98), (160, 60, 54), (190, 186, 180), (58, 92, 140)]
 STONES: list[Rgb] = [
     (128, 120, 112),
     (158, 150, 138),
@@ -36,7 +36,7 @@ TARGET: Palette = {
     Role.TRUNK: Choice([(82, 70, 58)], 10),
     Role.METAL: Choice([(92, 96, 98), (130, 132, 130), (56, 60, 60)], 10),
     Role.LAMP: Choice([(190, 190, 184)], 14),
-    Role.PLATE: Choice([(156, 44, 44), (52, 76, 136), (186, 160, 70), (190, 190, 186)], 12),
+    Role.PLATE: Choice([(176, 40, 40), (44, 74, 148), (204, 170, 62), (196, 196, 190)], 12),
     Role.SYMBOL: Choice([(206, 204, 198)], 12),
     Role.BODY: Choice(
         [(36, 38, 42), (150, 154, 158), (206, 206, 204), (96, 30, 32), (40, 52, 84), (104, 108, 104)], 12
@@ -103,8 +103,7 @@ def ground_noise(canvas: Canvas, where: Mask, rng: Rng) -> Floats:
         (z * 9 + dz).astype(np.int32) % TILE,
         (canvas.ground_x[where] * 14 + dx).astype(np.int32) % TILE,
     )
-    noise: Floats = noise_tile(2.0, 5)[rows, columns] / (1 + z / 14)
-    return noise
+    return (noise_tile(2.0, 5)[rows, columns] / (1 + z / 14)).astype(np.float32, copy=False)
 
 
 def paint_target(canvas: Canvas, rng: Rng) -> Image:
@@ -125,7 +124,7 @@ def paint_target(canvas: Canvas, rng: Rng) -> Image:
 def camera_effects(image: Floats, depth: Floats, rng: Rng) -> Image:
     """Haze, light, lens, exposure, sensor and JPEG, in this order."""
     height, width = depth.shape
-    haze = np.minimum(1 - np.exp(-depth / float(rng.uniform(60, 260))), 0.75)[..., None]
+    haze = np.minimum(1 - np.exp(-depth / float(rng.uniform(90, 320))), 0.6)[..., None]
     air = (np.array([200, 206, 214]) + rng.normal(0, 8, 3)).astype(np.float32)
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     slope_x, slope_y, corners = (float(v) for v in rng.uniform((-0.22, -0.22, 0.05), (0.22, 0.22, 0.28)))
@@ -137,9 +136,9 @@ def camera_effects(image: Floats, depth: Floats, rng: Rng) -> Image:
     dull = np.clip(grey + (lit - grey) * float(rng.uniform(0.45, 1.05)), 0, 255) / 255
     exposed = dull ** float(rng.uniform(0.65, 1.3)) * (255 * float(rng.uniform(0.85, 1.15)))
     scale = height / 96
-    taps = max(2, round(float(rng.uniform(2, 4)) * scale)) if rng.random() < 0.25 else 1
+    taps = max(2, round(float(rng.uniform(2, 3)) * scale)) if rng.random() < 0.2 else 1
     moved = cv2.blur(exposed.astype(np.float32), (taps, 1))
-    soft = cv2.GaussianBlur(moved, (0, 0), float(rng.uniform(0.3, 0.85)) * scale)
+    soft = cv2.GaussianBlur(moved, (0, 0), float(rng.uniform(0.25, 0.7)) * scale)
     sensor = float(rng.uniform(2, 8)) * rng.standard_normal(soft.shape, np.float32)
     noisy = np.clip(soft + sensor * (0.6 + soft / 320), 0, 255).round().astype(np.uint8)
     quality = int(rng.integers(45, 90))

@@ -40,10 +40,12 @@ class Street:
 
 def strip(x0: float, x1: float, z0: float, z1: float, steps: int = 12) -> Floats:
     """A band of ground along the road, in pieces that show its bend: (2*steps+2, 3)."""
-    z = np.geomspace(max(z0, NEAREST), z1, steps + 1)
-    left = np.stack([np.full_like(z, x0), np.zeros_like(z), z], -1)
-    right = np.stack([np.full_like(z, x1), np.zeros_like(z), z], -1)
-    return np.concatenate([left, right[::-1]]).astype(np.float32)
+    z0 = max(z0, NEAREST)
+    z = z0 * (z1 / z0) ** (np.arange(steps + 1) / steps)
+    points = np.zeros((2 * steps + 2, 3), np.float32)
+    points[: steps + 1, 0], points[steps + 1 :, 0] = x0, x1
+    points[: steps + 1, 2], points[steps + 1 :, 2] = z, z[::-1]
+    return points
 
 
 def backdrop(street: Street, rng: Rng, clouds: int) -> list[Thing]:
@@ -125,10 +127,10 @@ def source_scene(rng: Rng, size: tuple[int, int]) -> Scene:
             scene.shadows.append(blob(x - 1.2, z, 1.5, 0.8))
         for z in np.arange(start + 5.5, 60, 16.0):
             if rng.random() < 0.6:
-                scene.things.append(objects.lamp(side * (street.half_width + 0.6), z, 5.5, 0.2))
+                scene.things.append(objects.lamp(side * (street.half_width + 0.6), z, 5.5, 0.22))
             if rng.random() < 0.55:
                 spot = side * (street.half_width + 0.7), z - float(rng.uniform(1, 3))
-                scene.things += objects.signpost(rng, *spot, 2.7, 0.16, 0.5)
+                scene.things += objects.signpost(rng, *spot, 2.7, 0.18, 0.55)
     for lane in (-1, 1):
         z = float(rng.uniform(6, 20))
         while z < 55:
@@ -137,7 +139,7 @@ def source_scene(rng: Rng, size: tuple[int, int]) -> Scene:
             z += float(rng.uniform(14, 20))
     for _ in range(int(rng.integers(1, 4))):
         side = int(rng.choice([-1, 1]))
-        x, z = side * (street.half_width + float(rng.uniform(0.8, 2.2))), float(rng.uniform(6, 22))
+        x, z = side * (street.half_width + float(rng.uniform(0.8, 2.2))), float(rng.uniform(5, 18))
         add_person(scene, rng, x, z, float(rng.uniform(1.65, 1.85)))
     return scene
 
@@ -236,11 +238,11 @@ def add_irregular_side(scene: Scene, street: Street, rng: Rng, side: int) -> Non
         z, lean = float(rng.uniform(4, 40)), float(rng.normal(0, 0.015))
         x = side * (half + float(rng.uniform(0.3, 0.9)))
         if rng.random() < 0.5:
-            tall, thick = float(rng.uniform(4, 8)), float(rng.uniform(0.12, 0.24))
+            tall, thick = float(rng.uniform(4, 8)), float(rng.uniform(0.16, 0.3))
             scene.things.append(objects.lamp(x, z, tall, thick, lean))
         else:
-            tall, radius = float(rng.uniform(2.2, 3.4)), float(rng.uniform(0.35, 0.65))
-            scene.things += objects.signpost(rng, x, z, tall, float(rng.uniform(0.1, 0.16)), radius, lean)
+            tall, radius = float(rng.uniform(2.2, 3.4)), float(rng.uniform(0.45, 0.75))
+            scene.things += objects.signpost(rng, x, z, tall, float(rng.uniform(0.12, 0.2)), radius, lean)
     if half > 3.6 and rng.random() < 0.75:
         z = float(rng.uniform(4, 14))
         while z < 45:
@@ -249,7 +251,7 @@ def add_irregular_side(scene: Scene, street: Street, rng: Rng, side: int) -> Non
                 add_car(scene, rng, side * (half - 1.05), z, oncoming=bool(rng.random() < 0.4), scale=scale)
             z += 4.3 * scale + float(rng.uniform(0.6, 5))
     for _ in range(int(rng.poisson(2.2))):
-        x, z = side * (half + float(rng.uniform(0.3, max(0.6, wide - 0.3)))), float(rng.uniform(4.5, 26))
+        x, z = side * (half + float(rng.uniform(0.3, max(0.6, wide - 0.3)))), float(rng.uniform(4.5, 22))
         add_person(scene, rng, x, z, person_height(rng))
         if rng.random() < 0.35:
             add_person(

@@ -1,0 +1,205 @@
+"""``segzoo predict``: label a folder of images."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from segzoo.errors import CheckpointError, ConfigError, DataError
+from segzoo.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from segzoo.data import ImageSet
+    from segzoo.methods.base import SegmentationMethod
+
+    Pixels = npt.NDArray[np.uint8]
+
+DESCRIPTION = """\
+Label a folder of images. The method, its classes and the size of its input come with the checkpoint.
+
+Writes, for every image below --input and with the same sub-folders,
+  OUT/labels/NAME.png     class ids, 8 bits, at the image's own size
+  OUT/overlays/NAME.jpg   the image with the classes' colours over it
+and OUT/legend.png, the colour of every class."""
+EXAMPLES = """\
+examples:
+  segzoo predict --ckpt_path runs/metapix/minicity/default-s0/checkpoints/last.ckpt --input photos --out seen
+  segzoo predict --ckpt_path last.ckpt --input photos --out labelled --size 384 512 --device cuda:1"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Names the nearest option, and raises instead of exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what `main` prints in one line."""
+        raise ConfigError(message.replace("argument --", "--", 1))
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Parses, and refuses what it does not know (before it misses anything: a typo explains that)."""
+        for argument in argv:
+            name = argument.partition("=")[0]
+            if name.startswith("--") and name not in self._option_string_actions:
+                raise ConfigError(f"unknown option '{name}'{did_you_mean(name, self._option_string_actions)}")
+        return self.parse_args(argv)
+
+
+def predict(argv: list[str]) -> int:
+    """Runs the command."""
+    args = _parser().parse(argv)
+    if not args.input.is_dir():
+        raise DataError(f"--input {args.input} is not a folder; expected one with images")
+    if args.out.resolve().is_relative_to(args.input.resolve()):
+        raise ConfigError(
+            f"--out {args.out} lies in --input {args.input}, where it would be read as images next time"
+        )
+    if not 0 <= args.overlay_alpha <= 1 or args.batch_size < 1 or (args.size and min(args.size) < 1):
+        raise ConfigError("--overlay_alpha must be in [0, 1], --batch_size and --size at least 1")
+    from segzoo.cli.quiet import be_quiet
+
+    be_quiet()
+    method, size = load_checkpoint(args.ckpt_path, args.device)
+    from segzoo.data.folders import FolderImages
+    from segzoo.data.label_spaces import IDENTITY, load_class_map
+
+    images = FolderImages(args.input, None, load_class_map(method.label_space, IDENTITY))
+    _make_folder(args.out)
+    _write_legend(method, args.out / "legend.png")
+    _label(method, images, tuple(args.size) if args.size else size, args)
+    print(f"{len(images)} images labelled: {args.out}")
+    return 0
+
+
+def load_checkpoint(path: Path, device: str) -> "tuple[SegmentationMethod, tuple[int, int] | None]":
+    """The trained method in evaluation mode, and the (height, width) of its input.
+
+    Args:
+        path: checkpoint of ``segzoo fit``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit the method.
+        ConfigError: an unknown or absent device.
+    """
+    from segzoo.cli.checkpoint import read_checkpoint
+    from segzoo.methods.registry import load_method
+
+    saved = read_checkpoint(path)
+    target = _device(device)
+    try:
+        # The encoder's own checkpoint is not needed any more, and may not be on this machine.
+        method = load_method(saved["method"]).load_from_checkpoint(
+            path, map_location=target, weights_only=True, encoder_checkpoint=None
+        )
+    except (RuntimeError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} does not fit the method '{saved['method']}' of segzoo: {str(error).splitlines()[0]}"
+        ) from error
+    method.eval().to(target)
+    return method, tuple(saved["size"]) if saved.get("size") else None
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="segzoo predict",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--ckpt_path", type=Path, required=True, metavar="FILE", help="checkpoint of `segzoo fit`"
+    )
+    parser.add_argument("--input", type=Path, required=True, metavar="DIR", help="folder of images")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="images per step (default: 8)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument(
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="input of the network (default: as in training)"
+    )
+    parser.add_argument(
+        "--overlay_alpha",
+        type=float,
+        default=0.5,
+        metavar="A",
+        help="opacity of the colours, 0 to 1 (default: 0.5)",
+    )
+    return parser
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {name} is not available: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _label(
+    method: "SegmentationMethod", images: "ImageSet", size: tuple[int, int] | None, args: argparse.Namespace
+) -> None:
+    import torch
+    from tqdm import tqdm
+
+    from segzoo.data.streams import image_tensor
+    from segzoo.data.transforms import evaluation_transform
+    from segzoo.evaluation import predict_labels
+
+    resize = evaluation_transform(size) if size else None
+    # Without a common size every image is a batch of its own.
+    batch_size = args.batch_size if size else 1
+    progress = tqdm(total=len(images), unit="image", disable=not sys.stderr.isatty())
+    with progress, torch.inference_mode():
+        for first in range(0, len(images), batch_size):
+            names = images.names[first : first + batch_size]
+            pixels = [images.image(first + i) for i in range(len(names))]
+            inputs = [image_tensor(resize(image=image)["image"] if resize else image) for image in pixels]
+            logits = method(torch.stack(inputs).to(method.device))
+            for image, one, name in zip(pixels, logits, names, strict=True):
+                height, width = image.shape[:2]
+                labels = predict_labels(one[None], (height, width))[0].byte().cpu().numpy()
+                _write(labels, args.out / "labels" / f"{name}.png")
+                overlay = _blend(image, method.label_space.colorize(labels), args.overlay_alpha)
+                _write(overlay, args.out / "overlays" / f"{name}.jpg")
+            progress.update(len(names))
+
+
+def _blend(image: "Pixels", colours: "Pixels", alpha: float) -> "Pixels":
+    import numpy as np
+
+    return np.round((1 - alpha) * image.astype(np.float32) + alpha * colours).astype(np.uint8)
+
+
+def _write(pixels: "Pixels", path: Path) -> None:
+    from PIL import Image
+
+    _make_folder(path.parent)
+    Image.fromarray(pixels).save(path)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to --out {folder}: {error.strerror}") from error
+
+
+def _write_legend(method: "SegmentationMethod", path: Path) -> None:
+    from PIL import Image, ImageDraw
+
+    space, row = method.label_space, 24
+    legend = Image.new("RGB", (280, row * space.num_classes + 8), "white")
+    draw = ImageDraw.Draw(legend)
+    for i, (name, colour) in enumerate(zip(space.classes, space.palette, strict=True)):
+        top = 4 + i * row
+        draw.rectangle((6, top + 2, 36, top + row - 2), fill=tuple(colour), outline="black")
+        draw.text((46, top + 5), f"{i}  {name}", fill="black")
+    legend.save(path)

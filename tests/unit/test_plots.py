@@ -1,0 +1,148 @@
+"""Figures show what they should; how they look is for eyes."""
+
+import matplotlib._pylab_helpers
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from segzoo.data.label_spaces import LabelSpace
+from segzoo.evaluation import Scores
+from segzoo.evaluation.history import read_history, select
+from segzoo.evaluation.panels import panel_figure
+from segzoo.evaluation.plots import (
+    _spread_apart,
+    curves_figure,
+    figure_pixels,
+    save_figure,
+    scores_figure,
+    weight_history_figure,
+)
+
+SPACE = LabelSpace("toy", ("sky", "road", "car"), ((70, 130, 180), (128, 64, 128), (255, 255, 0)))
+STEPS = np.arange(5.0)
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
+
+
+def overlaps(figure, wanted):
+    """Pairs of the wanted texts whose boxes overlap."""
+    figure_pixels(figure)
+    found = [text for text in figure.findobj(matplotlib.text.Text) if text.get_text() in wanted]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in found]
+    return [(a, b) for i, (a, one) in enumerate(boxes) for b, two in boxes[:i] if one.overlaps(two)]
+
+
+def test_scores_figure_shows_scores_and_absent_classes():
+    figure = scores_figure(Scores(np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]]), SPACE.classes), SPACE, "how")
+    shown = texts(figure)
+    assert {"66.7", "50.0", "– (does not occur)", "no true pixel", "how"} <= set(shown)
+    assert {"75", "25"} <= set(shown)  # the row-normalised matrix
+    bars = [patch.get_width() for patch in figure.axes[0].patches]
+    np.testing.assert_allclose(bars, [200 / 3, 50, 0])
+
+
+def test_scores_figure_without_any_pixel():
+    figure_pixels(scores_figure(Scores(np.zeros((3, 3), int), SPACE.classes), SPACE))
+
+
+def test_panel_draws_each_kind_of_picture():
+    labels = np.array([[0, 1], [1, 255]])
+    image = np.full((2, 2, 3), 40, np.uint8)
+    weight = np.array([[0.0, 1.0], [2.0, 3.0]])
+    figure = panel_figure({"image": [image], "label": [labels], "weight": [weight]}, SPACE, "title")
+    drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    np.testing.assert_array_equal(drawn[0], image)
+    np.testing.assert_array_equal(drawn[1], SPACE.colorize(labels))
+    np.testing.assert_array_equal(drawn[2], weight)
+    shown = texts(figure)
+    assert {"image", "label", "weight", "title", "sky", "road", "ignored", "mean 1.50", "3"} <= set(shown)
+    assert "car" not in shown  # only classes that occur are explained
+
+
+@pytest.mark.parametrize(("largest", "limit"), [(0.3, 1.0), (2.5, 2.5)])
+def test_maps_share_one_scale_from_zero_to_at_least_one(largest, limit):
+    maps = [np.full((2, 2), 0.1), np.full((2, 2), largest)]
+    figure = panel_figure({"weight": maps}, SPACE)
+    assert [axes.images[0].get_clim() for axes in figure.axes if axes.images] == [(0, limit)] * 2
+
+
+def test_panel_needs_equal_columns():
+    image = np.zeros((2, 2, 3), np.uint8)
+    for columns in ({}, {"image": []}, {"image": [image], "label": []}):
+        with pytest.raises(ValueError, match="same number"):
+            panel_figure(columns, SPACE)
+
+
+def test_weight_lines_are_named_without_overlap():
+    count = 15
+    palette = tuple((17 * i, 255 - 17 * i, 90) for i in range(count))
+    space = LabelSpace("many", tuple(f"class{i}" for i in range(count)), palette)
+    history = {
+        f"weight/class/{name}": (STEPS, np.full(5, 0.5 + 0.001 * i)) for i, name in enumerate(space.classes)
+    }
+    figure = weight_history_figure(history, space)
+    assert set(space.classes) <= set(texts(figure))
+    assert not overlaps(figure, space.classes)
+    with pytest.raises(ValueError, match="no metric"):
+        weight_history_figure({"train/loss": (STEPS, STEPS)}, space)
+
+
+def test_names_on_white_are_readable():
+    figure = weight_history_figure({"weight/class/car": (STEPS, STEPS)}, SPACE)
+    r, g, b = figure.axes[0].lines[0].get_color()
+    luminance = 0.2126 * r**2.2 + 0.7152 * g**2.2 + 0.0722 * b**2.2
+    assert 1.05 / (luminance + 0.05) >= 3.0  # WCAG contrast of large text; pure yellow has 1.07
+
+
+def test_curves_of_terms_and_scores():
+    history = {
+        "train/loss": (STEPS, np.array([3.0, 2.0, 1.0, 0.5, 0.01])),
+        "train/source": (STEPS, np.full(5, 0.01)),
+        "val/miou": (STEPS[::2], np.array([0.2, 0.3, 0.412])),
+        "lr-AdamW": (STEPS, STEPS),
+    }
+    figure = curves_figure(history)
+    assert [len(axes.lines) for axes in figure.axes] == [4, 1]  # every term as measured and smoothed
+    assert figure.axes[0].get_yscale() == "log"
+    assert {"loss", "source", "mIoU 41.2"} <= set(texts(figure))
+    assert len(curves_figure({"val/miou": history["val/miou"]}).axes) == 1
+    assert "nothing was logged" in texts(curves_figure({}))
+
+
+def test_smoothing_a_single_point():
+    figure = curves_figure({"train/loss": (STEPS[:1], np.array([0.7]))})
+    assert figure.axes[0].lines[1].get_ydata() == [0.7]
+
+
+def test_spread_apart_keeps_order_and_gap():
+    assert _spread_apart([0.1, 0.5, 0.9], 0.2) == [0.1, 0.5, 0.9]
+    places = _spread_apart([0.0, 0.0, 0.01, 0.02, 0.9], 0.1)
+    assert np.diff(places).min() >= 0.1 - 1e-12
+    assert np.mean(places[:4]) == pytest.approx(0.0075)
+
+
+def test_files_and_pixels(tmp_path):
+    figure = Figure(figsize=(2, 1))
+    assert save_figure(figure, tmp_path / "new" / "figure.png").is_file()
+    assert figure_pixels(figure).shape == (150, 300, 3)
+
+
+def test_nothing_global_is_touched():
+    before = dict(matplotlib.rcParams)
+    figure_pixels(curves_figure({"train/loss": (STEPS, STEPS)}))
+    assert dict(matplotlib.rcParams) == before
+    assert not matplotlib._pylab_helpers.Gcf.figs  # what pyplot keeps alive
+
+
+def test_history_of_a_run(tmp_path):
+    path = tmp_path / "metrics.csv"
+    assert read_history(path) == {}
+    path.write_text("epoch,step,train/loss,weight/class/sky\n0,9,1.5,\n0,9,,0.5\n0,4,2.5,nan\n0,9,1.25,\n")
+    history = read_history(path)
+    assert set(history) == {"train/loss", "weight/class/sky"}
+    np.testing.assert_array_equal(
+        history["train/loss"], [[4, 9], [2.5, 1.25]]
+    )  # the later row of a step counts
+    assert list(select(history, "weight/class/")) == ["sky"]
