@@ -164,7 +164,9 @@ class SegzooCLI(LightningCLI):
             ConfigError: an unknown option or a value of the wrong type.
         """
         assert isinstance(parser, Parser)
-        layers, flags = self.invocation.layers, [*self.invocation.flags, f"--method={self.invocation.method}"]
+        # The help of a class (--data.source.help NAME) reads all that follows it: it comes last.
+        flags = sorted(self.invocation.flags, key=lambda flag: flag.partition("=")[0].endswith(".help"))
+        layers, flags = self.invocation.layers, [f"--method={self.invocation.method}", *flags]
         if "--print_config" in self.invocation.switches:
             flags.append("--print_config")
         try:

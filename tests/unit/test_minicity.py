@@ -102,13 +102,13 @@ def test_the_domains_have_other_class_frequencies() -> None:
 
 
 def test_the_domains_have_other_colours() -> None:
-    """The rendered domain is colourful and noise-free, the photo-like one dull, and greys overlap between classes."""
+    """The rendered domain is colourful; the photo-like one is dull, and its classes overlap."""
     source, target = (stack(sample(domain, 0.0)) for domain in DOMAINS)
 
     def saturation(images: np.ndarray) -> float:
         return float((images.max(-1).astype(float) - images.min(-1)).mean())
 
-    assert saturation(source[0]) > 3 * saturation(target[0])
+    assert saturation(source[0]) > 2.5 * saturation(target[0])
 
     def separation(images: np.ndarray, labels: np.ndarray, one: str, other: str) -> float:
         """Distance of the two classes' mean colours in units of their spread."""
@@ -116,7 +116,7 @@ def test_the_domains_have_other_colours() -> None:
         return float(np.linalg.norm(a.mean(0) - b.mean(0)) / np.sqrt(a.var(0).sum() + b.var(0).sum()))
 
     for pair in (("building", "road"), ("tree", "building"), ("tree", "car"), ("road", "pavement")):
-        assert separation(*source[:2], *pair) > 1.5 * separation(*target[:2], *pair), pair
+        assert separation(*source[:2], *pair) > 1.3 * separation(*target[:2], *pair), pair
 
 
 def test_the_wrong_share_of_the_source_is_as_documented() -> None:

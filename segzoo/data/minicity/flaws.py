@@ -1,4 +1,4 @@
-"""What is wrong with the source: labels and textures that contradict each other, by rule and in a known share."""
+"""What is wrong with the source: labels and textures that contradict each other, by rule."""
 
 from dataclasses import dataclass, fields
 
@@ -49,7 +49,7 @@ class Flaws:
     pole: float = 0.35
     car: float = 0.3
     tree: float = 0.3
-    building: float = 0.1
+    building: float = 0.06
     pavement: float = 0.4
     green_building: float = 0.22
     asphalt_car: float = 0.25

@@ -1,6 +1,7 @@
 """The camera of a MiniCity scene and the flat shapes that everything in it is made of.
 
-World coordinates are metres: ``x`` to the right of the road's centre line, ``y`` up from the ground, ``z`` along the road.
+World coordinates are metres: ``x`` to the right of the road's centre line, ``y`` up from the ground, ``z``
+along the road.
 """
 
 from collections.abc import Sequence
@@ -133,7 +134,7 @@ class Camera:
         return pixels
 
     def ground(self) -> tuple[Floats, Floats]:
-        """Lateral and forward world coordinates (x, z) of the ground seen at every canvas pixel; z is inf above it."""
+        """World coordinates (x, z) of the ground at every canvas pixel; z is inf above the horizon."""
         height, width = self.canvas
         u = np.arange(width, dtype=np.float32)[None] / SUPERSAMPLING
         v = np.arange(height, dtype=np.float32)[:, None] / SUPERSAMPLING
@@ -182,8 +183,8 @@ def rasterize(scene: Scene) -> tuple[Ints, npt.NDArray[np.bool_], list[tuple[int
     """Draws the scene's parts in order.
 
     Returns:
-        The canvas of part numbers (2H, 2W); where shadows fall on the ground if nothing hides it (2H, 2W); and, per part
-        number, the index in ``scene.in_order()`` and the part.
+        The canvas of part numbers (2H, 2W); where shadows fall on the ground if nothing hides it (2H, 2W);
+        and, per part number, the index in ``scene.in_order()`` and the part.
     """
     parts = [(index, part) for index, thing in enumerate(scene.in_order()) for part in thing.parts]
     # One projection for all: a call per part would take longer than the drawing.

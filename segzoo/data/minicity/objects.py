@@ -45,7 +45,7 @@ def disc(
 def face(
     start: tuple[float, float], end: tuple[float, float], low: float, high: float, steps: int = 1
 ) -> Floats:
-    """An upright strip along the ground from (x, z) to (x, z), in ``steps`` pieces so that a bend shows: (2*steps+2, 3)."""
+    """An upright strip from (x, z) to (x, z), in ``steps`` pieces so that a bend shows: (2*steps+2, 3)."""
     t = np.arange(steps + 1) / steps
     points = np.empty((2 * steps + 2, 3), np.float32)
     points[: steps + 1, 0] = start[0] + t * (end[0] - start[0])
@@ -104,7 +104,7 @@ def building(
     regular: bool,
     depth: float = 12.0,
 ) -> Thing:
-    """A block whose street front stands at ``x`` from ``z0`` to ``z1``; it reaches ``depth`` metres away from the street."""
+    """A block with its front at ``x`` from ``z0`` to ``z1``, reaching ``depth`` metres away from the street."""
     side = 1 if x > 0 else -1
     z0 = max(z0, NEAREST)
     pitch = (2.6, 3.0) if regular else (float(rng.uniform(1.8, 3.6)), float(rng.uniform(2.6, 3.8)))
@@ -225,7 +225,7 @@ def signpost(
 
 
 def car_along(rng: Rng, x: float, z: float, *, viewer: float, oncoming: bool, scale: float = 1.0) -> Thing:
-    """A car that stands along the road, seen from behind or from the front, and from its side when off the centre."""
+    """A car along the road: its rear or front, and the side that the ``viewer`` (metres) sees."""
     half, length = 0.92 * scale, 4.3 * scale
     tall = scale * float(rng.uniform(1.4, 1.75))
     waist = tall * 0.62

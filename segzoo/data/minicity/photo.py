@@ -1,4 +1,4 @@
-"""The target's look: overlapping dull colours, textures, light, haze, blur, sensor noise and JPEG, as in a photograph."""
+"""The target's look: dull overlapping colours, textures, light, haze, blur, noise and JPEG, as in a photo."""
 
 import cv2
 import numpy as np
@@ -32,7 +32,7 @@ TARGET: Palette = {
     Role.WINDOW: Choice([(46, 52, 58), (70, 78, 86), (130, 140, 148)], 10),
     Role.LEDGE: Choice(STONES, 14),
     Role.SHOPFRONT: Choice(CLOTHES, 20),
-    Role.CROWN: Choice([(66, 80, 46), (84, 92, 56), (52, 62, 44), (112, 104, 62)], 9),
+    Role.CROWN: Choice([(60, 86, 42), (80, 98, 52), (50, 68, 40), (112, 106, 58)], 9),
     Role.TRUNK: Choice([(82, 70, 58)], 10),
     Role.METAL: Choice([(92, 96, 98), (130, 132, 130), (56, 60, 60)], 10),
     Role.LAMP: Choice([(190, 190, 184)], 14),
@@ -54,15 +54,22 @@ TARGET: Palette = {
 
 # Relative strength of the fine (1.2 px) and the coarse (7 px) texture of each role; 0.04 and 0.03 elsewhere.
 FINE = {
+    Role.SKY: 0.0,
     Role.CROWN: 0.24,
     Role.ASPHALT: 0.06,
     Role.PAVING: 0.07,
     Role.WALL: 0.07,
     Role.TRUNK: 0.2,
-    Role.SKY: 0.0,
 }
-COARSE = {Role.CROWN: 0.22, Role.ASPHALT: 0.06, Role.PAVING: 0.06, Role.WALL: 0.08, Role.SKY: 0.02, Role.GLASS: 0.3,
-          Role.WINDOW: 0.25}  # fmt: skip
+COARSE = {
+    Role.SKY: 0.02,
+    Role.CROWN: 0.22,
+    Role.ASPHALT: 0.06,
+    Role.PAVING: 0.06,
+    Role.WALL: 0.08,
+    Role.GLASS: 0.3,
+    Role.WINDOW: 0.25,
+}
 
 
 def strengths(values: dict[Role, float], other: float) -> Floats:
@@ -74,11 +81,11 @@ FINE_OF, COARSE_OF = strengths(FINE, 0.04), strengths(COARSE, 0.03)
 
 
 def target_palette(rng: Rng) -> Palette:
-    """The palette of one frame: the sky and the ground have one colour per frame, the other things one each."""
+    """The palette of one frame: sky and ground have one colour per frame, the other things one each."""
     road = float(rng.uniform(72, 138))
     paving = road + float(rng.uniform(-14, 44))
     warm = rng.normal(0, 4, 3)
-    sky: list[Rgb] = [(206, 210, 216), (170, 190, 214), (226, 222, 216), (150, 158, 168)]
+    sky: list[Rgb] = [(206, 210, 216), (160, 184, 214), (226, 222, 216), (160, 168, 178)]
 
     def grey(value: float) -> Choice:
         red, green, blue = (float(v) for v in value + warm)
@@ -133,7 +140,7 @@ def camera_effects(image: Floats, depth: Floats, rng: Rng) -> Image:
     cast = (1 + rng.normal(0, 0.05, 3)).astype(np.float32)
     lit = np.clip((image * (1 - haze) + air * haze) * light[..., None] * cast, 0, 255)
     grey = lit.mean(-1, keepdims=True)
-    dull = np.clip(grey + (lit - grey) * float(rng.uniform(0.45, 1.05)), 0, 255) / 255
+    dull = np.clip(grey + (lit - grey) * float(rng.uniform(0.6, 1.25)), 0, 255) / 255
     exposed = dull ** float(rng.uniform(0.65, 1.3)) * (255 * float(rng.uniform(0.85, 1.15)))
     scale = height / 96
     taps = max(2, round(float(rng.uniform(2, 3)) * scale)) if rng.random() < 0.2 else 1

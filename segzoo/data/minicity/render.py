@@ -1,4 +1,4 @@
-"""The source's look: clean, vivid, flat colours with crisp patterns and hard shadows; and the canvas both looks share."""
+"""The canvas that both looks share, and the source's: vivid flat colours, crisp patterns, hard shadows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,8 +55,8 @@ def compose(scene: Scene, colour_table: Floats, halo: int = 0) -> tuple[Canvas, 
         halo: width in pixels by which the labels of trees and poles spill over.
 
     Returns:
-        The canvas, the claimed label ids (H, W) uint8, and the wrong pixels (H, W) bool: another label than the true one, or
-        any part of the pixel drawn in a foreign material.
+        The canvas, the claimed label ids (H, W) uint8, and the wrong pixels (H, W) bool: another label than
+        the true one, or any part of the pixel drawn in a foreign material.
     """
     ids, shaded, parts = rasterize(scene)
     things = scene.in_order()
@@ -91,7 +91,7 @@ def compose(scene: Scene, colour_table: Floats, halo: int = 0) -> tuple[Canvas, 
 
 @lru_cache(maxsize=16)
 def noise_tile(scale: float, key: int) -> Floats:
-    """A (512, 512) tile of band-limited noise, periodic, mean 0 and standard deviation 1; ``scale`` in pixels."""
+    """A periodic (512, 512) tile of band-limited noise with mean 0 and deviation 1; ``scale`` in pixels."""
     white = np.random.default_rng([key, 77]).standard_normal((TILE, TILE)).astype(np.float32)
     pad = int(4 * scale) + 1
     wide = cv2.GaussianBlur(np.pad(white, pad, mode="wrap"), (0, 0), scale)[pad:-pad, pad:-pad]
@@ -140,7 +140,7 @@ Palette = Mapping[Role, Choice]
 
 
 def colours(palette: Palette, count: int, rng: Rng) -> Floats:
-    """Draws the colours (count, roles, 3) of ``count`` things; each has one of every role, so that roles can be swapped."""
+    """Draws the colours (count, roles, 3) of ``count`` things: every role of each, as flaws swap roles."""
     table = np.zeros((count, len(Role), 3), np.float32)
     for role in Role:
         choice = palette[role]
@@ -152,23 +152,28 @@ def colours(palette: Palette, count: int, rng: Rng) -> Floats:
 
 WHITE = Choice([(250, 250, 250)])
 SOURCE: Palette = {
-    Role.SKY: Choice([(96, 168, 240)]),
+    Role.SKY: Choice([(96, 168, 240), (148, 196, 240), (196, 212, 228)], 6),
     Role.CLOUD: WHITE,
-    Role.PAVING: Choice([(206, 190, 172)]),
+    Role.PAVING: Choice([(206, 190, 172)], 8),
     Role.KERB: Choice([(236, 230, 220)]),
-    Role.ASPHALT: Choice([(84, 88, 104)]),
+    Role.ASPHALT: Choice([(84, 88, 104), (100, 100, 106)], 8),
     Role.MARKING: WHITE,
-    Role.WALL: Choice([(226, 178, 120), (204, 104, 80), (238, 214, 150), (190, 132, 160), (232, 150, 96)], 8),
+    Role.WALL: Choice(
+        [(226, 178, 120), (204, 104, 80), (238, 214, 150), (190, 132, 160), (232, 150, 96), (168, 164, 160)],
+        12,
+    ),
     Role.WINDOW: Choice([(70, 110, 150)]),
     Role.LEDGE: Choice([(248, 240, 222)]),
     Role.SHOPFRONT: Choice([(60, 90, 120)], 10),
-    Role.CROWN: Choice([(52, 168, 60)], 10),
+    Role.CROWN: Choice([(52, 168, 60), (40, 120, 48), (120, 160, 50)], 12),
     Role.TRUNK: Choice([(122, 78, 44)]),
-    Role.METAL: Choice([(60, 64, 70)]),
+    Role.METAL: Choice([(60, 64, 70), (120, 124, 130)], 6),
     Role.LAMP: Choice([(250, 244, 200)]),
     Role.PLATE: Choice([(226, 20, 30), (20, 70, 220), (250, 210, 0)], 4),
     Role.SYMBOL: WHITE,
-    Role.BODY: Choice([(216, 32, 40), (32, 76, 212), (248, 200, 32), (20, 160, 180), (244, 244, 244)], 6),
+    Role.BODY: Choice(
+        [(216, 32, 40), (32, 76, 212), (248, 200, 32), (20, 160, 180), (244, 244, 244), (40, 42, 48)], 6
+    ),
     Role.GLASS: Choice([(40, 56, 72)]),
     Role.TYRE: Choice([(22, 22, 24)]),
     Role.HEADLIGHT: Choice([(255, 250, 220)]),

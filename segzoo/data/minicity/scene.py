@@ -100,8 +100,9 @@ def skyline(rng: Rng, low: float, high: float, width: float) -> list[Thing]:
 def source_scene(rng: Rng, size: tuple[int, int]) -> Scene:
     """A regular street seen from its middle by a camera that never changes.
 
-    Fixed: field of view, camera height 1.5 m, horizon at 46 % of the height, vanishing point within 2 % of the middle,
-    half width 4.2 m, pavements 2.6 m, a straight road. Trees every 11 m, lamps every 16 m, buildings wall to wall.
+    Fixed: field of view, camera height 1.5 m, horizon at 46 % of the height, vanishing point within 2 % of
+    the middle, half width 4.2 m, pavements 2.6 m, a straight road. Trees every 11 m, lamps every 16 m, buildings
+    wall to wall.
     """
     height, width = size
     camera = Camera(size, 0.72 * width, width * (0.5 + float(rng.uniform(-0.02, 0.02))), 0.46 * height, 1.5)
@@ -161,17 +162,22 @@ def add_person(scene: Scene, rng: Rng, x: float, z: float, height: float) -> Non
 def target_scene(rng: Rng, size: tuple[int, int]) -> Scene:
     """An irregular street from a camera that varies.
 
-    Vanishing point 28-72 % of the width, horizon 36-56 % of the height, camera 1.1-2.3 m high, focal length 0.6-0.95 of
-    the width, roll up to about 3 degrees, bends, half width 2.8-6.5 m, pavements 1.2-4.2 m, buildings 4-24 m high with
-    gaps, parked cars, groups of pedestrians, fewer trees.
+    Vanishing point 28-72 % of the width, horizon 36-56 % of the height, camera 1.1-2.3 m high, focal length
+    0.6-0.95 of the width, roll up to about 3 degrees, bends, half width 2.8-6.5 m, pavements 1.2-4.2 m,
+    buildings 4-24 m high with gaps, parked cars, groups of pedestrians, fewer trees.
     """
     height, width = size
     half = float(rng.uniform(2.8, 6.5))
     camera = Camera(
-        size, width * float(rng.uniform(0.6, 0.95)), width * float(rng.uniform(0.28, 0.72)),
-        height * float(rng.uniform(0.36, 0.56)), float(rng.uniform(1.1, 2.3)), half * float(rng.uniform(-0.5, 0.5)),
-        float(rng.normal(0, 0.0016)), float(np.clip(rng.normal(0, 0.02), -0.05, 0.05)),
-    )  # fmt: skip
+        size,
+        focal=width * float(rng.uniform(0.6, 0.95)),
+        centre_x=width * float(rng.uniform(0.28, 0.72)),
+        horizon=height * float(rng.uniform(0.36, 0.56)),
+        height=float(rng.uniform(1.1, 2.3)),
+        offset=half * float(rng.uniform(-0.5, 0.5)),
+        bend=float(rng.normal(0, 0.0016)),
+        roll=float(np.clip(rng.normal(0, 0.02), -0.05, 0.05)),
+    )
     crossing = float(rng.uniform(6, 20)) if rng.random() < 0.35 else None
     pavement = float(rng.uniform(1.2, 4.2)), float(rng.uniform(1.2, 4.2))
     street = Street(half, pavement, 0.14, bool(rng.random() < 0.6), crossing, float(rng.uniform(0, 7)))

@@ -24,9 +24,7 @@ from segzoo.data.minicity.render import SOURCE, colours, compose, paint_source
 from segzoo.data.minicity.scene import source_scene, target_scene
 from segzoo.errors import ConfigError
 
-GENERATOR_VERSION = (
-    1  # raise it whenever any pixel changes: cached sets of older versions are then left aside
-)
+GENERATOR_VERSION = 1  # raise it whenever a pixel changes: sets cached by older versions are then left aside
 DOMAINS = ("source", "target")
 FIRST_INDEX: dict[Split, int] = {"train": 0, "val": 1_000_000, "test": 2_000_000}
 
@@ -81,7 +79,7 @@ class MiniCityImages(ImageSet):
         return label
 
     def wrong(self, index: int) -> Mask:
-        """Pixels (H, W) whose label or texture is wrong. For analysis of what a method did; training never sees it."""
+        """Pixels (H, W) whose label or texture is wrong. For analysis only; training never sees it."""
         mask: Mask = self._wrong[index]
         return mask
 
@@ -167,19 +165,23 @@ class MiniCity(Domain):
     """
 
     def __init__(
-        self, domain: DomainName, train: int = 400, val: int = 100, test: int = 200, seed: int = 0,
-        size: tuple[int, int] = (96, 160), flaws: float = 1.0,
-    ) -> None:  # fmt: skip
+        self,
+        domain: DomainName,
+        train: int = 400,
+        val: int = 100,
+        test: int = 200,
+        seed: int = 0,
+        size: tuple[int, int] = (96, 160),
+        flaws: float = 1.0,
+    ) -> None:
         self.counts: dict[Split, int] = {"train": train, "val": val, "test": test}
         check(domain, seed, {str(split): count for split, count in self.counts.items()}, size)
         if flaws < 0:
             raise ConfigError(f"MiniCity flaws is {flaws}: expected a factor of 0 or more")
-        self.domain, self.seed, self.size, self.flaws = (
-            domain,
-            seed,
-            (int(size[0]), int(size[1])),
-            Flaws().scaled(flaws),
-        )
+        self.domain: DomainName = domain
+        self.seed = seed
+        self.size = (int(size[0]), int(size[1]))
+        self.flaws = Flaws().scaled(flaws)
         self.name = f"minicity-{domain}"
         self.label_space = load_label_space("minicity")
 
@@ -189,9 +191,14 @@ class MiniCity(Domain):
         found = read(path, self.counts[split], self.size)
         if found is None:
             drawn = generate(
-                self.domain, self.seed, self.counts[split], self.size, first=FIRST_INDEX[split], flaws=self.flaws,
+                self.domain,
+                self.seed,
+                self.counts[split],
+                self.size,
+                first=FIRST_INDEX[split],
+                flaws=self.flaws,
                 progress=True,
-            )  # fmt: skip
+            )
             write(path, drawn)
             return drawn
         return found
@@ -199,9 +206,14 @@ class MiniCity(Domain):
     def cache_path(self, split: Split) -> Path:
         """The file of a split; its name carries everything that its pixels depend on."""
         parameters = {
-            "version": GENERATOR_VERSION, "domain": self.domain, "seed": self.seed, "first": FIRST_INDEX[split],
-            "count": self.counts[split], "size": self.size, "flaws": asdict(self.flaws) if self.domain == "source" else None,
-        }  # fmt: skip
+            "version": GENERATOR_VERSION,
+            "domain": self.domain,
+            "seed": self.seed,
+            "first": FIRST_INDEX[split],
+            "count": self.counts[split],
+            "size": self.size,
+            "flaws": asdict(self.flaws) if self.domain == "source" else None,
+        }
         digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
         return cache_dir() / "minicity" / f"{self.domain}-{split}-{digest}.npz"
 
@@ -226,16 +238,19 @@ def read(path: Path, count: int, size: tuple[int, int]) -> MiniCityImages | None
 
 
 def write(path: Path, drawn: MiniCityImages) -> None:
-    """Writes a set in one step, so that two processes may draw the same one; a read-only cache only costs time."""
+    """Writes a set in one step, so that two processes may draw the same one; a read-only cache warns."""
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
             np.savez_compressed(
-                file, images=drawn._images, labels=drawn._labels, wrong=np.packbits(drawn._wrong, axis=-1),
+                file,
+                images=drawn._images,
+                labels=drawn._labels,
+                wrong=np.packbits(drawn._wrong, axis=-1),
                 names=np.array(drawn.names),
-            )  # fmt: skip
+            )
         os.replace(temporary, path)
     except OSError as error:
         warnings.warn(

@@ -1,0 +1,60 @@
+"""The smallest data, networks and trainers that exercise everything."""
+
+from typing import Any
+
+import lightning as L
+import torch
+
+from segzoo.data import DomainDataModule, MiniCity
+from segzoo.methods.base import SegmentationMethod
+from segzoo.methods.registry import load_method, methods
+
+SIZE = (32, 64)
+METHODS = sorted(methods())
+NETWORK: dict[str, Any] = {
+    "architecture": "unet",
+    "encoder": "tu-test_resnet",
+    "segmenter_options": {"decoder_channels": [16, 16, 8, 8, 8]},
+}
+OPTIONS: dict[str, dict[str, Any]] = {"metapix": {"weight_width": 4}}
+"""Settings that keep a method small; everything else is its default."""
+
+
+def data(**options: Any) -> DomainDataModule:
+    """MiniCity with 8 source and 8 target images, 4 of them labelled."""
+    domains = {d: options.pop(d, None) or MiniCity(d, train=8, val=2, test=3, size=SIZE) for d in ("source", "target")}
+    settings = {"size": SIZE, "batch_size": 2, "target_labels": 4, "num_workers": 0, "name": "tiny"}
+    return DomainDataModule(**domains, **(settings | options))
+
+
+def method(slug: str, **options: Any) -> SegmentationMethod:
+    """A method on a small network; the same weights at every call."""
+    torch.manual_seed(0)
+    space = MiniCity("target", size=SIZE).label_space
+    return load_method(slug)(label_space=space, **(NETWORK | OPTIONS.get(slug, {}) | options))
+
+
+def trainer(steps: int, **options: Any) -> L.Trainer:
+    """A trainer that writes nothing."""
+    settings: dict[str, Any] = {
+        "max_steps": steps,
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "limit_val_batches": 0,
+        "use_distributed_sampler": False,
+        "log_every_n_steps": 1,
+    }
+    return L.Trainer(**(settings | options))
+
+
+def fit(slug: str, steps: int = 2, *, data_options: dict[str, Any] | None = None, trainer_options: dict[str, Any] | None = None,
+        **options: Any) -> SegmentationMethod:
+    """Trains a tiny method and returns it."""
+    L.seed_everything(0, verbose=False)
+    trained = method(slug, **options)
+    trainer(steps, **(trainer_options or {})).fit(trained, datamodule=data(**(data_options or {})))
+    return trained
