@@ -78,7 +78,7 @@ class LastCheckpoint(ModelCheckpoint):
             return
         self._saved = trainer.global_step
         partial = self.path.with_suffix(".partial")
-        trainer.save_checkpoint(partial)  # every process takes part
+        trainer.save_checkpoint(partial, weights_only=False)  # every process takes part
         if trainer.is_global_zero:
             with partial.open("rb") as file:
                 os.fsync(file.fileno())  # or a power cut could leave the new name without its content

@@ -134,7 +134,7 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
                 "leave out --method"
             )
         method = content["method"]
-        carried = [Layer(str(checkpoint), _carried(command, yaml.safe_load(content["config"] or "{}")))]
+        carried = [Layer(str(checkpoint), _carried(command, yaml.safe_load(content.get("config") or "{}")))]
     elif command != "fit" and not switches:
         raise ConfigError(
             f"`segzoo {command}` needs a trained model: --ckpt_path runs/.../checkpoints/last.ckpt"
@@ -153,7 +153,7 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     if "--data" in named:
         data = [_data_layer(named["--data"])]
         own = [Layer(layer.origin, _without_identity(layer.content)) for layer in own]
-    elif any("source" in (layer.content.get("data") or {}) for layer in own):
+    elif any(_names_data(layer.content) for layer in own):
         data = []
     else:
         data = [_data_layer(DEFAULT_DATA)]
@@ -213,6 +213,8 @@ def _read_file(path: Path) -> Layer:
             raise ConfigError(
                 f"{path}: '{section}' must be a section with options, found '{content[section]}'"
             )
+    if not isinstance(content.get("method", ""), str | None):
+        raise ConfigError(f"{path}: 'method' must be a name; the options of a method are the section 'model'")
     return Layer(str(path), content)
 
 
@@ -260,11 +262,17 @@ def _carried(command: str, content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def _names_data(content: dict[str, Any]) -> bool:
+    """Whether a file says which data it wants, and not only some option of them."""
+    source = (content.get("data") or {}).get("source")
+    return isinstance(source, str) or (isinstance(source, dict) and "class_path" in source)
+
+
 def _without_identity(content: dict[str, Any]) -> dict[str, Any]:
-    data = content.get("data")
-    if not data or "source" not in data:
+    if not _names_data(content):
         return content
-    return {**content, "data": {key: value for key, value in data.items() if key not in DATA_IDENTITY}}
+    kept = {key: value for key, value in content["data"].items() if key not in DATA_IDENTITY}
+    return {**content, "data": kept}
 
 
 def _parser_flag(option: str, value: str | None) -> str:

@@ -172,7 +172,7 @@ class SegzooCLI(LightningCLI):
         try:
             self.config = parser.parse_args([*(f"--config={_text(layer)}" for layer in layers), *flags])
         except argparse.ArgumentError as error:
-            options = [*parser.option_names(), *EXPANDED]
+            options = [*parser.option_names(), *EXPANDED, *([] if self.command == "fit" else ["--out"])]
             raise ConfigError(explain_options(str(error), options, layers, flags)) from error
         if self.invocation.switches & {"--help", "--method.help"}:
             section = "" if "--help" in self.invocation.switches else "model."

@@ -11,12 +11,15 @@ NOT_ACTIONABLE = (
     r".*Using `DistributedSampler` with the dataloaders",  # evaluation shards exactly, without padding
     r".*is recommended to use `self.log\(.*sync_dist",  # the confusion matrix is already the sum over ranks
     r".*Due to class_path change",  # one data set replaced by another, on purpose
+    r"`torch.jit.script` is deprecated",
     r".*isinstance\(treespec, LeafSpec\)` is deprecated",
 )
 
 
 def be_quiet() -> None:
     """Keeps Lightning's warnings, drops its notices and the warnings of `NOT_ACTIONABLE`."""
+    import lightning  # noqa: F401  sets the levels of its loggers when it is imported
+
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in NOT_ACTIONABLE:

@@ -94,5 +94,6 @@ def newest_checkpoint(parent: Path, name: str, seed: int) -> Path:
 def discard_unused(folder: Path) -> None:
     """Removes the folder of a run that failed before its first step; anything of value in it keeps it."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    if all(path.name in ("config.yaml", "manifest.json", "metrics.csv") for path in files):
+    worthless = ("config.yaml", "manifest.json", "metrics.csv")
+    if all(path.name in worthless or path.parent.name == "figures" for path in files):
         shutil.rmtree(folder, ignore_errors=True)

@@ -32,7 +32,7 @@ class Stream:
     part: tuple[float, float] = (0.0, 1.0)
 
     def select(self, indices: Sequence[int]) -> list[int]:
-        """The images of this part. Every k-th image goes to the same part, so that both ends of a drive are in each."""
+        """The images of this part, a fixed random choice: each part has images from all over a drive."""
         order = np.random.default_rng(len(indices)).permutation(len(indices))
         first, last = (round(end * len(indices)) for end in self.part)
         return [indices[i] for i in sorted(order[first:last])]

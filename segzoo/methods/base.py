@@ -106,8 +106,9 @@ class SegmentationMethod(L.LightningModule):
         return loss
 
     def check_finite(self, terms: dict[str, Tensor]) -> None:
-        """Stops the run at a term that is NaN or infinite, keeping the last good parameters."""
-        bad = [f"{name} = {term.item()}" for name, term in terms.items() if not torch.isfinite(term)]
+        """Stops the run at a term that is NaN or infinite on any rank, keeping the last good parameters."""
+        finite = mean_across_ranks(torch.stack([torch.isfinite(term).double() for term in terms.values()]))
+        bad = [f"{name} = {term.item()}" for (name, term), ok in zip(terms.items(), finite.tolist(), strict=True) if ok < 1]
         if bad:
             raise NonFiniteLossError(
                 f"non-finite loss at step {self.global_step}: {', '.join(bad)}; {self._save_last_good()}; "
@@ -205,7 +206,7 @@ class SegmentationMethod(L.LightningModule):
         folder = Path(getattr(callback, "dirpath", None) or self.trainer.default_root_dir)
         if all(bool(torch.isfinite(t).all()) for t in self.state_dict().values() if t.is_floating_point()):
             path = folder / "last-good.ckpt"
-            self.trainer.save_checkpoint(path)
+            self.trainer.save_checkpoint(path, weights_only=False)
             return f"the parameters before this step are in {path}"
         last = folder / "last.ckpt"
         return f"the last good checkpoint is {last}" if last.is_file() else "no checkpoint was written before"

@@ -85,7 +85,7 @@ class PixelWeightNet(_WeightNet):
         for level, skip in zip(self.up, reversed(skips), strict=True):
             x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=True)
             x = level(torch.cat([skip, x], dim=1))
-        return torch.sigmoid(self.head(x).squeeze(1).float())
+        return torch.sigmoid(_at_least_float32(self.head(x).squeeze(1)))
 
 
 class ImageWeightNet(_WeightNet):
@@ -104,7 +104,7 @@ class ImageWeightNet(_WeightNet):
 
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
         """(B, 3, H, W) RGB in [0, 1] and (B, H, W) labels to (B, H, W) weights, constant within an image."""
-        logit = self.head(self.encode(image, label)[-1]).float().mean(dim=(1, 2, 3))
+        logit = _at_least_float32(self.head(self.encode(image, label)[-1])).mean(dim=(1, 2, 3))
         return torch.sigmoid(logit)[:, None, None].expand(label.shape)
 
 
@@ -116,3 +116,8 @@ def _double_conv(inputs: int, outputs: int, norm: WeightNorm) -> nn.Sequential:
         layers.append(nn.InstanceNorm2d(outputs) if norm == "instance" else nn.GroupNorm(min(8, outputs), outputs))
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    # Under autocast the head answers in half precision, in which 0.73 and 0.731 are the same weight.
+    return x.to(torch.promote_types(x.dtype, torch.float32))

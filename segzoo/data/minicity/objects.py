@@ -104,7 +104,7 @@ def building(
     regular: bool,
     depth: float = 12.0,
 ) -> Thing:
-    """A block with its front at ``x`` from ``z0`` to ``z1``, reaching ``depth`` metres away from the street."""
+    """A block with its front at ``x`` from ``z0`` to ``z1``, reaching ``depth`` metres off the street."""
     side = 1 if x > 0 else -1
     z0 = max(z0, NEAREST)
     pitch = (2.6, 3.0) if regular else (float(rng.uniform(1.8, 3.6)), float(rng.uniform(2.6, 3.8)))

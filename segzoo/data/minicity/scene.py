@@ -101,8 +101,8 @@ def source_scene(rng: Rng, size: tuple[int, int]) -> Scene:
     """A regular street seen from its middle by a camera that never changes.
 
     Fixed: field of view, camera height 1.5 m, horizon at 46 % of the height, vanishing point within 2 % of
-    the middle, half width 4.2 m, pavements 2.6 m, a straight road. Trees every 11 m, lamps every 16 m, buildings
-    wall to wall.
+    the middle, half width 4.2 m, pavements 2.6 m, a straight road. Trees every 11 m, lamps every 16 m,
+    buildings wall to wall.
     """
     height, width = size
     camera = Camera(size, 0.72 * width, width * (0.5 + float(rng.uniform(-0.02, 0.02))), 0.46 * height, 1.5)
