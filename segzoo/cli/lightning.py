@@ -8,6 +8,7 @@ import lightning as L
 import yaml
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import segzoo
@@ -55,7 +56,11 @@ class Parser(LightningArgumentParser):
         for group in self._action_groups:
             shown = False
             for action in group._group_actions:
-                if action.dest in SECTIONS or not action.dest.startswith(section) or "label_space" in action.dest:
+                if (
+                    action.dest in SECTIONS
+                    or not action.dest.startswith(section)
+                    or "label_space" in action.dest
+                ):
                     action.help = argparse.SUPPRESS
                     continue
                 shown = True
@@ -179,7 +184,7 @@ class SegzooCLI(LightningCLI):
             print(parser.resolved_help(self.config, section), end="")
             raise SystemExit(0)
         parse_names(self.config.logger)
-        self.run_config = str(parser.dump(self.config, skip_none=False))
+        self.run_config = str(parser.dump(self.config, skip_unset=False))
 
     # Building
 
@@ -199,7 +204,8 @@ class SegzooCLI(LightningCLI):
         config["logger"] = create_loggers(self.config.logger, self.run_dir, yaml.safe_load(self.run_config))
         try:
             return L.Trainer(default_root_dir=str(self.run_dir), use_distributed_sampler=False, **config)
-        except (ValueError, TypeError, ImportError) as error:
+        except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
+            self.discard_empty_run()
             raise ConfigError(f"--trainer: {' '.join(str(error).split())}") from error
 
     def after_instantiate_classes(self) -> None:

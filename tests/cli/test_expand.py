@@ -1,0 +1,200 @@
+"""From the command line to layers and flags; no torch involved."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from segzoo.cli.expand import Invocation, expand, split_arguments
+from segzoo.errors import CheckpointError, ConfigError
+
+TARGETS = {"source": {"class_path": "A"}, "target": {"class_path": "B"}}
+
+
+def no_checkpoint(path: Path) -> dict[str, Any]:
+    raise AssertionError(f"{path} must not be read")
+
+
+def expanded(command: str, *argv: str, carried: dict[str, Any] | None = None) -> Invocation:
+    def read(path: Path) -> dict[str, Any]:
+        return {"method": "joint", "config": yaml.safe_dump(carried)}
+
+    invocation = expand(command, argv, no_checkpoint if carried is None else read)
+    assert invocation is not None
+    return invocation
+
+
+def merged(invocation: Invocation, section: str, key: str) -> Any:
+    values = [(layer.content.get(section) or {}).get(key) for layer in invocation.layers]
+    return next((value for value in reversed(values) if value is not None), None)
+
+
+def write(path: Path, content: Any) -> str:
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("argv", "pairs"),
+    [
+        (["--a", "1"], [("--a", "1")]),
+        (["--a=1=2"], [("--a", "1=2")]),
+        (["--a", "-1", "--b", "-.5"], [("--a", "-1"), ("--b", "-.5")]),
+        (["--data.size", "192", "256", "--a", "1"], [("--data.size", "[192, 256]"), ("--a", "1")]),
+        (["--print_config", "--a", "1"], [("--print_config", None), ("--a", "1")]),
+        (["--a", "--b", "1"], [("--a", None), ("--b", "1")]),
+        (["-c", "x.yaml"], [("--config", "x.yaml")]),
+    ],
+)
+def test_arguments_are_pairs(argv: list[str], pairs: list[tuple[str, str | None]]) -> None:
+    assert split_arguments(argv) == pairs
+
+
+def test_a_bare_word_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unexpected argument 'joint'"):
+        split_arguments(["joint"])
+
+
+def test_method_options_become_the_parsers() -> None:
+    invocation = expanded("fit", "--method", "joint", "--method.weight", "2", "--data.batch_size=4")
+    assert invocation.method == "joint"
+    assert invocation.flags == ["--model.weight=2", "--data.batch_size=4"]
+
+
+def test_layers_are_base_then_data_then_method(tmp_path: Path) -> None:
+    own = write(tmp_path / "own.yaml", {"data": {"batch_size": 7}})
+    invocation = expanded("fit", "--method=metapix", "--config", own)
+    origins = [Path(layer.origin).name for layer in invocation.layers]
+    assert origins == ["base.yaml", "minicity.yaml", "the defaults of 'metapix'", "own.yaml"]
+    assert not any(
+        key in layer.content for layer in invocation.layers for key in ("method", "class", "summary")
+    )
+
+
+def test_the_method_of_a_file_counts_and_a_flag_beats_it(tmp_path: Path) -> None:
+    own = write(tmp_path / "own.yaml", {"method": "joint"})
+    assert expanded("fit", "--config", own).method == "joint"
+    assert expanded("fit", "--config", own, "--method", "metapix").method == "metapix"
+
+
+def test_no_method_lists_them() -> None:
+    with pytest.raises(ConfigError, match=r"one of: .*joint.*metapix"):
+        expanded("fit")
+
+
+def test_help_without_a_method_is_left_to_the_command() -> None:
+    assert expand("fit", ["--help"], no_checkpoint) is None
+
+
+def test_own_data_file_replaces_the_default(tmp_path: Path) -> None:
+    own = write(tmp_path / "pair.yaml", {"data": {**TARGETS, "name": "pair"}})
+    for argv in (["--data", own], ["--config", own]):
+        invocation = expanded("fit", "--method", "joint", *argv)
+        assert "minicity.yaml" not in " ".join(layer.origin for layer in invocation.layers)
+        assert merged(invocation, "data", "name") == "pair"
+
+
+def test_one_option_of_the_default_data_keeps_the_default(tmp_path: Path) -> None:
+    own = write(tmp_path / "own.yaml", {"data": {"source": {"init_args": {"seed": 1}}}})
+    invocation = expanded("fit", "--method", "joint", "--config", own)
+    assert "minicity.yaml" in " ".join(layer.origin for layer in invocation.layers)
+
+
+def test_the_data_flag_replaces_the_data_of_files_but_no_other_setting(tmp_path: Path) -> None:
+    pair = write(
+        tmp_path / "pair.yaml", {"data": {**TARGETS, "name": "pair", "root": "here", "size": [1, 2]}}
+    )
+    full = {"source": {"class_path": "C"}, "target": {"class_path": "C"}, "name": "old", "root": "there"}
+    own = write(tmp_path / "own.yaml", {"data": {**full, "size": [3, 4]}})
+    invocation = expanded("fit", "--method", "joint", "--data", pair, "--config", own)
+    assert merged(invocation, "data", "source") == {"class_path": "A"}
+    assert merged(invocation, "data", "name") == "pair"
+    assert merged(invocation, "data", "root") == "here"
+    assert merged(invocation, "data", "size") == [3, 4]
+
+
+def test_a_checkpoint_brings_method_and_settings_and_files_beat_it(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path / "a.ckpt", "")
+    carried = {
+        "method": "joint",
+        "data": {**TARGETS, "batch_size": 3, "name": "pair"},
+        "trainer": {"accelerator": "cuda", "devices": 8, "precision": "bf16-mixed"},
+        "logger": "wandb",
+    }
+    own = write(tmp_path / "own.yaml", {"data": {"batch_size": 5}})
+    invocation = expanded("test", "--ckpt_path", checkpoint, "--config", own, "--out", "x", carried=carried)
+    assert (invocation.method, invocation.checkpoint, invocation.out) == (
+        "joint",
+        Path(checkpoint),
+        Path("x"),
+    )
+    assert merged(invocation, "data", "batch_size") == 5
+    assert merged(invocation, "data", "name") == "pair"
+    assert merged(invocation, "trainer", "precision") == "bf16-mixed"
+    assert (
+        merged(invocation, "trainer", "devices") == 1
+    )  # where it was trained does not bind where it is tested
+    assert not any("logger" in layer.content for layer in invocation.layers)
+
+
+def test_resuming_keeps_devices_and_loggers(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path / "a.ckpt", "")
+    carried = {"trainer": {"devices": 8}, "logger": "wandb", "data": TARGETS}
+    invocation = expanded("fit", "--ckpt_path", checkpoint, carried=carried)
+    assert merged(invocation, "trainer", "devices") == 8
+    assert invocation.layers[-1].content["logger"] == "wandb"
+
+
+def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path / "a.ckpt", "")
+    with pytest.raises(CheckpointError, match="of the method 'joint', not of 'metapix'"):
+        expanded("test", "--ckpt_path", checkpoint, "--method", "metapix", carried={})
+
+
+def test_last_is_the_newest_run_of_that_name(tmp_path: Path) -> None:
+    for folder in ("mine-s3", "mine-s3-2", "mine-s3-10", "mine-s4", "mine-s3-x"):
+        (tmp_path / "joint/minicity" / folder / "checkpoints").mkdir(parents=True)
+        (tmp_path / "joint/minicity" / folder / "checkpoints/last.ckpt").touch()
+    argv = ["--method", "joint", "--ckpt_path", "last", "--runs", str(tmp_path), "--name", "mine"]
+    invocation = expanded("fit", *argv, "--seed_everything", "3", carried={})
+    assert invocation.checkpoint == tmp_path / "joint/minicity/mine-s3-10/checkpoints/last.ckpt"
+    with pytest.raises(CheckpointError, match="'mine-s5'"):
+        expanded("fit", *argv, "--seed_everything", "5")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["test"], "`segzoo test` needs a trained model"),
+        (["test", "--ckpt_path", "no.ckpt"], "no checkpoint at no.ckpt"),
+        (["test", "--ckpt_path", "last"], "add --method NAME"),
+        (["fit", "--method"], "option '--method' needs a value"),
+        (["fit", "--config"], "option '--config' needs a value"),
+        (["fit", "--method", "joint", "joint"], "option '--method' takes one value"),
+        (
+            ["fit", "--method", "joint", "--data", "minicty"],
+            "unknown data 'minicty'; did you mean 'minicity'",
+        ),
+        (["fit", "--method", "joint", "--data", "no.yaml"], "no such file: no.yaml"),
+        (["fit", "--method", "joint", "--recipe", "no"], "unknown recipe 'no'"),
+        (["fit", "--config", "no.yaml"], "cannot read the configuration no.yaml"),
+    ],
+)
+def test_what_cannot_work_says_why(argv: list[str], message: str) -> None:
+    with pytest.raises((ConfigError, CheckpointError), match=message):
+        expanded(*argv)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("model: [", "is not valid YAML: line 1"),
+        ("hello", "must hold sections"),
+        ("model: 3", "'model' must be a section"),
+        ("method: {lr: 1}", "'method' must be a name"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"own\.yaml.*{message}"):
+        expanded("fit", "--method", "joint", "--config", write(tmp_path / "own.yaml", content))

@@ -1,0 +1,78 @@
+"""metrics.csv and the choice of loggers."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
+from segzoo.cli.loggers import MetricsCsv, create_loggers, wandb_offline
+from segzoo.errors import ConfigError
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_row_per_step_and_columns_as_they_come(tmp_path: Path) -> None:
+    logger = MetricsCsv(tmp_path)
+    logger.log_metrics({"epoch": 0, "loss": 2.0}, 0)
+    logger.log_metrics({"epoch": 0, "loss": 1.0}, 1)
+    logger.save()
+    assert [row["step"] for row in rows(tmp_path)] == ["0"]  # the row of step 1 may still grow
+    logger.log_metrics({"val/miou": 0.5}, 1)
+    logger.finalize("success")
+    logger.log_metrics({"test/miou": 0.25}, 1)
+    logger.finalize("success")
+    assert rows(tmp_path) == [
+        {"step": "0", "epoch": "0", "loss": "2.0", "val/miou": "", "test/miou": ""},
+        {"step": "1", "epoch": "0", "loss": "1.0", "val/miou": "0.5", "test/miou": "0.25"},
+    ]
+
+
+def test_the_file_grows_while_training(tmp_path: Path) -> None:
+    logger = MetricsCsv(tmp_path)
+    for step in range(5):
+        logger.log_metrics({"loss": float(step)}, step)
+        logger.save()
+    assert [row["loss"] for row in rows(tmp_path)] == ["0.0", "1.0", "2.0", "3.0"]
+
+
+def test_a_resumed_run_replaces_the_steps_it_does_again(tmp_path: Path) -> None:
+    killed = MetricsCsv(tmp_path)
+    for step in range(6):
+        killed.log_metrics({"loss": 10.0 + step}, step)
+    killed.finalize("failed")
+    resumed = MetricsCsv(tmp_path)
+    for step in range(3, 5):
+        resumed.log_metrics({"loss": 20.0 + step, "new": 1.0}, step)
+    resumed.finalize("success")
+    assert [(row["step"], row["loss"]) for row in rows(tmp_path)] == [
+        ("0", "10.0"), ("1", "11.0"), ("2", "12.0"), ("3", "23.0"), ("4", "24.0"),
+    ]  # fmt: skip
+
+
+def test_csv_is_always_on_and_others_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert [type(logger) for logger in create_loggers("csv", tmp_path, {})] == [MetricsCsv]
+    kinds = [type(logger) for logger in create_loggers("tensorboard, wandb", tmp_path, {})]
+    assert kinds == [MetricsCsv, TensorBoardLogger, WandbLogger]
+    with pytest.raises(ConfigError, match="unknown logger 'tensorbord'; did you mean 'tensorboard'"):
+        create_loggers("csv,tensorbord", tmp_path, {})
+
+
+def test_wandb_is_offline_without_key_and_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert wandb_offline()
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password secret\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert not wandb_offline()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert wandb_offline()
+    monkeypatch.delenv("WANDB_MODE")
+    (tmp_path / ".netrc").unlink()
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    assert not wandb_offline()

@@ -1,0 +1,288 @@
+"""Whole commands on the toy data."""
+
+import csv
+import json
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from segzoo.cli.checkpoint import read_checkpoint
+from segzoo.methods import registry
+from segzoo.methods.source_only import SourceOnly
+from tests.cli.conftest import Segzoo
+
+
+class Plugin(SourceOnly):
+    """A third party's method."""
+
+    slug = "my-method"
+
+
+def test_fit_writes_the_run_folder(trained: Path) -> None:
+    names = {path.relative_to(trained).as_posix() for path in trained.rglob("*")}
+    expected = {"config.yaml", "manifest.json", "metrics.csv", "confusion.npz", "scores-test.json"}
+    assert expected | {"figures", "checkpoints/last.ckpt"} <= names
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["method"] == "source-only"
+    with (trained / "metrics.csv").open() as file:
+        row = list(csv.DictReader(file))[-1]
+    assert row["test/miou"]
+    assert "lightning_logs" not in names
+
+
+def test_the_checkpoint_carries_the_configuration(trained: Path, checkpoint: Path) -> None:
+    saved = read_checkpoint(checkpoint)
+    assert saved["method"] == "source-only"
+    assert saved["config"] == (trained / "config.yaml").read_text()
+
+
+def test_fit_prints_table_and_folder_and_does_not_chat(segzoo: Segzoo, toy: Path) -> None:
+    result = segzoo("fit", "--method", "source-only", "--data", toy, "--name", "quiet")
+    assert result.status == 0
+    assert "mIoU" in result.out
+    assert result.out.endswith("run folder: runs/source-only/toy/quiet-s0\n")
+    assert not any(word in result.out + result.err for word in ("GPU", "TPU", "Tip", "Seed set", "litlogger"))
+
+
+def test_a_second_run_gets_its_own_folder(segzoo: Segzoo, toy: Path) -> None:
+    argv = [
+        "fit",
+        "--method",
+        "source-only",
+        "--data",
+        toy,
+        "--trainer.max_steps",
+        "1",
+        "--seed_everything",
+        "5",
+    ]
+    assert segzoo(*argv).out.endswith("/default-s5\n")
+    assert segzoo(*argv).out.endswith("/default-s5-2\n")
+
+
+def test_resume_continues_in_the_same_folder(segzoo: Segzoo, toy: Path) -> None:
+    argv = ["fit", "--method", "source-only", "--data", toy, "--name", "long"]
+    segzoo(*argv)
+    last = ["--ckpt_path", "last", "--trainer.max_steps", "4"]
+    assert segzoo(*argv, *last).out.endswith("run folder: runs/source-only/toy/long-s0\n")
+    folder = Path("runs/source-only/toy/long-s0")
+    with (folder / "metrics.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert steps == [0, 1, 2, 3]
+    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["global_step"] == 4
+    assert yaml.safe_load(content["segzoo"]["config"])["trainer"]["max_steps"] == 4
+    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_steps"] == 4
+
+
+def test_test_needs_the_checkpoint_alone_and_keeps_the_scores_of_the_fit(
+    segzoo: Segzoo, trained: Path, checkpoint: Path
+) -> None:
+    before = (trained / "scores-test.json").read_bytes()
+    result = segzoo("test", "--ckpt_path", checkpoint)
+    assert result.status == 0
+    assert result.out.endswith("/test-toy\n")
+    assert json.loads((trained / "test-toy" / "scores-test.json").read_text()) == json.loads(before)
+    assert (trained / "scores-test.json").read_bytes() == before
+
+
+def test_flags_beat_the_checkpoint(segzoo: Segzoo, checkpoint: Path, tmp_path: Path) -> None:
+    flags = ["--data.eval_batch_size", "1", "--out", "scores"]
+    assert segzoo("validate", "--ckpt_path", checkpoint, *flags).out.endswith("scores: scores\n")
+    assert (tmp_path / "scores" / "scores-val.json").is_file()
+    assert yaml.safe_load((tmp_path / "scores" / "config.yaml").read_text())["data"]["eval_batch_size"] == 1
+
+
+def test_a_failed_test_leaves_nothing(segzoo: Segzoo, trained: Path, checkpoint: Path) -> None:
+    before = sorted(trained.iterdir())
+    result = segzoo("test", "--ckpt_path", checkpoint, "--data.root", "/nowhere")
+    assert result.status == 2
+    assert sorted(trained.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["test", "predict"])
+def test_what_is_no_checkpoint_is_named(
+    segzoo: Segzoo, tmp_path: Path, checkpoint: Path, command: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    more = ["--input", "in", "--out", "out"] if command == "predict" else []
+    (tmp_path / "text.ckpt").write_text("hello")
+    (tmp_path / "cut.ckpt").write_bytes(checkpoint.read_bytes()[:5000])
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    for name, reason in (
+        ("text", "not a checkpoint"),
+        ("cut", "cut off"),
+        ("foreign", "not a checkpoint of segzoo"),
+    ):
+        result = segzoo(command, "--ckpt_path", f"{name}.ckpt", *more)
+        assert result.status == 2
+        assert result.err.startswith(f"error: {name}.ckpt is not a checkpoint")
+        assert reason in result.err
+
+
+def test_an_unreadable_image_in_a_loader_process_is_one_line(
+    segzoo: Segzoo, toy: Path, tmp_path: Path
+) -> None:
+    for split in ("train", "val", "test"):
+        (tmp_path / "real" / split).mkdir(parents=True)
+        for kind in ("image", "mask"):
+            (tmp_path / "real" / split / kind).symlink_to(toy.parent / "real" / split / kind)
+    for kind in ("image", "mask"):
+        (tmp_path / "syn" / kind).mkdir(parents=True)
+        for path in (toy.parent / "syn" / kind).iterdir():
+            (tmp_path / "syn" / kind / path.name).write_bytes(path.read_bytes())
+    for path in (tmp_path / "syn" / "image").iterdir():
+        path.write_bytes(b"not an image")
+    argv = ["fit", "--method", "source-only", "--data", toy, "--data.root", tmp_path, "--panel_steps", "null"]
+    result = segzoo(*argv, "--data.num_workers", "1")
+    assert result.status == 2
+    assert result.err.splitlines()[-1].startswith("error: cannot read the image")
+    assert "Traceback" not in result.err
+    assert not list((tmp_path / "runs").rglob("default-s0"))
+
+
+def test_predict_writes_labels_overlays_and_a_legend(
+    segzoo: Segzoo, checkpoint: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"a.png": (20, 30), "sub/b.jpg": (41, 17)}
+    for name, (height, width) in shapes.items():
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / name)
+    result = segzoo(
+        "predict", "--ckpt_path", checkpoint, "--input", "photos", "--out", "out", "--device", "cpu"
+    )
+    assert (result.status, result.out) == (0, "2 images labelled: out\n")
+    for name, shape in shapes.items():
+        stem = name.partition(".")[0]
+        labels = np.asarray(Image.open(tmp_path / "out" / "labels" / f"{stem}.png"))
+        assert labels.shape == shape
+        assert labels.dtype == np.uint8
+        assert labels.max() < 3
+        overlay = np.asarray(Image.open(tmp_path / "out" / "overlays" / f"{stem}.jpg"))
+        assert overlay.shape == (*shape, 3)
+    assert (tmp_path / "out" / "legend.png").is_file()
+
+
+def test_predict_agrees_with_the_test(segzoo: Segzoo, checkpoint: Path, toy: Path, trained: Path) -> None:
+    images = toy.parent / "real" / "test"
+    segzoo(
+        "predict", "--ckpt_path", checkpoint, "--input", images / "image", "--out", "out", "--device", "cpu"
+    )
+    confusion = np.zeros((3, 3), int)
+    for path in sorted((images / "mask").iterdir()):
+        truth, found = (np.asarray(Image.open(one)) for one in (path, Path("out/labels") / path.name))
+        np.add.at(confusion, (truth, found), 1)
+    assert np.array_equal(confusion, np.load(trained / "confusion.npz")["confusion"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--input", "nowhere", "--out", "out"], "--input nowhere is not a folder"),
+        (["--input", "empty", "--out", "out"], "no images in empty"),
+        (["--input", "broken", "--out", "out"], "cannot read the image broken/a.png"),
+        (["--input", "empty", "--out", "empty/out"], "--out empty/out lies in --input empty"),
+        (["--inptu", "empty", "--out", "out"], "unknown option '--inptu'; did you mean '--input'?"),
+        (
+            ["--input", "empty", "--out", "out", "--batch_size", "0"],
+            "--overlay_alpha must be in [0, 1], --batch",
+        ),
+        (["--input", "empty", "--out", "out", "--device", "gpu"], "--device gpu is not available"),
+    ],
+)
+def test_predict_says_what_is_wrong(
+    segzoo: Segzoo, checkpoint: Path, tmp_path: Path, argv: list[str], message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_text("not an image")
+    result = segzoo("predict", "--ckpt_path", checkpoint, *argv)
+    assert result.status == 2
+    assert result.err.startswith(f"error: {message}")
+    assert result.err.count("\n") == 1
+
+
+def test_a_plugin_is_a_method_like_any_other(
+    segzoo: Segzoo, toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = EntryPoint("my-method", f"{__name__}:Plugin", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    assert "my-method" in segzoo("methods").out
+    result = segzoo("fit", "--method", "my-method", "--data", toy, "--trainer.max_steps", "1")
+    assert result.out.endswith("run folder: runs/my-method/toy/default-s0\n")
+    last = "runs/my-method/toy/default-s0/checkpoints/last.ckpt"
+    assert segzoo("validate", "--ckpt_path", last).status == 0
+
+
+class Interrupted(SourceOnly):
+    """A method that is stopped by the user in its third step."""
+
+    slug = "interrupted"
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        if self.global_step == 2:
+            raise KeyboardInterrupt
+        return super().training_step(batch, batch_idx)
+
+
+def test_an_interrupt_says_how_to_continue(
+    segzoo: Segzoo, toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = EntryPoint("interrupted", f"{__name__}:Interrupted", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    argv = ["fit", "--method", "interrupted", "--data", toy, "--trainer.max_steps", "4"]
+    result = segzoo(*argv, "--checkpoint_steps", "1")
+    last = "runs/interrupted/toy/default-s0/checkpoints/last.ckpt"
+    assert (result.status, result.err) == (
+        130,
+        f"interrupted; continue with: segzoo fit --ckpt_path {last}\n",
+    )
+    assert Path(last).is_file()
+    result = segzoo(*argv)
+    assert (result.status, result.err) == (
+        130,
+        "interrupted before the first checkpoint; nothing to continue from\n",
+    )
+
+
+def test_two_processes_share_one_run_folder(toy: Path, tmp_path: Path) -> None:
+    flags = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_steps=1", f"--runs={tmp_path}"]
+    command = [sys.executable, "-m", "segzoo", "fit", "--method", "source-only", "--data", str(toy), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "source-only" / "toy" / "default-s0"
+    assert [path.name for path in folder.parent.iterdir()] == ["default-s0"]
+    assert done.stdout.count("run folder:") == 1
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["world_size"] == 2
+    scores = json.loads((folder / "scores-test.json").read_text())
+    assert sum(map(sum, scores["confusion"])) == 2 * 24 * 32  # every test pixel once
+
+
+def test_a_target_without_masks_is_enough_for_a_method_without_target_labels(
+    segzoo: Segzoo, toy: Path
+) -> None:
+    argv = ["--data", toy, "--data.target.masks", "null", "--trainer.max_steps", "1"]
+    result = segzoo("fit", "--method", "source-only", *argv)
+    assert result.status == 0
+    assert "no masks: nothing to score" in result.out
+    result = segzoo("fit", "--method", "joint", *argv)
+    assert result.status == 2
+    assert result.err.startswith(
+        "error: this method learns from target labels but the target domain has no masks"
+    )
+    assert result.err.count("\n") == 1
+    last = "runs/source-only/toy/default-s0/checkpoints/last.ckpt"
+    result = segzoo("test", "--ckpt_path", last)
+    assert result.status == 2
+    assert result.err.startswith("error: the target's test split has no masks to score against")
