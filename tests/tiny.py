@@ -51,8 +51,14 @@ def trainer(steps: int, **options: Any) -> L.Trainer:
     return L.Trainer(**(settings | options))
 
 
-def fit(slug: str, steps: int = 2, *, data_options: dict[str, Any] | None = None, trainer_options: dict[str, Any] | None = None,
-        **options: Any) -> SegmentationMethod:
+def fit(
+    slug: str,
+    steps: int = 2,
+    *,
+    data_options: dict[str, Any] | None = None,
+    trainer_options: dict[str, Any] | None = None,
+    **options: Any,
+) -> SegmentationMethod:
     """Trains a tiny method and returns it."""
     L.seed_everything(0, verbose=False)
     trained = method(slug, **options)

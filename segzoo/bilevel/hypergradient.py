@@ -77,10 +77,8 @@ def hypergradient(
     v = average(_gradients(target_loss, moved))
     with torch.no_grad():
         u = step.transpose(params, g, v)
-    if engine == "forward":
-        slopes = pixel_jvp(source, params, u, module)[1]
-    else:
-        slopes = _difference(source, params, u, radius)
+    forward = engine == "forward"
+    slopes = pixel_jvp(source, params, u, module)[1] if forward else _difference(source, params, u, radius)
     return Hypergradient(-slopes / count, g, v, losses, target_loss.detach())
 
 
@@ -111,9 +109,7 @@ def _double_backward(
 @torch.no_grad()
 def _difference(source: Callable[[Params], Tensor], params: Params, u: Params, radius: float) -> Tensor:
     norm = torch.linalg.vector_norm(torch.stack([t.norm() for t in u.values()])).clamp_min(1e-30)
-    ends = (
-        source({name: p + sign * radius / norm * u[name] for name, p in params.items()}) for sign in (1.0, -1.0)
-    )
+    ends = (source({name: p + sign * radius / norm * u[name] for name, p in params.items()}) for sign in (1.0, -1.0))
     return (next(ends) - next(ends)) * (norm / (2 * radius))
 
 

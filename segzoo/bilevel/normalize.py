@@ -5,7 +5,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 
-def mean_one(weights: Tensor, valid: Tensor, count: Tensor, mean: Callable[[Tensor], Tensor]) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def mean_one(
+    weights: Tensor, valid: Tensor, count: Tensor, mean: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """w_i = s_i / S with S the mean of s over the valid pixels of all ranks.
 
     Args:

@@ -54,7 +54,9 @@ class OptimizerStep:
 
     def __init__(self, optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> None:
         if type(optimizer) not in _RULES:
-            raise TypeError(f"no virtual step through {type(optimizer).__name__}; use SGD, Adam or AdamW, or the step 'sgd'")
+            raise TypeError(
+                f"no virtual step through {type(optimizer).__name__}; use SGD, Adam or AdamW, or the step 'sgd'"
+            )
         group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         self.optimizer = optimizer
         self.groups = {name: group_of[id(p)] for name, p in parameters.items()}

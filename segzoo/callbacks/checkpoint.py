@@ -24,13 +24,9 @@ class LastCheckpoint(ModelCheckpoint):
 
     def __init__(self, run_dir: str | Path, every_n_steps: int = 200) -> None:
         # save_top_k=0: none of ModelCheckpoint's own rules applies, the hooks below decide
-        super().__init__(
-            dirpath=Path(run_dir) / "checkpoints", filename=self.CHECKPOINT_NAME_LAST, save_top_k=0
-        )
+        super().__init__(dirpath=Path(run_dir) / "checkpoints", filename=self.CHECKPOINT_NAME_LAST, save_top_k=0)
         self.every_n_steps = every_n_steps
-        self.path = (
-            Path(run_dir).resolve() / "checkpoints" / f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}"
-        )
+        self.path = Path(run_dir).resolve() / "checkpoints" / f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}"
         self._saved = -1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -50,9 +46,7 @@ class LastCheckpoint(ModelCheckpoint):
         """Saves after a training that ended for another reason than ``max_steps``."""
         self._save(trainer)
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Saves when preempted: Lightning raises SIGTERM's exception between two steps, on every process.
 
         Other exceptions come from the middle of a step, whose half-done state is no state to continue from.

@@ -83,9 +83,7 @@ class RunManifest(L.Callback):
         if trainer.state.fn == "validate":
             self._add_scores(trainer, pl_module, "val")
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Says why the run ended."""
         stopped = isinstance(exception, KeyboardInterrupt | SIGTERMException)
         if not stopped:

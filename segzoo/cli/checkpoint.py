@@ -18,9 +18,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}")
     if not zipfile.is_zipfile(path):  # torch.save writes a zip file, whose index is at its end
-        raise CheckpointError(
-            f"{path} is not a checkpoint, or it was cut off; expected a file of `segzoo fit`"
-        )
+        raise CheckpointError(f"{path} is not a checkpoint, or it was cut off; expected a file of `segzoo fit`")
     try:
         # Mapped, not loaded: the weights are read once, later, by Lightning.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

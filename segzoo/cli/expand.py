@@ -136,16 +136,12 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
         method = content["method"]
         carried = [Layer(str(checkpoint), _carried(command, yaml.safe_load(content.get("config") or "{}")))]
     elif command != "fit" and not switches:
-        raise ConfigError(
-            f"`segzoo {command}` needs a trained model: --ckpt_path runs/.../checkpoints/last.ckpt"
-        )
+        raise ConfigError(f"`segzoo {command}` needs a trained model: --ckpt_path runs/.../checkpoints/last.ckpt")
     if not method and "--help" in switches:
         return None
     if not method:
         known = ", ".join(methods())
-        raise ConfigError(
-            f"no method given; add --method NAME, one of: {known} (`segzoo methods` describes them)"
-        )
+        raise ConfigError(f"no method given; add --method NAME, one of: {known} (`segzoo methods` describes them)")
     if method not in methods():
         raise ConfigError(f"unknown method '{method}'{did_you_mean(method, methods())}")
 
@@ -183,14 +179,10 @@ def _take(
     return [pair for pair in pairs if pair[0] not in options], taken
 
 
-def _take_all(
-    pairs: list[tuple[str, str | None]], option: str
-) -> tuple[list[tuple[str, str | None]], list[str]]:
+def _take_all(pairs: list[tuple[str, str | None]], option: str) -> tuple[list[tuple[str, str | None]], list[str]]:
     if any(name == option and not value for name, value in pairs):
         raise ConfigError(f"option '{option}' needs a value")
-    return [pair for pair in pairs if pair[0] != option], [
-        value for name, value in pairs if name == option and value
-    ]
+    return [pair for pair in pairs if pair[0] != option], [value for name, value in pairs if name == option and value]
 
 
 def _read_file(path: Path) -> Layer:
@@ -205,14 +197,10 @@ def _read_file(path: Path) -> Layer:
         raise ConfigError(f"{path} is not a text file with YAML") from error
     content = {} if content is None else content
     if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path} must hold sections such as 'model:' and 'data:', found a {type(content).__name__}"
-        )
+        raise ConfigError(f"{path} must hold sections such as 'model:' and 'data:', found a {type(content).__name__}")
     for section in ("model", "data", "trainer"):
         if content.get(section) is not None and not isinstance(content[section], dict):
-            raise ConfigError(
-                f"{path}: '{section}' must be a section with options, found '{content[section]}'"
-            )
+            raise ConfigError(f"{path}: '{section}' must be a section with options, found '{content[section]}'")
     if not isinstance(content.get("method", ""), str | None):
         raise ConfigError(f"{path}: 'method' must be a name; the options of a method are the section 'model'")
     return Layer(str(path), content)
@@ -241,9 +229,7 @@ def _last_checkpoint(
     layers: list[Layer],
 ) -> Path:
     if not method:
-        raise ConfigError(
-            f"`segzoo {command} --ckpt_path last` looks below runs/<method>/: add --method NAME"
-        )
+        raise ConfigError(f"`segzoo {command} --ckpt_path last` looks below runs/<method>/: add --method NAME")
     given = dict(flags)
     if data or _last(layers, "data", "name") is None:
         layers = [*layers, _data_layer(data or DEFAULT_DATA)]

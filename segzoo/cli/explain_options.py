@@ -10,9 +10,7 @@ from segzoo.cli.expand import Layer
 from segzoo.suggest import did_you_mean
 
 
-def explain_options(
-    message: str, options: Iterable[str], layers: Sequence[Layer], flags: Sequence[str]
-) -> str:
+def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer], flags: Sequence[str]) -> str:
     """One line for an error of the parser.
 
     Args:
@@ -43,9 +41,7 @@ def explain_options(
         return f"unknown option '{name}'{_origin(f'{key}.{match[1]}', layers, flags)}{_nearest(name, known)}"
     if match := re.search(r"Expected a dot import path string: (\S+)", message):
         return f"{where}: no class '{match[1]}'; expected its import path, e.g. segzoo.data.PairedFolders"
-    expected = [
-        _type_name(found) for found in re.findall(r"Expected (?:a|an) (.+?)(?:\. Got value|$)", message, re.M)
-    ]
+    expected = [_type_name(found) for found in re.findall(r"Expected (?:a|an) (.+?)(?:\. Got value|$)", message, re.M)]
     value = re.findall(r"(?:Got|Given) value: (.*)", message)
     if expected and value:
         allowed = list(dict.fromkeys(one for names in expected for one in names.split(", ")))

@@ -56,11 +56,7 @@ class Parser(LightningArgumentParser):
         for group in self._action_groups:
             shown = False
             for action in group._group_actions:
-                if (
-                    action.dest in SECTIONS
-                    or not action.dest.startswith(section)
-                    or "label_space" in action.dest
-                ):
+                if action.dest in SECTIONS or not action.dest.startswith(section) or "label_space" in action.dest:
                     action.help = argparse.SUPPRESS
                     continue
                 shown = True
@@ -74,9 +70,7 @@ class Parser(LightningArgumentParser):
 
     def option_names(self) -> list[str]:
         """All options as the user types them."""
-        return [
-            spell(name) for action in self._actions for name in action.option_strings if name.startswith("--")
-        ]
+        return [spell(name) for action in self._actions for name in action.option_strings if name.startswith("--")]
 
 
 class SegzooCLI(LightningCLI):
@@ -124,16 +118,12 @@ class SegzooCLI(LightningCLI):
         parser.add_argument(
             "--method", type=str, default=self.invocation.method, help="what to train: `segzoo methods`"
         )
-        parser.add_argument(
-            "--seed_everything", type=int, default=0, help="seed of weights, order and augmentation"
-        )
+        parser.add_argument("--seed_everything", type=int, default=0, help="seed of weights, order and augmentation")
         parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
         parser.add_argument(
             "--name", type=str, default="default", help="RUNS/<method>/<data>/NAME-s<seed> is the run folder"
         )
-        parser.add_argument(
-            "--logger", type=str, default="csv", help=f"any of {','.join(NAMES)}; csv is always on"
-        )
+        parser.add_argument("--logger", type=str, default="csv", help=f"any of {','.join(NAMES)}; csv is always on")
         parser.add_argument(
             "--checkpoint_steps",
             type=PositiveInt,
@@ -185,6 +175,9 @@ class SegzooCLI(LightningCLI):
             raise SystemExit(0)
         parse_names(self.config.logger)
         self.run_config = str(parser.dump(self.config, skip_unset=False))
+        if self.invocation.checkpoint is not None and "model.encoder_checkpoint" in self.config:
+            # The encoder's weights come with the checkpoint; their own file may not be on this machine.
+            self.config["model.encoder_checkpoint"] = None
 
     # Building
 

@@ -124,9 +124,7 @@ def create_loggers(names: str, folder: Path, config: dict[str, Any]) -> list[Log
 
         name = "/".join(folder.parts[-3:])
         loggers.append(
-            WandbLogger(
-                project="segzoo", name=name, save_dir=str(folder), offline=wandb_offline(), config=config
-            )
+            WandbLogger(project="segzoo", name=name, save_dir=str(folder), offline=wandb_offline(), config=config)
         )
     return loggers
 
@@ -136,9 +134,7 @@ def parse_names(names: str) -> Sequence[str]:
     wanted = [name.strip() for name in names.strip("[]").split(",") if name.strip()]
     for name in wanted:
         if name not in NAMES:
-            raise ConfigError(
-                f"unknown logger '{name}'{did_you_mean(name, NAMES)} (any of {','.join(NAMES)})"
-            )
+            raise ConfigError(f"unknown logger '{name}'{did_you_mean(name, NAMES)} (any of {','.join(NAMES)})")
     return wanted
 
 

@@ -53,9 +53,7 @@ def predict(argv: list[str]) -> int:
     if not args.input.is_dir():
         raise DataError(f"--input {args.input} is not a folder; expected one with images")
     if args.out.resolve().is_relative_to(args.input.resolve()):
-        raise ConfigError(
-            f"--out {args.out} lies in --input {args.input}, where it would be read as images next time"
-        )
+        raise ConfigError(f"--out {args.out} lies in --input {args.input}, where it would be read as images next time")
     if not 0 <= args.overlay_alpha <= 1 or args.batch_size < 1 or (args.size and min(args.size) < 1):
         raise ConfigError("--overlay_alpha must be in [0, 1], --batch_size and --size at least 1")
     from segzoo.cli.quiet import be_quiet
@@ -110,9 +108,7 @@ def _parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--ckpt_path", type=Path, required=True, metavar="FILE", help="checkpoint of `segzoo fit`"
-    )
+    parser.add_argument("--ckpt_path", type=Path, required=True, metavar="FILE", help="checkpoint of `segzoo fit`")
     parser.add_argument("--input", type=Path, required=True, metavar="DIR", help="folder of images")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="images per step (default: 8)")

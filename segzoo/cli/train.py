@@ -130,9 +130,7 @@ def _score(cli: "SegzooCLI") -> int:
     run = cli.trainer.validate if cli.command == "validate" else cli.trainer.test
     cli.save_config()
     try:
-        run(
-            cli.model, datamodule=cli.datamodule, ckpt_path=_checkpoint(cli), verbose=False, weights_only=True
-        )
+        run(cli.model, datamodule=cli.datamodule, ckpt_path=_checkpoint(cli), verbose=False, weights_only=True)
     except SegzooError:
         cli.discard_empty_run()
         raise

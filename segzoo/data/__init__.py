@@ -7,4 +7,13 @@ from segzoo.data.label_spaces import LabelSpace, load_label_space
 from segzoo.data.minicity import MiniCity
 from segzoo.data.streams import Stream
 
-__all__ = ["Domain", "DomainDataModule", "ImageSet", "LabelSpace", "MiniCity", "PairedFolders", "Stream", "load_label_space"]
+__all__ = [
+    "Domain",
+    "DomainDataModule",
+    "ImageSet",
+    "LabelSpace",
+    "MiniCity",
+    "PairedFolders",
+    "Stream",
+    "load_label_space",
+]

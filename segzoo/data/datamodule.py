@@ -109,7 +109,9 @@ class DomainDataModule(L.LightningDataModule):
         """The target's test split."""
         images = self.images("target", "test")
         if not images.has_labels:
-            raise ConfigError("the target's test split has no masks to score against; use `segzoo predict` for images alone")
+            raise ConfigError(
+                "the target's test split has no masks to score against; use `segzoo predict` for images alone"
+            )
         return self._eval_loader(images)
 
     def panel_batch(self, domain: str, count: int = 4) -> Batch:
@@ -123,7 +125,8 @@ class DomainDataModule(L.LightningDataModule):
         """How many batches were used; all that resuming needs."""
         if self.trainer is None:
             return {"batches": self._first_batch}
-        return {"batches": self.trainer.fit_loop.epoch_loop.batch_progress.total.processed}
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        return {"batches": progress.processed}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continues after the batches of the checkpoint."""
@@ -157,7 +160,9 @@ class DomainDataModule(L.LightningDataModule):
         labelled_target = stream.domain == "target" and stream.labelled
         indices = stream.select(self._labelled_target() if labelled_target else range(len(images)))
         if not indices:
-            raise ConfigError(f"the stream '{name}' is empty: {stream.part} of the {stream.domain} images holds no image")
+            raise ConfigError(
+                f"the stream '{name}' is empty: {stream.part} of the {stream.domain} images holds no image"
+            )
         dataset = StreamDataset(images, indices, self._train_transform, self.seed, name, stream.labelled)
         trainer = self.trainer
         assert trainer is not None  # checked in _method

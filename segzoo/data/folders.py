@@ -69,9 +69,7 @@ class PairedFolders(Domain):
         if by_folder and blocks is not None:
             raise ConfigError(f"images '{images}' has a folder per split; remove blocks, or remove {{split}}")
         if blocks is None and gap:
-            raise ConfigError(
-                f"gap {gap} needs blocks: it is the number of frames left out between two of them"
-            )
+            raise ConfigError(f"gap {gap} needs blocks: it is the number of frames left out between two of them")
         if blocks is not None:
             time_blocks(10**9, blocks, gap)  # refuses wrong shares before any file is read
         self.label_space = load_label_space(label_space)
@@ -105,8 +103,7 @@ class PairedFolders(Domain):
         block = time_blocks(len(found), self._blocks, self._gap)[SPLITS.index(split)]
         if not block:
             raise DataError(
-                f"'{self.name}' has no {split} split: its share is 0 in blocks {list(self._blocks)}; "
-                "give it one"
+                f"'{self.name}' has no {split} split: its share is 0 in blocks {list(self._blocks)}; give it one"
             )
         return found.select(block)
 
@@ -175,8 +172,7 @@ class FolderImages(ImageSet):
         """
         if not self.has_labels:
             raise DataError(
-                f"there is no mask for {self._image_files[self.names[index]]}: set masks to the "
-                "folder of the masks"
+                f"there is no mask for {self._image_files[self.names[index]]}: set masks to the folder of the masks"
             )
         path, image_path = self._mask_files[self.names[index]], self._image_files[self.names[index]]
         raw = read_ids(path)
@@ -235,9 +231,7 @@ def _folder(pattern: str, split: Split, root: Path) -> Path:
     if folder.is_dir():
         return folder
     found = "is not a folder" if folder.exists() else "does not exist"
-    raise DataError(
-        f"the folder {folder} {found}; set --data.root to the folder that '{pattern}' starts from"
-    )
+    raise DataError(f"the folder {folder} {found}; set --data.root to the folder that '{pattern}' starts from")
 
 
 def _scan(folder: Path, what: str, types: Sequence[str], suffix: str) -> dict[str, Path]:
@@ -257,9 +251,7 @@ def _scan(folder: Path, what: str, types: Sequence[str], suffix: str) -> dict[st
             stem = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
             if stem in files:
                 first, second = sorted((files[stem], path))
-                raise DataError(
-                    f"two {what} files have the same stem: {first} and {second}; remove or rename one"
-                )
+                raise DataError(f"two {what} files have the same stem: {first} and {second}; remove or rename one")
             files[stem] = path
     if not files:
         ending = f" whose stem ends in '{suffix}'" if suffix else ""
@@ -282,17 +274,11 @@ def _check_partners(
 
 def _natural(stem: str) -> list[tuple[int, int, str]]:
     """Sort key that puts frame 9 before frame 10."""
-    return [
-        (0, int(part), part) if part.isdecimal() else (1, 0, part)
-        for part in re.split(r"(\d+)", stem)
-        if part
-    ]
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", stem) if part]
 
 
 def _default_name(images: str) -> str:
     """``camvid`` for ``camvid/{split}/image``: the innermost folder itself is mostly called images."""
     path = Path(images)
-    parts = [
-        part for part in path.parts if part not in (path.anchor, ".", "..", "~") and "{split}" not in part
-    ]
+    parts = [part for part in path.parts if part not in (path.anchor, ".", "..", "~") and "{split}" not in part]
     return parts[-2] if len(parts) > 1 else (parts[0] if parts else "folders")

@@ -182,18 +182,12 @@ def _parse(content: Any, where: str) -> LabelSpace:
             raise ConfigError(f"{where}: unknown key '{key}'{did_you_mean(str(key), known)}")
     classes = _mapping(content.get("classes"), f"{where}: classes")
     if not classes or not isinstance(content.get("name"), str):
-        raise ConfigError(
-            f"{where}: 'name' (a text) and 'classes' (name: [r, g, b], in id order) are required"
-        )
+        raise ConfigError(f"{where}: 'name' (a text) and 'classes' (name: [r, g, b], in id order) are required")
     for name, rgb in classes.items():
         if not isinstance(name, str) or name == IGNORE:
-            raise ConfigError(
-                f"{where}: class names are texts other than '{IGNORE}', found {name!r}; quote it"
-            )
+            raise ConfigError(f"{where}: class names are texts other than '{IGNORE}', found {name!r}; quote it")
         if not (isinstance(rgb, list) and len(rgb) == 3 and all(_is_byte(value) for value in rgb)):
-            raise ConfigError(
-                f"{where}: the colour of '{name}' is {rgb!r}, expected [r, g, b] with values 0 to 255"
-            )
+            raise ConfigError(f"{where}: the colour of '{name}' is {rgb!r}, expected [r, g, b] with values 0 to 255")
     ids = {name: number for number, name in enumerate(classes)}
     subsets = {}
     for subset, names in _mapping(content.get("subsets"), f"{where}: subsets").items():
@@ -203,12 +197,8 @@ def _parse(content: Any, where: str) -> LabelSpace:
     maps = {}
     for name, table in _mapping(content.get("maps"), f"{where}: maps").items():
         if name == IDENTITY:
-            raise ConfigError(
-                f"{where}: the map '{IDENTITY}' exists in every label space; name this one differently"
-            )
-        maps[str(name)] = _lookup_table(
-            _mapping(table, f"{where}: map '{name}'"), ids, f"{where}: map '{name}'"
-        )
+            raise ConfigError(f"{where}: the map '{IDENTITY}' exists in every label space; name this one differently")
+        maps[str(name)] = _lookup_table(_mapping(table, f"{where}: map '{name}'"), ids, f"{where}: map '{name}'")
     palette = tuple((int(r), int(g), int(b)) for r, g, b in classes.values())
     return LabelSpace(content["name"], tuple(classes), palette, subsets, maps)
 
@@ -221,9 +211,7 @@ def _lookup_table(entries: Mapping[Any, Any], ids: Mapping[str, int], where: str
         if raw == OTHERS:
             continue
         if not _is_byte(raw):
-            raise ConfigError(
-                f"{where}: raw id {raw!r}, expected a whole number from 0 to 255, or '{OTHERS}'"
-            )
+            raise ConfigError(f"{where}: raw id {raw!r}, expected a whole number from 0 to 255, or '{OTHERS}'")
         table[raw] = _class_id(name, choices, where)
     return tuple(table)
 

@@ -26,15 +26,8 @@ def time_blocks(n: int, fractions: Sequence[float], gap: int = 0) -> tuple[range
         DataError: too few frames for a block of every non-zero share.
     """
     shares = np.asarray(fractions, np.float64)
-    if (
-        shares.ndim != 1
-        or not np.isfinite(shares).all()
-        or (shares < 0).any()
-        or abs(shares.sum() - 1) > 1e-6
-    ):
-        raise ConfigError(
-            f"blocks {list(fractions)}: the shares must be 0 or more and sum to 1, e.g. [0.8, 0.1, 0.1]"
-        )
+    if shares.ndim != 1 or not np.isfinite(shares).all() or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
+        raise ConfigError(f"blocks {list(fractions)}: the shares must be 0 or more and sum to 1, e.g. [0.8, 0.1, 0.1]")
     if gap < 0:
         raise ConfigError(f"gap {gap}: the number of frames between two blocks cannot be negative")
     used = shares > 0

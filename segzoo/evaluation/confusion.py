@@ -30,9 +30,7 @@ class ConfusionMatrix(MulticlassConfusionMatrix):
             DataError: a label id that is neither a class nor ``ignore_index``.
         """
         if preds.shape != target.shape:
-            raise ValueError(
-                f"predictions {tuple(preds.shape)} and labels {tuple(target.shape)} differ in shape"
-            )
+            raise ValueError(f"predictions {tuple(preds.shape)} and labels {tuple(target.shape)} differ in shape")
         counted = target != self.ignore_index
         cells = target[counted].long() * self.num_classes + preds[counted].long()
         counts = torch.bincount(cells, minlength=self.num_classes**2)

@@ -34,17 +34,13 @@ def panel_figure(
     """
     lengths = {len(column) for column in columns.values()}
     if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(
-            f"a panel needs the same number of pictures in every column, found {sorted(lengths)}"
-        )
+        raise ValueError(f"a panel needs the same number of pictures in every column, found {sorted(lengths)}")
     count = lengths.pop()
     height, width = next(iter(columns.values()))[0].shape[:2]
     cell_width = 2.6
     cell_height = cell_width * height / width
     maps = {name: _limit(pictures) for name, pictures in columns.items() if _is_map(pictures[0])}
-    used = sorted(
-        {int(i) for column in columns.values() for p in column if _is_labels(p) for i in np.unique(p)}
-    )
+    used = sorted({int(i) for column in columns.values() for p in column if _is_labels(p) for i in np.unique(p)})
     entries = [i for i in used if i < label_space.num_classes]
     void = any(i >= label_space.num_classes for i in used)
     per_row = max(1, int(len(columns) * cell_width / 1.15))

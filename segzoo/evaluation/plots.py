@@ -101,9 +101,7 @@ def _confusion_map(axes: Axes, scores: Scores) -> None:
     axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=100)
     for row in range(count):
         if not truth[row, 0]:
-            axes.text(
-                (count - 1) / 2, row, "no true pixel", ha="center", va="center", fontsize=6.5, color=MUTED
-            )
+            axes.text((count - 1) / 2, row, "no true pixel", ha="center", va="center", fontsize=6.5, color=MUTED)
             continue
         for column in range(count):
             # small confusions stay readable as colour; numbers everywhere would hide the structure
@@ -111,9 +109,7 @@ def _confusion_map(axes: Axes, scores: Scores) -> None:
                 colour = "white" if shares[row, column] > 55 else INK
                 text = f"{shares[row, column]:.0f}"
                 axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
-    axes.set_xticks(
-        range(count), scores.classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=SMALL
-    )
+    axes.set_xticks(range(count), scores.classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=SMALL)
     axes.set_yticks(range(count), scores.classes, fontsize=SMALL)
     axes.set_xlabel("prediction", fontsize=NORMAL)
     axes.set_ylabel("truth", fontsize=NORMAL)
@@ -135,9 +131,7 @@ def weight_history_figure(history: History, label_space: "LabelSpace") -> Figure
     lines = select(history, WEIGHTS)
     if not lines:
         raise ValueError(f"the history holds no metric '{WEIGHTS}<class>'")
-    colours = {
-        n: _readable(unit_rgb(rgb)) for n, rgb in zip(label_space.classes, label_space.palette, strict=True)
-    }
+    colours = {n: _readable(unit_rgb(rgb)) for n, rgb in zip(label_space.classes, label_space.palette, strict=True)}
     figure = Figure(figsize=(7.6, max(4.0, 0.24 * len(lines) + 1.0)), layout="constrained")
     axes = figure.subplots()
     for name, (steps, values) in lines.items():

@@ -47,9 +47,7 @@ class Scores:
             raise ValueError(f"a confusion matrix holds non-negative integers, not {counts.dtype}")
         for name, ids in self.subsets.items():
             if not ids or min(ids) < 0 or max(ids) >= len(classes):
-                raise ValueError(
-                    f"subset '{name}' is {tuple(ids)}, expected class ids in 0..{len(classes) - 1}"
-                )
+                raise ValueError(f"subset '{name}' is {tuple(ids)}, expected class ids in 0..{len(classes) - 1}")
         counts = counts.astype(np.int64)  # a copy: nobody else can change the scores
         counts.flags.writeable = False
         subsets = MappingProxyType({name: tuple(ids) for name, ids in self.subsets.items()})
@@ -127,8 +125,7 @@ class Scores:
             "pixel_accuracy": _plain(self.pixel_accuracy),
             "mean_accuracy": _plain(self.mean_accuracy),
             "subsets": {
-                name: {"miou": _plain(self.subset(name)), "ids": list(ids)}
-                for name, ids in self.subsets.items()
+                name: {"miou": _plain(self.subset(name)), "ids": list(ids)} for name, ids in self.subsets.items()
             },
             "classes": [
                 {"name": name, "iou": _plain(iou), "accuracy": _plain(accuracy), "share": _plain(share)}

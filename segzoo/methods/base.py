@@ -108,7 +108,9 @@ class SegmentationMethod(L.LightningModule):
     def check_finite(self, terms: dict[str, Tensor]) -> None:
         """Stops the run at a term that is NaN or infinite on any rank, keeping the last good parameters."""
         finite = mean_across_ranks(torch.stack([torch.isfinite(term).double() for term in terms.values()]))
-        bad = [f"{name} = {term.item()}" for (name, term), ok in zip(terms.items(), finite.tolist(), strict=True) if ok < 1]
+        bad = [
+            f"{name} = {term.item()}" for (name, term), ok in zip(terms.items(), finite.tolist(), strict=True) if ok < 1
+        ]
         if bad:
             raise NonFiniteLossError(
                 f"non-finite loss at step {self.global_step}: {', '.join(bad)}; {self._save_last_good()}; "
@@ -173,7 +175,9 @@ class SegmentationMethod(L.LightningModule):
         self.scores = scores = Scores(matrix, self.label_space.classes, self.label_space.subsets)
         self.log(f"{split}/miou", scores.miou, prog_bar=split == "val", rank_zero_only=True)
         self.log(f"{split}/pixel_accuracy", scores.pixel_accuracy, rank_zero_only=True)
-        ious = {f"{split}/iou/{c}": float(v) for c, v in zip(scores.classes, scores.iou, strict=True) if not math.isnan(v)}
+        ious = {
+            f"{split}/iou/{c}": float(v) for c, v in zip(scores.classes, scores.iou, strict=True) if not math.isnan(v)
+        }
         self.log_dict(ious, rank_zero_only=True)
 
     # Checkpoints
@@ -198,7 +202,8 @@ class SegmentationMethod(L.LightningModule):
             raise CheckpointError(f"the checkpoint is of the method '{saved['method']}', not of '{self.slug}'")
         if tuple(saved["label_space"]["classes"]) != tuple(self.label_space.classes):
             raise CheckpointError(
-                f"the checkpoint knows the classes of '{saved['label_space']['name']}', the data those of '{self.label_space.name}'"
+                f"the checkpoint knows the classes of '{saved['label_space']['name']}', "
+                f"the data has those of '{self.label_space.name}'"
             )
 
     def _save_last_good(self) -> str:

@@ -36,7 +36,9 @@ class WeightedJointTraining(SegmentationMethod):
 
     def source_count(self, label: Tensor) -> Tensor:
         """N, the denominator of the source loss."""
-        return pixel_count(valid_pixels(label) if self.source_mean == "valid" else torch.ones_like(label, dtype=torch.bool))
+        return pixel_count(
+            valid_pixels(label) if self.source_mean == "valid" else torch.ones_like(label, dtype=torch.bool)
+        )
 
     def weights(self, source: Batch, logits: Tensor | None = None) -> Tensor:
         """Weights (B, H, W) of a source batch; ``logits`` are there for methods that weigh by the prediction."""
@@ -73,6 +75,7 @@ class WeightedJointTraining(SegmentationMethod):
             if n
         }
         self.log_dict(means)
+
 
 class JointTraining(WeightedJointTraining):
     """Both domains in one loss, the same weight for every source pixel.

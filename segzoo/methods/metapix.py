@@ -67,6 +67,7 @@ class MetaPix(WeightedJointTraining):
     """
 
     slug = "metapix"
+
     def __init__(
         self,
         *,
@@ -87,7 +88,9 @@ class MetaPix(WeightedJointTraining):
     ) -> None:
         super().__init__(**kwargs)
         if not 0 <= meta_split < 1 or meta_every < 1:
-            raise ConfigError(f"meta_split must be in [0, 1) and meta_every at least 1, found {meta_split} and {meta_every}")
+            raise ConfigError(
+                f"meta_split must be in [0, 1) and meta_every at least 1, found {meta_split} and {meta_every}"
+            )
         if meta_split and update == "sequential":
             raise ConfigError(
                 "a held-out meta split needs a target gradient of its own, which 'sequential' does not compute; "

@@ -40,7 +40,7 @@ def _frozen(old: _BatchNorm) -> nn.Module:
 
 def _group(old: _BatchNorm) -> nn.Module:
     channels = old.num_features
-    groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0 and channels // g >= 2 or g == 1)
+    groups = next(g for g in (32, 16, 8, 4, 2, 1) if (channels % g == 0 and channels // g >= 2) or g == 1)
     new = nn.GroupNorm(groups, channels, eps=old.eps, affine=old.affine)
     if old.affine:
         with torch.no_grad():

@@ -73,8 +73,7 @@ class PixelWeightNet(_WeightNet):
     def __init__(self, num_classes: int, width: int = 64, norm: WeightNorm = "instance") -> None:
         super().__init__(num_classes, width, norm)
         self.up = nn.ModuleList(
-            _double_conv(i, o, norm)
-            for i, o in ((8 * width, 2 * width), (4 * width, width), (2 * width, width))
+            _double_conv(i, o, norm) for i, o in ((8 * width, 2 * width), (4 * width, width), (2 * width, width))
         )
         self.head = nn.Conv2d(width, 1, 1)
         self.initialise(self.head)

@@ -17,9 +17,7 @@ from tests.cli.conftest import Segzoo
 HEAVY = ("torch", "lightning", "numpy", "jsonargparse")
 
 
-@pytest.mark.parametrize(
-    "argv", [["--help"], ["--version"], ["methods"], ["methods", "--json"], ["fit", "--help"]]
-)
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["methods"], ["methods", "--json"], ["fit", "--help"]])
 def test_answers_at_once_and_without_torch(argv: list[str]) -> None:
     code = f"""
 import sys

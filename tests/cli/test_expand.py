@@ -67,9 +67,7 @@ def test_layers_are_base_then_data_then_method(tmp_path: Path) -> None:
     invocation = expanded("fit", "--method=metapix", "--config", own)
     origins = [Path(layer.origin).name for layer in invocation.layers]
     assert origins == ["base.yaml", "minicity.yaml", "the defaults of 'metapix'", "own.yaml"]
-    assert not any(
-        key in layer.content for layer in invocation.layers for key in ("method", "class", "summary")
-    )
+    assert not any(key in layer.content for layer in invocation.layers for key in ("method", "class", "summary"))
 
 
 def test_the_method_of_a_file_counts_and_a_flag_beats_it(tmp_path: Path) -> None:
@@ -102,9 +100,7 @@ def test_one_option_of_the_default_data_keeps_the_default(tmp_path: Path) -> Non
 
 
 def test_the_data_flag_replaces_the_data_of_files_but_no_other_setting(tmp_path: Path) -> None:
-    pair = write(
-        tmp_path / "pair.yaml", {"data": {**TARGETS, "name": "pair", "root": "here", "size": [1, 2]}}
-    )
+    pair = write(tmp_path / "pair.yaml", {"data": {**TARGETS, "name": "pair", "root": "here", "size": [1, 2]}})
     full = {"source": {"class_path": "C"}, "target": {"class_path": "C"}, "name": "old", "root": "there"}
     own = write(tmp_path / "own.yaml", {"data": {**full, "size": [3, 4]}})
     invocation = expanded("fit", "--method", "joint", "--data", pair, "--config", own)
@@ -132,9 +128,7 @@ def test_a_checkpoint_brings_method_and_settings_and_files_beat_it(tmp_path: Pat
     assert merged(invocation, "data", "batch_size") == 5
     assert merged(invocation, "data", "name") == "pair"
     assert merged(invocation, "trainer", "precision") == "bf16-mixed"
-    assert (
-        merged(invocation, "trainer", "devices") == 1
-    )  # where it was trained does not bind where it is tested
+    assert merged(invocation, "trainer", "devices") == 1  # where it was trained does not bind where it is tested
     assert not any("logger" in layer.content for layer in invocation.layers)
 
 

@@ -39,9 +39,7 @@ from tests.cli.conftest import Segzoo
         ),
     ],
 )
-def test_one_line_says_what_is_wrong(
-    segzoo: Segzoo, toy: Path, tmp_path: Path, argv: list[str], message: str
-) -> None:
+def test_one_line_says_what_is_wrong(segzoo: Segzoo, toy: Path, tmp_path: Path, argv: list[str], message: str) -> None:
     result = segzoo("fit", "--method", "joint", "--data", toy, *argv)
     assert result.status == 2
     assert result.err.startswith(f"error: {message}")

@@ -17,6 +17,7 @@ from PIL import Image
 from segzoo.cli.checkpoint import read_checkpoint
 from segzoo.methods import registry
 from segzoo.methods.source_only import SourceOnly
+from segzoo.models.segmenter import create_segmenter
 from tests.cli.conftest import Segzoo
 
 
@@ -109,9 +110,7 @@ def test_a_failed_test_leaves_nothing(segzoo: Segzoo, trained: Path, checkpoint:
 
 
 @pytest.mark.parametrize("command", ["test", "predict"])
-def test_what_is_no_checkpoint_is_named(
-    segzoo: Segzoo, tmp_path: Path, checkpoint: Path, command: str
-) -> None:
+def test_what_is_no_checkpoint_is_named(segzoo: Segzoo, tmp_path: Path, checkpoint: Path, command: str) -> None:
     (tmp_path / "in").mkdir()
     more = ["--input", "in", "--out", "out"] if command == "predict" else []
     (tmp_path / "text.ckpt").write_text("hello")
@@ -128,9 +127,7 @@ def test_what_is_no_checkpoint_is_named(
         assert reason in result.err
 
 
-def test_an_unreadable_image_in_a_loader_process_is_one_line(
-    segzoo: Segzoo, toy: Path, tmp_path: Path
-) -> None:
+def test_an_unreadable_image_in_a_loader_process_is_one_line(segzoo: Segzoo, toy: Path, tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         (tmp_path / "real" / split).mkdir(parents=True)
         for kind in ("image", "mask"):
@@ -149,18 +146,14 @@ def test_an_unreadable_image_in_a_loader_process_is_one_line(
     assert not list((tmp_path / "runs").rglob("default-s0"))
 
 
-def test_predict_writes_labels_overlays_and_a_legend(
-    segzoo: Segzoo, checkpoint: Path, tmp_path: Path
-) -> None:
+def test_predict_writes_labels_overlays_and_a_legend(segzoo: Segzoo, checkpoint: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     shapes = {"a.png": (20, 30), "sub/b.jpg": (41, 17)}
     for name, (height, width) in shapes.items():
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "photos" / name)
-    result = segzoo(
-        "predict", "--ckpt_path", checkpoint, "--input", "photos", "--out", "out", "--device", "cpu"
-    )
+    result = segzoo("predict", "--ckpt_path", checkpoint, "--input", "photos", "--out", "out", "--device", "cpu")
     assert (result.status, result.out) == (0, "2 images labelled: out\n")
     for name, shape in shapes.items():
         stem = name.partition(".")[0]
@@ -175,9 +168,7 @@ def test_predict_writes_labels_overlays_and_a_legend(
 
 def test_predict_agrees_with_the_test(segzoo: Segzoo, checkpoint: Path, toy: Path, trained: Path) -> None:
     images = toy.parent / "real" / "test"
-    segzoo(
-        "predict", "--ckpt_path", checkpoint, "--input", images / "image", "--out", "out", "--device", "cpu"
-    )
+    segzoo("predict", "--ckpt_path", checkpoint, "--input", images / "image", "--out", "out", "--device", "cpu")
     confusion = np.zeros((3, 3), int)
     for path in sorted((images / "mask").iterdir()):
         truth, found = (np.asarray(Image.open(one)) for one in (path, Path("out/labels") / path.name))
@@ -212,9 +203,7 @@ def test_predict_says_what_is_wrong(
     assert result.err.count("\n") == 1
 
 
-def test_a_plugin_is_a_method_like_any_other(
-    segzoo: Segzoo, toy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plugin_is_a_method_like_any_other(segzoo: Segzoo, toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("my-method", f"{__name__}:Plugin", registry.ENTRY_POINT_GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     assert "my-method" in segzoo("methods").out
@@ -235,9 +224,7 @@ class Interrupted(SourceOnly):
         return super().training_step(batch, batch_idx)
 
 
-def test_an_interrupt_says_how_to_continue(
-    segzoo: Segzoo, toy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_says_how_to_continue(segzoo: Segzoo, toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("interrupted", f"{__name__}:Interrupted", registry.ENTRY_POINT_GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     argv = ["fit", "--method", "interrupted", "--data", toy, "--trainer.max_steps", "4"]
@@ -269,20 +256,29 @@ def test_two_processes_share_one_run_folder(toy: Path, tmp_path: Path) -> None:
     assert sum(map(sum, scores["confusion"])) == 2 * 24 * 32  # every test pixel once
 
 
-def test_a_target_without_masks_is_enough_for_a_method_without_target_labels(
-    segzoo: Segzoo, toy: Path
-) -> None:
+def test_a_target_without_masks_is_enough_for_a_method_without_target_labels(segzoo: Segzoo, toy: Path) -> None:
     argv = ["--data", toy, "--data.target.masks", "null", "--trainer.max_steps", "1"]
     result = segzoo("fit", "--method", "source-only", *argv)
     assert result.status == 0
     assert "no masks: nothing to score" in result.out
     result = segzoo("fit", "--method", "joint", *argv)
     assert result.status == 2
-    assert result.err.startswith(
-        "error: this method learns from target labels but the target domain has no masks"
-    )
+    assert result.err.startswith("error: this method learns from target labels but the target domain has no masks")
     assert result.err.count("\n") == 1
     last = "runs/source-only/toy/default-s0/checkpoints/last.ckpt"
     result = segzoo("test", "--ckpt_path", last)
     assert result.status == 2
     assert result.err.startswith("error: the target's test split has no masks to score against")
+
+
+def test_the_encoders_own_checkpoint_is_needed_once(segzoo: Segzoo, toy: Path, tmp_path: Path) -> None:
+    encoder = create_segmenter("unet", "tu-test_resnet", 3).network.encoder
+    weights = tmp_path / "encoder.pt"
+    torch.save(encoder.state_dict(), weights)  # type: ignore[union-attr]
+    argv = ["--data", toy, "--trainer.max_steps", "1", "--method.encoder_checkpoint", weights]
+    assert segzoo("fit", "--method", "source-only", *argv).status == 0
+    weights.unlink()
+    last = "runs/source-only/toy/default-s0/checkpoints/last.ckpt"
+    assert segzoo("test", "--ckpt_path", last).status == 0
+    images = toy.parent / "real" / "test" / "image"
+    assert segzoo("predict", "--ckpt_path", last, "--input", images, "--out", "out").status == 0

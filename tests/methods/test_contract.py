@@ -185,9 +185,9 @@ def test_a_non_finite_loss_stops_the_run_and_keeps_the_parameters(slug: str, tmp
     broken = tiny.method(slug)
     before = state(broken)
     with torch.no_grad():  # finite parameters whose logits are not
-        before_bias = [p for n, p in broken.segmenter.named_parameters() if n.endswith("head.0.bias")][0]
-        before_bias.fill_(3e38)
-        before_bias[::2] = -3e38
+        bias = next(p for n, p in broken.segmenter.named_parameters() if n.endswith("head.0.bias"))
+        bias.fill_(3e38)
+        bias[::2] = -3e38
     with pytest.raises(NonFiniteLossError, match=r"step 0.*last-good.ckpt"):
         tiny.trainer(2, default_root_dir=tmp_path).fit(broken, datamodule=tiny.data())
     saved = torch.load(tmp_path / "last-good.ckpt", weights_only=True)["state_dict"]
@@ -219,7 +219,9 @@ def write_config(folder: Path, slug: str, **trainer: Any) -> Path:
 
 
 @every_method
-def test_fit_test_and_predict_through_the_command(slug: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_test_and_predict_through_the_command(
+    slug: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = write_config(tmp_path, slug)
     assert main(["fit", "--method", slug, "--config", str(config), "--runs", str(tmp_path / "runs")]) == 0
     run = tmp_path / "runs" / slug / "tiny" / "default-s0"
@@ -235,7 +237,9 @@ def test_fit_test_and_predict_through_the_command(slug: str, tmp_path: Path, cap
     assert json.loads(next(run.glob("scores*.json")).read_text())["confusion"] == scores["confusion"]
 
     (tmp_path / "photos").mkdir()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)).save(tmp_path / "photos" / "a.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)).save(
+        tmp_path / "photos" / "a.png"
+    )
     out = tmp_path / "out"
     arguments = ["--ckpt_path", str(checkpoint), "--input", str(tmp_path / "photos"), "--out", str(out)]
     assert main(["predict", *arguments]) == 0
@@ -244,12 +248,26 @@ def test_fit_test_and_predict_through_the_command(slug: str, tmp_path: Path, cap
     assert list((out / "overlays").glob("a.*"))
 
 
-@pytest.mark.parametrize("slug", [pytest.param(s, marks=() if s == "metapix" else pytest.mark.slow) for s in tiny.METHODS])
+@pytest.mark.parametrize(
+    "slug", [pytest.param(s, marks=() if s == "metapix" else pytest.mark.slow) for s in tiny.METHODS]
+)
 def test_killed_and_resumed_equals_uninterrupted(slug: str, tmp_path: Path) -> None:
     config = write_config(tmp_path, slug, max_steps=60, val_check_interval=60, limit_val_batches=0)
 
     def command(name: str, *more: str) -> list[str]:
-        fit = ["-m", "segzoo", "fit", "--method", slug, "--config", str(config), "--runs", str(tmp_path), "--name", name]
+        fit = [
+            "-m",
+            "segzoo",
+            "fit",
+            "--method",
+            slug,
+            "--config",
+            str(config),
+            "--runs",
+            str(tmp_path),
+            "--name",
+            name,
+        ]
         return [sys.executable, *fit, "--checkpoint_steps", "5", *more]
 
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -175,7 +175,7 @@ def test_the_virtual_step_is_the_optimizers_step(name: str, steps_before: int) -
         optimizer.step()
     step = OptimizerStep(optimizer, p.params)
     forward, reference = p.solve("forward", step), p.solve("double_backward", step)
-    # Adam's very first step is nearly the sign of the gradient: its slope is eps-small, and rounding is all there is to compare.
+    # Adam's very first step is nearly the sign of the gradient: its slope is as small as eps, mere rounding.
     if not (name.startswith("adam") and steps_before == 0):
         assert relative_error(forward.weights, reference.weights) < 1e-10
     assert torch.isfinite(forward.weights).all()
@@ -228,7 +228,9 @@ def test_fused_attention_is_avoided() -> None:
     assert relative_error(forward.weights, reference.weights) < 1e-10
 
 
-@pytest.mark.parametrize("norm", [nn.BatchNorm2d(8), nn.GroupNorm(2, 8), nn.BatchNorm2d(8).eval()], ids=["bn", "gn", "eval"])
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm2d(8), nn.GroupNorm(2, 8), nn.BatchNorm2d(8).eval()], ids=["bn", "gn", "eval"]
+)
 def test_bfloat16_keeps_tangents_in_the_dtype_of_their_values(norm: nn.Module) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), norm, nn.Tanh(), nn.Conv2d(8, 5, 3, padding=1))

@@ -85,9 +85,7 @@ class Toy(L.LightningModule):
     def __init__(self):
         super().__init__()
         self.label_space = SPACE
-        self.net = nn.Sequential(
-            nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Conv2d(4, 3, 1)
-        )
+        self.net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Conv2d(4, 3, 1))
         self.register_buffer("calls", torch.zeros(()))
         self.confusion = confusion_metric(3)
         self.scores = None
@@ -162,9 +160,7 @@ def fitted(tmp_path, *callbacks, module=Toy, data=None, ckpt_path=None, **option
     L.seed_everything(3, verbose=False)
     model = module()
     run = trainer(tmp_path, *callbacks, **options)
-    run.fit(
-        model, datamodule=data or ToyData(), ckpt_path=ckpt_path, weights_only=True if ckpt_path else None
-    )
+    run.fit(model, datamodule=data or ToyData(), ckpt_path=ckpt_path, weights_only=True if ckpt_path else None)
     return model, run
 
 

@@ -21,9 +21,7 @@ SHARED = Path(os.environ.get("SEGZOO_SHARED", Path(__file__).parents[2].parent /
 IDS = np.array([[0, 1, 2], [9, 10, 255]], np.uint8)
 
 
-def write_image(
-    path: Path, size: tuple[int, int] = (3, 2), color: tuple[int, int, int] = (200, 100, 50)
-) -> Path:
+def write_image(path: Path, size: tuple[int, int] = (3, 2), color: tuple[int, int, int] = (200, 100, 50)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, color).save(path)
     return path
@@ -35,9 +33,7 @@ def write_mask(path: Path, ids: np.ndarray = IDS) -> Path:
     return path
 
 
-def write_raw_png(
-    path: Path, bit_depth: int, color_type: int, rows: list[bytes], size: tuple[int, int]
-) -> None:
+def write_raw_png(path: Path, bit_depth: int, color_type: int, rows: list[bytes], size: tuple[int, int]) -> None:
     """A PNG of exactly this bit depth, which PIL cannot write for every depth."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -45,9 +41,7 @@ def write_raw_png(
 
     header = struct.pack(">IIBBBBB", *size, bit_depth, color_type, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))
 
 
 def folders(**options: object) -> PairedFolders:
@@ -135,10 +129,7 @@ def test_time_blocks(tmp_path: Path) -> None:
         write_image(tmp_path / f"images/{number}.png")
         write_mask(tmp_path / f"masks/{number}.png")
     domain = folders(blocks=(0.5, 0.25, 0.25), gap=2)
-    names = {
-        split: [int(name) for name in domain.images(split, tmp_path).names]
-        for split in ("train", "val", "test")
-    }
+    names = {split: [int(name) for name in domain.images(split, tmp_path).names] for split in ("train", "val", "test")}
     assert names == {"train": list(range(8)), "val": list(range(10, 14)), "test": list(range(16, 20))}
     assert "no test split: its share is 0" in refused(tmp_path, "test", blocks=(0.5, 0.5, 0.0))
     assert "20 frames are too few" in refused(tmp_path, "val", blocks=(0.5, 0.5, 0.0), gap=30)
@@ -193,9 +184,7 @@ def test_options_that_cannot_work(options: dict[str, object], expected: str) -> 
 
 
 def test_missing_and_empty_folders(root: Path) -> None:
-    assert refused(root, images="nowhere").startswith(
-        f"the folder {root / 'nowhere'} does not exist; set --data.root"
-    )
+    assert refused(root, images="nowhere").startswith(f"the folder {root / 'nowhere'} does not exist; set --data.root")
     assert str(root / "nomasks") in refused(root, masks="nomasks")
     assert "is not a folder" in refused(root, masks="images/frame_2.png")
     (root / "empty").mkdir()
@@ -241,11 +230,7 @@ def test_corrupt_file_is_named(kind: str, what: str, content: bytes | str, tmp_p
     broken = bytearray(good)
     broken[60:90] = bytes(30)
     path.write_bytes(
-        content
-        if isinstance(content, bytes)
-        else good[: len(good) // 2]
-        if content == "truncated"
-        else broken
+        content if isinstance(content, bytes) else good[: len(good) // 2] if content == "truncated" else broken
     )
     message = unreadable(folders().images("train", tmp_path), what)
     assert message.startswith("cannot read the ") and message.count(str(path)) == 1
@@ -267,9 +252,7 @@ def test_unknown_id(root: Path) -> None:
 def test_colour_mask_is_refused(mode: str, root: Path) -> None:
     Image.new(mode, (3, 2)).save(root / "masks/frame_2.png")
     message = unreadable(folders().images("train", root), "label")
-    assert (
-        f"colour image (mode {mode}) where class ids are expected" in message and "_labelIds.png" in message
-    )
+    assert f"colour image (mode {mode}) where class ids are expected" in message and "_labelIds.png" in message
 
 
 def label_of(root: Path) -> np.ndarray:
@@ -279,9 +262,7 @@ def label_of(root: Path) -> np.ndarray:
 def test_palette_masks_are_ids(root: Path) -> None:
     mask = Image.fromarray(IDS).convert("P")
     mask.putdata(IDS.ravel().tolist())
-    mask.putpalette(
-        [255 - value // 3 for value in range(768)]
-    )  # colours that have nothing to do with the ids
+    mask.putpalette([255 - value // 3 for value in range(768)])  # colours that have nothing to do with the ids
     mask.save(root / "masks/frame_2.png", transparency=1)
     np.testing.assert_array_equal(label_of(root), IDS)
 

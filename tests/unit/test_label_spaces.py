@@ -27,9 +27,7 @@ def defined(space: str, name: str) -> dict[int, int]:
 def test_packaged_space_is_consistent(name: str) -> None:
     space = load_label_space(name)
     assert space.name == name
-    assert len(set(space.palette)) == space.num_classes, (
-        "two classes of one colour cannot be told apart in pictures"
-    )
+    assert len(set(space.palette)) == space.num_classes, "two classes of one colour cannot be told apart in pictures"
     assert LabelSpace.from_dict(json.loads(json.dumps(space.to_dict(), sort_keys=True))) == space
     for map_name in ("identity", *space.maps):
         lut = load_class_map(space, map_name).lut
@@ -50,9 +48,7 @@ def test_street_spaces() -> None:
 
 @pytest.mark.parametrize(("name", "pairs"), [("gta5", GTA5), ("synthia", SYNTHIA)])
 def test_synthetic_maps_of_cityscapes(name: str, pairs: str) -> None:
-    expected = dict.fromkeys(range(256), 255) | {
-        int(a): int(b) for a, b in (pair.split(":") for pair in pairs.split())
-    }
+    expected = dict.fromkeys(range(256), 255) | {int(a): int(b) for a, b in (pair.split(":") for pair in pairs.split())}
     assert defined("cityscapes", name) == expected
 
 

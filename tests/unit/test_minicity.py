@@ -84,9 +84,7 @@ def test_the_label_space_has_the_classes_in_order() -> None:
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_every_class_occurs_and_some_are_rare(domain: DomainName) -> None:
     _, labels, _ = stack(sample(domain, 0.0))
-    share = dict(
-        zip(CLASSES, np.bincount(labels.ravel(), minlength=256)[: len(CLASSES)] / labels.size, strict=True)
-    )
+    share = dict(zip(CLASSES, np.bincount(labels.ravel(), minlength=256)[: len(CLASSES)] / labels.size, strict=True))
     assert min(share.values()) > 0.001
     assert all(share[name] < 0.04 for name in RARE), share
     assert share["road"] + share["building"] > 0.5
@@ -163,9 +161,7 @@ def test_the_target_has_no_flaws_whatever_is_asked() -> None:
 
 
 def test_scaled_flaws() -> None:
-    assert Flaws().scaled(0) == Flaws(
-        **({f.name: 0.0 for f in fields(Flaws)} | {"halo_width": Flaws().halo_width})
-    )
+    assert Flaws().scaled(0) == Flaws(**({f.name: 0.0 for f in fields(Flaws)} | {"halo_width": Flaws().halo_width}))
     assert Flaws().scaled(100).sign == 1.0 and Flaws().scaled(1) == Flaws()
 
 
@@ -173,11 +169,7 @@ def test_the_wrong_mask_is_not_part_of_the_data_interface() -> None:
     """A data module knows `ImageSet`; only an analysis that asks MiniCity by name gets the mask."""
     images = MiniCity("source", train=1, size=SMALL).images("train", Path())
     assert isinstance(images, ImageSet) and not hasattr(ImageSet, "wrong")
-    assert (
-        images.image(0).shape == (*SMALL, 3)
-        and images.label(0).shape == SMALL
-        and images.wrong(0).shape == SMALL
-    )
+    assert images.image(0).shape == (*SMALL, 3) and images.label(0).shape == SMALL and images.wrong(0).shape == SMALL
 
 
 def test_splits_are_apart_and_do_not_depend_on_each_others_size(own_cache: Path) -> None:

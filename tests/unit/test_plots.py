@@ -79,9 +79,7 @@ def test_weight_lines_are_named_without_overlap():
     count = 15
     palette = tuple((17 * i, 255 - 17 * i, 90) for i in range(count))
     space = LabelSpace("many", tuple(f"class{i}" for i in range(count)), palette)
-    history = {
-        f"weight/class/{name}": (STEPS, np.full(5, 0.5 + 0.001 * i)) for i, name in enumerate(space.classes)
-    }
+    history = {f"weight/class/{name}": (STEPS, np.full(5, 0.5 + 0.001 * i)) for i, name in enumerate(space.classes)}
     figure = weight_history_figure(history, space)
     assert set(space.classes) <= set(texts(figure))
     assert not overlaps(figure, space.classes)
@@ -142,7 +140,5 @@ def test_history_of_a_run(tmp_path):
     path.write_text("epoch,step,train/loss,weight/class/sky\n0,9,1.5,\n0,9,,0.5\n0,4,2.5,nan\n0,9,1.25,\n")
     history = read_history(path)
     assert set(history) == {"train/loss", "weight/class/sky"}
-    np.testing.assert_array_equal(
-        history["train/loss"], [[4, 9], [2.5, 1.25]]
-    )  # the later row of a step counts
+    np.testing.assert_array_equal(history["train/loss"], [[4, 9], [2.5, 1.25]])  # the later row of a step counts
     assert list(select(history, "weight/class/")) == ["sky"]

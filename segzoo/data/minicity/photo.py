@@ -131,7 +131,7 @@ def paint_target(canvas: Canvas, rng: Rng) -> Image:
 def camera_effects(image: Floats, depth: Floats, rng: Rng) -> Image:
     """Haze, light, lens, exposure, sensor and JPEG, in this order."""
     height, width = depth.shape
-    haze = np.minimum(1 - np.exp(-depth / float(rng.uniform(90, 320))), 0.6)[..., None]
+    haze = np.minimum(1 - np.exp(-depth / float(rng.uniform(140, 400))), 0.5)[..., None]
     air = (np.array([200, 206, 214]) + rng.normal(0, 8, 3)).astype(np.float32)
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     slope_x, slope_y, corners = (float(v) for v in rng.uniform((-0.22, -0.22, 0.05), (0.22, 0.22, 0.28)))
@@ -143,10 +143,10 @@ def camera_effects(image: Floats, depth: Floats, rng: Rng) -> Image:
     dull = np.clip(grey + (lit - grey) * float(rng.uniform(0.6, 1.25)), 0, 255) / 255
     exposed = dull ** float(rng.uniform(0.65, 1.3)) * (255 * float(rng.uniform(0.85, 1.15)))
     scale = height / 96
-    taps = max(2, round(float(rng.uniform(2, 3)) * scale)) if rng.random() < 0.2 else 1
+    taps = max(2, round(float(rng.uniform(2, 3)) * scale)) if rng.random() < 0.1 else 1
     moved = cv2.blur(exposed.astype(np.float32), (taps, 1))
-    soft = cv2.GaussianBlur(moved, (0, 0), float(rng.uniform(0.25, 0.7)) * scale)
-    sensor = float(rng.uniform(2, 8)) * rng.standard_normal(soft.shape, np.float32)
+    soft = cv2.GaussianBlur(moved, (0, 0), float(rng.uniform(0.2, 0.5)) * scale)
+    sensor = float(rng.uniform(2, 6)) * rng.standard_normal(soft.shape, np.float32)
     noisy = np.clip(soft + sensor * (0.6 + soft / 320), 0, 255).round().astype(np.uint8)
     quality = int(rng.integers(45, 90))
     # cv2 writes and reads BGR; the order of the channels matters to JPEG's colour transform.

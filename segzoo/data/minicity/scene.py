@@ -54,9 +54,7 @@ def backdrop(street: Street, rng: Rng, clouds: int) -> list[Thing]:
     for _ in range(clouds):
         x, y = float(rng.uniform(-160, 160)), float(rng.uniform(35, 90))
         for offset in (-9.0, 0.0, 9.0):
-            sky.parts.append(
-                part(objects.disc(x + offset, y + (3 if offset == 0 else 0), 200, 11, 5), Role.CLOUD)
-            )
+            sky.parts.append(part(objects.disc(x + offset, y + (3 if offset == 0 else 0), 200, 11, 5), Role.CLOUD))
     half = street.half_width
     right = Thing(PAVEMENT, [part(strip(0, 900, NEAREST, 900), Role.PAVING)], depth=1e3, x=1)
     left = Thing(PAVEMENT, [part(strip(-900, 0, NEAREST, 900), Role.PAVING)], depth=1e3, x=-1)
@@ -81,9 +79,7 @@ def backdrop(street: Street, rng: Rng, clouds: int) -> list[Thing]:
 def blob(x: float, z: float, reach_x: float, reach_z: float) -> Floats:
     """An ellipse on the ground, for a shadow."""
     angle = np.arange(12) * (np.pi / 6)
-    return np.stack([x + reach_x * np.cos(angle), np.zeros(12), z + reach_z * np.sin(angle)], -1).astype(
-        np.float32
-    )
+    return np.stack([x + reach_x * np.cos(angle), np.zeros(12), z + reach_z * np.sin(angle)], -1).astype(np.float32)
 
 
 def skyline(rng: Rng, low: float, high: float, width: float) -> list[Thing]:
@@ -105,7 +101,8 @@ def source_scene(rng: Rng, size: tuple[int, int]) -> Scene:
     buildings wall to wall.
     """
     height, width = size
-    camera = Camera(size, 0.72 * width, width * (0.5 + float(rng.uniform(-0.02, 0.02))), 0.46 * height, 1.5)
+    centre, horizon = float(rng.uniform(0.45, 0.55)), float(rng.uniform(0.43, 0.49))
+    camera = Camera(size, 0.72 * width, centre * width, horizon * height, float(rng.uniform(1.35, 1.65)))
     crossing = float(rng.uniform(9, 16)) if rng.random() < 0.3 else None
     street = Street(4.2, (2.6, 2.6), 0.02, True, crossing, 3.2)
     scene = Scene(camera, backdrop(street, rng, int(rng.integers(1, 4))), skyline(rng, 8, 15, 12.0))
@@ -126,30 +123,28 @@ def source_scene(rng: Rng, size: tuple[int, int]) -> Scene:
             x = side * (street.half_width + 1.5)
             scene.things.append(objects.tree(rng, x, z, tall, ragged=street.ragged))
             scene.shadows.append(blob(x - 1.2, z, 1.5, 0.8))
-        for z in np.arange(start + 5.5, 60, 16.0):
-            if rng.random() < 0.6:
-                scene.things.append(objects.lamp(side * (street.half_width + 0.6), z, 5.5, 0.22))
-            if rng.random() < 0.55:
+        for z in np.arange(start + 5.5, 45, 16.0):
+            if rng.random() < 0.75:
+                scene.things.append(objects.lamp(side * (street.half_width + 0.6), z, 5.5, 0.3))
+            if rng.random() < 0.75:
                 spot = side * (street.half_width + 0.7), z - float(rng.uniform(1, 3))
-                scene.things += objects.signpost(rng, *spot, 2.7, 0.18, 0.55)
+                scene.things += objects.signpost(rng, *spot, 2.7, 0.24, 0.65)
     for lane in (-1, 1):
         z = float(rng.uniform(6, 20))
         while z < 55:
-            if rng.random() < 0.55:
+            if rng.random() < 0.7:
                 add_car(scene, rng, lane * 2.0, z, oncoming=lane < 0)
             z += float(rng.uniform(14, 20))
-    for _ in range(int(rng.integers(1, 4))):
+    for _ in range(int(rng.integers(2, 6))):
         side = int(rng.choice([-1, 1]))
-        x, z = side * (street.half_width + float(rng.uniform(0.8, 2.2))), float(rng.uniform(5, 18))
+        x, z = side * (street.half_width + float(rng.uniform(0.8, 2.2))), float(rng.uniform(5, 15))
         add_person(scene, rng, x, z, float(rng.uniform(1.65, 1.85)))
     return scene
 
 
 def add_car(scene: Scene, rng: Rng, x: float, z: float, *, oncoming: bool, scale: float = 1.0) -> None:
     """A car along the road and its shadow."""
-    scene.things.append(
-        objects.car_along(rng, x, z, viewer=scene.camera.offset, oncoming=oncoming, scale=scale)
-    )
+    scene.things.append(objects.car_along(rng, x, z, viewer=scene.camera.offset, oncoming=oncoming, scale=scale))
     scene.shadows.append(strip(x - 1.5 * scale, x + 0.95 * scale, z - 0.2, z + 4.3 * scale))
 
 
@@ -193,9 +188,7 @@ def target_scene(rng: Rng, size: tuple[int, int]) -> Scene:
     while z < 60:
         lane = int(rng.choice([-1, 1]))
         if rng.random() < 0.75:
-            add_car(
-                scene, rng, lane * half * float(rng.uniform(0.25, 0.5)), z, oncoming=lane < 0, scale=vary(rng)
-            )
+            add_car(scene, rng, lane * half * float(rng.uniform(0.25, 0.5)), z, oncoming=lane < 0, scale=vary(rng))
         z += float(rng.uniform(5, 16))
     if rng.random() < 0.25:
         x, z = half * float(rng.uniform(-1.2, 1.2)), float(rng.uniform(7, 25))
@@ -203,9 +196,7 @@ def target_scene(rng: Rng, size: tuple[int, int]) -> Scene:
         scene.things.append(across)
         scene.shadows.append(strip(x - 2.3, x + 2.3, z - 0.4, z + 1.6))
     for _ in range(int(rng.integers(0, 3))):
-        add_person(
-            scene, rng, half * float(rng.uniform(-0.9, 0.9)), float(rng.uniform(6, 25)), person_height(rng)
-        )
+        add_person(scene, rng, half * float(rng.uniform(-0.9, 0.9)), float(rng.uniform(6, 16)), person_height(rng))
     return scene
 
 
@@ -236,19 +227,17 @@ def add_irregular_side(scene: Scene, street: Street, rng: Rng, side: int) -> Non
     for _ in range(int(rng.poisson(1.6))):
         z, tall = float(rng.uniform(4, 50)), float(rng.uniform(3, 8.5))
         x = side * (half + float(rng.uniform(0.5, wide + 0.8)))
-        scene.things.append(
-            objects.tree(rng, x, z, tall, ragged=street.ragged, lean=float(rng.normal(0, 0.05)))
-        )
+        scene.things.append(objects.tree(rng, x, z, tall, ragged=street.ragged, lean=float(rng.normal(0, 0.05))))
         scene.shadows.append(blob(x - scene.sun, z, 0.3 * tall, 0.5))
     for _ in range(int(rng.integers(1, 5))):
-        z, lean = float(rng.uniform(4, 40)), float(rng.normal(0, 0.015))
+        z, lean = float(rng.uniform(4, 22)), float(rng.normal(0, 0.015))
         x = side * (half + float(rng.uniform(0.3, 0.9)))
         if rng.random() < 0.5:
-            tall, thick = float(rng.uniform(4, 8)), float(rng.uniform(0.16, 0.3))
+            tall, thick = float(rng.uniform(4, 8)), float(rng.uniform(0.22, 0.4))
             scene.things.append(objects.lamp(x, z, tall, thick, lean))
         else:
-            tall, radius = float(rng.uniform(2.2, 3.4)), float(rng.uniform(0.45, 0.75))
-            scene.things += objects.signpost(rng, x, z, tall, float(rng.uniform(0.12, 0.2)), radius, lean)
+            tall, radius = float(rng.uniform(2.2, 3.4)), float(rng.uniform(0.5, 0.8))
+            scene.things += objects.signpost(rng, x, z, tall, float(rng.uniform(0.18, 0.28)), radius, lean)
     if half > 3.6 and rng.random() < 0.75:
         z = float(rng.uniform(4, 14))
         while z < 45:
@@ -257,7 +246,7 @@ def add_irregular_side(scene: Scene, street: Street, rng: Rng, side: int) -> Non
                 add_car(scene, rng, side * (half - 1.05), z, oncoming=bool(rng.random() < 0.4), scale=scale)
             z += 4.3 * scale + float(rng.uniform(0.6, 5))
     for _ in range(int(rng.poisson(2.2))):
-        x, z = side * (half + float(rng.uniform(0.3, max(0.6, wide - 0.3)))), float(rng.uniform(4.5, 22))
+        x, z = side * (half + float(rng.uniform(0.3, max(0.6, wide - 0.3)))), float(rng.uniform(4.5, 16))
         add_person(scene, rng, x, z, person_height(rng))
         if rng.random() < 0.35:
             add_person(
