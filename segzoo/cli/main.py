@@ -30,6 +30,7 @@ COMMANDS = {
     "validate": Command("segzoo.cli.train:validate", "score a checkpoint on the target's val split"),
     "test": Command("segzoo.cli.train:test", "score a checkpoint on the target's test split"),
     "predict": Command("segzoo.cli.predict:predict", "label a folder of images with a checkpoint"),
+    "compare": Command("segzoo.cli.compare:compare", "train several methods with the same seeds, and print one table"),
     "methods": Command("segzoo.cli.methods:methods", "list the methods"),
 }
 

@@ -18,7 +18,14 @@ from segzoo.data.minicity.render import (
     shrink,
 )
 
-CLOTHES: list[Rgb] = [(40, 42, 50), (92, 84, 76), (60, 72, 98), (160, 60, 54), (190, 186, 180), (58, 92, 140)]
+CLOTHES: list[Rgb] = [
+    (44, 46, 60),
+    (176, 56, 50),
+    (200, 150, 60),
+    (206, 200, 192),
+    (52, 96, 160),
+    (120, 70, 110),
+]
 STONES: list[Rgb] = [
     (128, 120, 112),
     (158, 150, 138),
@@ -31,12 +38,12 @@ TARGET: Palette = {
     Role.WALL: Choice(STONES, 14),
     Role.WINDOW: Choice([(46, 52, 58), (70, 78, 86), (130, 140, 148)], 10),
     Role.LEDGE: Choice(STONES, 14),
-    Role.SHOPFRONT: Choice(CLOTHES, 20),
+    Role.SHOPFRONT: Choice([(40, 42, 50), (92, 84, 76), (60, 72, 98), (120, 60, 58)], 16),
     Role.CROWN: Choice([(60, 86, 42), (80, 98, 52), (50, 68, 40), (112, 106, 58)], 9),
     Role.TRUNK: Choice([(82, 70, 58)], 10),
-    Role.METAL: Choice([(92, 96, 98), (130, 132, 130), (56, 60, 60)], 10),
+    Role.METAL: Choice([(48, 52, 54), (66, 70, 70)], 7),
     Role.LAMP: Choice([(190, 190, 184)], 14),
-    Role.PLATE: Choice([(176, 40, 40), (44, 74, 148), (204, 170, 62), (196, 196, 190)], 12),
+    Role.PLATE: Choice([(190, 36, 36), (36, 72, 164), (222, 178, 48)], 10),
     Role.SYMBOL: Choice([(206, 204, 198)], 12),
     Role.BODY: Choice(
         [(36, 38, 42), (150, 154, 158), (206, 206, 204), (96, 30, 32), (40, 52, 84), (104, 108, 104)], 12
@@ -48,8 +55,8 @@ TARGET: Palette = {
     Role.SKIN: Choice([(186, 146, 122), (118, 86, 66)], 12),
     Role.HAIR: Choice([(52, 42, 34), (36, 32, 30)], 8),
     Role.TORSO: Choice(CLOTHES, 12),
-    Role.LEGS: Choice([(48, 54, 74), (46, 44, 44), (98, 90, 78)], 10),
-    Role.BIN: Choice(CLOTHES, 10),
+    Role.LEGS: Choice([(46, 54, 84), (46, 44, 44)], 8),
+    Role.BIN: Choice([(60, 72, 98), (70, 80, 62)], 10),
 }
 
 # Relative strength of the fine (1.2 px) and the coarse (7 px) texture of each role; 0.04 and 0.03 elsewhere.

@@ -152,7 +152,7 @@ def colours(palette: Palette, count: int, rng: Rng) -> Floats:
 
 WHITE = Choice([(250, 250, 250)])
 SOURCE: Palette = {
-    Role.SKY: Choice([(96, 168, 240), (148, 196, 240), (196, 212, 228)], 6),
+    Role.SKY: Choice([(112, 178, 244), (156, 202, 244), (204, 218, 232)], 6),
     Role.CLOUD: WHITE,
     Role.PAVING: Choice([(206, 190, 172)], 8),
     Role.KERB: Choice([(236, 230, 220)]),
@@ -163,15 +163,17 @@ SOURCE: Palette = {
         12,
     ),
     Role.WINDOW: Choice([(70, 110, 150)]),
-    Role.LEDGE: Choice([(248, 240, 222)]),
+    Role.LEDGE: Choice([(216, 200, 172)]),
     Role.SHOPFRONT: Choice([(60, 90, 120)], 10),
-    Role.CROWN: Choice([(52, 168, 60), (40, 120, 48), (120, 160, 50)], 12),
+    Role.CROWN: Choice([(52, 160, 60), (44, 112, 48), (112, 144, 50), (72, 104, 44)], 12),
     Role.TRUNK: Choice([(122, 78, 44)]),
-    Role.METAL: Choice([(60, 64, 70), (120, 124, 130)], 6),
+    Role.METAL: Choice([(52, 56, 62), (76, 80, 86)], 5),
     Role.LAMP: Choice([(250, 244, 200)]),
     Role.PLATE: Choice([(226, 20, 30), (20, 70, 220), (250, 210, 0)], 4),
     Role.SYMBOL: WHITE,
-    Role.BODY: Choice([(216, 32, 40), (32, 76, 212), (248, 200, 32), (20, 160, 180), (244, 244, 244), (40, 42, 48)], 6),
+    Role.BODY: Choice(
+        [(216, 32, 40), (32, 76, 212), (248, 200, 32), (20, 160, 180), (244, 244, 244), (40, 42, 48)], 6
+    ),
     Role.GLASS: Choice([(40, 56, 72)]),
     Role.TYRE: Choice([(22, 22, 24)]),
     Role.HEADLIGHT: Choice([(255, 250, 220)]),
@@ -199,4 +201,8 @@ def paint_source(canvas: Canvas, rng: Rng) -> Image:
     height = canvas.role.shape[0]
     rows = np.linspace(0.86, 1.22, height, dtype=np.float32)[:, None]
     factor = np.where(canvas.role == Role.SKY, rows, factor)
-    return np.clip(shrink(colour * factor[..., None]), 0, 255).round().astype(np.uint8)
+    image = shrink(colour * factor[..., None])
+    saturation, brightness = (float(v) for v in rng.uniform((0.5, 0.7), (1.0, 1.05)))  # of the frame: the weather
+    grey = image.mean(-1, keepdims=True)
+    image = (grey + (image - grey) * saturation) * brightness
+    return np.clip(image, 0, 255).round().astype(np.uint8)

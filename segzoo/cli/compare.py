@@ -1,0 +1,138 @@
+"""``segzoo compare``: the same data, steps and seeds for several methods, and one table."""
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from segzoo.cli.predict import Parser
+from segzoo.errors import ConfigError, SegzooError
+from segzoo.methods.registry import methods
+from segzoo.suggest import did_you_mean
+
+DESCRIPTION = """\
+Train several methods with the same data, steps and seeds, and print one table: mean and standard deviation of the test
+mIoU over the seeds, and the differences to one row, seed by seed.
+
+A row is a method, or METHOD@OTHER: METHOD with the constant source weight that equals the mean weight of OTHER's run with
+the same seed (`joint@metapix`, the control of a learned weighting). Runs that are complete are not repeated, so that an
+interrupted comparison continues. Everything after `--` goes to every `segzoo fit`."""
+EXAMPLES = """\
+examples:
+  segzoo compare --rows target-only,joint,metapix --seeds 0-4 --reference metapix
+  segzoo compare --rows metapix,joint@metapix --seeds 0,1,2 --jobs 2 -- --data my_data.yaml --trainer.max_steps 2000"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a method, and whose mean weight it takes."""
+
+    name: str
+    method: str
+    weight_of: str | None
+
+
+def compare(argv: list[str]) -> int:
+    """Runs the command."""
+    own, common = _split(argv)
+    args = _parser().parse(own)
+    rows, seeds = [_row(text) for text in args.rows.split(",")], _seeds(args.seeds)
+    names = [row.name for row in rows]
+    reference = args.reference or names[-1]
+    if reference not in names:
+        raise ConfigError(f"--reference {reference} is not a row{did_you_mean(reference, names)}")
+    folder = args.out
+    folder.mkdir(parents=True, exist_ok=True)
+
+    # Rows that take the weight of another wait for it: two waves, each over all seeds.
+    waves = [[row for row in rows if row.weight_of is None], [row for row in rows if row.weight_of]]
+    total, done = len(rows) * len(seeds), 0
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for wave in waves:
+            tasks = [(row, seed) for seed in seeds for row in wave]
+            for row, seed in pool.map(lambda task: _train(folder, *task, common, args.jobs), tasks):
+                done += 1
+                print(f"{done}/{total}  {row.name}, seed {seed}", flush=True)
+
+    from segzoo.evaluation import Scores, comparison_table
+
+    scores = {row.name: [Scores.load(_run(folder, row, seed) / "scores-test.json") for seed in seeds] for row in rows}
+    table = comparison_table(scores, reference, per_class=args.per_class)
+    (folder / "comparison.md").write_text(table + "\n")
+    print(f"\n{table}\n\nwritten to {folder / 'comparison.md'}")
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "segzoo compare", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", required=True, metavar="LIST", help="methods, separated by commas; see above")
+    parser.add_argument("--seeds", default="0-2", metavar="LIST", help="e.g. 0-4 or 0,1,7 (default: 0-2)")
+    parser.add_argument("--reference", metavar="ROW", help="row that the others are compared with (default: the last)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
+    parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of the runs and of comparison.md")
+    parser.add_argument("--per_class", action="store_true", help="add a column per class")
+    return parser
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    at = argv.index("--") if "--" in argv else len(argv)
+    return list(argv[:at]), list(argv[at + 1 :])
+
+
+def _row(text: str) -> Row:
+    method, _, other = text.partition("@")
+    for slug in filter(None, (method, other)):
+        if slug not in methods():
+            raise ConfigError(f"unknown method '{slug}'{did_you_mean(slug, methods())}")
+    return Row(text, method, other or None)
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        ends = [part.split("-") for part in text.split(",")]
+        return [seed for end in ends for seed in range(int(end[0]), int(end[-1]) + 1)]
+    except ValueError:
+        raise ConfigError(f"--seeds {text}: expected numbers and ranges such as 0-4 or 0,1,7") from None
+
+
+def _run(folder: Path, row: Row, seed: int) -> Path:
+    # `fit` places a run at RUNS/<method>/<data>/NAME-s<seed>; each row and seed has a RUNS of its own.
+    found = sorted((folder / row.name).glob(f"{row.method}/*/default-s{seed}"))
+    return found[0] if found else folder / row.name
+
+
+def _train(folder: Path, row: Row, seed: int, common: list[str], jobs: int) -> tuple[Row, int]:
+    run = _run(folder, row, seed)
+    if (run / "scores-test.json").is_file():
+        return row, seed
+    command = [sys.executable, "-m", "segzoo", "fit", "--method", row.method, "--seed_everything", str(seed)]
+    command += ["--runs", str(folder / row.name), *common]
+    if row.weight_of:
+        other = _run(folder, Row(row.weight_of, row.weight_of, None), seed)
+        command += ["--method.weight", f"{_mean_weight(other):.4f}"]
+    if (run / "checkpoints" / "last.ckpt").is_file():
+        command += ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
+    # Runs beside each other share the cores; more threads than cores slow all of them down.
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+    log = folder / f"{row.name}-s{seed}.log"
+    with log.open("w") as out:
+        status = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=os.environ | threads).returncode
+    if status:
+        raise SegzooError(f"{row.name} with seed {seed} failed, see {log}: {log.read_text().strip().splitlines()[-1]}")
+    return row, seed
+
+
+def _mean_weight(run: Path) -> float:
+    """Mean over training of the mean source weight."""
+    if not (run / "metrics.csv").is_file():
+        raise ConfigError(f"no weights at {run}: a row METHOD@OTHER needs the row OTHER")
+    with (run / "metrics.csv").open(newline="") as file:
+        return fmean(float(row["weight/mean"]) for row in csv.DictReader(file) if row.get("weight/mean"))
