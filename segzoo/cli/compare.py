@@ -77,7 +77,9 @@ def _parser() -> Parser:
     parser.add_argument("--seeds", default="0-2", metavar="LIST", help="e.g. 0-4 or 0,1,7 (default: 0-2)")
     parser.add_argument("--reference", metavar="ROW", help="row that the others are compared with (default: the last)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
-    parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of the runs and of comparison.md")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/compare"), help="folder of the runs and of comparison.md"
+    )
     parser.add_argument("--per_class", action="store_true", help="add a column per class")
     return parser
 

@@ -1,6 +1,6 @@
 """Normalisation layers that do not couple the images of a batch or the ranks of a run."""
 
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from torch import nn
@@ -9,19 +9,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 Norm = Literal["batch", "frozen", "group"]
 
 
-class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that always uses, and never changes, its running statistics; the affine part is trained.
-
-    For small batches on a pretrained encoder, and wherever the result must not depend on how a batch is split.
-    """
-
-    def train(self, mode: bool = True) -> Self:
-        """Stays in evaluation mode, whatever ``mode`` is."""
-        return super().train(False)
-
-
 def replace_norms(module: nn.Module, norm: Norm) -> None:
-    """Replaces every batch norm below ``module``, in place; ``batch`` leaves it as it is."""
+    """Replaces every batch norm below ``module``, in place.
+
+    Args:
+        module: the network.
+        norm: ``batch`` leaves it as it is. ``frozen`` always uses, and never changes, the running statistics, while the
+            affine part is trained: for small batches on a pretrained encoder. ``group`` is group norm.
+    """
     if norm == "batch":
         return
     for name, child in module.named_children():
@@ -32,10 +27,13 @@ def replace_norms(module: nn.Module, norm: Norm) -> None:
 
 
 def _frozen(old: _BatchNorm) -> nn.Module:
-    # timm's fused batch norm + activation classes are subclasses with a forward of their own: keep it, freeze the rest.
-    frozen_class = type(f"Frozen{type(old).__name__}", (type(old),), {"train": FrozenBatchNorm2d.train})
-    old.__class__ = FrozenBatchNorm2d if type(old) is nn.BatchNorm2d else frozen_class
-    return old.eval()
+    # A subclass of whatever it is, so that the fused batch norm + activation layers of timm keep their own forward.
+    old.__class__ = type(f"Frozen{type(old).__name__}", (type(old),), {"train": _stay_in_evaluation})
+    return old.train()
+
+
+def _stay_in_evaluation(self: nn.Module, mode: bool = True) -> nn.Module:
+    return nn.Module.train(self, False)
 
 
 def _group(old: _BatchNorm) -> nn.Module:

@@ -1,5 +1,6 @@
 """Segmentation networks: anything of segmentation_models_pytorch, fed images in [0, 1] of any size."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,16 @@ def create_segmenter(
         raise ConfigError(
             f"unknown encoder '{encoder}'{did_you_mean(encoder, smp.encoders.encoders)} (timm's are named 'tu-...')"
         )
+    network_class = architectures[architecture.lower()]
+    # Some architectures swallow any keyword: a typo must not pass silently.
+    known = set(inspect.signature(network_class).parameters) - {"kwargs"}
+    for option in options or {}:
+        if option not in known:
+            raise ConfigError(f"unknown option '{option}' of {architecture}{did_you_mean(option, known)}")
     # With a local checkpoint the downloaded weights would be overwritten.
     weights = None if encoder_checkpoint else encoder_weights
     try:
-        network = architectures[architecture.lower()](
-            encoder_name=encoder, encoder_weights=weights, classes=num_classes, **(options or {})
-        )
+        network = network_class(encoder_name=encoder, encoder_weights=weights, classes=num_classes, **(options or {}))
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"cannot build {architecture} on {encoder}: {reason}") from error

@@ -3,6 +3,7 @@
 The three share one interface, ``weighting(image, label) -> (B, H, W)``; the methods differ in this object and its training.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -73,7 +74,8 @@ class PixelWeightNet(_WeightNet):
     def __init__(self, num_classes: int, width: int = 64, norm: WeightNorm = "instance") -> None:
         super().__init__(num_classes, width, norm)
         self.up = nn.ModuleList(
-            _double_conv(i, o, norm) for i, o in ((8 * width, 2 * width), (4 * width, width), (2 * width, width))
+            _double_conv(i, o, norm, middle=i // 2)
+            for i, o in ((8 * width, 2 * width), (4 * width, width), (2 * width, width))
         )
         self.head = nn.Conv2d(width, 1, 1)
         self.initialise(self.head)
@@ -107,12 +109,13 @@ class ImageWeightNet(_WeightNet):
         return torch.sigmoid(logit)[:, None, None].expand(label.shape)
 
 
-def _double_conv(inputs: int, outputs: int, norm: WeightNorm) -> nn.Sequential:
+def _double_conv(inputs: int, outputs: int, norm: WeightNorm, middle: int | None = None) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for channels in (inputs, outputs):
+    middle = middle or outputs
+    for before, after in ((inputs, middle), (middle, outputs)):
         # No bias: the norm that follows would remove it.
-        layers.append(nn.Conv2d(channels, outputs, 3, padding=1, bias=False))
-        layers.append(nn.InstanceNorm2d(outputs) if norm == "instance" else nn.GroupNorm(min(8, outputs), outputs))
+        layers.append(nn.Conv2d(before, after, 3, padding=1, bias=False))
+        layers.append(nn.InstanceNorm2d(after) if norm == "instance" else nn.GroupNorm(math.gcd(8, after), after))
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 

@@ -24,16 +24,12 @@ Rng = np.random.Generator
 WINDOWS_UP_TO = 50.0  # metres; windows farther away are smaller than a pixel
 
 
-def quad(
-    x0: float, x1: float, y0: float, y1: float, z0: float, z1: float
-) -> list[tuple[float, float, float]]:
+def quad(x0: float, x1: float, y0: float, y1: float, z0: float, z1: float) -> list[tuple[float, float, float]]:
     """An upright rectangle from (x0, z0) to (x1, z1)."""
     return [(x0, y0, z0), (x0, y1, z0), (x1, y1, z1), (x1, y0, z1)]
 
 
-def disc(
-    x: float, y: float, z: float, radius: float, radius_y: float | None = None, sides: int = 12
-) -> Floats:
+def disc(x: float, y: float, z: float, radius: float, radius_y: float | None = None, sides: int = 12) -> Floats:
     """A polygon (sides, 3) near a circle that faces the camera."""
     angle = np.arange(sides) * (2 * np.pi / sides)
     tall = radius if radius_y is None else radius_y
@@ -42,9 +38,7 @@ def disc(
     return points
 
 
-def face(
-    start: tuple[float, float], end: tuple[float, float], low: float, high: float, steps: int = 1
-) -> Floats:
+def face(start: tuple[float, float], end: tuple[float, float], low: float, high: float, steps: int = 1) -> Floats:
     """An upright strip from (x, z) to (x, z), in ``steps`` pieces so that a bend shows: (2*steps+2, 3)."""
     t = np.arange(steps + 1) / steps
     points = np.empty((2 * steps + 2, 3), np.float32)
@@ -82,9 +76,7 @@ def openings(
         return np.zeros((0, 4, 3), np.float32)
     # Corners in the order bottom left, top left, top right, bottom right.
     t = (np.arange(columns)[:, None] + 0.5 + share[0] * np.array([-0.5, -0.5, 0.5, 0.5])) / columns
-    y = low + (np.arange(rows)[:, None] + 0.5 + share[1] * np.array([-0.5, 0.5, 0.5, -0.5])) * (
-        (high - low) / rows
-    )
+    y = low + (np.arange(rows)[:, None] + 0.5 + share[1] * np.array([-0.5, 0.5, 0.5, -0.5])) * ((high - low) / rows)
     grid = np.empty((rows, columns, 4, 3), np.float32)
     grid[..., 0] = start[0] + t * (end[0] - start[0])
     grid[..., 1] = y[:, None]
@@ -123,14 +115,10 @@ def building(
     if z0 < WINDOWS_UP_TO:
         grids = [(openings(near, far, low, height - 0.7, pitch, share, rng, missing), Role.WINDOW, bright)]
         if not regular:  # wall to wall, nothing but a bare gable shows beside a lower neighbour
-            grids.append(
-                (openings(beside, near, low, height - 0.7, pitch, share, rng, missing), Role.WINDOW, dim)
-            )
+            grids.append((openings(beside, near, low, height - 0.7, pitch, share, rng, missing), Role.WINDOW, dim))
         if shop:
             parts.append(part(face(near, far, 2.9, 3.3, 4), Role.LEDGE, bright))
-            grids.append(
-                (openings(near, far, 0.3, 3.0, (3.4, 2.7), (0.8, 0.85), rng, 0.1), Role.SHOPFRONT, bright)
-            )
+            grids.append((openings(near, far, 0.3, 3.0, (3.4, 2.7), (0.8, 0.85), rng, 0.1), Role.SHOPFRONT, bright))
         parts += [part(grid, role, shade) for grid, role, shade in grids if len(grid)]
     return Thing(BUILDING, parts, depth=z1, x=x)
 
@@ -169,9 +157,7 @@ def tree(rng: Rng, x: float, z: float, height: float, *, ragged: float, lean: fl
     outline[:, 0, :, 0] = top + middle[:, :1] * radius + reach * np.cos(angle)
     outline[:, 0, :, 1] = centre + middle[:, 1:] * radius + reach * np.sin(angle)
     outline[..., 2] = z
-    parts += [
-        Part(shape, Role.CROWN, float(shade)) for shape, shade in zip(outline, blobs[:, 3], strict=True)
-    ]
+    parts += [Part(shape, Role.CROWN, float(shade)) for shape, shade in zip(outline, blobs[:, 3], strict=True)]
     return Thing(TREE, parts, depth=z, x=x)
 
 
@@ -193,9 +179,7 @@ def lamp(x: float, z: float, height: float, width: float, lean: float = 0.0) -> 
     inward = -1.0 if x > 0 else 1.0
     top = x + lean * height
     parts.append(part(quad(top, top + inward * 1.6, height - width, height + width * 0.3, z, z), Role.METAL))
-    parts.append(
-        part(quad(top + inward * 1.1, top + inward * 1.9, height - 0.28, height - 0.02, z, z), Role.LAMP)
-    )
+    parts.append(part(quad(top + inward * 1.1, top + inward * 1.9, height - 0.28, height - 0.02, z, z), Role.LAMP))
     return Thing(POLE, parts, depth=z, x=x)
 
 
@@ -288,10 +272,7 @@ def car_along(rng: Rng, x: float, z: float, *, viewer: float, oncoming: bool, sc
             Role.GLASS,
         )
     )
-    tyres = [
-        quad(near + s * half * 0.72 - 0.12, near + s * half * 0.72 + 0.12, 0, low + 0.15, z, z)
-        for s in (-1, 1)
-    ]
+    tyres = [quad(near + s * half * 0.72 - 0.12, near + s * half * 0.72 + 0.12, 0, low + 0.15, z, z) for s in (-1, 1)]
     parts.append(part(tyres, Role.TYRE))
     parts.append(part(quad(near - half, near + half, low, waist, z, z), Role.BODY))
     parts.append(part(quad(near - half, near + half, low, low + 0.16, z, z), Role.TYRE, 1.3))
@@ -335,9 +316,7 @@ def car_across(rng: Rng, x: float, z: float, *, left: bool, scale: float = 1.0) 
             np.stack([disc(x + (t - 0.5) * length, radius, z, radius * 0.5, sides=8) for t in (0.2, 0.8)]),
             Role.LAMP,
         ),
-        part(
-            at([(0.95, waist * 0.6), (0.95, waist * 0.8), (1, waist * 0.8), (1, waist * 0.6)]), Role.HEADLIGHT
-        ),
+        part(at([(0.95, waist * 0.6), (0.95, waist * 0.8), (1, waist * 0.8), (1, waist * 0.6)]), Role.HEADLIGHT),
     ]
     return Thing(CAR, parts, depth=z, x=x)
 

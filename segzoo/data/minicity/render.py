@@ -110,7 +110,8 @@ def crop(tile: Floats, shape: tuple[int, int], rng: Rng) -> Floats:
 def shrink(colour: Floats) -> Floats:
     """Averages the supersampled canvas down to the image's size."""
     height, width = colour.shape[0] // SUPERSAMPLING, colour.shape[1] // SUPERSAMPLING
-    return cv2.resize(colour, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32, copy=False)
+    small = cv2.resize(colour, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32)
 
 
 def joints(canvas: Canvas, pitch: float, width: float, reach: float) -> Mask:
@@ -171,9 +172,7 @@ SOURCE: Palette = {
     Role.LAMP: Choice([(250, 244, 200)]),
     Role.PLATE: Choice([(226, 20, 30), (20, 70, 220), (250, 210, 0)], 4),
     Role.SYMBOL: WHITE,
-    Role.BODY: Choice(
-        [(216, 32, 40), (32, 76, 212), (248, 200, 32), (20, 160, 180), (244, 244, 244), (40, 42, 48)], 6
-    ),
+    Role.BODY: Choice([(216, 32, 40), (32, 76, 212), (248, 200, 32), (20, 160, 180), (244, 244, 244), (40, 42, 48)], 6),
     Role.GLASS: Choice([(40, 56, 72)]),
     Role.TYRE: Choice([(22, 22, 24)]),
     Role.HEADLIGHT: Choice([(255, 250, 220)]),
@@ -205,4 +204,5 @@ def paint_source(canvas: Canvas, rng: Rng) -> Image:
     saturation, brightness = (float(v) for v in rng.uniform((0.5, 0.7), (1.0, 1.05)))  # of the frame: the weather
     grey = image.mean(-1, keepdims=True)
     image = (grey + (image - grey) * saturation) * brightness
-    return np.clip(image, 0, 255).round().astype(np.uint8)
+    result: Image = np.clip(image, 0, 255).round().astype(np.uint8)
+    return result

@@ -54,9 +54,7 @@ def backdrop(street: Street, rng: Rng, clouds: int) -> list[Thing]:
     for _ in range(clouds):
         x, y = float(rng.uniform(-160, 160)), float(rng.uniform(35, 90))
         for offset in (-9.0, 0.0, 9.0):
-            sky.parts.append(
-                part(objects.disc(x + offset, y + (3 if offset == 0 else 0), 200, 11, 5), Role.CLOUD)
-            )
+            sky.parts.append(part(objects.disc(x + offset, y + (3 if offset == 0 else 0), 200, 11, 5), Role.CLOUD))
     half = street.half_width
     right = Thing(PAVEMENT, [part(strip(0, 900, NEAREST, 900), Role.PAVING)], depth=1e3, x=1)
     left = Thing(PAVEMENT, [part(strip(-900, 0, NEAREST, 900), Role.PAVING)], depth=1e3, x=-1)
@@ -81,9 +79,7 @@ def backdrop(street: Street, rng: Rng, clouds: int) -> list[Thing]:
 def blob(x: float, z: float, reach_x: float, reach_z: float) -> Floats:
     """An ellipse on the ground, for a shadow."""
     angle = np.arange(12) * (np.pi / 6)
-    return np.stack([x + reach_x * np.cos(angle), np.zeros(12), z + reach_z * np.sin(angle)], -1).astype(
-        np.float32
-    )
+    return np.stack([x + reach_x * np.cos(angle), np.zeros(12), z + reach_z * np.sin(angle)], -1).astype(np.float32)
 
 
 def skyline(rng: Rng, low: float, high: float, width: float) -> list[Thing]:
@@ -98,11 +94,11 @@ def skyline(rng: Rng, low: float, high: float, width: float) -> list[Thing]:
 
 
 def source_scene(rng: Rng, size: tuple[int, int]) -> Scene:
-    """A regular street seen from its middle by a camera that never changes.
+    """A regular street seen from its middle by a camera that hardly changes.
 
-    Fixed: field of view, camera height 1.5 m, horizon at 46 % of the height, vanishing point within 2 % of
-    the middle, half width 4.2 m, pavements 2.6 m, a straight road. Trees every 11 m, lamps every 16 m,
-    buildings wall to wall.
+    Fixed: focal length 0.72 widths, half width 4.2 m, pavements 2.6 m, a straight road. Vanishing point
+    45-55 % of the width, horizon 43-49 % of the height, camera 1.35-1.65 m high. Trees every 11 m, poles
+    every 16 m, buildings wall to wall.
     """
     height, width = size
     centre, horizon = float(rng.uniform(0.45, 0.55)), float(rng.uniform(0.43, 0.49))
@@ -148,9 +144,7 @@ def source_scene(rng: Rng, size: tuple[int, int]) -> Scene:
 
 def add_car(scene: Scene, rng: Rng, x: float, z: float, *, oncoming: bool, scale: float = 1.0) -> None:
     """A car along the road and its shadow."""
-    scene.things.append(
-        objects.car_along(rng, x, z, viewer=scene.camera.offset, oncoming=oncoming, scale=scale)
-    )
+    scene.things.append(objects.car_along(rng, x, z, viewer=scene.camera.offset, oncoming=oncoming, scale=scale))
     scene.shadows.append(strip(x - 1.5 * scale, x + 0.95 * scale, z - 0.2, z + 4.3 * scale))
 
 
@@ -194,9 +188,7 @@ def target_scene(rng: Rng, size: tuple[int, int]) -> Scene:
     while z < 60:
         lane = int(rng.choice([-1, 1]))
         if rng.random() < 0.75:
-            add_car(
-                scene, rng, lane * half * float(rng.uniform(0.25, 0.5)), z, oncoming=lane < 0, scale=vary(rng)
-            )
+            add_car(scene, rng, lane * half * float(rng.uniform(0.25, 0.5)), z, oncoming=lane < 0, scale=vary(rng))
         z += float(rng.uniform(5, 16))
     if rng.random() < 0.25:
         x, z = half * float(rng.uniform(-1.2, 1.2)), float(rng.uniform(7, 25))
@@ -204,9 +196,7 @@ def target_scene(rng: Rng, size: tuple[int, int]) -> Scene:
         scene.things.append(across)
         scene.shadows.append(strip(x - 2.3, x + 2.3, z - 0.4, z + 1.6))
     for _ in range(int(rng.integers(0, 3))):
-        add_person(
-            scene, rng, half * float(rng.uniform(-0.9, 0.9)), float(rng.uniform(6, 16)), person_height(rng)
-        )
+        add_person(scene, rng, half * float(rng.uniform(-0.9, 0.9)), float(rng.uniform(6, 16)), person_height(rng))
     return scene
 
 
@@ -237,9 +227,7 @@ def add_irregular_side(scene: Scene, street: Street, rng: Rng, side: int) -> Non
     for _ in range(int(rng.poisson(1.6))):
         z, tall = float(rng.uniform(4, 50)), float(rng.uniform(3, 8.5))
         x = side * (half + float(rng.uniform(0.5, wide + 0.8)))
-        scene.things.append(
-            objects.tree(rng, x, z, tall, ragged=street.ragged, lean=float(rng.normal(0, 0.05)))
-        )
+        scene.things.append(objects.tree(rng, x, z, tall, ragged=street.ragged, lean=float(rng.normal(0, 0.05))))
         scene.shadows.append(blob(x - scene.sun, z, 0.3 * tall, 0.5))
     for _ in range(int(rng.integers(1, 5))):
         z, lean = float(rng.uniform(4, 22)), float(rng.normal(0, 0.015))

@@ -24,7 +24,7 @@ from segzoo.data.minicity.render import SOURCE, colours, compose, paint_source
 from segzoo.data.minicity.scene import source_scene, target_scene
 from segzoo.errors import ConfigError
 
-GENERATOR_VERSION = 1  # raise it whenever a pixel changes: sets cached by older versions are then left aside
+GENERATOR_VERSION = 2  # raise it whenever a pixel changes: sets cached by older versions are then left aside
 DOMAINS = ("source", "target")
 FIRST_INDEX: dict[Split, int] = {"train": 0, "val": 1_000_000, "test": 2_000_000}
 
@@ -33,9 +33,7 @@ Mask = npt.NDArray[np.bool_]
 DomainName = Literal["source", "target"]
 
 
-def draw(
-    domain: DomainName, seed: int, index: int, size: tuple[int, int], flaws: Flaws
-) -> tuple[Pixels, Pixels, Mask]:
+def draw(domain: DomainName, seed: int, index: int, size: tuple[int, int], flaws: Flaws) -> tuple[Pixels, Pixels, Mask]:
     """One image: a function of its arguments alone.
 
     Returns:
@@ -117,9 +115,7 @@ def generate(
     threads = cv2.getNumThreads()
     cv2.setNumThreads(0)  # the images are small: threads cost more than they save
     try:
-        for i in tqdm(
-            range(count), desc=f"drawing MiniCity {domain}", unit="image", disable=not progress, leave=False
-        ):
+        for i in tqdm(range(count), desc=f"drawing MiniCity {domain}", unit="image", disable=not progress, leave=False):
             images[i], labels[i], wrong[i] = draw(domain, seed, first + i, size, rules)
     finally:
         cv2.setNumThreads(threads)
@@ -133,9 +129,7 @@ def check(domain: str, seed: int, counts: dict[str, int], size: tuple[int, int])
     if seed < 0:
         raise ConfigError(f"MiniCity seed is {seed}: expected 0 or more")
     if min(size) < 32:
-        raise ConfigError(
-            f"MiniCity size is {tuple(size)}: expected a height and a width of at least 32 pixels"
-        )
+        raise ConfigError(f"MiniCity size is {tuple(size)}: expected a height and a width of at least 32 pixels")
     for name, count in counts.items():
         if count < 0:
             raise ConfigError(f"MiniCity {name} is {count}: expected 0 or more images")
@@ -229,11 +223,7 @@ def read(path: Path, count: int, size: tuple[int, int]) -> MiniCityImages | None
         wrong = np.unpackbits(packed, axis=-1, count=size[1]).astype(np.bool_)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
-    fits = (
-        images.shape == (count, *size, 3)
-        and labels.shape == wrong.shape == (count, *size)
-        and len(names) == count
-    )
+    fits = images.shape == (count, *size, 3) and labels.shape == wrong.shape == (count, *size) and len(names) == count
     return MiniCityImages(images, labels, wrong, names) if fits else None
 
 

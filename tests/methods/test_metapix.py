@@ -1,0 +1,171 @@
+"""MetaPix against a naive implementation written with second-order autograd."""
+
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from segzoo.bilevel import attach_gradient, frozen_buffers
+from segzoo.bilevel.normalize import mean_one
+from segzoo.errors import ConfigError
+from segzoo.methods.metapix import MetaPix
+from tests import tiny
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+class Catch(L.Callback):
+    """The batch and the gradients of the first step."""
+
+    batch: dict[str, Any]
+    gradients: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.batch = batch
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
+        self.gradients = {name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None}
+        self.buffers = {name: b.clone() for name, b in pl_module.segmenter.named_buffers()}
+
+
+def caught(**options: Any) -> tuple[MetaPix, Catch]:
+    catch = Catch()
+    tiny.fit("metapix", 1, trainer_options={"callbacks": [catch], "precision": "64-true"}, **options)
+    fresh = tiny.method("metapix", **options).double()
+    assert isinstance(fresh, MetaPix)
+    return fresh.train(), catch
+
+
+def naive(method: MetaPix, batch: dict[str, Any], alpha: float, update: str, mean1: bool) -> dict[str, Tensor]:
+    """One step as the paper writes it: everything is differentiated through."""
+    net, theta = method.segmenter, dict(method.segmenter.named_parameters())
+
+    def ce(params: dict[str, Tensor], b: dict[str, Any]) -> Tensor:
+        with frozen_buffers(net):
+            return F.cross_entropy(functional_call(net, params, (b["image"].double(),)), b["label"], reduction="none")
+
+    meta_source = batch.get("meta_source", batch["source"])
+    meta_target = batch.get("meta_target", batch["target"])
+
+    def weights(b: dict[str, Any]) -> Tensor:
+        w = method.weighting(b["image"].double(), b["label"])
+        return w / w.mean() if mean1 else w
+
+    source_loss = (weights(meta_source) * ce(theta, meta_source)).mean()
+    g = torch.autograd.grad(source_loss, list(theta.values()), create_graph=True)
+    ahead = {name: p - alpha * d for (name, p), d in zip(theta.items(), g, strict=True)}
+    target_loss = ce(ahead, meta_target).mean()
+    phi = dict(method.weighting.named_parameters())
+    d_phi = torch.autograd.grad(target_loss, list(phi.values()), retain_graph=True)
+
+    joint = (weights(batch["source"]).detach() * ce(theta, batch["source"])).mean()
+    at = ahead if update == "sequential" else theta
+    d_source = torch.autograd.grad(joint, list(theta.values()))
+    point = {name: p.detach().requires_grad_() for name, p in at.items()}
+    d_target = torch.autograd.grad(ce(point, batch["target"]).mean(), list(point.values()))
+    result = {f"segmenter.{name}": a + b for name, a, b in zip(theta, d_source, d_target, strict=True)}
+    return result | {f"weighting.{name}": d for name, d in zip(phi, d_phi, strict=True)}
+
+
+@pytest.mark.parametrize("mean1", [False, True], ids=["none", "mean1"])
+@pytest.mark.parametrize("update", ["sequential", "fused", "paper"])
+def test_a_step_is_the_papers(update: str, mean1: bool) -> None:
+    # `frozen` so that the published scheme, which has no batch norm, is well defined for two forwards.
+    options = {"update": update, "weight_norm": "mean1" if mean1 else "none", "virtual_lr": 0.5, "source_mean": "all"}
+    method, catch = caught(**options)
+    # MiniCity has no void pixels here, so that means over all and over valid pixels agree.
+    assert all(bool((b["label"] != 255).all()) for b in catch.batch.values())
+    expected = naive(method, catch.batch, 0.5, update, mean1)
+    assert expected.keys() == catch.gradients.keys()
+    for name, gradient in catch.gradients.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-7, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("update", ["sequential", "fused", "paper"])
+def test_running_statistics_see_the_target_once(update: str) -> None:
+    _, catch = caught(update=update)
+    counts = [int(b) for name, b in catch.buffers.items() if name.endswith("num_batches_tracked")]
+    assert counts and set(counts) == {1}
+
+
+def test_the_weight_network_rests_between_meta_updates() -> None:
+    class Moves(L.Callback):
+        def __init__(self) -> None:
+            self.last: Tensor | None = None
+            self.moved: list[bool] = []
+
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+            now = torch.cat([p.detach().flatten().clone() for p in pl_module.weighting.parameters()])
+            if self.last is not None:
+                self.moved.append(not torch.equal(now, self.last))
+            self.last = now
+
+    moves = Moves()
+    tiny.fit("metapix", 7, trainer_options={"callbacks": [moves]}, meta_every=3, meta_start=1)
+    assert moves.moved == [True, False, False, True, False, False]
+
+
+@pytest.mark.parametrize("engine", ["double_backward", "finite_difference"])
+def test_the_engine_is_an_option(engine: Any) -> None:
+    options = {"virtual_lr": 0.5, "norm": "group"}
+    (_, forward), (_, other) = caught(**options), caught(engine=engine, **options)
+    a, b = (torch.cat([c.gradients[n].flatten() for n in c.gradients if n[0] == "w"]) for c in (forward, other))
+    error = float((a - b).norm() / a.norm())
+    assert error < 1e-9 if engine == "double_backward" else 1e-12 < error < 0.5
+
+
+def test_a_held_out_split_shares_no_image() -> None:
+    data = tiny.data(target_labels=8)
+    tiny.trainer(1).fit(tiny.method("metapix", update="fused", meta_split=0.25), datamodule=data)
+    loaders = data.train_dataloader().iterables
+    fit, held_out = (set(loaders[name].dataset.indices) for name in ("target", "meta_target"))
+    assert len(fit) == 6 and len(held_out) == 2 and not fit & held_out
+
+
+@pytest.mark.parametrize("options", [{"meta_split": 0.2}, {"meta_split": 1.5, "update": "fused"}, {"meta_every": 0}])
+def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        tiny.method("metapix", **options)
+
+
+def test_mean_one_and_its_gradient() -> None:
+    torch.manual_seed(0)
+    s = torch.rand(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    valid = torch.rand(2, 3, 4) < 0.7
+    upstream = torch.randn(2, 3, 4, dtype=torch.float64) * valid
+    w, pull_back = mean_one(s, valid, valid.sum(), lambda value: value)
+    reference = s / s[valid].mean()
+    torch.testing.assert_close(w, reference.detach())
+    assert float(w[valid].mean()) == pytest.approx(1)
+    (expected,) = torch.autograd.grad(reference, s, upstream)
+    torch.testing.assert_close(pull_back(upstream), expected)
+
+
+def test_an_attached_gradient_is_a_gradient() -> None:
+    x = torch.randn(3, requires_grad=True)
+    given = torch.tensor([1.0, 2.0, 3.0])
+    loss = attach_gradient(torch.tensor(5.0), [x * 2], [given])
+    (3 * loss).backward()
+    assert loss.item() == 5 and x.grad is not None
+    torch.testing.assert_close(x.grad, 6 * given)
+    with pytest.raises(ValueError, match="shape"):
+        attach_gradient(torch.tensor(0.0), [x], [torch.zeros(4)])
+
+
+@pytest.mark.slow
+def test_wrong_pixels_lose_weight() -> None:
+    trained = tiny.fit("metapix", 300, lr=3e-3, weight_lr=1e-2, weight_width=8, data_options={"batch_size": 4})
+    assert isinstance(trained, MetaPix)
+    data = tiny.data()
+    images, batch = data.images("source", "train"), data.panel_batch("source", 8)
+    wrong = torch.stack([torch.from_numpy(images.wrong(i)) for i in range(8)])  # type: ignore[attr-defined]
+    with torch.no_grad():
+        weights = trained.eval().weights(batch)
+    assert float(weights[wrong].mean()) < float(weights[~wrong].mean())

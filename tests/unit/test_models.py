@@ -1,0 +1,131 @@
+"""Segmenters, normalisation layers and weighting networks."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from segzoo.errors import CheckpointError, ConfigError
+from segzoo.models.norms import replace_norms
+from segzoo.models.segmenter import create_segmenter
+from segzoo.models.weighting import ConstantWeight, ImageWeightNet, PixelWeightNet
+
+SMALL: dict[str, Any] = {"options": {"decoder_channels": [8, 8, 8, 8, 8]}}
+
+
+def segmenter(**options: Any) -> nn.Module:
+    return create_segmenter("unet", "tu-test_resnet", 5, **(SMALL | options))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 70), (96, 31)])
+def test_logits_have_the_size_of_the_image(size: tuple[int, int]) -> None:
+    assert segmenter().eval()(torch.rand(2, 3, *size)).shape == (2, 5, *size)
+
+
+def test_padding_does_not_change_an_image_that_needs_none() -> None:
+    net = segmenter().eval()
+    image = torch.rand(1, 3, 64, 64)
+    normalised = (image - net.mean) / net.std
+    torch.testing.assert_close(net(image), net.network(normalised))
+
+
+def test_the_input_statistics_are_the_encoders() -> None:
+    net = create_segmenter("fpn", "tu-tf_efficientnet_lite0", 5)
+    assert net.mean.flatten().tolist() == [0.5] * 3 and net.std.flatten().tolist() == [0.5] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"architecture": "unett"}, "did you mean 'unet'"),
+        ({"encoder": "resnet81"}, "did you mean 'resnet"),
+        ({"encoder": "tu-nonsense"}, "cannot build unet on tu-nonsense"),
+        ({"options": {"nonsense": 1}}, "nonsense"),
+    ],
+)
+def test_a_wrong_name_is_explained(options: dict[str, Any], message: str) -> None:
+    settings = {"architecture": "unet", "encoder": "resnet18", "num_classes": 5} | options
+    with pytest.raises(ConfigError, match=message) as caught:
+        create_segmenter(**settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_encoder_checkpoint_is_loaded_strictly(tmp_path: Path) -> None:
+    weights = segmenter().network.encoder.state_dict()
+    torch.save(weights, tmp_path / "encoder.pt")
+    loaded = segmenter(encoder_checkpoint=str(tmp_path / "encoder.pt")).network.encoder.state_dict()
+    assert all(torch.equal(loaded[name], weights[name]) for name in weights)
+    weights.popitem()
+    torch.save(weights, tmp_path / "short.pt")
+    for name, message in (("short.pt", "is not a state dict"), ("absent.pt", "no encoder checkpoint")):
+        with pytest.raises(CheckpointError, match=message):
+            segmenter(encoder_checkpoint=str(tmp_path / name))
+
+
+def test_shared_encoder_weights_fit(shared: Path) -> None:
+    for encoder in ("tu-tf_efficientnet_lite0", "mobilenet_v2"):
+        create_segmenter("fpn", encoder, 5, encoder_checkpoint=str(shared / f"weights/{encoder}.imagenet.pt"))
+
+
+@pytest.mark.parametrize("encoder", ["tu-test_resnet", "tu-tf_efficientnet_lite0"])
+@pytest.mark.parametrize("norm", ["frozen", "group"])
+def test_other_norms_do_not_couple_the_images_of_a_batch(encoder: str, norm: Any) -> None:
+    net = create_segmenter("unet", encoder, 5, norm=norm, **SMALL).train()
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    one, other = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)
+    together = net(torch.cat([one, other]))
+    torch.testing.assert_close(together[:1], net(one), rtol=1e-3, atol=1e-3)
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in net.named_buffers())
+    assert all(p.requires_grad for p in net.parameters())
+
+
+def test_frozen_batch_norm_is_batch_norm_in_evaluation() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    nn.init.uniform_(net[1].running_mean)
+    reference = copy.deepcopy(net).eval()
+    replace_norms(net, "frozen")
+    x = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(net.train()(x), reference(x))
+
+
+@pytest.mark.parametrize("net_class", [PixelWeightNet, ImageWeightNet])
+@pytest.mark.parametrize("norm", ["instance", "group"])
+def test_weights_start_near_sigmoid_of_one(net_class: Any, norm: Any) -> None:
+    torch.manual_seed(0)
+    label = torch.randint(9, (2, 50, 75))
+    label[0, :5] = 255
+    weights = net_class(9, 16, norm)(torch.rand(2, 3, 50, 75), label)
+    assert weights.shape == label.shape and weights.dtype == torch.float32
+    assert 0.72 < float(weights.mean()) < 0.74
+    assert bool(((weights > 0) & (weights < 1)).all())
+
+
+def test_an_image_weight_is_one_number_per_image() -> None:
+    torch.manual_seed(0)
+    net = ImageWeightNet(9, 8, "group")
+    nn.init.normal_(net.head.weight)
+    weights = net(torch.rand(3, 3, 32, 32), torch.randint(9, (3, 32, 32)))
+    assert bool((weights == weights[:, :1, :1]).all()) and len(weights[:, 0, 0].unique()) == 3
+
+
+def test_a_pixel_weight_sees_image_and_label() -> None:
+    torch.manual_seed(0)
+    net = PixelWeightNet(9, 8, "group")
+    nn.init.normal_(net.head.weight)
+    image, label = torch.rand(1, 3, 32, 32), torch.randint(9, (1, 32, 32))
+    weights = net(image, label)
+    assert not torch.allclose(weights, net(image, (label + 1) % 9))
+    assert not torch.allclose(weights, net(1 - image, label))
+
+
+def test_the_published_weight_network_has_its_size() -> None:
+    # 4.29 M parameters with 19 classes, of which a second output channel and biases before norms are left out.
+    assert sum(p.numel() for p in PixelWeightNet(19, 64).parameters()) == pytest.approx(4.29e6, rel=0.01)
+
+
+def test_a_constant_weight() -> None:
+    label = torch.zeros(2, 4, 5, dtype=torch.long)
+    assert bool((ConstantWeight(0.3)(torch.rand(2, 3, 4, 5), label) == torch.tensor(0.3)).all())
