@@ -88,7 +88,7 @@ def test_image_and_label_are_transformed_together() -> None:
         blue, red = (image[:, c][sky[:, 0]].mean() for c in (2, 0))
         assert blue >= red
     assert batch["image"].shape[-2:] == batch["label"].shape[-2:] == tiny.SIZE
-    assert 0 <= float(batch["image"].min()) and float(batch["image"].max()) <= 1
+    assert float(batch["image"].min()) >= 0 and float(batch["image"].max()) <= 1
 
 
 def test_panel_batches_are_fixed_and_unaugmented() -> None:
