@@ -7,9 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.errors import DataError
-
-IGNORE_INDEX = 255
 
 
 class ConfusionMatrix(MulticlassConfusionMatrix):

@@ -3,20 +3,19 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-IGNORE_INDEX = 255
 
-
-def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def pixel_cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
     """Cross-entropy of every pixel, 0 where the label is ignored.
 
     Args:
         logits: (B, C, H, W).
-        labels: (B, H, W) int64, 255 for void.
+        labels: (B, H, W) int64.
+        ignore_index: label of void pixels.
 
     Returns:
         (B, H, W).
     """
-    return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
+    return F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, count: Tensor | float) -> Tensor:

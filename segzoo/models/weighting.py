@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segzoo.losses.cross_entropy import IGNORE_INDEX
+from segzoo.data.label_spaces import IGNORE_INDEX
 
 WeightNorm = Literal["instance", "group"]
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from segzoo.cli.checkpoint import read_checkpoint
 from segzoo.methods import registry
-from segzoo.methods.source_only import SourceOnly
+from segzoo.methods.single_domain import SourceOnly
 from segzoo.models.segmenter import create_segmenter
 from tests.cli.conftest import Segzoo
 

@@ -1,0 +1,50 @@
+"""One domain alone: the two ends that every transfer is measured against.
+
+Source only is the lower bound: train on the synthetic images, test on the real ones. Target only is what a transfer must beat
+to be worth its synthetic images: train on the labelled real ones.
+"""
+
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from segzoo.data.streams import Batch, Stream
+from segzoo.losses import cross_entropy
+from segzoo.methods.base import SegmentationMethod, pixel_count, valid_pixels
+
+
+class SingleDomain(SegmentationMethod):
+    """Cross-entropy on the labelled images of one domain; the other is never seen.
+
+    Args:
+        kwargs: see `SegmentationMethod`.
+    """
+
+    domain: ClassVar[Literal["source", "target"]]
+
+    @property
+    def streams(self) -> dict[str, Stream]:
+        """Labelled images of the one domain."""
+        return {self.domain: Stream(self.domain)}
+
+    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
+        """Mean cross-entropy over the valid pixels."""
+        images = batch[self.domain]
+        count = pixel_count(valid_pixels(images["label"]))
+        return self.total({self.domain: cross_entropy(self(images["image"]), images["label"], count)})
+
+
+class SourceOnly(SingleDomain):
+    """Train on the source. See `SingleDomain`."""
+
+    slug = "source-only"
+    supervision = "none"
+    domain = "source"
+
+
+class TargetOnly(SingleDomain):
+    """Train on the labelled target images. See `SingleDomain`."""
+
+    slug = "target-only"
+    supervision = "few"
+    domain = "target"
