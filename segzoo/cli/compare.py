@@ -56,7 +56,7 @@ def compare(argv: list[str]) -> int:
     with ThreadPoolExecutor(args.jobs) as pool:
         for wave in waves:
             tasks = [(row, seed) for seed in seeds for row in wave]
-            for row, seed in pool.map(lambda task: _train(folder, *task, common, args.jobs), tasks):
+            for row, seed in pool.map(lambda task: _train(folder, task[0], task[1], common, args.jobs), tasks):
                 done += 1
                 print(f"{done}/{total}  {row.name}, seed {seed}", flush=True)
 
