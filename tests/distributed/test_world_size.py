@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("wor
 DESCENT = {"optimizer": "sgd", "lr": 0.05}
 META = DESCENT | {"weight_lr": 1e3, "virtual_lr": 1.0}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "metapix-fused-mean1": META | {"update": "fused", "weight_norm": "mean1"},
+    "metapix-fused-unnormalised": META | {"update": "fused", "weight_norm": "none"},
     "metapix-paper-optimizer": META | {"update": "paper", "virtual": "optimizer"},
     "metapix-every-second": META | {"meta_every": 2},
     "metapix-image": META | {"weights": "image"},

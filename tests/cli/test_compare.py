@@ -1,0 +1,57 @@
+"""`segzoo compare`: rows, seeds, and a table of runs that are not repeated."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from segzoo.cli import compare
+from segzoo.cli.main import main
+from segzoo.errors import ConfigError
+from tests.methods.test_contract import write_config
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("0-2", [0, 1, 2]), ("3", [3]), ("0,2-3", [0, 2, 3])])
+def test_seeds(text: str, seeds: list[int]) -> None:
+    assert compare._seeds(text) == seeds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rows", "joint,metapx"], "did you mean 'metapix'"),
+        (["--rows", "joint", "--seeds", "many"], "expected numbers and ranges"),
+        (["--rows", "joint", "--reference", "metapix"], "is not a row"),
+    ],
+)
+def test_wrong_arguments_are_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *arguments, "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_the_mean_weight_is_over_training(tmp_path: Path) -> None:
+    with (tmp_path / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["step", "weight/mean"])
+        writer.writeheader()
+        writer.writerows([{"step": 0, "weight/mean": 0.8}, {"step": 1}, {"step": 2, "weight/mean": 0.4}])
+    assert compare._mean_weight(tmp_path) == pytest.approx(0.6)
+    with pytest.raises(ConfigError, match="needs the row"):
+        compare._mean_weight(tmp_path / "absent")
+
+
+def test_a_comparison_runs_resumes_and_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_config(tmp_path, "metapix")
+    out = tmp_path / "out"
+    shared = "--config", str(config), "--method.encoder", "tu-test_resnet"
+    arguments = ["compare", "--rows", "target-only,source-only", "--seeds", "0", "--jobs", "2", "--out", str(out)]
+    config.write_text(config.read_text().replace("  weight_width: 4\n", ""))
+    assert main([*arguments, "--", *shared]) == 0
+    table = (out / "comparison.md").read_text()
+    assert table.splitlines()[2].startswith("| target-only | 1 |") and table in capsys.readouterr().out
+    logs = {log: log.stat().st_mtime_ns for log in out.glob("*.log")}
+    assert len(logs) == 2
+    assert main([*arguments, "--", *shared]) == 0
+    assert {log: log.stat().st_mtime_ns for log in logs} == logs, "a complete run was repeated"
