@@ -58,8 +58,8 @@ class MetaPix(WeightedJointTraining):
         virtual: sgd as published, or optimizer: the step that the real optimiser would take, exact through its state.
         virtual_lr: step size alpha of ``sgd``; null for ``lr``. Constant: with a decaying alpha the meta objective fades while
             the weight network keeps its own learning rate.
-        weight_norm: mean1: weights divided by their mean, so that only their ratios are learned; none, as published: the network
-            may also shrink or grow the source loss as a whole, which a constant could do.
+        weight_norm: mean1: weights divided by their mean, so that only their ratios are learned; none, as published: the
+            network may also shrink or grow the source loss as a whole, which a constant could do.
         meta_every: update the weight network every so many steps.
         meta_start: first step that updates it; before, the weights are those of the untrained network.
         meta_split: share of the labelled target images that only the meta objective sees (fused and paper).
