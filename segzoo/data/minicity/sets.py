@@ -115,7 +115,13 @@ def generate(
     threads = cv2.getNumThreads()
     cv2.setNumThreads(0)  # the images are small: threads cost more than they save
     try:
-        for i in tqdm(range(count), desc=f"drawing MiniCity {domain}", unit="image", disable=not progress, leave=False):
+        for i in tqdm(
+            range(count),
+            desc=f"drawing MiniCity {domain}",
+            unit="image",
+            disable=None if progress else True,
+            leave=False,
+        ):
             images[i], labels[i], wrong[i] = draw(domain, seed, first + i, size, rules)
     finally:
         cv2.setNumThreads(threads)
