@@ -77,7 +77,6 @@ def naive(method: MetaPix, batch: dict[str, Any], alpha: float, update: str, mea
 @pytest.mark.parametrize("mean1", [False, True], ids=["none", "mean1"])
 @pytest.mark.parametrize("update", ["sequential", "fused", "paper"])
 def test_a_step_is_the_papers(update: str, mean1: bool) -> None:
-    # `frozen` so that the published scheme, which has no batch norm, is well defined for two forwards.
     options = {"update": update, "weight_norm": "mean1" if mean1 else "none", "virtual_lr": 0.5, "source_mean": "all"}
     method, catch = caught(**options)
     # MiniCity has no void pixels here, so that means over all and over valid pixels agree.
