@@ -1,4 +1,4 @@
-"""Means over the ranks of a distributed run; the identity in a single process."""
+"""Sums and means over the ranks of a distributed run; the identity in a single process."""
 
 import torch
 import torch.distributed as dist
@@ -10,14 +10,19 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def mean_across_ranks(value: Tensor) -> Tensor:
-    """The mean of a tensor over all ranks, without graph."""
+def sum_across_ranks(value: Tensor) -> Tensor:
+    """The sum of a tensor over all ranks, without graph."""
     value = value.detach()
     if world_size() == 1:
         return value
     value = value.clone()
     dist.all_reduce(value)
-    return value / world_size()
+    return value
+
+
+def mean_across_ranks(value: Tensor) -> Tensor:
+    """The mean of a tensor over all ranks, without graph."""
+    return sum_across_ranks(value) / world_size()
 
 
 def average_gradients(gradients: dict[str, Tensor]) -> dict[str, Tensor]:

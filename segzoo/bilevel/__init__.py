@@ -9,21 +9,30 @@ of a plain step. This package knows tensors and modules only, neither segmentati
 """
 
 from segzoo.bilevel.attach import attach_gradient
-from segzoo.bilevel.hypergradient import Engine, Hypergradient, hypergradient
-from segzoo.bilevel.jvp import LostTangentError, pixel_jvp
+from segzoo.bilevel.errors import DerivativeError, LostTangentError, MissingDerivativeError, ShardedParametersError
+from segzoo.bilevel.hypergradient import Engine, Hypergradient, Pass, hypergradient
+from segzoo.bilevel.jvp import pixel_jvp
 from segzoo.bilevel.replay import Replayed, frozen_buffers
-from segzoo.bilevel.virtual import OptimizerStep, SGDStep, VirtualStep
+from segzoo.bilevel.unroll import UnrolledHypergradient, unrolled_hypergradient
+from segzoo.bilevel.virtual import ClippedStep, OptimizerStep, SGDStep, VirtualStep
 
 __all__ = [
+    "ClippedStep",
+    "DerivativeError",
     "Engine",
     "Hypergradient",
     "LostTangentError",
+    "MissingDerivativeError",
     "OptimizerStep",
+    "Pass",
     "Replayed",
     "SGDStep",
+    "ShardedParametersError",
+    "UnrolledHypergradient",
     "VirtualStep",
     "attach_gradient",
     "frozen_buffers",
     "hypergradient",
     "pixel_jvp",
+    "unrolled_hypergradient",
 ]

@@ -1,18 +1,24 @@
 """The three ways to the same gradient: one forward-mode pass, a second-order graph, or finite differences."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from segzoo.bilevel.jvp import pixel_jvp
-from segzoo.bilevel.replay import Params
+from segzoo.bilevel.jvp import pixel_jvp, whole_norm
+from segzoo.bilevel.replay import Params, moved
 from segzoo.bilevel.virtual import VirtualStep
 
 Engine = Literal["forward", "double_backward", "finite_difference"]
+
+
+class Pass(Protocol):
+    """A loss as a function of the parameters; of the module's own when called without (`Replayed`)."""
+
+    def __call__(self, params: Mapping[str, Tensor] | None = None, /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -36,85 +42,145 @@ class Hypergradient:
 
 def hypergradient(
     module: nn.Module,
-    source: Callable[[Params], Tensor],
-    target: Callable[[Params], Tensor],
-    params: Params,
+    source: Sequence[Pass],
+    target: Sequence[Pass],
+    params: Mapping[str, Tensor],
     weights: Tensor,
     count: Tensor | float,
     step: VirtualStep,
     engine: Engine = "forward",
     average: Callable[[Params], Params] = lambda gradients: gradients,
+    scope: Iterable[str] | None = None,
+    reuse_target: bool = True,
+    scale: Tensor | float = 1.0,
     radius: float = 0.01,
 ) -> Hypergradient:
     """The gradient of the target loss after one step on the weighted source loss.
 
     Args:
         module: what both losses call.
-        source: params -> per-pixel losses l_i (any shape); the same masks and no buffer updates at every call (`Replayed`).
-        target: params -> scalar L_T.
-        params: theta, by name.
-        weights: w, of the loss map's shape, detached.
+        source: per-pixel losses l_i of each micro-batch, (B, ...); the same masks and no buffer updates at every call.
+        target: parts of the scalar L_T, one per micro-batch, which add up to it.
+        params: theta: the module's own parameters, by name. They are moved to theta' and back.
+        weights: w, of the shape of all loss maps joined along the first dimension, detached.
         count: N, the denominator of the weighted loss.
         step: the virtual step.
         engine: ``forward`` is exact at the cost of one dual forward pass; ``double_backward`` is exact, for reference;
             ``finite_difference`` approximates and works where neither derivative exists.
         average: mean over the ranks of a distributed run; both g and v are averaged before they are used. The result is
             then the gradient of the mean target loss, times the number of ranks, as averaged gradients want it.
+        scope: names of the parameters that the virtual step moves; all when None. The rest stay where they are.
+        reuse_target: whether v is wanted for all parameters, and not for those of the scope alone.
+        scale: factor on both losses during their backward passes, taken out of the gradients again: float16 needs it.
         radius: length of the finite difference.
 
     Raises:
         LostTangentError: engine ``forward`` on a module that swallows tangents.
+        ShardedParametersError: engine ``forward`` or ``double_backward`` on the sharded parameters of FSDP2.
     """
-    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+    names = list(params) if scope is None else list(scope)
     if engine == "double_backward":
-        return _double_backward(source, target, leaves, weights, count, step, average)
-    losses = source(leaves)
-    g = average(_gradients((weights * losses).sum() / count, leaves))
-    losses = losses.detach()
+        return _double_backward(source, target, params, weights, count, step, average, names)
+    losses, g = _source_gradient(source, params, weights, count, scale)
+    g = average(g)
+    own, g_own = {name: params[name] for name in names}, {name: g[name] for name in names}
     with torch.no_grad():
-        moved = {name: p.requires_grad_() for name, p in step.update(params, g).items()}
-    target_loss = target(moved)
-    v = average(_gradients(target_loss, moved))
+        ahead = step.update(own, g_own)
+    with moved(params, ahead):
+        del ahead
+        target_loss, v = _target_gradient(target, params if reuse_target else own, scale)
+    v = average(v)
     with torch.no_grad():
-        u = step.transpose(params, g, v)
-    forward = engine == "forward"
-    slopes = pixel_jvp(source, params, u, module)[1] if forward else _difference(source, params, u, radius)
-    return Hypergradient(-slopes / count, g, v, losses, target_loss.detach())
+        u = step.transpose(own, g_own, {name: v[name] for name in names})
+    if engine == "forward":
+        slopes = torch.cat([pixel_jvp(micro_batch, params, u, module)[1] for micro_batch in source])
+    else:
+        slopes = _difference(source, params, u, radius)
+    return Hypergradient(-slopes / count, g, v, losses, target_loss)
+
+
+def _source_gradient(
+    source: Sequence[Pass], params: Mapping[str, Tensor], weights: Tensor, count: Tensor | float, scale: Tensor | float
+) -> tuple[Tensor, Params]:
+    maps: list[Tensor] = []
+    total: Params = {}
+    first = 0
+    for micro_batch in source:
+        losses = micro_batch()
+        w = weights[first : first + len(losses)]
+        first += len(losses)
+        total = _add(total, _gradients(scale * ((w * losses).sum() / count), params))
+        maps.append(losses.detach())
+    return torch.cat(maps), _divide(total, scale)
+
+
+def _target_gradient(
+    target: Sequence[Pass], params: Mapping[str, Tensor], scale: Tensor | float
+) -> tuple[Tensor, Params]:
+    values: list[Tensor] = []
+    total: Params = {}
+    for micro_batch in target:
+        loss = micro_batch()
+        total = _add(total, _gradients(scale * loss, params))
+        values.append(loss.detach())
+    return torch.stack(values).sum(), _divide(total, scale)
 
 
 def _double_backward(
-    source: Callable[[Params], Tensor],
-    target: Callable[[Params], Tensor],
-    leaves: Params,
+    source: Sequence[Pass],
+    target: Sequence[Pass],
+    params: Mapping[str, Tensor],
     weights: Tensor,
     count: Tensor | float,
     step: VirtualStep,
     average: Callable[[Params], Params],
+    names: list[str],
 ) -> Hypergradient:
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     w = weights.detach().requires_grad_()
     with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
-        losses = source(leaves)
+        losses = torch.cat([micro_batch(leaves) for micro_batch in source])
         local = _gradients((w * losses).sum() / count, leaves, create_graph=True)
         mean = average({name: g.detach() for name, g in local.items()})
         # The value of the mean with the graph of this rank's part.
-        g = {name: local[name] + (mean[name] - local[name]).detach() for name in local}
-        moved = step.update(leaves, g)
-    point = {name: p.detach().requires_grad_() for name, p in moved.items()}
-    target_loss = target(point)
-    v = average(_gradients(target_loss, point))
-    (slope,) = torch.autograd.grad([moved[name] for name in v], w, [v[name] for name in v])
-    return Hypergradient(slope, mean, v, losses.detach(), target_loss.detach())
+        g = {name: local[name] + (mean[name] - local[name]).detach() for name in names}
+        ahead = step.update({name: leaves[name] for name in names}, g)
+    point = leaves | {name: p.detach().requires_grad_() for name, p in ahead.items()}
+    target_loss, v = _target_gradient([_at(micro_batch, point) for micro_batch in target], point, 1.0)
+    v = average(v)
+    (slope,) = torch.autograd.grad([ahead[name] for name in names], w, [v[name] for name in names])
+    return Hypergradient(slope, mean, v, losses.detach(), target_loss)
+
+
+def _at(micro_batch: Pass, point: Params) -> Pass:
+    def evaluate(params: Mapping[str, Tensor] | None = None) -> Tensor:
+        return micro_batch(point if params is None else params)
+
+    return evaluate
 
 
 @torch.no_grad()
-def _difference(source: Callable[[Params], Tensor], params: Params, u: Params, radius: float) -> Tensor:
-    norm = torch.linalg.vector_norm(torch.stack([t.norm() for t in u.values()])).clamp_min(1e-30)
-    ends = (source({name: p + sign * radius / norm * u[name] for name, p in params.items()}) for sign in (1.0, -1.0))
-    return (next(ends) - next(ends)) * (norm / (2 * radius))
+def _difference(source: Sequence[Pass], params: Mapping[str, Tensor], u: Params, radius: float) -> Tensor:
+    norm = whole_norm(u)
+    ends = []
+    for sign in (1.0, -1.0):
+        with moved(params, {name: params[name] + (sign * radius / norm) * t for name, t in u.items()}):
+            ends.append(torch.cat([micro_batch() for micro_batch in source]))
+    return (ends[0] - ends[1]) * (norm / (2 * radius))
 
 
-def _gradients(loss: Tensor, params: Params, create_graph: bool = False) -> Params:
+def _gradients(loss: Tensor, params: Mapping[str, Tensor], create_graph: bool = False) -> Params:
     grads = torch.autograd.grad(
         loss, list(params.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
     )
     return dict(zip(params, grads, strict=True))
+
+
+def _add(total: Params, more: Params) -> Params:
+    return {name: total[name] + g for name, g in more.items()} if total else more
+
+
+def _divide(gradients: Params, scale: Tensor | float) -> Params:
+    if isinstance(scale, float) and scale == 1.0:
+        return gradients
+    return {name: g / scale for name, g in gradients.items()}

@@ -9,17 +9,16 @@ import torch.autograd.forward_ad as fwAD
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from segzoo.bilevel.replay import Params
+from segzoo.bilevel.errors import LostTangentError, MissingDerivativeError, ShardedParametersError
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
-class LostTangentError(RuntimeError):
-    """The derivative did not reach the output: a compiled module, a collective or a detached path swallowed it."""
-
-
 def pixel_jvp(
-    losses: Callable[[Params], Tensor], params: Mapping[str, Tensor], direction: Mapping[str, Tensor], module: nn.Module
+    losses: Callable[[Mapping[str, Tensor]], Tensor],
+    params: Mapping[str, Tensor],
+    direction: Mapping[str, Tensor],
+    module: nn.Module,
 ) -> tuple[Tensor, Tensor]:
     """``<grad l_i(params), direction>`` for every entry i of a loss map.
 
@@ -34,22 +33,61 @@ def pixel_jvp(
 
     Raises:
         LostTangentError: the output carries no tangent.
+        MissingDerivativeError: a layer has no forward-mode derivative.
+        ShardedParametersError: the parameters are sharded.
     """
-    # The derivative is linear in the direction; at unit length, half precision neither under- nor overflows.
-    norm = torch.linalg.vector_norm(torch.stack([t.float().norm() for t in direction.values()])).clamp_min(1e-30)
-    exact = norm.to(next(iter(direction.values())).dtype)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _tangents_like_primals(module), fwAD.dual_level():
-        duals = {
-            name: fwAD.make_dual(p.detach(), (direction[name] / exact).to(p.dtype)) if name in direction else p.detach()
-            for name, p in params.items()
-        }
-        value, tangent = fwAD.unpack_dual(losses(duals))
+    with torch.no_grad(), dual(params, direction, module) as (duals, norm):
+        try:
+            value, tangent = fwAD.unpack_dual(losses(duals))
+        except NotImplementedError as error:
+            raise MissingDerivativeError(
+                f"a layer has no forward-mode derivative ({' '.join(str(error).split())[:120]}); "
+                "use the engine 'double_backward' or 'finite_difference'"
+            ) from error
     if tangent is None:
         raise LostTangentError(
             "the loss map carries no tangent; run the derivative on the uncompiled module, without detach() or "
             "collectives between parameters and losses, or use the engine 'finite_difference'"
         )
-    return value, tangent * exact
+    return value, tangent * norm
+
+
+@contextlib.contextmanager
+def dual(
+    params: Mapping[str, Tensor], direction: Mapping[str, Tensor], module: nn.Module, with_graph: bool = False
+) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    """The parameters with tangents along ``direction`` at unit length, and the length to multiply results by.
+
+    The derivative is linear in the direction; at unit length, half precision neither under- nor overflows. With
+    ``with_graph`` gradients with respect to the parameters can be taken inside.
+    """
+    refuse_sharded(params)
+    norm = whole_norm(direction).to(next(iter(direction.values())).dtype)
+    with sdpa_kernel(SDPBackend.MATH), _tangents_like_primals(module), fwAD.dual_level():  # fused attention has none
+        duals = {
+            name: fwAD.make_dual(p, (direction[name] / norm).to(p.dtype)) if name in direction else p
+            for name, p in ((name, p if with_graph else p.detach()) for name, p in params.items())
+        }
+        yield duals, norm
+
+
+def whole_norm(vectors: Mapping[str, Tensor]) -> Tensor:
+    """Euclidean length of all tensors together, never zero."""
+    return torch.linalg.vector_norm(torch.stack([t.float().norm() for t in vectors.values()])).clamp_min(1e-30)
+
+
+def refuse_sharded(params: Mapping[str, Tensor]) -> None:
+    """Raises where parameters are sharded.
+
+    Raises:
+        ShardedParametersError: see there.
+    """
+    for name, p in params.items():
+        if hasattr(p, "placements"):  # a DTensor, whose module is slow to import
+            raise ShardedParametersError(
+                f"the parameter '{name}' is sharded (FSDP2), and sharded parameters have no exact hypergradient; "
+                "use data parallelism (DDP), or the engine 'finite_difference'"
+            )
 
 
 @contextlib.contextmanager

@@ -1,4 +1,8 @@
-"""Weights of mean one, and the gradient back through that normalisation."""
+"""Weights of mean one over the pixels of all ranks, and the gradient back through that normalisation.
+
+With the source loss (1/N) sum_i w_i l_i, mean one is the sum to one of Ren et al. (2018) and of Meta-Weight-Net, and with
+exponentials for s it is a softmax over the pixels.
+"""
 
 from collections.abc import Callable
 

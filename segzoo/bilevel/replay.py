@@ -1,7 +1,7 @@
 """A module call that is a function of its parameters alone: the same dropout each time, no buffer changed."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -38,11 +38,48 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def uncompiled(module: nn.Module) -> Iterator[None]:
+    """Calls inside run eagerly even where ``module.compile()`` was called: compiled code drops tangents without an error."""
+    compiled = [(m, m._compiled_call_impl) for m in module.modules() if m._compiled_call_impl is not None]
+    for m, _ in compiled:
+        m._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for m, call in compiled:
+            m._compiled_call_impl = call
+
+
+@contextlib.contextmanager
+def moved(params: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Iterator[None]:
+    """The parameters hold ``values`` inside, and their own values, to the last bit, afterwards.
+
+    In place, so that hooks, compiled code and captured graphs see them; restored from a copy, as adding a step and
+    subtracting it again leaves a rounding error behind.
+    """
+    before = {name: params[name].detach().clone() for name in values}
+    _copy(params, values)
+    try:
+        yield
+    finally:
+        _copy(params, before)
+
+
+@torch.no_grad()
+def _copy(params: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        params[name].copy_(value)
+
+
 class Replayed:
-    """``params -> loss(module(inputs))`` with the dropout masks of one seed, however often it is called.
+    """``loss(module(inputs))`` with the dropout masks of one seed, however often it is called.
+
+    Called without an argument it is an ordinary (compiled, if the module is) call at the module's present parameters; called
+    with parameters by name it uses those instead, eagerly, and leaves the module alone.
 
     Args:
-        module: called with ``params`` in place of its own parameters.
+        module: what is called.
         inputs: its input.
         loss: maps its output to the result.
         seed: of dropout and drop path. Two calls that should share masks (a pass and its derivative) share the seed.
@@ -54,7 +91,10 @@ class Replayed:
     ) -> None:
         self.module, self.inputs, self.loss, self.seed, self.track = module, inputs, loss, seed, track
 
-    def __call__(self, params: Params) -> Tensor:
+    def __call__(self, params: Mapping[str, Tensor] | None = None) -> Tensor:
         keep = contextlib.nullcontext() if self.track else frozen_buffers(self.module)
         with seeded(self.seed, self.inputs.device), keep:
-            return self.loss(functional_call(self.module, params, (self.inputs,)))
+            if params is None:
+                return self.loss(self.module(self.inputs))
+            with uncompiled(self.module):
+                return self.loss(functional_call(self.module, dict(params), (self.inputs,)))

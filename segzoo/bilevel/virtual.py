@@ -44,6 +44,44 @@ class SGDStep:
         return {name: self.lr * t for name, t in v.items()}
 
 
+class ClippedStep:
+    """Another step behind a clipping of the whole gradient to a norm, as `torch.nn.utils.clip_grad_norm_` does it.
+
+        s = min(1, c / (|g| + 1e-6)),    S(s g),    u = J^T S'(s g)^T v,    J = s (I - g g^T / (|g| (|g| + 1e-6))) where s < 1
+
+    Args:
+        step: what takes the clipped gradient.
+        max_norm: c.
+    """
+
+    def __init__(self, step: VirtualStep, max_norm: float) -> None:
+        self.step, self.max_norm = step, max_norm
+
+    def update(self, params: Params, gradient: Params) -> Params:
+        """See `VirtualStep.update`."""
+        return self.step.update(params, _scaled(gradient, self._factor(_norm(gradient))))
+
+    def transpose(self, params: Params, gradient: Params, v: Params) -> Params:
+        """See `VirtualStep.transpose`; apart from the length, J removes the part of v along g."""
+        norm = _norm(gradient)
+        s = self._factor(norm)
+        u = self.step.transpose(params, _scaled(gradient, s), v)
+        along = sum((gradient[name] * t).sum() for name, t in u.items()) / (norm * (norm + 1e-6)).clamp_min(1e-30)
+        along = torch.where(s < 1, along, 0.0)
+        return {name: s * (t - along * gradient[name]) for name, t in u.items()}
+
+    def _factor(self, norm: Tensor) -> Tensor:
+        return (self.max_norm / (norm + 1e-6)).clamp_max(1.0)
+
+
+def _norm(gradient: Params) -> Tensor:
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradient.values()]))
+
+
+def _scaled(gradient: Params, factor: Tensor) -> Params:
+    return {name: factor * g for name, g in gradient.items()}
+
+
 class OptimizerStep:
     """The step that the real optimiser would take now: SGD (momentum, Nesterov), Adam or AdamW with its present state.
 

@@ -37,6 +37,9 @@ SECRET = re.compile(r"(?i)(key|token|secret|passw\w*)")
 class RunManifest(L.Callback):
     """Writes ``<run_dir>/manifest.json`` when a run starts, when training ends, after a test, and on failure.
 
+    ``config.yaml`` is written with it, when the module has a ``run_config``. A folder that holds a run already keeps
+    that run's record until there is something new: a resumed training's first step, or a test that starts.
+
     Args:
         run_dir: the run folder.
     """
@@ -47,12 +50,12 @@ class RunManifest(L.Callback):
         self._images = 0
         self._first_step = 0
         self._started = 0.0
+        self._begun = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Says what runs, once per process: the test after a training belongs to the same run."""
         if not self.content:
             self.content = {"status": "running", "stage": stage, **_environment(trainer, pl_module)}
-            self._write(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Adds the data; the clock starts here, after loading."""
@@ -61,13 +64,24 @@ class RunManifest(L.Callback):
             torch.cuda.reset_peak_memory_stats(trainer.strategy.root_device)
         self.content["resumed_at_step"] = trainer.global_step or None
         self.content["data"] = _data(trainer)
-        self._write(trainer)
+        if not trainer.global_step:
+            self._begin(trainer, pl_module)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A test needs no training before it."""
+        self._begin(trainer, pl_module)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Nor does a validation of its own."""
+        if trainer.state.fn == "validate":
+            self._begin(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Counts images."""
         self._images += _images(batch)
+        self._begin(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Adds time, speed and memory."""
@@ -117,8 +131,17 @@ class RunManifest(L.Callback):
             self.content |= {"status": "finished", "ended": _now()}
         self._write(trainer)
 
+    def _begin(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        self._write(trainer)
+        config = getattr(module, "run_config", None)
+        if config is not None and trainer.is_global_zero:
+            self.path.with_name("config.yaml").write_text(config)
+
     def _write(self, trainer: L.Trainer) -> None:
-        if not trainer.is_global_zero:
+        if not self._begun or not trainer.is_global_zero:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial")

@@ -48,15 +48,18 @@ def run_protocol(trainer: L.Trainer, split: str) -> Protocol:
     """The protocol of the evaluation that a trainer just did.
 
     Args:
-        trainer: its datamodule has ``size`` (height, width) and ``counts()``, images by ``target/<split>``.
+        trainer: its datamodule has ``size`` (height, width) and ``counts()``, images by ``target/<split>``; its module
+            has ``scored_images``, how many of them the scores are of.
         split: ``val`` or ``test``.
     """
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    space: Any = trainer.lightning_module.label_space
+    module: Any = trainer.lightning_module
+    space = module.label_space
     return Protocol(
         classes=space.name,
         num_classes=space.num_classes,
         split=split,
-        images=data.counts()[f"target/{split}"],
+        images=module.scored_images,
+        split_images=data.counts()[f"target/{split}"],
         input_size=tuple(data.size),
     )

@@ -23,8 +23,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         # Mapped, not loaded: the weights are read once, later, by Lightning.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises whatever its unpickler and zip reader raise
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise CheckpointError(f"{path} is not a readable checkpoint ({reason})") from error
+        # Its own words advise to switch the safe reading off.
+        why = "it is damaged, or holds more than tensors and plain types"
+        raise CheckpointError(f"{path} is not a readable checkpoint: {why}; expected a file of `segzoo fit`") from error
     saved = content.get("segzoo") if isinstance(content, dict) else None
     if not isinstance(saved, dict) or not saved.get("method"):
         raise CheckpointError(f"{path} is not a checkpoint of segzoo; expected one that `segzoo fit` wrote")

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from segzoo.checks import check_range
 from segzoo.cli.predict import Parser
+from segzoo.cli.rundir import create
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.methods.registry import methods
 from segzoo.suggest import did_you_mean
@@ -27,6 +29,7 @@ EXAMPLES = """\
 examples:
   segzoo compare --rows target-only,joint,metapix --seeds 0-4 --reference metapix
   segzoo compare --rows metapix,joint@metapix --seeds 0,1,2 --jobs 2 -- --data my_data.yaml --trainer.max_steps 2000"""
+FIT_OPTIONS = ("--method", "--data", "--trainer.", "--config", "--logger", "--checkpoint_steps", "--panel_steps")
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,18 @@ class Row:
 def compare(argv: list[str]) -> int:
     """Runs the command."""
     own, common = _split(argv)
+    for argument in own:
+        if argument.startswith(FIT_OPTIONS):
+            name = argument.partition("=")[0]
+            raise ConfigError(f"unknown option '{name}'; options of `segzoo fit` go after `--`: compare ... -- {name} ...")
     args = _parser().parse(own)
+    check_range("--jobs", args.jobs, 1)
     rows, seeds = [_row(text) for text in args.rows.split(",")], _seeds(args.seeds)
     names = [row.name for row in rows]
     reference = args.reference or names[-1]
     if reference not in names:
         raise ConfigError(f"--reference {reference} is not a row{did_you_mean(reference, names)}")
-    folder = args.out
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = create(args.out)
 
     # Rows that take the weight of another wait for it: two waves, each over all seeds.
     waves = [[row for row in rows if row.weight_of is None], [row for row in rows if row.weight_of]]
@@ -100,9 +107,12 @@ def _row(text: str) -> Row:
 def _seeds(text: str) -> list[int]:
     try:
         ends = [part.split("-") for part in text.split(",")]
-        return [seed for end in ends for seed in range(int(end[0]), int(end[-1]) + 1)]
+        seeds = [range(int(end[0]), int(end[-1]) + 1) for end in ends]
+        if not all(seeds):
+            raise ValueError("a range that runs backwards is empty")
     except ValueError:
         raise ConfigError(f"--seeds {text}: expected numbers and ranges such as 0-4 or 0,1,7") from None
+    return [seed for some in seeds for seed in some]
 
 
 def _run(folder: Path, row: Row, seed: int) -> Path:
@@ -114,6 +124,7 @@ def _run(folder: Path, row: Row, seed: int) -> Path:
 def _train(folder: Path, row: Row, seed: int, common: list[str], jobs: int) -> tuple[Row, int]:
     run = _run(folder, row, seed)
     if (run / "scores-test.json").is_file():
+        _check_complete(run / "scores-test.json")
         return row, seed
     command = [sys.executable, "-m", "segzoo", "fit", "--method", row.method, "--seed_everything", str(seed)]
     command += ["--runs", str(folder / row.name), *common]
@@ -129,7 +140,20 @@ def _train(folder: Path, row: Row, seed: int, common: list[str], jobs: int) -> t
         status = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=os.environ | threads).returncode
     if status:
         raise SegzooError(f"{row.name} with seed {seed} failed, see {log}: {log.read_text().strip().splitlines()[-1]}")
+    _check_complete(_run(folder, row, seed) / "scores-test.json")
     return row, seed
+
+
+def _check_complete(path: Path) -> None:
+    """Refuses scores of a part of the test split: they are no row of a table."""
+    from segzoo.evaluation import Protocol  # imports torch
+
+    protocol = Protocol.load(path)
+    if not protocol.complete:
+        raise ConfigError(
+            f"{path} is of {protocol.images} of {protocol.split_images} test images; remove that run's folder and "
+            "compare without --trainer.limit_test_batches and --trainer.fast_dev_run"
+        )
 
 
 def _mean_weight(run: Path) -> float:
@@ -137,4 +161,10 @@ def _mean_weight(run: Path) -> float:
     if not (run / "metrics.csv").is_file():
         raise ConfigError(f"no weights at {run}: a row METHOD@OTHER needs the row OTHER")
     with (run / "metrics.csv").open(newline="") as file:
-        return fmean(float(row["weight/mean"]) for row in csv.DictReader(file) if row.get("weight/mean"))
+        weights = [float(row["weight/mean"]) for row in csv.DictReader(file) if row.get("weight/mean")]
+    if not weights:
+        raise ConfigError(
+            f"{run / 'metrics.csv'} has no weight/mean: in a row METHOD@OTHER, OTHER must weigh the source and train "
+            "long enough to log it (--trainer.log_every_n_steps)"
+        )
+    return fmean(weights)

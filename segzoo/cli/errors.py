@@ -22,6 +22,8 @@ def explain(error: BaseException) -> str | None:
     names = {cls.__name__ for cls in type(error).__mro__}
     if "MisconfigurationException" in names:  # Lightning's own complaint about the trainer's options
         return " ".join(text.split())
+    if "DerivativeError" in names:  # of segzoo.bilevel, which knows no other module of ours
+        return " ".join(text.split())
     if "OutOfMemoryError" in names:
         return f"out of memory on the device; lower --data.batch_size or --data.size ({text.splitlines()[0]})"
     return None

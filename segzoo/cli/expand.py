@@ -13,6 +13,9 @@ from typing import Any
 
 import yaml
 
+from segzoo.cli.label_paths import absolute, anchor
+from segzoo.cli.label_paths import check as check_label_spaces
+from segzoo.cli.logger_names import parse_names
 from segzoo.cli.rundir import newest_checkpoint
 from segzoo.configs import config_path, config_root
 from segzoo.errors import CheckpointError, ConfigError
@@ -157,6 +160,8 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     layers = [base, *data, Layer(f"the defaults of '{method}'", method_defaults(method)), *own]
     for layer in layers:
         layer.content.pop("method", None)
+    check_label_spaces(layers, flags)
+    _check_early(dict(flags))
     out = Path(named["--out"]) if "--out" in named else None
     return Invocation(method, layers, [_parser_flag(*pair) for pair in flags], checkpoint, out, switches)
 
@@ -174,7 +179,8 @@ def _take(
             if not value:
                 raise ConfigError(f"option '{option}' needs a value")
             if value.startswith("["):
-                raise ConfigError(f"option '{option}' takes one value, found {value}")
+                extra = value.strip("[]").split(", ")[1]
+                raise ConfigError(f"unexpected argument '{extra}'; option '{option}' takes one value")
             taken[option] = value
     return [pair for pair in pairs if pair[0] not in options], taken
 
@@ -203,6 +209,7 @@ def _read_file(path: Path) -> Layer:
             raise ConfigError(f"{path}: '{section}' must be a section with options, found '{content[section]}'")
     if not isinstance(content.get("method", ""), str | None):
         raise ConfigError(f"{path}: 'method' must be a name; the options of a method are the section 'model'")
+    anchor(content, path.parent)
     return Layer(str(path), content)
 
 
@@ -240,6 +247,14 @@ def _last_checkpoint(
     return newest_checkpoint(Path(runs) / method / data_name, name, int(seed))
 
 
+def _check_early(flags: dict[str, str | None]) -> None:
+    """What needs no parser, whose imports take seconds."""
+    parse_names(flags.get("--logger") or "csv")
+    root = Path(flags.get("--data.root") or ".").expanduser()
+    if not root.is_dir():
+        raise ConfigError(f"--data.root {root} is not a folder; expected the one that the data's paths start from")
+
+
 def _carried(command: str, content: dict[str, Any]) -> dict[str, Any]:
     if command != "fit":
         trainer = content.get("trainer") or {}
@@ -264,4 +279,6 @@ def _without_identity(content: dict[str, Any]) -> dict[str, Any]:
 def _parser_flag(option: str, value: str | None) -> str:
     if option.startswith("--method."):
         option = "--model." + option.removeprefix("--method.")
+    if option.endswith(".label_space"):
+        value = absolute(value)
     return option if value is None else f"{option}={value}"

@@ -1,6 +1,7 @@
 """LightningCLI for one method, with a run folder and messages that name options as they are typed."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import segzoo
@@ -20,10 +22,13 @@ from segzoo.callbacks import (
     RunManifest,
     StepProgress,
 )
+from segzoo.checks import check_range
 from segzoo.cli.expand import Invocation, Layer
 from segzoo.cli.explain_options import explain_options, spell
-from segzoo.cli.loggers import NAMES, create_loggers, parse_names
+from segzoo.cli.logger_names import NAMES, parse_names
+from segzoo.cli.loggers import create_loggers
 from segzoo.cli.rundir import claim, create, discard_unused, process_rank, run_folder
+from segzoo.configs import config_names
 from segzoo.data import DomainDataModule
 from segzoo.errors import ConfigError
 from segzoo.methods.base import SegmentationMethod
@@ -40,7 +45,14 @@ OWN_TRAINER_OPTIONS = {
 }
 SECTIONS = ("model", "data", "trainer")
 # Resolved before parsing (`segzoo.cli.expand`), so the parser does not know them.
-EXPANDED = ("--data", "--recipe", "--ckpt_path", "--config", "--debug", "--method.help")
+EXPANDED = (
+    "--data",
+    *(["--recipe"] if config_names("recipe") else []),
+    "--ckpt_path",
+    "--config",
+    "--debug",
+    "--method.help",
+)
 
 
 class Parser(LightningArgumentParser):
@@ -156,7 +168,7 @@ class SegzooCLI(LightningCLI):
         """Parses layers, then flags.
 
         Raises:
-            ConfigError: an unknown option or a value of the wrong type.
+            ConfigError: an unknown option, or a value of the wrong type or outside its range.
         """
         assert isinstance(parser, Parser)
         # The help of a class (--data.source.help NAME) reads all that follows it: it comes last.
@@ -174,6 +186,12 @@ class SegzooCLI(LightningCLI):
             print(parser.resolved_help(self.config, section), end="")
             raise SystemExit(0)
         parse_names(self.config.logger)
+        for option in ("name", "data.name"):
+            if self.config[option] in ("", ".", "..") or "/" in self.config[option]:
+                raise ConfigError(
+                    f"--{option} '{self.config[option]}': expected a name for a folder, without '/'; --runs DIR says where it is"
+                )
+        check_range("--seed_everything", self.config.seed_everything, 0, 2**32 - 1)
         self.run_config = str(parser.dump(self.config, skip_unset=False))
         if self.invocation.checkpoint is not None and "model.encoder_checkpoint" in self.config:
             # The encoder's weights come with the checkpoint; their own file may not be on this machine.
@@ -185,31 +203,36 @@ class SegzooCLI(LightningCLI):
         """The trainer with the run's loggers and callbacks.
 
         Raises:
-            ConfigError: a combination of trainer options that Lightning refuses.
+            ConfigError: a combination of trainer options that Lightning refuses, or more processes than cores.
             DataError: the target's test split cannot be read; better said now than after the training.
         """
         if self.command == "fit":
             self.test_has_labels = self.datamodule.images("target", "test").has_labels
         self.run_dir = self._folder()
+        try:
+            trainer = self._create_trainer(kwargs)
+            _check_processes(trainer)
+        except Exception as error:
+            self.discard_empty_run()
+            if isinstance(error, ValueError | TypeError | ImportError | MisconfigurationException):
+                raise ConfigError(f"--trainer: {' '.join(str(error).split())}") from error
+            raise
+        return trainer
+
+    def _create_trainer(self, kwargs: dict[str, Any]) -> L.Trainer:
         config = {**self.config_init["trainer"].as_dict(), **kwargs}
         own = config.pop("callbacks", None) or []
         config["callbacks"] = [*(own if isinstance(own, list) else [own]), *self._callbacks(config)]
+        if config["log_every_n_steps"] and config["max_steps"] > 0:
+            # A run shorter than the interval would log nothing: it logs its last step.
+            config["log_every_n_steps"] = min(config["log_every_n_steps"], config["max_steps"])
         config["logger"] = create_loggers(self.config.logger, self.run_dir, yaml.safe_load(self.run_config))
-        try:
-            return L.Trainer(default_root_dir=str(self.run_dir), use_distributed_sampler=False, **config)
-        except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
-            self.discard_empty_run()
-            raise ConfigError(f"--trainer: {' '.join(str(error).split())}") from error
+        return L.Trainer(default_root_dir=str(self.run_dir), use_distributed_sampler=False, **config)
 
     def after_instantiate_classes(self) -> None:
         """Gives the method the configuration that its checkpoints carry."""
         assert isinstance(self.model, SegmentationMethod)
         self.model.run_config = self.run_config
-
-    def save_config(self) -> None:
-        """Writes ``config.yaml``."""
-        if process_rank() == 0:
-            (self.run_dir / "config.yaml").write_text(self.run_config)
 
     def discard_empty_run(self) -> None:
         """Removes the folder again when nothing came of the run."""
@@ -243,6 +266,16 @@ class SegzooCLI(LightningCLI):
             FinalReport(folder),
             LastCheckpoint(folder, every_n_steps=config.checkpoint_steps),
         ]
+
+
+def _check_processes(trainer: L.Trainer) -> None:
+    """Refuses more CPU processes than cores before they start; Lightning itself refuses absent GPUs."""
+    processes, cores = trainer.num_devices, os.cpu_count() or 1
+    if isinstance(trainer.accelerator, CPUAccelerator) and processes > cores:
+        raise ConfigError(
+            f"--trainer.devices {processes}: {processes} processes, but this machine has {cores} "
+            f"core{'s' if cores > 1 else ''}; use at most one process per core"
+        )
 
 
 def _text(layer: Layer) -> str:

@@ -11,10 +11,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from segzoo.errors import ConfigError
-from segzoo.suggest import did_you_mean
-
-NAMES = ("csv", "tensorboard", "wandb")
+from segzoo.cli.logger_names import parse_names
 
 
 class MetricsCsv(Logger):
@@ -82,8 +79,8 @@ class MetricsCsv(Logger):
         self._write(self._rows)
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        if len(rows) <= self._written and self._header:
-            return
+        if self._earlier or (len(rows) <= self._written and self._header):
+            return  # until this run has a row of its own, the file is that of the run it resumes
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._header == self._columns:
             with self.path.open("a", newline="") as file:
@@ -127,15 +124,6 @@ def create_loggers(names: str, folder: Path, config: dict[str, Any]) -> list[Log
             WandbLogger(project="segzoo", name=name, save_dir=str(folder), offline=wandb_offline(), config=config)
         )
     return loggers
-
-
-def parse_names(names: str) -> Sequence[str]:
-    """Splits and checks a list of logger names."""
-    wanted = [name.strip() for name in names.strip("[]").split(",") if name.strip()]
-    for name in wanted:
-        if name not in NAMES:
-            raise ConfigError(f"unknown logger '{name}'{did_you_mean(name, NAMES)} (any of {','.join(NAMES)})")
-    return wanted
 
 
 def wandb_offline() -> bool:

@@ -12,8 +12,10 @@ from segzoo.suggest import did_you_mean
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from PIL import Image
 
     from segzoo.data import ImageSet
+    from segzoo.data.label_spaces import LabelSpace
     from segzoo.methods.base import SegmentationMethod
 
     Pixels = npt.NDArray[np.uint8]
@@ -22,9 +24,11 @@ DESCRIPTION = """\
 Label a folder of images. The method, its classes and the size of its input come with the checkpoint.
 
 Writes, for every image below --input and with the same sub-folders,
-  OUT/labels/NAME.png     class ids, 8 bits, at the image's own size
+  OUT/labels/NAME.png     class ids, 8 bits, at the image's own size; a palette shows them in the classes' colours
   OUT/overlays/NAME.jpg   the image with the classes' colours over it
-and OUT/legend.png, the colour of every class."""
+and OUT/legend.png, the colour of every class.
+
+Photographs are turned upright first, as their EXIF orientation says; what is written has that upright size."""
 EXAMPLES = """\
 examples:
   segzoo predict --ckpt_path runs/metapix/minicity/default-s0/checkpoints/last.ckpt --input photos --out seen
@@ -50,6 +54,10 @@ class Parser(argparse.ArgumentParser):
 def predict(argv: list[str]) -> int:
     """Runs the command."""
     args = _parser().parse(argv)
+    if args.ckpt_path == Path("last") and not args.ckpt_path.exists():
+        raise CheckpointError(
+            "--ckpt_path last: expected a path, e.g. runs/<method>/<data>/default-s0/checkpoints/last.ckpt"
+        )
     if not args.input.is_dir():
         raise DataError(f"--input {args.input} is not a folder; expected one with images")
     if args.out.resolve().is_relative_to(args.input.resolve()):
@@ -63,7 +71,7 @@ def predict(argv: list[str]) -> int:
     from segzoo.data.folders import FolderImages
     from segzoo.data.label_spaces import IDENTITY, load_class_map
 
-    images = FolderImages(args.input, None, load_class_map(method.label_space, IDENTITY))
+    images = FolderImages(args.input, None, load_class_map(method.label_space, IDENTITY), upright=True)
     _make_folder(args.out)
     _write_legend(method, args.out / "legend.png")
     _label(method, images, tuple(args.size) if args.size else size, args)
@@ -86,7 +94,7 @@ def load_checkpoint(path: Path, device: str) -> "tuple[SegmentationMethod, tuple
     from segzoo.methods.registry import load_method
 
     saved = read_checkpoint(path)
-    target = _device(device)
+    target = find_device(device)
     try:
         # The encoder's own checkpoint is not needed any more, and may not be on this machine.
         method = load_method(saved["method"]).load_from_checkpoint(
@@ -126,7 +134,12 @@ def _parser() -> Parser:
     return parser
 
 
-def _device(name: str) -> Any:
+def find_device(name: str) -> Any:
+    """The device of ``--device``: ``auto`` is the first of cuda, mps and cpu that is there.
+
+    Raises:
+        ConfigError: unknown, or absent on this machine.
+    """
     import torch
 
     if name == "auto":
@@ -143,6 +156,7 @@ def _label(
     method: "SegmentationMethod", images: "ImageSet", size: tuple[int, int] | None, args: argparse.Namespace
 ) -> None:
     import torch
+    from PIL import Image
     from tqdm import tqdm
 
     from segzoo.data.streams import image_tensor
@@ -162,9 +176,9 @@ def _label(
             for image, one, name in zip(pixels, logits, names, strict=True):
                 height, width = image.shape[:2]
                 labels = predict_labels(one[None], (height, width))[0].byte().cpu().numpy()
-                _write(labels, args.out / "labels" / f"{name}.png")
+                _write(_with_palette(labels, method.label_space), args.out / "labels" / f"{name}.png")
                 overlay = _blend(image, method.label_space.colorize(labels), args.overlay_alpha)
-                _write(overlay, args.out / "overlays" / f"{name}.jpg")
+                _write(Image.fromarray(overlay), args.out / "overlays" / f"{name}.jpg")
             progress.update(len(names))
 
 
@@ -174,11 +188,19 @@ def _blend(image: "Pixels", colours: "Pixels", alpha: float) -> "Pixels":
     return np.round((1 - alpha) * image.astype(np.float32) + alpha * colours).astype(np.uint8)
 
 
-def _write(pixels: "Pixels", path: Path) -> None:
+def _with_palette(labels: "Pixels", space: "LabelSpace") -> "Image.Image":
+    import numpy as np
     from PIL import Image
 
+    picture = Image.fromarray(labels)
+    # All 256 colours: with fewer the writer would store the ids in fewer bits.
+    picture.putpalette(space.colorize(np.arange(256)[None]).tobytes())
+    return picture
+
+
+def _write(picture: "Image.Image", path: Path) -> None:
     _make_folder(path.parent)
-    Image.fromarray(pixels).save(path)
+    picture.save(path)
 
 
 def _make_folder(folder: Path) -> None:

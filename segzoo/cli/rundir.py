@@ -95,5 +95,5 @@ def discard_unused(folder: Path) -> None:
     """Removes the folder of a run that failed before its first step; anything of value in it keeps it."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     worthless = ("config.yaml", "manifest.json", "metrics.csv")
-    if all(path.name in worthless or path.parent.name == "figures" for path in files):
+    if all(path.name in worthless or path.parent.name in ("figures", "tensorboard") for path in files):
         shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from segzoo.cli.expand import expand
 from segzoo.cli.methods import table
 from segzoo.cli.rundir import VARIABLE
-from segzoo.errors import SegzooError
+from segzoo.configs import config_names
 from segzoo.methods.registry import methods
 
 if TYPE_CHECKING:
@@ -28,11 +28,10 @@ ARGUMENTS = """\
   --data.OPTION V       e.g. --data.target_labels 16, --data.root /data, --data.size 192 256
   --trainer.OPTION V    e.g. --trainer.max_steps 400, --trainer.devices 2, --trainer.precision bf16-mixed
   --config FILE         a YAML with any of these, such as a run's config.yaml; may be repeated
-  --recipe NAME         a packaged setting of a publication
-  --seed_everything N   seed of weights, order and augmentation (default: 0)
+{recipe}  --seed_everything N   seed of weights, order and augmentation (default: 0)
   --ckpt_path PATH      {checkpoint}
   --runs DIR            folder of all runs (default: runs)
-  --name NAME           the run folder is RUNS/<method>/<data>/NAME-s<seed> (default: default)
+  --name NAME           the run folder is RUNS/<method>/<data>/NAME-s<seed>, with -2, -3, ... when it exists (default: default)
   --logger LIST         any of csv,tensorboard,wandb (default: csv; wandb is offline without a login)
 {out}  --print_config        print the whole configuration as YAML and stop
   --help                this; with --method NAME every option there is"""
@@ -41,6 +40,9 @@ CHECKPOINT = {
     "validate": "the model; method and settings come with it, flags win; `last` as for fit (needs --method)",
 }
 CHECKPOINT["test"] = CHECKPOINT["validate"]
+RECIPE = """\
+  --recipe NAME         a packaged setting of a publication
+"""
 OUT = """\
   --out DIR             where the scores go (default: <command>-<data> in the checkpoint's run folder)
 """
@@ -75,7 +77,11 @@ def test(argv: list[str]) -> int:
 
 def usage(command: str) -> str:
     """The help of a command when no method is named; needs no torch."""
-    arguments = ARGUMENTS.format(checkpoint=CHECKPOINT[command], out="" if command == "fit" else OUT)
+    arguments = ARGUMENTS.format(
+        checkpoint=CHECKPOINT[command],
+        out="" if command == "fit" else OUT,
+        recipe=RECIPE if config_names("recipe") else "",
+    )
     return (
         f"usage: segzoo {command} [OPTIONS]\n\n{PURPOSE[command]}\n\noptions:\n{arguments}\n\n"
         f"methods:\n{table(list(methods().values()))}\n\nexamples:\n{EXAMPLES[command]}"
@@ -106,14 +112,13 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _fit(cli: "SegzooCLI") -> int:
-    cli.save_config()
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=_checkpoint(cli), weights_only=True)
     except SystemExit:
         if not cli.trainer.interrupted:  # Lightning turns an interrupt into an exit
             raise
         return _interrupted(cli)
-    except SegzooError:
+    except Exception:
         if cli.trainer.global_step == 0:
             cli.discard_empty_run()
         raise
@@ -128,10 +133,9 @@ def _fit(cli: "SegzooCLI") -> int:
 
 def _score(cli: "SegzooCLI") -> int:
     run = cli.trainer.validate if cli.command == "validate" else cli.trainer.test
-    cli.save_config()
     try:
         run(cli.model, datamodule=cli.datamodule, ckpt_path=_checkpoint(cli), verbose=False, weights_only=True)
-    except SegzooError:
+    except Exception:
         cli.discard_empty_run()
         raise
     if cli.trainer.is_global_zero:
@@ -149,5 +153,7 @@ def _interrupted(cli: "SegzooCLI") -> int:
     if last.is_file():
         print(f"interrupted; continue with: segzoo fit --ckpt_path {shlex.quote(str(last))}", file=sys.stderr)
     else:
+        if cli.trainer.global_step == 0:
+            cli.discard_empty_run()
         print("interrupted before the first checkpoint; nothing to continue from", file=sys.stderr)
     return 130

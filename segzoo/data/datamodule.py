@@ -9,6 +9,7 @@ import lightning as L
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
+from segzoo.checks import check_range
 from segzoo.data.domains import Domain, ImageSet, Split
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.sampling import EndlessBatches, derived_seed
@@ -38,6 +39,9 @@ class DomainDataModule(L.LightningDataModule):
         color_jitter: strength of the colour changes in training.
         num_workers: loader processes per stream; they do not change what is drawn.
         seed: seed of order and augmentation (the run's seed on the command line).
+
+    Raises:
+        ConfigError: an option outside its range, or two domains with different label spaces.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class DomainDataModule(L.LightningDataModule):
                 f"source and target must share a label space, found '{source.label_space.name}' and "
                 f"'{target.label_space.name}'; give both the same label_space and a class_map each"
             )
+        _check_options(size, batch_size, eval_batch_size, crop_scale, color_jitter, num_workers)
         self.source, self.target, self.name, self.root = source, target, name, Path(root)
         self.size, self.batch_size, self.eval_batch_size = size, batch_size, eval_batch_size
         self.target_labels, self.num_workers, self.seed = target_labels, num_workers, seed
@@ -189,6 +194,27 @@ class DomainDataModule(L.LightningDataModule):
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             "worker_init_fn": _one_thread,
         }
+
+
+def _check_options(
+    size: tuple[int, int],
+    batch_size: int,
+    eval_batch_size: int,
+    crop_scale: tuple[float, float],
+    color_jitter: float,
+    num_workers: int,
+) -> None:
+    for side in size:
+        check_range("--data.size (height, width)", side, 1)
+    check_range("--data.batch_size", batch_size, 1)
+    check_range("--data.eval_batch_size", eval_batch_size, 1)
+    check_range("--data.color_jitter", color_jitter, 0, 1)
+    check_range("--data.num_workers", num_workers, 0)
+    if not 0 < crop_scale[0] <= crop_scale[1] <= 1:
+        raise ConfigError(
+            f"--data.crop_scale {crop_scale[0]} {crop_scale[1]}: expected the smallest and the largest share of an image's "
+            "area, above 0 and at most 1"
+        )
 
 
 def _one_thread(_: int) -> None:

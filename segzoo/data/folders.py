@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from segzoo.data.domains import Domain, ImageSet, Pixels, Split
 from segzoo.data.label_spaces import IDENTITY, ClassMap, load_class_map, load_label_space
@@ -117,6 +117,7 @@ class FolderImages(ImageSet):
         class_map: raw mask id -> label id.
         image_suffix: end of an image's stem that its pair name lacks.
         mask_suffix: the same for masks.
+        upright: turn images as their EXIF orientation says; for images without masks, which carry none.
 
     Raises:
         DataError: see :meth:`PairedFolders.images`.
@@ -129,8 +130,9 @@ class FolderImages(ImageSet):
         class_map: ClassMap,
         image_suffix: str = "",
         mask_suffix: str = "",
+        upright: bool = False,
     ) -> None:
-        self._class_map = class_map
+        self._class_map, self._upright = class_map, upright
         self._image_files = _scan(images, "image", IMAGE_TYPES, image_suffix)
         self.has_labels = masks is not None
         self._mask_files = {} if masks is None else _scan(masks, "mask", MASK_TYPES, mask_suffix)
@@ -148,14 +150,15 @@ class FolderImages(ImageSet):
     def image(self, index: int) -> Pixels:
         """The image as (H, W, 3) uint8 RGB.
 
-        An EXIF orientation is not applied, as masks carry none. (TIFF's own orientation tag is applied by the
-        decoder, to masks too.)
+        An EXIF orientation is not applied, as masks carry none, unless ``upright``. (TIFF's own orientation tag is
+        applied by the decoder, to masks too.)
 
         Raises:
             DataError: the file cannot be read.
         """
         path = self._image_files[self.names[index]]
-        with _opened(path, "image") as file:
+        with _opened(path, "image") as stored:
+            file = ImageOps.exif_transpose(stored) if self._upright else stored
             if file.mode.startswith("I"):  # 16 bits: PIL would clip to 255 rather than scale
                 grey = np.clip(np.asarray(file) >> 8, 0, 255).astype(np.uint8)
                 return np.repeat(grey[..., None], 3, axis=2)

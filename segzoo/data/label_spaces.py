@@ -188,6 +188,10 @@ def _parse(content: Any, where: str) -> LabelSpace:
             raise ConfigError(f"{where}: class names are texts other than '{IGNORE}', found {name!r}; quote it")
         if not (isinstance(rgb, list) and len(rgb) == 3 and all(_is_byte(value) for value in rgb)):
             raise ConfigError(f"{where}: the colour of '{name}' is {rgb!r}, expected [r, g, b] with values 0 to 255")
+        if rgb == [0, 0, 0]:
+            raise ConfigError(
+                f"{where}: the colour of '{name}' is black, which means ignored in pictures; choose another"
+            )
     ids = {name: number for number, name in enumerate(classes)}
     subsets = {}
     for subset, names in _mapping(content.get("subsets"), f"{where}: subsets").items():

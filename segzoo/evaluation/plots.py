@@ -89,7 +89,7 @@ def _iou_bars(axes: Axes, scores: Scores, label_space: "LabelSpace") -> None:
     axes.set_xlabel("IoU, %", fontsize=NORMAL)
     means = f"mIoU {percent(scores.miou)} (dashed), pixel accuracy {percent(scores.pixel_accuracy)}"
     axes.set_title(means, fontsize=LARGE, loc="left")
-    _style(axes, grid="x")
+    style(axes, grid="x")
     axes.tick_params(axis="y", length=0)
 
 
@@ -142,7 +142,7 @@ def weight_history_figure(history: History, label_space: "LabelSpace") -> Figure
     axes.set_ylim(max(0.0, low - margin), high + margin)
     axes.set_xlabel("step", fontsize=NORMAL)
     axes.set_title("Mean weight of the source pixels of each class", fontsize=LARGE, loc="left")
-    _style(axes, grid="y")
+    style(axes, grid="y")
     ends = {name: float(values[-1]) for name, (_, values) in lines.items()}
     _name_lines(axes, ends, colours, figure.get_figheight() - 1.0)
     return figure
@@ -170,7 +170,7 @@ def curves_figure(history: History) -> Figure:
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.set_title("Validation", fontsize=LARGE, loc="left")
         ends = {names[name]: float(values[-1]) for name, (_, values) in scores.items()}
-        _style(axes, grid="y")
+        style(axes, grid="y")
         texts = {names[name]: f"{names[name]} {percent(values[-1])}" for name, (_, values) in scores.items()}
         _name_lines(axes, ends, colours, 2.2, texts)
     grid[-1].set_xlabel("step", fontsize=NORMAL)
@@ -192,7 +192,7 @@ def _terms(axes: Axes, terms: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[A
         axes.plot(steps, smooth, color=colours[name], linewidth=1.8)
         ends[name] = float(smooth[-1])
     axes.set_title("Training loss and its terms", fontsize=LARGE, loc="left")
-    _style(axes, grid="y")
+    style(axes, grid="y")
     _name_lines(axes, ends, colours, 2.2)
 
 
@@ -243,7 +243,8 @@ def _spread_apart(wanted: Sequence[float], gap: float) -> list[float]:
     return [centre + gap * (i - (size - 1) / 2) for centre, size in groups for i in range(size)]
 
 
-def _style(axes: Axes, grid: str) -> None:
+def style(axes: Axes, grid: str) -> None:
+    """Two spines, and grid lines along one axis (``x`` or ``y``)."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
     axes.tick_params(which="both", labelsize=NORMAL, color=MUTED)

@@ -1,8 +1,12 @@
 """How a score was measured, said once and stored with every score."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
+
+from segzoo.errors import DataError
 
 Size = tuple[int, int]
 
@@ -22,6 +26,7 @@ class Protocol:
         ignore_index: label of pixels that are not counted.
         truth_size: ground truth is always used at its own size; logits are resized to it.
         checkpoint: ``last``: the weights of the last step; ``best-on-val``: chosen by a validation score.
+        split_images: how many images the split holds, or ``None`` where nobody counted.
     """
 
     classes: str
@@ -34,10 +39,17 @@ class Protocol:
     ignore_index: int = 255
     truth_size: Literal["native"] = "native"
     checkpoint: Literal["last", "best-on-val"] = "last"
+    split_images: int | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image of the split counts; a ``--trainer.limit_test_batches`` leaves some out."""
+        return self.split_images is None or self.images == self.split_images
 
     def describe(self) -> str:
         """One line, printed with every score."""
-        count = f"{self.images} image" + ("" if self.images == 1 else "s")
+        count = f"{self.images}" if self.complete else f"only {self.images} of {self.split_images}"
+        count += " image" if self.images == 1 and self.complete else " images"
         return "; ".join(
             [
                 f"{self.split}, {count}",
@@ -63,6 +75,20 @@ class Protocol:
         for name, value in known.items():
             known[name] = tuple(value) if isinstance(value, list) else value
         return cls(**known)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Protocol":
+        """The protocol in a score file, see `Scores.save`.
+
+        Raises:
+            DataError: the file is missing or not a score file.
+        """
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text())["protocol"])
+        except OSError as error:
+            raise DataError(f"cannot read the scores in {path}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is not a score file of segzoo ({type(error).__name__}: {error})") from error
 
 
 def _size(size: Size | None) -> str:

@@ -13,14 +13,16 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 import segzoo
+from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.sampling import derived_seed
 from segzoo.data.streams import Batch, Stream
-from segzoo.distributed import mean_across_ranks
+from segzoo.distributed import mean_across_ranks, sum_across_ranks
 from segzoo.errors import CheckpointError, NonFiniteLossError
 from segzoo.evaluation import Scores, confusion_metric, update_confusion
 from segzoo.models.norms import Norm
 from segzoo.models.segmenter import create_segmenter
+from segzoo.models.state_dicts import misfit
 
 OptimizerName = Literal["adamw", "adam", "sgd"]
 
@@ -34,8 +36,11 @@ class SegmentationMethod(L.LightningModule):
         encoder: its encoder: resnet18, mobilenet_v2, mit_b2, tu-convnext_tiny, ...
         encoder_weights: pretrained encoder weights to download by name, e.g. imagenet; null for random ones.
         encoder_checkpoint: a local state dict for the encoder instead.
-        norm: batch, frozen (fixed statistics) or group; the last two make a step independent of how a batch is split.
+        norm: batch (per process), sync (over all processes), frozen (fixed statistics) or group. With the last three N
+            processes equal one on the whole batch.
         segmenter_options: further arguments of the architecture, e.g. {decoder_channels: [128, 64, 32, 32, 16]}.
+        compile: run the segmenter's ordinary passes through torch.compile; needs a C++ compiler or Triton.
+        channels_last: keep its convolutions in channels-last memory, which tensor cores prefer.
         optimizer: adamw, adam or sgd (momentum 0.9).
         lr: learning rate of the segmenter.
         weight_decay: of the segmenter.
@@ -56,6 +61,8 @@ class SegmentationMethod(L.LightningModule):
         encoder_checkpoint: str | None = None,
         norm: Norm = "batch",
         segmenter_options: dict[str, Any] | None = None,
+        compile: bool = False,
+        channels_last: bool = False,
         optimizer: OptimizerName = "adamw",
         lr: float = 1e-3,
         weight_decay: float = 1e-4,
@@ -63,6 +70,7 @@ class SegmentationMethod(L.LightningModule):
         warmup_steps: int = 0,
     ) -> None:
         super().__init__()
+        check_range("--method.warmup_steps", warmup_steps, 0)
         self.label_space = label_space if isinstance(label_space, LabelSpace) else LabelSpace.from_dict(label_space)
         self.save_hyperparameters(ignore=["label_space"])
         # Plain types only: checkpoints are read with `weights_only`.
@@ -70,10 +78,17 @@ class SegmentationMethod(L.LightningModule):
         self.segmenter = create_segmenter(
             architecture, encoder, self.num_classes, encoder_weights, encoder_checkpoint, norm, segmenter_options
         )
+        if channels_last:
+            self.segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if compile:
+            # Dropout as without compilation: a derivative that is taken eagerly must drop the same units.
+            self.segmenter.compile(options={"fallback_random": True})
         self.optimizer_name, self.lr, self.weight_decay = optimizer, lr, weight_decay
         self.schedule, self.warmup_steps = schedule, warmup_steps
         self.confusion = confusion_metric(self.num_classes)
         self.scores: Scores | None = None
+        self.scored_images = 0
+        self._evaluated = 0
         self.run_config: str | None = None
 
     @property
@@ -123,7 +138,13 @@ class SegmentationMethod(L.LightningModule):
 
     @staticmethod
     def group(name: str, module: nn.Module, lr: float, weight_decay: float, schedule: bool = True) -> dict[str, Any]:
-        """One parameter group of the optimiser."""
+        """One parameter group of the optimiser.
+
+        Raises:
+            ConfigError: a negative learning rate or weight decay.
+        """
+        check_range(f"the learning rate of the {name}", lr, 0)
+        check_range(f"the weight decay of the {name}", weight_decay, 0)
         params = [p for p in module.parameters() if p.requires_grad]
         return {"name": name, "params": params, "lr": lr, "weight_decay": weight_decay, "schedule": schedule}
 
@@ -155,11 +176,11 @@ class SegmentationMethod(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds a batch of the target's val split to the confusion matrix."""
-        update_confusion(self.confusion, self(batch["image"]), batch["label"])
+        self._evaluate(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds a batch of the target's test split to the confusion matrix."""
-        update_confusion(self.confusion, self(batch["image"]), batch["label"])
+        self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/miou``, ``val/pixel_accuracy`` and ``val/iou/<class>``."""
@@ -169,9 +190,16 @@ class SegmentationMethod(L.LightningModule):
         """The same for ``test``."""
         self._score("test")
 
+    def _evaluate(self, batch: Batch) -> None:
+        update_confusion(self.confusion, self(batch["image"]), batch["label"])
+        self._evaluated += len(batch["image"])
+
     def _score(self, split: str) -> None:
         matrix = self.confusion.compute().cpu().numpy()
         self.confusion.reset()
+        # Counted, not taken from the split: a limited or interrupted evaluation must say so.
+        self.scored_images = int(sum_across_ranks(torch.tensor(self._evaluated, device=self.device)))
+        self._evaluated = 0
         self.scores = scores = Scores(matrix, self.label_space.classes, self.label_space.subsets)
         self.log(f"{split}/miou", scores.miou, prog_bar=split == "val", rank_zero_only=True)
         self.log(f"{split}/pixel_accuracy", scores.pixel_accuracy, rank_zero_only=True)
@@ -194,7 +222,7 @@ class SegmentationMethod(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses the checkpoint of another method or of other classes."""
+        """Refuses the checkpoint of another method, of other classes, of another network or of another optimiser."""
         saved = checkpoint.get("segzoo")
         if saved is None:
             raise CheckpointError("not a checkpoint of segzoo")
@@ -204,6 +232,17 @@ class SegmentationMethod(L.LightningModule):
             raise CheckpointError(
                 f"the checkpoint knows the classes of '{saved['label_space']['name']}', "
                 f"the data has those of '{self.label_space.name}'"
+            )
+        if why := misfit(self.state_dict(), checkpoint["state_dict"]):
+            raise CheckpointError(
+                f"the checkpoint does not fit the network: {why}; leave out --method.architecture and whatever else "
+                "changes the network, it comes with the checkpoint"
+            )
+        optimizer = checkpoint.get("hyper_parameters", {}).get("optimizer", self.optimizer_name)
+        if optimizer != self.optimizer_name:
+            raise CheckpointError(
+                f"the checkpoint was trained with --method.optimizer {optimizer}, not {self.optimizer_name}; "
+                "leave the option out"
             )
 
     def _save_last_good(self) -> str:

@@ -18,27 +18,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from segzoo.bilevel import (
-    Engine,
-    Hypergradient,
-    OptimizerStep,
-    Replayed,
-    SGDStep,
-    VirtualStep,
-    attach_gradient,
-    hypergradient,
-)
+from segzoo.bilevel import Hypergradient, attach_gradient, hypergradient, pixel_jvp, unrolled_hypergradient
 from segzoo.bilevel.normalize import mean_one
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import average_gradients, mean_across_ranks
 from segzoo.errors import ConfigError
-from segzoo.losses import cross_entropy, pixel_cross_entropy
+from segzoo.losses import cross_entropy
 from segzoo.methods.base import pixel_count, valid_pixels
-from segzoo.methods.joint import WeightedJointTraining
+from segzoo.methods.lookahead import LookAheadTraining
 from segzoo.models.weighting import ImageWeightNet, PixelWeightNet, WeightNorm
 
 
-class MetaPix(WeightedJointTraining):
+class MetaPix(LookAheadTraining):
     """Pixel weights learned through a one-step bilevel update.
 
     Update orders, with the cost of a step in joint steps (forward 1, backward 2, forward-mode pass 3; joint is 6):
@@ -49,22 +40,22 @@ class MetaPix(WeightedJointTraining):
       updates of a step start from the same (theta, phi), so the segmenter sees weights that are one meta update older.
 
     Args:
-        weights: pixel (U-Net) or image (one weight per image).
+        weights: pixel (U-Net), image (one weight per image), or online: no network, the weights of every batch are
+            relu(-dL_T/dw) at w = 0 (Ren et al., 2018, arXiv 1803.09050), at the cost of ``sequential``.
         weight_width: channels of the weight network; 64 as published.
         weight_net_norm: instance as published, or group, which keeps differences of contrast between images.
         weight_lr: learning rate of the weight network; it follows no schedule.
         weight_decay_weights: weight decay of the weight network.
         update: sequential, fused or paper.
-        virtual: sgd as published, or optimizer: the step that the real optimiser would take, exact through its state.
-        virtual_lr: step size alpha of ``sgd``; null for ``lr``. Constant: with a decaying alpha the meta objective fades while
-            the weight network keeps its own learning rate.
-        weight_norm: mean1: weights divided by their mean, so that only their ratios are learned; none, as published: the
-            network may also shrink or grow the source loss as a whole, which a constant could do.
+        unroll: number of virtual steps, each on a source batch of its own (paper, sgd).
+        unroll_chain: exact, or first_order: without the curvature between the steps, which group norm does not offer.
+        weight_norm: mean1: weights divided by their mean, so that only their ratios are learned; softmax: the same with the
+            exponentials of the network's logits; none, as published: the network may also shrink or grow the source loss as
+            a whole, which a constant could do.
         meta_every: update the weight network every so many steps.
         meta_start: first step that updates it; before, the weights are those of the untrained network.
         meta_split: share of the labelled target images that only the meta objective sees (fused and paper).
-        engine: forward (exact, fast), double_backward (exact, reference) or finite_difference (approximate).
-        kwargs: see `WeightedJointTraining`.
+        kwargs: see `LookAheadTraining`; published: virtual sgd, scope all.
     """
 
     slug = "metapix"
@@ -72,36 +63,47 @@ class MetaPix(WeightedJointTraining):
     def __init__(
         self,
         *,
-        weights: Literal["pixel", "image"] = "pixel",
+        weights: Literal["pixel", "image", "online"] = "pixel",
         weight_width: int = 64,
         weight_net_norm: WeightNorm = "instance",
         weight_lr: float = 1e-3,
         weight_decay_weights: float = 1e-4,
         update: Literal["sequential", "fused", "paper"] = "sequential",
-        virtual: Literal["sgd", "optimizer"] = "sgd",
-        virtual_lr: float | None = None,
-        weight_norm: Literal["none", "mean1"] = "mean1",
+        unroll: int = 1,
+        unroll_chain: Literal["exact", "first_order"] = "exact",
+        weight_norm: Literal["none", "mean1", "softmax"] = "mean1",
         meta_every: int = 1,
         meta_start: int = 0,
         meta_split: float = 0.0,
-        engine: Engine = "forward",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not 0 <= meta_split < 1 or meta_every < 1:
+        if not 0 <= meta_split < 1 or meta_every < 1 or unroll < 1:
             raise ConfigError(
-                f"meta_split must be in [0, 1) and meta_every at least 1, found {meta_split} and {meta_every}"
+                "meta_split must be in [0, 1), meta_every and unroll at least 1, "
+                f"found {meta_split}, {meta_every} and {unroll}"
             )
         if meta_split and update == "sequential":
             raise ConfigError(
                 "a held-out meta split needs a target gradient of its own, which 'sequential' does not compute; "
                 "use --method.update fused or paper, or --method.meta_split 0"
             )
-        net = {"pixel": PixelWeightNet, "image": ImageWeightNet}[weights]
-        self.weighting = net(self.num_classes, weight_width, weight_net_norm)
+        if unroll > 1 and (update, self.virtual, self.engine) != ("paper", "sgd", "forward"):
+            raise ConfigError(
+                f"unroll {unroll}: several virtual steps need --method.update paper, --method.virtual sgd and "
+                "--method.engine forward"
+            )
+        chosen = (update, self.virtual, self.engine, weight_norm, meta_every, meta_start)
+        if weights == "online" and chosen != ("sequential", "sgd", "forward", "mean1", 1, 0):
+            raise ConfigError(
+                "online weights are no network's: leave out update, virtual, engine, weight_norm, meta_every, meta_start"
+            )
+        self.online = weights == "online"
+        if not self.online:
+            net = PixelWeightNet if weights == "pixel" else ImageWeightNet
+            self.weighting = net(self.num_classes, weight_width, weight_net_norm)
         self.weight_lr, self.weight_decay_weights = weight_lr, weight_decay_weights
-        self.update, self.virtual, self.virtual_lr = update, virtual, virtual_lr
-        self.weight_norm, self.engine = weight_norm, engine
+        self.update, self.unroll, self.unroll_chain, self.weight_norm = update, unroll, unroll_chain, weight_norm
         self.meta_every, self.meta_start, self.meta_split = meta_every, meta_start, meta_split
 
     @property
@@ -110,37 +112,45 @@ class MetaPix(WeightedJointTraining):
         fit, held_out = (0.0, 1 - self.meta_split), (1 - self.meta_split, 1.0)
         streams = {"source": Stream("source"), "target": Stream("target", part=fit)}
         if self.update == "paper":
-            streams["meta_source"] = Stream("source")
+            streams |= {name: Stream("source") for name in self._meta_sources}
         if self.update == "paper" or self.meta_split:
             streams["meta_target"] = Stream("target", part=held_out if self.meta_split else fit)
         return streams
 
     def weights(self, source: Batch, logits: Tensor | None = None) -> Tensor:
         """Weights (B, H, W) of a source batch as the segmenter sees them, i.e. after normalisation."""
-        return self._normalise(super().weights(source, logits), source["label"])[0]
+        return self._normalise(self._raw_weights(source), source["label"])[0]
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """The segmenter's group and one for the weight network, without schedule."""
-        net = self.group("weighting", self.weighting, self.weight_lr, self.weight_decay_weights, schedule=False)
-        return [*super().optimizer_groups(), net]
+        groups = super().optimizer_groups()
+        if not self.online:
+            decay = self.weight_decay_weights
+            groups.append(self.group("weighting", self.weighting, self.weight_lr, decay, schedule=False))
+        return groups
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """One update of theta and, every ``meta_every`` steps, of phi; one loss for both."""
+        if self.online:
+            return self._online_step(batch["source"], batch["target"])
         if not self._is_meta_step():
             # Zero gradients, dropped before the optimiser sees them: distributed training expects one per parameter.
             phi = list(self.weighting.parameters())
             joint = super().training_step(batch, batch_idx)
             return joint + attach_gradient(torch.zeros_like(joint), phi, [torch.zeros_like(p) for p in phi])
-
         if self.update == "paper":
-            meta, *_ = self._meta_update(batch["meta_source"], batch["meta_target"])
+            # First, as the virtual step moves theta and back, which a graph that waits for its backward pass must not see.
+            if self.unroll > 1:
+                meta = self._unrolled_update(batch)
+            else:
+                meta = self._meta_update(batch["meta_source"], batch["meta_target"])[0]
             return super().training_step(batch, batch_idx) + meta
 
         source, target = batch["source"], batch["target"]
         meta, hyper, weights = self._meta_update(source, batch.get("meta_target", target))
         self.log_weights(weights, source["label"])
         source_loss = (weights * hyper.pixel_losses).sum() / self.source_count(source["label"])
-        theta = self._theta()
+        theta = self.theta
         if self.update == "sequential":
             target_loss = hyper.target_loss
             gradient = [hyper.source[name] + hyper.target[name] for name in theta]
@@ -153,9 +163,13 @@ class MetaPix(WeightedJointTraining):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Between meta updates phi rests: without gradients the optimiser leaves it and its momentum alone."""
-        if not self._is_meta_step():
+        if not self.online and not self._is_meta_step():
             for p in self.weighting.parameters():
                 p.grad = None
+
+    @property
+    def _meta_sources(self) -> list[str]:
+        return ["meta_source", *(f"meta_source_{k}" for k in range(2, self.unroll + 1))]
 
     def _is_meta_step(self) -> bool:
         since = self.global_step - self.meta_start
@@ -163,44 +177,71 @@ class MetaPix(WeightedJointTraining):
 
     def _meta_update(self, source: Batch, target: Batch) -> tuple[Tensor, Hypergradient, Tensor]:
         """A zero that carries dL_T(theta')/dphi, what was computed on the way, and the weights."""
-        raw = super().weights(source)
+        raw = self._raw_weights(source)
         weights, pull_back = self._normalise(raw, source["label"])
-        # One seed per batch: the virtual step and its derivative drop the same units.
-        seeds = torch.randint(2**31, (2,)).tolist()
-        target_count = pixel_count(valid_pixels(target["label"]))
-        theta = self._theta()
+        reach = self.reach
         hyper = hypergradient(
             self.segmenter,
-            Replayed(self.segmenter, source["image"], lambda z: pixel_cross_entropy(z, source["label"]), seeds[0]),
-            Replayed(
-                self.segmenter,
-                target["image"],
-                lambda z: cross_entropy(z, target["label"], target_count),
-                seeds[1],
-                track=self.update == "sequential",
-            ),
-            theta,
+            [self.source_pass(source)],
+            [self.target_pass(target, track=self.update == "sequential")],
+            # What `paper` computes is for the virtual step alone; the other orders use the source gradient again.
+            reach if self.update == "paper" else self.theta,
             weights,
             self.source_count(source["label"]),
-            self._virtual_step(theta),
+            self.virtual_step(reach),
             self.engine,
             average_gradients,
+            scope=reach,
+            reuse_target=self.update == "sequential",
+            scale=self.loss_scale,
         )
-        self.check_finite({"meta": hyper.target_loss})
-        self.log("meta/target_loss", hyper.target_loss)
-        gradient = pull_back(hyper.weights)
-        self.log("meta/gradient_norm", gradient.norm())
-        return attach_gradient(hyper.target_loss.new_zeros(()), [raw], [gradient]), hyper, weights
+        return self._attach([raw], [pull_back(hyper.weights)], hyper.target_loss), hyper, weights
 
-    def _virtual_step(self, theta: dict[str, Tensor]) -> VirtualStep:
-        if self.virtual == "sgd":
-            return SGDStep(self.lr if self.virtual_lr is None else self.virtual_lr)
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        assert isinstance(optimizer, torch.optim.Optimizer)
-        return OptimizerStep(optimizer, theta)
+    def _unrolled_update(self, batch: dict[str, Batch]) -> Tensor:
+        """A zero that carries dL_T(theta_K)/dphi, after K virtual steps."""
+        sources = [batch[name] for name in self._meta_sources]
+        raw = [self._raw_weights(source) for source in sources]
+        normalised = [self._normalise(one, source["label"]) for one, source in zip(raw, sources, strict=True)]
+        result = unrolled_hypergradient(
+            self.segmenter,
+            [self.source_pass(source) for source in sources],
+            self.target_pass(batch["meta_target"], track=False),
+            self.reach,
+            [weights for weights, _ in normalised],
+            [self.source_count(source["label"]) for source in sources],
+            self.virtual_lr,
+            self.unroll_chain == "exact",
+            average_gradients,
+        )
+        gradients = [pull_back(g) for (_, pull_back), g in zip(normalised, result.weights, strict=True)]
+        return self._attach(raw, gradients, result.target_loss)
 
-    def _theta(self) -> dict[str, Tensor]:
-        return {name: p for name, p in self.segmenter.named_parameters() if p.requires_grad}
+    def _attach(self, raw: list[Tensor], gradients: list[Tensor], target_loss: Tensor) -> Tensor:
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        # With a scaler (float16) an infinite gradient is no error: the scaler skips the step, this update with it.
+        self.check_finite({"meta": target_loss} | ({} if self.scaler else {"meta gradient": norm}))
+        self.log_dict({"meta/target_loss": target_loss, "meta/gradient_norm": norm})
+        return attach_gradient(target_loss.new_zeros(()), raw, gradients)
+
+    def _online_step(self, source: Batch, target: Batch) -> Tensor:
+        """At w = 0 the virtual step stays at theta, so that the target gradient there serves both updates."""
+        theta = self.theta
+        target_loss, scale = self.target_pass(target, track=True)(), self.loss_scale
+        v = torch.autograd.grad(scale * target_loss, list(theta.values()), allow_unused=True, materialize_grads=True)
+        mean = average_gradients({name: g / scale for name, g in zip(theta, v, strict=True)})
+        direction = {name: mean[name] for name in self.reach}
+        source_pass = self.source_pass(source)
+        helps = pixel_jvp(source_pass, theta, direction, self.segmenter)[1].relu()
+        weights = self._normalise(helps, source["label"])[0]
+        self.log_weights(weights, source["label"])
+        source_loss = (weights * source_pass()).sum() / self.source_count(source["label"])
+        loss = self.total({"source": source_loss, "target": target_loss.detach()})
+        return loss + attach_gradient(torch.zeros_like(loss), list(theta.values()), list(mean.values()))
+
+    def _raw_weights(self, source: Batch) -> Tensor:
+        weights: Tensor = self.weighting(source["image"], source["label"])
+        # The network ends in a sigmoid; the odds are the exponential of its logit.
+        return weights / (1 - weights).clamp_min(1e-6) if self.weight_norm == "softmax" else weights
 
     def _normalise(self, raw: Tensor, label: Tensor) -> tuple[Tensor, Any]:
         if self.weight_norm == "none":

@@ -67,7 +67,7 @@ def load_method(slug: str) -> "type[SegmentationMethod]":
     """Imports the class of a method.
 
     Raises:
-        ConfigError: no such method, or a plugin that cannot be imported.
+        ConfigError: no such method, or a plugin that cannot be imported or could not be used after its training.
     """
     known = methods()
     if slug not in known:
@@ -79,7 +79,24 @@ def load_method(slug: str) -> "type[SegmentationMethod]":
         if module.startswith("segzoo."):
             raise
         raise ConfigError(f"the plugin method '{slug}' ({known[slug].target}) cannot be imported: {error}") from error
+    _check(cls, known[slug])
     return cls
+
+
+def _check(cls: Any, info: MethodInfo) -> None:
+    from segzoo.methods.base import SegmentationMethod  # imports torch
+
+    if not (isinstance(cls, type) and issubclass(cls, SegmentationMethod)):
+        raise ConfigError(
+            f"the method '{info.slug}' ({info.target}) is no SegmentationMethod; derive its class from it"
+        )
+    slug, supervision = getattr(cls, "slug", None), getattr(cls, "supervision", None)
+    if slug != info.slug:  # checkpoints are found by the slug
+        raise ConfigError(
+            f"{info.target} has slug = {slug!r} but its entry point is named '{info.slug}'; give both the same name"
+        )
+    if supervision not in ("none", "few"):
+        raise ConfigError(f"{info.target} has supervision = {supervision!r}, expected 'none' or 'few'")
 
 
 def _read(slug: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Normalisation layers that do not couple the images of a batch or the ranks of a run."""
+"""Normalisation layers other than a batch norm per process."""
 
 from typing import Literal
 
@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-Norm = Literal["batch", "frozen", "group"]
+from segzoo.models.sync_norm import SyncBatchNorm
+
+Norm = Literal["batch", "sync", "frozen", "group"]
 
 
 def replace_norms(module: nn.Module, norm: Norm) -> None:
@@ -15,13 +17,14 @@ def replace_norms(module: nn.Module, norm: Norm) -> None:
     Args:
         module: the network.
         norm: ``batch`` leaves it as it is. ``frozen`` always uses, and never changes, the running statistics, while the
-            affine part is trained: for small batches on a pretrained encoder. ``group`` is group norm.
+            affine part is trained: for small batches on a pretrained encoder. ``group`` is group norm. ``sync`` is batch norm
+            over the images of all ranks.
     """
     if norm == "batch":
         return
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
-            setattr(module, name, _frozen(child) if norm == "frozen" else _group(child))
+            setattr(module, name, {"frozen": _frozen, "group": _group, "sync": _sync}[norm](child))
         else:
             replace_norms(child, norm)
 
@@ -44,6 +47,16 @@ def _group(old: _BatchNorm) -> nn.Module:
         with torch.no_grad():
             new.weight.copy_(old.weight)
             new.bias.copy_(old.bias)
-    # timm's BatchNormAct2d carries its activation; a plain group norm would silently drop it.
+    return _with_tail(new, old)
+
+
+def _sync(old: _BatchNorm) -> nn.Module:
+    new = SyncBatchNorm(old.num_features, old.eps, old.momentum, old.affine, old.track_running_stats)
+    new.load_state_dict({name: value for name, value in old.state_dict().items() if name in new.state_dict()})
+    return _with_tail(new, old)
+
+
+def _with_tail(new: nn.Module, old: nn.Module) -> nn.Module:
+    # timm's BatchNormAct2d carries its activation; a plain norm would silently drop it.
     tail = [layer for layer in (getattr(old, "drop", None), getattr(old, "act", None)) if layer is not None]
     return nn.Sequential(new, *tail) if tail else new

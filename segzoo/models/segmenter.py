@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import segmentation_models_pytorch as smp
 import torch
@@ -11,7 +11,10 @@ from torch.nn import functional as F
 
 from segzoo.errors import CheckpointError, ConfigError
 from segzoo.models.norms import Norm, replace_norms
+from segzoo.models.state_dicts import misfit
 from segzoo.suggest import did_you_mean
+
+Scope = Literal["all", "decoder", "head"]
 
 
 class Segmenter(nn.Module):
@@ -43,6 +46,22 @@ class Segmenter(nn.Module):
             x = F.pad(x, (0, right, 0, bottom), mode="replicate")
         logits: Tensor = self.network(x)
         return logits[..., :height, :width]
+
+    def parameters_of(self, scope: Scope) -> dict[str, nn.Parameter]:
+        """Trainable parameters by name: all, those of decoder and head, or those of the head alone.
+
+        Raises:
+            ConfigError: the network has no such part.
+        """
+        inside = {
+            "all": lambda name: True,
+            "decoder": lambda name: not name.startswith("network.encoder."),
+            "head": lambda name: name.startswith("network.segmentation_head."),
+        }[scope]
+        found = {name: p for name, p in self.named_parameters() if p.requires_grad and inside(name)}
+        if not found:
+            raise ConfigError(f"the network {type(self.network).__name__} has no trainable parameters in its '{scope}'")
+        return found
 
 
 def create_segmenter(
@@ -100,10 +119,15 @@ def _load_encoder(encoder: nn.Module, path: Path, name: str) -> None:
     if not path.is_file():
         raise CheckpointError(f"no encoder checkpoint at {path}")
     try:
-        encoder.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} is not a state dict of the encoder '{name}': {reason}") from error
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler and zip reader raise
+        raise CheckpointError(f"{path} is not a state dict: damaged, or more than tensors and plain types") from error
+    try:
+        encoder.load_state_dict(content)
+    except Exception as error:  # each encoder of segmentation_models_pytorch has its own `load_state_dict`
+        tensors = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
+        reason = misfit(encoder.state_dict(), content) if tensors else "expected names and tensors alone"
+        raise CheckpointError(f"{path} is not a state dict of the encoder '{name}': {reason or error}") from error
 
 
 def _input_statistics(encoder: str, weights: str | None) -> tuple[list[float], list[float]]:

@@ -3,11 +3,13 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from segzoo.cli import compare
 from segzoo.cli.main import main
 from segzoo.errors import ConfigError
+from segzoo.evaluation import Protocol, Scores
 from tests.methods.test_contract import write_config
 
 
@@ -21,6 +23,9 @@ def test_seeds(text: str, seeds: list[int]) -> None:
     [
         (["--rows", "joint,metapx"], "did you mean 'metapix'"),
         (["--rows", "joint", "--seeds", "many"], "expected numbers and ranges"),
+        (["--rows", "joint", "--seeds", "4-0"], "expected numbers and ranges"),
+        (["--rows", "joint", "--trainer.max_steps", "2"], "'--trainer.max_steps'; options of `segzoo fit` go after `--`"),
+        (["--rows", "joint", "--jobs", "0"], "--jobs 0: expected 1 or more"),
         (["--rows", "joint", "--reference", "metapix"], "is not a row"),
     ],
 )
@@ -40,6 +45,24 @@ def test_the_mean_weight_is_over_training(tmp_path: Path) -> None:
     assert compare._mean_weight(tmp_path) == pytest.approx(0.6)
     with pytest.raises(ConfigError, match="needs the row"):
         compare._mean_weight(tmp_path / "absent")
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n0,1.0\n")
+    with pytest.raises(ConfigError, match="has no weight/mean"):
+        compare._mean_weight(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["compare", "--rows", "joint", "--out", str(tmp_path / "file" / "out")]) == 2
+    assert capsys.readouterr().err.startswith("error: cannot write to ")
+
+
+def test_scores_of_a_part_of_the_split_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "joint" / "joint" / "toy" / "default-s0"
+    part = Protocol("toy", 2, "test", 1, split_images=200)
+    Scores(np.eye(2, dtype=int), ("a", "b")).save(run, "scores-test", part)
+    assert main(["compare", "--rows", "joint", "--seeds", "0", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "is of 1 of 200 test images" in error and error.count("\n") == 1
 
 
 def test_a_comparison_runs_resumes_and_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

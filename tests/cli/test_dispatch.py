@@ -1,6 +1,7 @@
 """What answers without torch, and how fast."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -17,7 +18,9 @@ from tests.cli.conftest import Segzoo
 HEAVY = ("torch", "lightning", "numpy", "jsonargparse")
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["methods"], ["methods", "--json"], ["fit", "--help"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["--version"], ["methods"], ["methods", "--json"], ["fit", "--help"], ["bench", "--help"]]
+)
 def test_answers_at_once_and_without_torch(argv: list[str]) -> None:
     code = f"""
 import sys
@@ -51,7 +54,15 @@ def test_help_names_every_command(segzoo: Segzoo) -> None:
 def test_every_command_has_help_with_an_example(segzoo: Segzoo, command: str) -> None:
     result = segzoo(command, "--help")
     assert result.status == 0
-    assert f"segzoo {command} -" in result.out.partition("example")[2]
+    assert re.search(rf"segzoo {command} (\w+ )?-", result.out.partition("example")[2])
+
+
+@pytest.mark.parametrize("recipes", [[], ["published"]])
+def test_recipes_are_in_the_help_when_there_are_some(
+    segzoo: Segzoo, monkeypatch: pytest.MonkeyPatch, recipes: list[str]
+) -> None:
+    monkeypatch.setattr("segzoo.cli.train.config_names", lambda kind: recipes)
+    assert ("--recipe" in segzoo("fit", "--help").out) == bool(recipes)
 
 
 def test_no_command_prints_the_help_and_fails(segzoo: Segzoo) -> None:

@@ -93,6 +93,48 @@ def test_own_data_file_replaces_the_default(tmp_path: Path) -> None:
         assert merged(invocation, "data", "name") == "pair"
 
 
+def test_a_label_space_in_a_file_starts_at_that_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("pair", "here"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "mine.yaml", "")
+    domain = {"class_path": "A", "init_args": {"label_space": "mine.yaml"}}
+    own = write(tmp_path / "pair" / "pair.yaml", {"data": {"source": domain, "target": domain}})
+    invocation = expanded("fit", "--method", "joint", "--data", own, "--data.target.label_space", "here/mine.yaml")
+    source = merged(invocation, "data", "source")["init_args"]["label_space"]
+    assert source == str(tmp_path / "pair" / "mine.yaml")
+    assert invocation.flags == [f"--data.target.label_space={tmp_path / 'here' / 'mine.yaml'}"]
+
+
+@pytest.mark.parametrize(
+    ("space", "flags", "message"),
+    [
+        (
+            "no.yaml",
+            [],
+            r"--data.source.label_space \(in .*pair.yaml\): no file 'no.yaml' in .*; a path starts at the folder",
+        ),
+        (
+            "cityscape",
+            [],
+            r"--data.source.label_space \(in .*pair.yaml\): unknown label space 'cityscape'; did you mean",
+        ),
+        (
+            "minicity",
+            ["--data.target.label_space", "no.yaml"],
+            "--data.target.label_space: no file .* working directory",
+        ),
+    ],
+)
+def test_a_label_space_that_is_not_there_names_the_option(
+    tmp_path: Path, space: str, flags: list[str], message: str
+) -> None:
+    domain = {"class_path": "A", "init_args": {"label_space": space}}
+    own = write(tmp_path / "pair.yaml", {"data": {"source": domain, "target": domain}})
+    with pytest.raises(ConfigError, match=message):
+        expanded("fit", "--method", "joint", "--data", own, *flags)
+
+
 def test_one_option_of_the_default_data_keeps_the_default(tmp_path: Path) -> None:
     own = write(tmp_path / "own.yaml", {"data": {"source": {"init_args": {"seed": 1}}}})
     invocation = expanded("fit", "--method", "joint", "--config", own)
@@ -165,7 +207,9 @@ def test_last_is_the_newest_run_of_that_name(tmp_path: Path) -> None:
         (["test", "--ckpt_path", "last"], "add --method NAME"),
         (["fit", "--method"], "option '--method' needs a value"),
         (["fit", "--config"], "option '--config' needs a value"),
-        (["fit", "--method", "joint", "joint"], "option '--method' takes one value"),
+        (["fit", "--method", "joint", "extra"], "unexpected argument 'extra'; option '--method' takes one value"),
+        (["fit", "--method", "joint", "--logger", "csw"], "unknown logger 'csw'; did you mean 'csv'"),
+        (["fit", "--method", "joint", "--data.root", "/nowhere"], "--data.root /nowhere is not a folder"),
         (
             ["fit", "--method", "joint", "--data", "minicty"],
             "unknown data 'minicty'; did you mean 'minicity'",

@@ -53,6 +53,16 @@ def test_a_resumed_run_replaces_the_steps_it_does_again(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_resumed_run_that_ends_before_its_first_row_keeps_the_file(tmp_path: Path) -> None:
+    earlier = MetricsCsv(tmp_path)
+    earlier.log_metrics({"loss": 1.0}, 0)
+    earlier.finalize("success")
+    resumed = MetricsCsv(tmp_path)
+    resumed.save()
+    resumed.finalize("failed")
+    assert [row["loss"] for row in rows(tmp_path)] == ["1.0"]
+
+
 def test_csv_is_always_on_and_others_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert [type(logger) for logger in create_loggers("csv", tmp_path, {})] == [MetricsCsv]

@@ -15,10 +15,11 @@ import yaml
 from PIL import Image
 
 from segzoo.cli.checkpoint import read_checkpoint
+from segzoo.data.folders import read_ids
 from segzoo.methods import registry
 from segzoo.methods.single_domain import SourceOnly
 from segzoo.models.segmenter import create_segmenter
-from tests.cli.conftest import Segzoo
+from tests.cli.conftest import SPACE, Segzoo
 
 
 class Plugin(SourceOnly):
@@ -69,6 +70,13 @@ def test_a_second_run_gets_its_own_folder(segzoo: Segzoo, toy: Path) -> None:
     assert segzoo(*argv).out.endswith("/default-s5-2\n")
 
 
+def test_a_run_shorter_than_the_logging_interval_logs_its_last_step(segzoo: Segzoo, toy: Path) -> None:
+    argv = ["--data", toy, "--name", "short", "--trainer.log_every_n_steps", "10", "--trainer.max_steps", "3"]
+    assert segzoo("fit", "--method", "source-only", *argv).status == 0
+    with Path("runs/source-only/toy/short-s0/metrics.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file) if row["train/loss"]] == ["2"]
+
+
 def test_resume_continues_in_the_same_folder(segzoo: Segzoo, toy: Path) -> None:
     argv = ["fit", "--method", "source-only", "--data", toy, "--name", "long"]
     segzoo(*argv)
@@ -102,6 +110,67 @@ def test_flags_beat_the_checkpoint(segzoo: Segzoo, checkpoint: Path, tmp_path: P
     assert yaml.safe_load((tmp_path / "scores" / "config.yaml").read_text())["data"]["eval_batch_size"] == 1
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--method.architecture", "fpn", "--method.segmenter_options", "null"],
+            "does not fit the network: 'segmenter.",
+        ),
+        (["--method.optimizer", "sgd"], "was trained with --method.optimizer adamw, not sgd"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_one_line_and_changes_nothing(
+    segzoo: Segzoo, trained: Path, checkpoint: Path, flags: list[str], message: str
+) -> None:
+    before = contents(trained)
+    result = segzoo("fit", "--ckpt_path", checkpoint, "--trainer.max_steps", "4", *flags)
+    assert result.status == 2
+    assert result.err.startswith("error: the checkpoint ") and message in result.err
+    assert result.err.count("\n") == 1
+    assert contents(trained) == before
+
+
+def test_a_resume_that_stops_at_once_changes_nothing(
+    segzoo: Segzoo, trained: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = contents(trained)
+    monkeypatch.setattr(SourceOnly, "training_step", stop)
+    result = segzoo("fit", "--ckpt_path", checkpoint, "--trainer.max_steps", "4")
+    assert result.status == 130
+    assert contents(trained) == before
+
+
+def test_any_error_before_the_first_step_leaves_no_folder(
+    segzoo: Segzoo, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(SourceOnly, "training_step", fail)
+    with pytest.raises(ZeroDivisionError):
+        segzoo("fit", "--method", "source-only", "--data", toy)
+    assert not list(tmp_path.rglob("default-s0*"))
+
+
+def test_a_partial_test_says_so(segzoo: Segzoo, checkpoint: Path) -> None:
+    limits = ["--data.eval_batch_size", "1", "--trainer.limit_test_batches", "1"]
+    result = segzoo("test", "--ckpt_path", checkpoint, *limits, "--out", "scores")
+    assert "test, only 1 of 2 images" in result.out
+    for name, part in (("scores-test", ()), ("manifest", ("scores", "test"))):
+        content = json.loads(Path(f"scores/{name}.json").read_text())
+        for key in part:
+            content = content[key]
+        assert (content["protocol"]["images"], content["protocol"]["split_images"]) == (1, 2)
+
+
 def test_a_failed_test_leaves_nothing(segzoo: Segzoo, trained: Path, checkpoint: Path) -> None:
     before = sorted(trained.iterdir())
     result = segzoo("test", "--ckpt_path", checkpoint, "--data.root", "/nowhere")
@@ -116,15 +185,17 @@ def test_what_is_no_checkpoint_is_named(segzoo: Segzoo, tmp_path: Path, checkpoi
     (tmp_path / "text.ckpt").write_text("hello")
     (tmp_path / "cut.ckpt").write_bytes(checkpoint.read_bytes()[:5000])
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    torch.save({"segzoo": Path()}, tmp_path / "pickled.ckpt")
     for name, reason in (
         ("text", "not a checkpoint"),
         ("cut", "cut off"),
         ("foreign", "not a checkpoint of segzoo"),
+        ("pickled", "more than tensors and plain types"),
     ):
         result = segzoo(command, "--ckpt_path", f"{name}.ckpt", *more)
         assert result.status == 2
-        assert result.err.startswith(f"error: {name}.ckpt is not a checkpoint")
-        assert reason in result.err
+        assert result.err.startswith(f"error: {name}.ckpt is not a ")
+        assert reason in result.err and "weights_only" not in result.err
 
 
 def test_an_unreadable_image_in_a_loader_process_is_one_line(segzoo: Segzoo, toy: Path, tmp_path: Path) -> None:
@@ -144,6 +215,19 @@ def test_an_unreadable_image_in_a_loader_process_is_one_line(segzoo: Segzoo, toy
     assert result.err.splitlines()[-1].startswith("error: cannot read the image")
     assert "Traceback" not in result.err
     assert not list((tmp_path / "runs").rglob("default-s0"))
+
+
+def test_a_checkpoint_with_a_label_space_of_its_own_can_be_scored_elsewhere(
+    segzoo: Segzoo, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.yaml").write_text((toy.parent / "space.yaml").read_text())
+    (tmp_path / "toy.yaml").write_text(toy.read_text().replace(str(toy.parent / "space.yaml"), "mine.yaml"))
+    argv = ["--data", "toy.yaml", "--trainer.max_steps", "1", "--panel_steps", "9"]
+    assert segzoo("fit", "--method", "source-only", *argv).status == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    last = tmp_path / "runs/source-only/toy/default-s0/checkpoints/last.ckpt"
+    assert segzoo("test", "--ckpt_path", last, "--out", "scores").status == 0
 
 
 def test_predict_writes_labels_overlays_and_a_legend(segzoo: Segzoo, checkpoint: Path, tmp_path: Path) -> None:
@@ -166,6 +250,30 @@ def test_predict_writes_labels_overlays_and_a_legend(segzoo: Segzoo, checkpoint:
     assert (tmp_path / "out" / "legend.png").is_file()
 
 
+def test_predict_turns_photographs_upright(segzoo: Segzoo, checkpoint: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    for folder in ("turned", "upright"):
+        (tmp_path / folder).mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held sideways: turn by 90 degrees clockwise
+    Image.fromarray(pixels).save(tmp_path / "turned" / "a.png", exif=exif)
+    Image.fromarray(np.rot90(pixels, -1)).save(tmp_path / "upright" / "a.png")
+    for folder in ("turned", "upright"):
+        argv = ["--input", folder, "--out", f"out-{folder}", "--device", "cpu"]
+        assert segzoo("predict", "--ckpt_path", checkpoint, *argv).status == 0
+    turned, upright = (np.asarray(Image.open(f"out-{name}/labels/a.png")) for name in ("turned", "upright"))
+    assert turned.shape == (30, 20)
+    assert np.array_equal(turned, upright)
+
+
+def test_predicted_labels_are_ids_that_show_in_colours(segzoo: Segzoo, checkpoint: Path, toy: Path) -> None:
+    images = toy.parent / "real" / "test" / "image"
+    segzoo("predict", "--ckpt_path", checkpoint, "--input", images, "--out", "out", "--device", "cpu")
+    path = Path("out/labels/000.png")
+    ids, colours = read_ids(path), np.asarray(Image.open(path).convert("RGB"))
+    assert np.array_equal(colours, np.array(list(SPACE["classes"].values()))[ids])  # type: ignore[attr-defined]
+
+
 def test_predict_agrees_with_the_test(segzoo: Segzoo, checkpoint: Path, toy: Path, trained: Path) -> None:
     images = toy.parent / "real" / "test"
     segzoo("predict", "--ckpt_path", checkpoint, "--input", images / "image", "--out", "out", "--device", "cpu")
@@ -183,6 +291,7 @@ def test_predict_agrees_with_the_test(segzoo: Segzoo, checkpoint: Path, toy: Pat
         (["--input", "empty", "--out", "out"], "no images in empty"),
         (["--input", "broken", "--out", "out"], "cannot read the image broken/a.png"),
         (["--input", "empty", "--out", "empty/out"], "--out empty/out lies in --input empty"),
+        (["--ckpt_path", "last", "--input", "empty", "--out", "out"], "--ckpt_path last: expected a path"),
         (["--inptu", "empty", "--out", "out"], "unknown option '--inptu'; did you mean '--input'?"),
         (
             ["--input", "empty", "--out", "out", "--batch_size", "0"],
@@ -254,6 +363,7 @@ def test_two_processes_share_one_run_folder(toy: Path, tmp_path: Path) -> None:
     assert manifest["world_size"] == 2
     scores = json.loads((folder / "scores-test.json").read_text())
     assert sum(map(sum, scores["confusion"])) == 2 * 24 * 32  # every test pixel once
+    assert scores["protocol"]["images"] == scores["protocol"]["split_images"] == 2
 
 
 def test_a_target_without_masks_is_enough_for_a_method_without_target_labels(segzoo: Segzoo, toy: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two gloo processes are one process on the whole batch."""
+"""Two and four gloo processes are one process on the whole batch."""
 
 import json
 import os
@@ -20,10 +20,15 @@ DESCENT = {"optimizer": "sgd", "lr": 0.05}
 META = DESCENT | {"weight_lr": 1e3, "virtual_lr": 1.0}
 VARIANTS: dict[str, dict[str, Any]] = {
     "metapix-fused-unnormalised": META | {"update": "fused", "weight_norm": "none"},
+    "metapix-fused-head": META | {"update": "fused", "scope": "head"},
+    "metapix-paper": META | {"update": "paper", "weight_norm": "softmax"},
     "metapix-paper-optimizer": META | {"update": "paper", "virtual": "optimizer"},
     "metapix-every-second": META | {"meta_every": 2},
     "metapix-image": META | {"weights": "image"},
+    "metapix-online": DESCENT | {"weights": "online"},
+    "metapix-unrolled": META | {"update": "paper", "unroll": 2, "unroll_chain": "first_order"},
 }
+WORLDS = (1, 2, 4)
 
 
 def cases() -> dict[str, dict[str, Any]]:
@@ -31,51 +36,59 @@ def cases() -> dict[str, dict[str, Any]]:
     found = {}
     for name, options in every.items():
         slug = "metapix" if name.startswith("metapix") else name
-        for norm in ("group", "frozen"):
+        for norm in ("group", "frozen", "sync"):
             found[f"{name}-{norm}"] = {"slug": slug, "options": options | {"norm": norm}, "precision": "64-true"}
     for slug in tiny.METHODS:
         options = {"optimizer": "sgd", "lr": 0.01, "norm": "group"}
         found[f"{slug}-single"] = {"slug": slug, "options": options, "precision": "32-true"}
+    clipped = {"options": META | {"virtual": "optimizer", "norm": "group"}, "trainer": {"gradient_clip_val": 0.1}}
+    found["metapix-clipped"] = {"slug": "metapix", "precision": "64-true"} | clipped
     found["forgetful"] = found["metapix-group"] | {"forget_to_average": True}
     return found
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """All cases on one and on two processes."""
-    folders = {world: tmp_path_factory.mktemp(f"world{world}") for world in (1, 2)}
+    """All cases on one, two and four processes."""
+    folders = {world: tmp_path_factory.mktemp(f"world{world}") for world in WORLDS}
     worker.main(str(folders[1]), json.dumps(cases()))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*torchrun, "-m", "tests.distributed.worker", str(folders[2]), json.dumps(cases())]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
-    assert done.returncode == 0, done.stderr[-3000:]
+    for world in WORLDS[1:]:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
+        command = [*torchrun, "-m", "tests.distributed.worker", str(folders[world]), json.dumps(cases())]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
+        assert done.returncode == 0, done.stderr[-3000:]
     return folders
 
 
-def difference(runs: dict[int, Path], name: str) -> float:
-    one, two = (torch.load(runs[world] / f"{name}.pt") for world in (1, 2))
-    return max(float((one[key] - two[key]).abs().max() / one[key].abs().max().clamp_min(1e-2)) for key in one)
+def difference(runs: dict[int, Path], name: str, world: int, what: str = "parameters") -> float:
+    one, more = (torch.load(runs[w] / f"{name}.pt")[what] for w in (1, world))
+    assert one.keys() == more.keys()
+    largest = {key: one[key].abs().max().clamp_min(1e-2 if what == "parameters" else 1e-30) for key in one}
+    return max(float((one[key] - more[key]).abs().max() / largest[key]) for key in one)
 
 
+@pytest.mark.parametrize("world", WORLDS[1:])
 @pytest.mark.parametrize("name", [name for name in cases() if not name.endswith(("single", "forgetful"))])
-def test_two_processes_equal_one(name: str, runs: dict[int, Path]) -> None:
-    assert difference(runs, name) < 1e-10
+def test_several_processes_equal_one(name: str, world: int, runs: dict[int, Path]) -> None:
+    assert difference(runs, name, world) < 1e-12
+    assert difference(runs, name, world, "gradients") < 1e-10
 
 
 @pytest.mark.parametrize("name", [name for name in cases() if name.endswith("single")])
 def test_two_processes_equal_one_in_single_precision(name: str, runs: dict[int, Path]) -> None:
-    one, two = (torch.load(runs[world] / f"{name}.pt") for world in (1, 2))
+    one, two = (torch.load(runs[world] / f"{name}.pt")["parameters"] for world in (1, 2))
     flat = [torch.cat([p.flatten() for p in parameters.values()]) for parameters in (one, two)]
     assert float((flat[0] - flat[1]).norm() / flat[0].norm()) < 1e-6
 
 
 def test_gradients_of_one_rank_are_noticed(runs: dict[int, Path]) -> None:
-    assert difference(runs, "forgetful") > 1e-6
+    assert difference(runs, "forgetful", 2) > 1e-6
+    assert difference(runs, "forgetful", 2, "gradients") > 1e-3
 
 
 def test_the_weight_network_really_moved(runs: dict[int, Path]) -> None:
-    after = torch.load(runs[1] / "metapix-group.pt")
+    after = torch.load(runs[1] / "metapix-group.pt")["parameters"]
     before = dict(tiny.method("metapix").named_parameters())
     moved = max(float((after[k].float() - before[k]).abs().max()) for k in after if k.startswith("weighting"))
     assert moved > 1e-3

@@ -1,4 +1,4 @@
-"""Trains tiny methods on however many processes torchrun started; rank zero saves the parameters of each case.
+"""Trains tiny methods on however many processes torchrun started; rank zero saves parameters and first gradients.
 
 python -m torch.distributed.run --nproc_per_node 2 -m tests.distributed.worker FOLDER CASES, with CASES as JSON.
 """
@@ -16,6 +16,18 @@ from segzoo.methods import metapix
 from tests import tiny
 
 
+class FirstGradient(L.Callback):
+    """The gradients of the first step, as the optimiser gets them."""
+
+    def __init__(self) -> None:
+        self.gradients: dict[str, torch.Tensor] = {}
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
+        if not self.gradients:
+            named = pl_module.named_parameters()
+            self.gradients = {name: p.grad.clone() for name, p in named if p.grad is not None}
+
+
 def train(case: dict[str, Any], out: Path) -> None:
     """Three steps on four images per domain, however many processes share them."""
     world = int(os.environ.get("WORLD_SIZE", 1))
@@ -25,11 +37,15 @@ def train(case: dict[str, Any], out: Path) -> None:
     L.seed_everything(0, verbose=False)
     trained = tiny.method(case["slug"], **case["options"])
     strategy = "ddp" if world > 1 else "auto"
-    trainer = tiny.trainer(3, precision=case["precision"], devices=world, strategy=strategy)
+    first = FirstGradient()
+    options = case.get("trainer", {}) | {"callbacks": [first], "devices": world, "strategy": strategy}
+    trainer = tiny.trainer(3, precision=case["precision"], **options)
     trainer.fit(trained, datamodule=tiny.data(batch_size=4 // world))
     metapix.average_gradients = average
     if trainer.is_global_zero:
-        torch.save({name: p.detach() for name, p in trained.named_parameters()}, out)
+        saved = {name: p.detach() for name, p in trained.named_parameters()}
+        saved |= {name: b for name, b in trained.named_buffers() if "running" in name}
+        torch.save({"parameters": saved, "gradients": first.gradients}, out)
 
 
 def main(folder: str, cases: str) -> None:

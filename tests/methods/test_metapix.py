@@ -1,17 +1,20 @@
 """MetaPix against a naive implementation written with second-order autograd."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from segzoo.bilevel import attach_gradient, frozen_buffers
 from segzoo.bilevel.normalize import mean_one
-from segzoo.errors import ConfigError
+from segzoo.errors import ConfigError, NonFiniteLossError
 from segzoo.methods.metapix import MetaPix
 from tests import tiny
 
@@ -128,7 +131,18 @@ def test_a_held_out_split_shares_no_image() -> None:
     assert len(fit) == 6 and len(held_out) == 2 and not fit & held_out
 
 
-@pytest.mark.parametrize("options", [{"meta_split": 0.2}, {"meta_split": 1.5, "update": "fused"}, {"meta_every": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"meta_split": 0.2},
+        {"meta_split": 1.5, "update": "fused"},
+        {"meta_every": 0},
+        {"unroll": 2},
+        {"unroll": 2, "update": "paper", "virtual": "optimizer"},
+        {"weights": "online", "update": "fused"},
+        {"weights": "online", "weight_norm": "none"},
+    ],
+)
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         tiny.method("metapix", **options)
@@ -156,6 +170,105 @@ def test_an_attached_gradient_is_a_gradient() -> None:
     torch.testing.assert_close(x.grad, 6 * given)
     with pytest.raises(ValueError, match="shape"):
         attach_gradient(torch.tensor(0.0), [x], [torch.zeros(4)])
+
+
+def test_softmax_weights_are_a_softmax() -> None:
+    method = tiny.method("metapix", weight_norm="softmax").double().train()
+    batch = tiny.data().panel_batch("source", 2)
+    source = {"image": batch["image"].double(), "label": batch["label"]}
+    weights = method.weights(source)  # type: ignore[attr-defined]
+    logits = torch.logit(method.weighting(source["image"], source["label"]))
+    torch.testing.assert_close(weights, logits.flatten().softmax(0).view_as(logits).detach() * logits.numel())
+
+
+def test_online_weights_are_those_of_learning_to_reweight() -> None:
+    options = {"weights": "online", "norm": "group"}
+    method, catch = caught(**options)
+    net, theta = method.segmenter, dict(method.segmenter.named_parameters())
+    source, target = catch.batch["source"], catch.batch["target"]
+
+    def ce(params: dict[str, Tensor], b: dict[str, Any]) -> Tensor:
+        return F.cross_entropy(functional_call(net, params, (b["image"].double(),)), b["label"], reduction="none")
+
+    # Algorithm 1 of Ren et al. (2018), with second-order autograd: eps = 0, one step, the gradient at eps.
+    eps = torch.zeros(source["label"].shape, dtype=torch.float64, requires_grad=True)
+    g = torch.autograd.grad((eps * ce(theta, source)).sum(), list(theta.values()), create_graph=True)
+    ahead = {name: p - 0.1 * d for (name, p), d in zip(theta.items(), g, strict=True)}
+    (slope,) = torch.autograd.grad(ce(ahead, target).mean(), eps)
+    w = (-slope).relu()
+    w = w / w.sum()
+    assert 0 < float((w == 0).double().mean()) < 1
+    loss = (w * ce(theta, source)).sum() + ce(theta, target).mean()
+    expected = dict(zip(theta, torch.autograd.grad(loss, list(theta.values())), strict=True))
+    assert len(catch.gradients) == len(expected)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(catch.gradients[f"segmenter.{name}"], gradient, rtol=1e-7, atol=1e-11)
+
+
+def test_unrolled_steps_see_batches_of_their_own() -> None:
+    options = {"update": "paper", "unroll": 3, "virtual_lr": 0.5}
+    (_, exact), (_, chain) = caught(**options), caught(unroll_chain="first_order", **options)
+    names = [batch["name"] for key, batch in exact.batch.items() if "source" in key]
+    assert len(names) == 4 and len({tuple(n) for n in names}) > 1
+    different = [n for n, g in exact.gradients.items() if not torch.allclose(g, chain.gradients[n], rtol=1e-6)]
+    assert different and all(name.startswith("weighting") for name in different)
+
+
+def test_a_part_of_the_network_is_stepped_alone() -> None:
+    (_, whole), (_, head) = caught(virtual_lr=0.5), caught(virtual_lr=0.5, scope="head")
+    assert whole.gradients.keys() == head.gradients.keys()
+    name = "segmenter.network.encoder.model.conv1.weight"
+    name = name if name in whole.gradients else next(n for n in whole.gradients if "encoder" in n)
+    assert not torch.equal(whole.gradients[name], head.gradients[name])
+
+
+class Float16(MixedPrecision):
+    """Lightning's float16, which it keeps for GPUs, on a CPU."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))
+
+
+@pytest.mark.parametrize("options", [{}, {"update": "fused"}, {"update": "paper"}, {"weights": "online"}])
+def test_an_infinite_gradient_skips_the_step(options: dict[str, Any]) -> None:
+    def run(scale: float) -> tuple[dict[str, Tensor], float]:
+        plugin = Float16(scale)
+        trained = tiny.fit("metapix", 1, trainer_options={"plugins": [plugin]}, **options)
+        assert plugin.scaler is not None
+        return {n: p.detach().clone() for n, p in trained.named_parameters()}, float(plugin.scaler.get_scale())
+
+    start = dict(tiny.method("metapix", **options).named_parameters())
+    skipped, scale = run(2.0**40)
+    assert scale == 2.0**39
+    assert all(torch.equal(p, start[n]) for n, p in skipped.items())
+    moved, scale = run(2.0**8)
+    assert scale == 2.0**8
+    assert all(bool(torch.isfinite(p).all()) for p in moved.values())
+    assert any(not torch.equal(p, start[n]) for n, p in moved.items())
+
+
+def test_without_a_scaler_an_infinite_gradient_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "segzoo.methods.metapix.average_gradients", lambda g: {n: t * float("inf") for n, t in g.items()}
+    )
+    with pytest.raises(NonFiniteLossError, match="meta"):
+        tiny.fit("metapix", 1)
+
+
+@pytest.mark.parametrize("strategy", [ModelParallelStrategy, FSDPStrategy])
+def test_sharded_parameters_are_refused(strategy: Any) -> None:
+    method = tiny.method("metapix")
+    method._trainer = SimpleNamespace(strategy=strategy.__new__(strategy))  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match="finite_difference"):
+        method.setup("fit")
+
+
+@pytest.mark.parametrize("option", ["channels_last", pytest.param("compile", marks=pytest.mark.slow)])
+def test_faster_settings_change_rounding_alone(option: str) -> None:
+    plain, fast = (tiny.fit("metapix", 2, optimizer="sgd", **extra) for extra in ({}, {option: True}))
+    assert plain.state_dict().keys() == fast.state_dict().keys()
+    for (name, a), b in zip(plain.named_parameters(), fast.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.slow

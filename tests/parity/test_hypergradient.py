@@ -1,6 +1,5 @@
 """The forward-mode hypergradient against second-order autograd, in float64, on real architectures in training mode."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -8,19 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segzoo.bilevel import (
-    Engine,
-    Hypergradient,
-    LostTangentError,
-    OptimizerStep,
-    Replayed,
-    SGDStep,
-    VirtualStep,
-    hypergradient,
-    pixel_jvp,
-)
+from segzoo.bilevel import LostTangentError, MissingDerivativeError, Replayed, SGDStep, hypergradient, pixel_jvp
 from segzoo.losses import pixel_cross_entropy
-from segzoo.models.segmenter import create_segmenter
+from segzoo.models.norms import Norm
+from segzoo.models.segmenter import Scope, create_segmenter
+from tests.parity.problems import Problem, buffers, problem, relative_error, toy
 
 ARCHITECTURES = [
     ("unet", "resnet18", {}),
@@ -32,83 +23,134 @@ ARCHITECTURES = [
 ]
 
 
-@dataclass
-class Problem:
-    """A segmenter, a source and a target batch."""
-
-    net: nn.Module
-    source: tuple[Tensor, Tensor]
-    target: tuple[Tensor, Tensor]
-    weights: Tensor
-
-    @property
-    def params(self) -> dict[str, Tensor]:
-        return dict(self.net.named_parameters())
-
-    def source_losses(self, seed: int = 1) -> Replayed:
-        image, label = self.source
-        return Replayed(self.net, image, lambda z: pixel_cross_entropy(z, label), seed)
-
-    def target_loss(self, seed: int = 2) -> Replayed:
-        image, label = self.target
-        return Replayed(self.net, image, lambda z: F.cross_entropy(z, label, ignore_index=255), seed)
-
-    def solve(self, engine: Engine, step: VirtualStep, **kwargs: Any) -> Hypergradient:
-        return hypergradient(
-            self.net,
-            self.source_losses(),
-            kwargs.pop("target", self.target_loss()),
-            self.params,
-            self.weights,
-            float(self.weights.numel()),
-            step,
-            engine,
-            **kwargs,
-        )
-
-
-def problem(net: nn.Module, size: int = 64, classes: int = 5) -> Problem:
-    generator = torch.Generator().manual_seed(0)
-
-    def batch() -> tuple[Tensor, Tensor]:
-        image = torch.rand(2, 3, size, size, generator=generator, dtype=torch.float64)
-        label = torch.randint(classes, (2, size, size), generator=generator)
-        label[torch.rand(label.shape, generator=generator) < 0.1] = 255
-        return image, label
-
-    source, target = batch(), batch()
-    weights = torch.rand(2, size, size, generator=generator, dtype=torch.float64)
-    return Problem(net.double().train(), source, target, weights)
-
-
-def toy(seed: int = 0) -> Problem:
-    """Convolution, batch norm, dropout: everything that can go wrong, in milliseconds."""
-    torch.manual_seed(seed)
-    net = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Tanh(), nn.Dropout2d(0.5), nn.Conv2d(8, 5, 3, padding=1)
-    )
-    return problem(net, size=8)
-
-
-def relative_error(a: Tensor, b: Tensor) -> float:
-    return float((a - b).norm() / b.norm())
-
-
-def buffers(net: nn.Module) -> dict[str, Tensor]:
-    return {name: buffer.clone() for name, buffer in net.named_buffers()}
-
-
+@pytest.mark.parametrize("norm", ["batch", "frozen"])
 @pytest.mark.parametrize(("architecture", "encoder", "options"), ARCHITECTURES, ids=[a[0] for a in ARCHITECTURES])
-def test_forward_equals_double_backward(architecture: str, encoder: str, options: dict[str, Any]) -> None:
+def test_forward_equals_double_backward(architecture: str, encoder: str, options: dict[str, Any], norm: Norm) -> None:
     torch.manual_seed(0)
-    p = problem(create_segmenter(architecture, encoder, 5, options=options))
-    before = buffers(p.net)
+    p = problem(create_segmenter(architecture, encoder, 5, norm=norm, options=options))
+    before, at = buffers(p.net), {name: q.detach().clone() for name, q in p.params.items()}
     step = SGDStep(0.1)
     forward, reference = p.solve("forward", step), p.solve("double_backward", step)
-    assert relative_error(forward.weights, reference.weights) < 1e-10
+    assert relative_error(forward.weights, reference.weights) < 1e-12
+    assert relative_error(_flat(forward.target), _flat(reference.target)) < 1e-12
+    assert all(torch.equal(q, at[name]) for name, q in p.params.items()), "theta was not restored"
     assert float(forward.weights[p.source[1] == 255].abs().max()) == 0
     for name, buffer in p.net.named_buffers():
         assert torch.equal(buffer, before[name]), f"{name} was changed by an extra pass"
+
+
+def _flat(gradients: dict[str, Tensor]) -> Tensor:
+    return torch.cat([g.flatten() for g in gradients.values()])
+
+
+class _OneStep(torch.autograd.Function):
+    """w -> L_T(theta'(w)), with the engine's gradient as its backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, p: Problem) -> Tensor:
+        p.weights = w.detach()
+        hyper = p.solve("forward", SGDStep(0.5))
+        ctx.save_for_backward(hyper.weights)
+        return hyper.target_loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] * ctx.saved_tensors[0], None
+
+
+def test_gradcheck() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Tanh(), nn.Conv2d(4, 5, 3, padding=1))
+    p = problem(net, size=4)
+    w = p.weights.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: _OneStep.apply(x, p), w, eps=1e-3, atol=1e-8, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scope", ["decoder", "head"])
+def test_a_part_of_the_network_can_be_stepped_alone(scope: Scope) -> None:
+    torch.manual_seed(0)
+    net = create_segmenter("unet", "resnet18", 5)
+    p = problem(net)
+    names = list(net.parameters_of(scope))
+    assert 0 < len(names) < len(p.params)
+    step = SGDStep(0.5)
+    forward, reference = (p.solve(e, step, scope=names) for e in ("forward", "double_backward"))  # type: ignore[arg-type]
+    assert relative_error(forward.weights, reference.weights) < 1e-12
+    assert forward.target.keys() == p.params.keys()
+    alone = p.solve("forward", step, scope=names, reuse_target=False)
+    assert list(alone.target) == names and torch.equal(alone.weights, forward.weights)
+    assert relative_error(p.solve("forward", step).weights, reference.weights) > 1e-3
+
+
+def test_micro_batches_are_one_batch() -> None:
+    torch.manual_seed(0)
+    p = problem(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.Tanh(), nn.Conv2d(8, 5, 1)), size=8)
+    whole = p.solve("forward", SGDStep(0.5))
+    count = float((p.target[1] != 255).sum())
+
+    def source(i: int) -> Replayed:
+        return Replayed(p.net, p.source[0][i : i + 1], lambda z: pixel_cross_entropy(z, p.source[1][i : i + 1]), 1)
+
+    def target(i: int) -> Replayed:
+        loss = lambda z: pixel_cross_entropy(z, p.target[1][i : i + 1]).sum() / count  # noqa: E731
+        return Replayed(p.net, p.target[0][i : i + 1], loss, 1)
+
+    for engine in ("forward", "double_backward"):
+        parts = hypergradient(
+            p.net,
+            [source(0), source(1)],
+            [target(0), target(1)],
+            p.params,
+            p.weights,
+            float(p.weights.numel()),
+            SGDStep(0.5),
+            engine,  # type: ignore[arg-type]
+        )
+        for a, b in ((parts.weights, whole.weights), (parts.pixel_losses, whole.pixel_losses)):
+            assert relative_error(a, b) < 1e-12
+        assert relative_error(_flat(parts.source), _flat(whole.source)) < 1e-12
+        assert relative_error(_flat(parts.target), _flat(whole.target)) < 1e-12
+        assert parts.target_loss == pytest.approx(float(whole.target_loss), rel=1e-12)
+
+
+def test_the_loss_scale_leaves_no_trace() -> None:
+    p = toy()
+    scaled, plain = p.solve("forward", SGDStep(0.5), scale=1024.0), p.solve("forward", SGDStep(0.5))
+    assert relative_error(scaled.weights, plain.weights) < 1e-12
+
+
+def test_theta_is_restored_after_an_error() -> None:
+    p = toy()
+    at = {name: q.detach().clone() for name, q in p.params.items()}
+
+    def broken(_: Any) -> Tensor:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        p.solve("forward", SGDStep(0.5), target=Replayed(p.net, p.target[0], broken, 1))
+    assert all(torch.equal(q, at[name]) for name, q in p.params.items())
+
+
+@pytest.mark.parametrize("distance", ["l2", "cosine"])
+def test_the_same_derivative_matches_gradients_through_soft_labels(distance: str) -> None:
+    # L_s = -(1/N) sum q_ic log p_ic is linear in q: dD/dq_ic = -(1/N) <grad log p_ic, dD/dg>, for any distance D.
+    p = toy()
+    image, n = p.source[0], float(p.source[1].numel())
+    log_p = Replayed(p.net, image, lambda z: z.log_softmax(1), 1)
+    real = list(torch.autograd.grad(p.target_loss()(p.params), list(p.params.values())))
+    q = torch.rand(2, 5, 8, 8, dtype=torch.float64).softmax(1).requires_grad_()
+    g = torch.autograd.grad(-(q * log_p(p.params)).sum() / n, list(p.params.values()), create_graph=True)
+
+    def apart(ours: Any) -> Tensor:
+        pairs = list(zip(ours, real, strict=True))
+        if distance == "l2":
+            return torch.stack([(a - b).square().sum() for a, b in pairs]).sum()
+        return torch.stack([1 - F.cosine_similarity(a.flatten(), b.flatten(), dim=0) for a, b in pairs]).sum()
+
+    (reference,) = torch.autograd.grad(apart(g), q, retain_graph=True)
+    ours = [t.detach().requires_grad_() for t in g]
+    r = dict(zip(p.params, torch.autograd.grad(apart(ours), ours), strict=True))
+    assert relative_error(-pixel_jvp(log_p, p.params, r, p.net)[1] / n, reference) < 1e-10
 
 
 def test_a_wrong_dropout_mask_is_noticed() -> None:
@@ -155,55 +197,6 @@ def test_finite_difference_is_close_on_a_smooth_network() -> None:
     assert 1e-14 < relative_error(p.solve("finite_difference", SGDStep(0.1), radius=1e-3).weights, reference) < 1e-4
 
 
-OPTIMIZERS = {
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.01),
-    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.3, weight_decay=0.01),
-    "nesterov": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
-    "adam": lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.01),
-    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.01),
-}
-
-
-@pytest.mark.parametrize("steps_before", [0, 3])
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_the_virtual_step_is_the_optimizers_step(name: str, steps_before: int) -> None:
-    p = toy()
-    optimizer = OPTIMIZERS[name](p.net.parameters())
-    for seed in range(steps_before):
-        optimizer.zero_grad()
-        p.target_loss(seed)(p.params).backward()
-        optimizer.step()
-    step = OptimizerStep(optimizer, p.params)
-    forward, reference = p.solve("forward", step), p.solve("double_backward", step)
-    # Adam's very first step is nearly the sign of the gradient: its slope is as small as eps, mere rounding.
-    if not (name.startswith("adam") and steps_before == 0):
-        assert relative_error(forward.weights, reference.weights) < 1e-10
-    assert torch.isfinite(forward.weights).all()
-
-    moved = step.update(p.params, forward.source)
-    for key, parameter in p.params.items():
-        parameter.grad = forward.source[key].clone()
-    optimizer.step()
-    for key, parameter in p.params.items():
-        torch.testing.assert_close(moved[key], parameter, rtol=1e-10, atol=1e-12)
-
-
-def test_a_parameter_without_gradient_has_no_step_and_no_slope() -> None:
-    net = nn.Linear(2, 1).double()
-    step = OptimizerStep(torch.optim.Adam(net.parameters(), lr=0.1), dict(net.named_parameters()))
-    params = dict(net.named_parameters())
-    zero = {name: torch.zeros_like(p) for name, p in params.items()}
-    ones = {name: torch.ones_like(p) for name, p in params.items()}
-    assert all(bool((u == 0).all()) for u in step.transpose(params, zero, ones).values())
-    assert all(torch.equal(moved, params[name]) for name, moved in step.update(params, zero).items())
-
-
-def test_an_unknown_optimizer_is_refused() -> None:
-    net = nn.Linear(2, 1)
-    with pytest.raises(TypeError, match="Adadelta"):
-        OptimizerStep(torch.optim.Adadelta(net.parameters()), dict(net.named_parameters()))
-
-
 def test_a_lost_tangent_is_an_error() -> None:
     p = toy()
     detached = Replayed(p.net, p.source[0], lambda z: z.detach().sum(1), 1)
@@ -228,26 +221,17 @@ def test_fused_attention_is_avoided() -> None:
     assert relative_error(forward.weights, reference.weights) < 1e-10
 
 
-@pytest.mark.parametrize(
-    "norm", [nn.BatchNorm2d(8), nn.GroupNorm(2, 8), nn.BatchNorm2d(8).eval()], ids=["bn", "gn", "eval"]
-)
-def test_bfloat16_keeps_tangents_in_the_dtype_of_their_values(norm: nn.Module) -> None:
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), norm, nn.Tanh(), nn.Conv2d(8, 5, 3, padding=1))
-    p = problem(net, size=16)
-    norm.train(norm.training)
-    reference = p.solve("double_backward", SGDStep(0.1)).weights
-    net.float()
-    p.source, p.target = ((x.float(), y) for x, y in (p.source, p.target))
-    p.weights = p.weights.float()
-    with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
-        low = p.solve("forward", SGDStep(0.1)).weights
-    assert float(F.cosine_similarity(low.double().flatten(), reference.flatten(), dim=0)) > 0.99
+def test_a_missing_derivative_is_an_error() -> None:
+    class Opaque(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
 
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor) -> Tensor:
+            return grads[0]
 
-def test_the_result_does_not_depend_on_the_length_of_the_direction() -> None:
     p = toy()
-    direction = {name: torch.randn_like(q) for name, q in p.params.items()}
-    small = {name: 1e-30 * t for name, t in direction.items()}
-    big = pixel_jvp(p.source_losses(), p.params, direction, p.net)[1]
-    torch.testing.assert_close(pixel_jvp(p.source_losses(), p.params, small, p.net)[1] * 1e30, big)
+    opaque = Replayed(p.net, p.source[0], lambda z: Opaque.apply(z).sum(1), 1)
+    with pytest.raises(MissingDerivativeError, match="finite_difference"):
+        pixel_jvp(opaque, p.params, dict(p.params), p.net)

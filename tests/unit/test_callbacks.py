@@ -88,7 +88,7 @@ class Toy(L.LightningModule):
         self.net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Conv2d(4, 3, 1))
         self.register_buffer("calls", torch.zeros(()))
         self.confusion = confusion_metric(3)
-        self.scores = None
+        self.scores, self.scored_images = None, 4
         self.fail_at = None
         self.seen = []
 
@@ -374,6 +374,20 @@ def test_manifest_of_a_run_that_ended_early(tmp_path, error, raised, status):
     assert content["status"] == status
     assert content["training"]["steps"] == 2
     assert content.get("error") == ("ValueError: broken" if status == "failed" else None)
+
+
+def test_manifest_of_a_resumed_run_is_kept_until_it_has_gone_on(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"scores": "of before"}')
+    run, model = trainer(tmp_path, record := RunManifest(tmp_path)), Toy()
+    model.run_config = "method: toy"
+    record.setup(run, model, "fit")
+    run.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = 5
+    record.on_train_start(run, model)
+    record.on_exception(run, model, KeyboardInterrupt())
+    assert manifest(tmp_path) == {"scores": "of before"} and not (tmp_path / "config.yaml").exists()
+    record.on_train_batch_end(run, model, None, {}, 0)
+    assert (manifest(tmp_path)["resumed_at_step"], "scores" in manifest(tmp_path)) == (5, False)
+    assert (tmp_path / "config.yaml").read_text() == "method: toy"
 
 
 def test_command_line_hides_secrets():

@@ -115,7 +115,7 @@ def test_own_yaml(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
         "name: mine\n"
-        "classes: {ground: [0, 0, 0], crack: [255, 0, 0]}\n"
+        "classes: {ground: [70, 130, 180], crack: [255, 0, 0]}\n"
         "maps: {scanner: {3: crack, 4: ignore, others: ground}}\n"
         "subsets: {defects: [crack]}\n"
     )
@@ -145,7 +145,8 @@ GOOD: dict[str, Any] = {"name": "mine", "classes": {"road": [1, 2, 3], "sky": [4
         ({"classes": {False: [1, 2, 3]}}, "quote it"),
         ({"classes": {"ignore": [1, 2, 3]}}, "other than 'ignore'"),
         ({"classes": {}}, "'classes'"),
-        ({"classes": {f"c{i}": [0, 0, 0] for i in range(256)}}, "256 classes, expected 1 to 255"),
+        ({"classes": {"ground": [0, 0, 0]}}, "the colour of 'ground' is black, which means ignored in pictures"),
+        ({"classes": {f"c{i}": [1, 0, 0] for i in range(256)}}, "256 classes, expected 1 to 255"),
         ({"name": 3}, "'name'"),
     ],
 )

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from segzoo.evaluation import Protocol
+from segzoo.errors import DataError
+from segzoo.evaluation import Protocol, Scores
 
 PROTOCOL = Protocol("cityscapes", 19, "val", 500, (512, 1024), (512, 512), flips=True)
 
@@ -30,3 +32,13 @@ def test_survives_json(protocol):
 
 def test_different_conditions_are_different_protocols():
     assert Protocol("toy", 2, "test", 1) != Protocol("toy", 2, "test", 1, flips=True)
+
+
+def test_a_part_of_a_split_is_called_one(tmp_path):
+    part = Protocol("toy", 2, "test", 1, split_images=4)
+    assert not part.complete and part.describe().startswith("test, only 1 of 4 images; ")
+    assert Protocol("toy", 2, "test", 4, split_images=4).describe().startswith("test, 4 images; ")
+    Scores(np.eye(2, dtype=int), ("a", "b")).save(tmp_path, protocol=part)
+    assert Protocol.load(tmp_path / "scores.json") == part
+    with pytest.raises(DataError, match="cannot read the scores"):
+        Protocol.load(tmp_path / "absent.json")

@@ -1,0 +1,1 @@
+"""`segzoo bench`: what a training step of each method costs, measured in processes of their own."""

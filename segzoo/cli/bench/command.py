@@ -1,0 +1,148 @@
+"""``segzoo bench bilevel``: time, memory and accuracy of a training step, row by row."""
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from segzoo.cli.bench.rows import ROWS, UNIT, Peer, Task, default_peers, load_peers
+from segzoo.cli.predict import Parser
+from segzoo.errors import ConfigError
+from segzoo.suggest import did_you_mean
+
+DESCRIPTION = """\
+Measure one training step, meta update included, of MetaPix's update orders and of the same step written with other
+libraries, against a step of joint training. Every row runs in processes of its own: one for peak memory and hypergradient,
+and one per round for time; the rounds go over all rows, so that a noisy machine treats them alike.
+
+  s/step    median over the steps of all rounds, with quartiles
+  peak MiB  above an idle process that holds networks, batch and optimiser state
+  cosine    of the first step's hypergradient with that of double backward in float64"""
+EXAMPLES = f"""\
+rows: {", ".join(ROWS)}
+      and other libraries where they are installed: higher, torchopt, betty
+
+examples:
+  segzoo bench bilevel
+  segzoo bench bilevel --rows metapix/sequential,higher --size 128 128 --rounds 1
+  segzoo bench bilevel --device cuda --encoder resnet50 --size 512 512 --batch 4 --precision bf16 --steps 50"""
+FASTEST = "metapix/sequential"
+"""The row that is compared with the fastest peer."""
+FIGURE_ENDINGS = (".png", ".pdf", ".svg")
+
+
+def bench(argv: list[str]) -> int:
+    """Runs the command."""
+    args = _parser().parse(argv)
+    _check(args)
+    file = args.peers or default_peers()
+    peers = load_peers(file)
+    names = _rows(args.rows, peers)
+    skipped = {name: reason for name in names if name in peers and (reason := peers[name].missing())}
+
+    from segzoo.cli.bench.runner import Runner
+
+    with TemporaryDirectory() as folder:
+        runner = Runner(_task(args, file), Path(folder), args.rounds)
+        costs = runner.run([name for name in names if name not in skipped])
+    skipped |= runner.skipped
+
+    from segzoo.evaluation.benchmark import cost_json, cost_table, speed_up
+
+    print(f"\n{cost_table(costs, UNIT, skipped)}")
+    if sentence := speed_up(costs, FASTEST, peers):
+        print(f"\n{sentence}")
+    settings = _settings(args, runner.environment)
+    settings["peers"] = {name: peers[name].installed() for name in costs if name in peers}
+    settings["skipped"] = skipped
+    if args.json:
+        args.json.write_text(json.dumps(cost_json(costs, UNIT, settings), indent=2) + "\n")
+    if args.figure:
+        from segzoo.evaluation.plots import save_figure
+        from segzoo.evaluation.plots_bench import cost_figure
+
+        save_figure(cost_figure(costs, UNIT, peers, _title(settings)), args.figure)
+    for path in filter(None, (args.json, args.figure)):
+        print(f"written to {path}")
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "segzoo bench", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("what", choices=["bilevel"], metavar="bilevel", help="what to measure")
+    add("--rows", metavar="LIST", help=f"rows, separated by commas (default: all); {UNIT} is always measured")
+    add("--architecture", default="deeplabv3plus", metavar="NAME", help="of the segmenter (default: deeplabv3plus)")
+    add("--encoder", default="resnet18", metavar="NAME", help="of the segmenter (default: resnet18)")
+    add("--size", type=int, nargs=2, default=(192, 192), metavar=("H", "W"), help="of the images (default: 192 192)")
+    add("--batch", type=int, default=2, metavar="N", help="images per domain and step (default: 2)")
+    add("--precision", choices=["32", "bf16", "16"], default="32", help="16 on CUDA only (default: 32)")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
+    add("--threads", type=int, metavar="N", help="threads of torch on the CPU (default: torch's own choice)")
+    add("--steps", type=int, default=10, metavar="N", help="measured steps of a row and round (default: 10)")
+    add("--warmup", type=int, default=3, metavar="N", help="steps before them (default: 3)")
+    add("--rounds", type=int, default=3, metavar="N", help="times that all rows are timed (default: 3)")
+    add("--peers", type=Path, metavar="FILE", help="adapters (default: tests/benchmarks/peers.py of a checkout)")
+    add("--json", type=Path, metavar="FILE", help="write the numbers there")
+    add("--figure", type=Path, metavar="FILE", help="draw them: a bar chart as PNG, PDF or SVG")
+    return parser
+
+
+def _check(args: argparse.Namespace) -> None:
+    if min(args.size) < 32:
+        raise ConfigError(f"--size {args.size[0]} {args.size[1]}: expected at least 32 32")
+    for name in ("batch", "steps", "warmup", "rounds", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name} {value}: expected at least 1")
+    if args.figure and args.figure.suffix not in FIGURE_ENDINGS:
+        raise ConfigError(f"--figure {args.figure}: expected a name that ends in {', '.join(FIGURE_ENDINGS)}")
+    # What cannot be written is said now, and not after the measurement.
+    for path in filter(None, (args.json, args.figure)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        except OSError as error:
+            raise ConfigError(f"cannot write to {path}: {error.strerror}") from error
+
+
+def _rows(text: str | None, peers: Mapping[str, Peer]) -> list[str]:
+    known = [*ROWS, *peers]
+    wanted = text.split(",") if text else known
+    for name in wanted:
+        if name not in known:
+            raise ConfigError(f"unknown row '{name}'{did_you_mean(name, known)}")
+    return list(dict.fromkeys([UNIT, *wanted]))
+
+
+def _task(args: argparse.Namespace, peers: Path | None) -> Task:
+    return Task(
+        row=UNIT,
+        architecture=args.architecture,
+        encoder=args.encoder,
+        size=tuple(args.size),
+        batch=args.batch,
+        precision=args.precision,
+        device=args.device,
+        threads=args.threads,
+        warmup=args.warmup,
+        steps=args.steps,
+        peers=str(peers) if peers else None,
+    )
+
+
+def _settings(args: argparse.Namespace, environment: Mapping[str, Any]) -> dict[str, Any]:
+    names: Iterable[str] = ("architecture", "encoder", "size", "batch", "precision", "steps", "warmup", "rounds")
+    return dict(environment) | {name: getattr(args, name) for name in names}
+
+
+def _title(settings: Mapping[str, Any]) -> str:
+    height, width = settings["size"]
+    return (
+        f"{settings['architecture']} on {settings['encoder']}, {settings['batch']} × {height}×{width} per domain, "
+        f"precision {settings['precision']}; {settings['device']}, torch {settings['torch']}"
+    )

@@ -1,0 +1,174 @@
+"""What `segzoo bench bilevel` measures, and what it tells a measuring process. Free of torch."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import segzoo
+from segzoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from segzoo.cli.bench.problem import Problem
+
+UNIT = "joint"
+"""The row that the others are compared with; it is always measured."""
+
+LR, WEIGHT_DECAY = 1e-3, 1e-4
+VIRTUAL_LR = 0.1
+"""Step of the meta objective: large enough that the look-ahead shows in the hypergradient."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One of our own methods.
+
+    Attributes:
+        method: its slug.
+        options: its options, as after ``--method.``.
+    """
+
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def period(self) -> int:
+        """Steps after which the costs repeat; a measured time is the mean over so many."""
+        return int(self.options.get("meta_every", 1))
+
+
+def _metapix(**options: Any) -> Row:
+    # No normalisation of the weights: the peers, which have none, compute the same hypergradient.
+    shared = {"weight_norm": "none", "virtual": "sgd", "virtual_lr": VIRTUAL_LR, "weight_lr": LR, "weight_width": 8}
+    return Row("metapix", shared | options)
+
+
+REFERENCE = "metapix/double-backward"
+"""In float64 the truth that every row's hypergradient is compared with."""
+
+# A new row is one line here.
+ROWS = {
+    UNIT: Row("joint"),
+    "metapix/sequential": _metapix(update="sequential"),
+    "metapix/fused": _metapix(update="fused"),
+    "metapix/paper": _metapix(update="paper"),
+    # The strongest second-order rival: pruned to the weights, its gradients used again like those of `sequential`.
+    REFERENCE: _metapix(update="sequential", engine="double_backward"),
+}
+
+Step = Callable[[], "Sequence[Tensor]"]
+"""One training step; returns the gradient that the weight network's parameters were updated with."""
+
+
+class Peer(NamedTuple):
+    """The same training step, written with another library.
+
+    Attributes:
+        build: makes the step; imports the library.
+        distribution: the library's name on the package index.
+        minimum: the oldest version that the adapter fits.
+        install: the arguments of ``pip install``.
+    """
+
+    build: "Callable[[Problem], Step]"
+    distribution: str
+    minimum: str
+    install: str
+
+    def installed(self) -> str | None:
+        """The version that is installed."""
+        try:
+            return version(self.distribution)
+        except PackageNotFoundError:
+            return None
+
+    def missing(self) -> str | None:
+        """Why it cannot be measured, and the command that changes that; None if it can."""
+        found = self.installed()
+        if found is None:
+            return f"not installed: pip install {self.install}"
+        if _numbers(found) < _numbers(self.minimum):
+            return f"needs {self.distribution} {self.minimum}, found {found}: pip install {self.install}"
+        return None
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
+def default_peers() -> Path | None:
+    """The adapters of a checkout; they are no part of an installed wheel."""
+    path = Path(segzoo.__file__).resolve().parents[1] / "tests" / "benchmarks" / "peers.py"
+    return path if path.is_file() else None
+
+
+def load_peers(path: Path | None) -> dict[str, Peer]:
+    """The adapters of a file that defines ``PEERS``, a dict of `Peer` by name; {} without a file.
+
+    Raises:
+        ConfigError: no such file, or no such dict in it.
+    """
+    if path is None:
+        return {}
+    spec = importlib.util.spec_from_file_location("segzoo_bench_peers", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ConfigError(f"--peers {path} is not a Python file; expected one that defines PEERS")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    peers: dict[str, Peer] | None = getattr(module, "PEERS", None)
+    if peers is None:
+        raise ConfigError(f"--peers {path} defines no PEERS; expected a dict of segzoo.cli.bench.rows.Peer by name")
+    return peers
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a measuring process is told.
+
+    Attributes:
+        row: what it measures; a key of `ROWS` or of the peers.
+        architecture: of the segmenter.
+        encoder: of the segmenter.
+        size: (height, width) of the images.
+        batch: images per domain and step.
+        precision: 32, bf16, 16; or 64 for the reference.
+        device: cpu, cuda, cuda:1.
+        threads: threads of torch on the CPU; None for torch's own choice.
+        warmup: steps that are not measured.
+        steps: steps that are.
+        start: the trained segmenter that all rows start from; the first process writes it.
+        result: where it writes what it found, as JSON.
+        gradient: where it writes the first step's hypergradient, if it has one.
+        peers: file of the adapters.
+    """
+
+    row: str
+    architecture: str
+    encoder: str
+    size: tuple[int, int]
+    batch: int
+    precision: str
+    device: str
+    threads: int | None
+    warmup: int
+    steps: int
+    start: str = ""
+    result: str = ""
+    gradient: str = ""
+    peers: str | None = None
+
+    def to_json(self) -> str:
+        """As an argument of a process."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Task":
+        """The inverse of `to_json`."""
+        fields = json.loads(text)
+        return cls(**fields | {"size": tuple(fields["size"])})

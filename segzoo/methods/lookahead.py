@@ -1,0 +1,102 @@
+"""What methods that look through a virtual step of the segmenter share: passes, the step, and what it can run on."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from torch import Tensor
+
+from segzoo.bilevel import ClippedStep, Engine, OptimizerStep, Replayed, SGDStep, VirtualStep
+from segzoo.data.streams import Batch
+from segzoo.errors import ConfigError
+from segzoo.losses import cross_entropy, pixel_cross_entropy
+from segzoo.methods.base import pixel_count, valid_pixels
+from segzoo.methods.joint import WeightedJointTraining
+from segzoo.models.segmenter import Scope
+
+
+class LookAheadTraining(WeightedJointTraining):
+    """Weighted joint training that knows where one more step on the source would lead.
+
+    Args:
+        virtual: sgd, or optimizer: the step that the real optimiser would take, exact through its state and the trainer's
+            gradient_clip_val.
+        virtual_lr: step size alpha of ``sgd``; null for ``lr``. Constant: with a decaying alpha the meta objective fades while
+            the weight network keeps its own learning rate.
+        scope: the part of the segmenter that the virtual step moves: all, decoder (with the head), or head. Less is cheaper.
+        engine: forward (exact, fast), double_backward (exact, reference) or finite_difference (approximate).
+        kwargs: see `WeightedJointTraining`.
+    """
+
+    def __init__(
+        self,
+        *,
+        virtual: Literal["sgd", "optimizer"] = "sgd",
+        virtual_lr: float | None = None,
+        scope: Scope = "all",
+        engine: Engine = "forward",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.virtual, self.scope, self.engine = virtual, scope, engine
+        self.virtual_lr = self.lr if virtual_lr is None else virtual_lr
+
+    def setup(self, stage: str) -> None:
+        """Refuses strategies that shard the parameters: a virtual step needs all of them.
+
+        Raises:
+            ConfigError: FSDP.
+        """
+        super().setup(stage)
+        if isinstance(self.trainer.strategy, FSDPStrategy | ModelParallelStrategy):
+            raise ConfigError(
+                f"--trainer.strategy: {type(self.trainer.strategy).__name__} shards the parameters, and sharded parameters "
+                "have no exact hypergradient; use ddp (in code, `segzoo.bilevel` has the engine 'finite_difference' for them)"
+            )
+
+    @property
+    def theta(self) -> dict[str, torch.nn.Parameter]:
+        """All trainable parameters of the segmenter by name."""
+        return self.segmenter.parameters_of("all")
+
+    @property
+    def reach(self) -> dict[str, torch.nn.Parameter]:
+        """Those of them that the virtual step moves."""
+        return self.segmenter.parameters_of(self.scope)
+
+    def source_pass(self, batch: Batch) -> Replayed:
+        """The per-pixel losses l_i (B, H, W) of a batch as a function of theta; running statistics stay as they are."""
+        label = batch["label"]
+        return Replayed(self.segmenter, batch["image"], lambda z: pixel_cross_entropy(z, label), _any_seed())
+
+    def target_pass(self, batch: Batch, track: bool) -> Replayed:
+        """L_T of a batch as a function of theta; ``track``: updates the running statistics."""
+        label, count = batch["label"], pixel_count(valid_pixels(batch["label"]))
+        return Replayed(self.segmenter, batch["image"], lambda z: cross_entropy(z, label, count), _any_seed(), track)
+
+    def virtual_step(self, params: Mapping[str, Tensor]) -> VirtualStep:
+        """The step theta' = theta - S(g) for these parameters of the segmenter."""
+        if self.virtual == "sgd":
+            return SGDStep(self.virtual_lr)
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        step, clip = OptimizerStep(optimizer, params), self.trainer.gradient_clip_val
+        by_norm = str(self.trainer.gradient_clip_algorithm or "norm") == "norm"
+        return ClippedStep(step, clip) if clip and by_norm else step
+
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """The scaler of float16, else None. Where it finds an infinite gradient it skips the whole step."""
+        scaler: torch.amp.GradScaler | None = getattr(self.trainer.precision_plugin, "scaler", None)
+        return scaler
+
+    @property
+    def loss_scale(self) -> float:
+        """The factor that keeps float16 gradients from vanishing, else 1."""
+        return float(self.scaler.get_scale()) if self.scaler else 1.0
+
+
+def _any_seed() -> int:
+    # One for a pass and its derivative: both drop the same units.
+    return int(torch.randint(2**31, ()))

@@ -1,0 +1,53 @@
+"""Measuring without processes: quick, and good for everything but the numbers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from segzoo.cli.bench import runner
+from segzoo.cli.bench.measure import main
+from segzoo.cli.bench.rows import Task
+
+PEERS = Path(__file__).with_name("peers.py")
+SMALL = "--architecture unet --encoder tu-test_resnet --size 32 32 --steps 1 --warmup 1 --rounds 1".split()
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`segzoo bench` calls its measuring process as a function."""
+
+    def start(task: Task, environment: dict[str, str]) -> "CompletedProcess[str]":
+        try:
+            return CompletedProcess([], main([task.to_json()]), stdout="")
+        except Exception as error:
+            return CompletedProcess([], 1, stdout=f"Traceback ...\n{type(error).__name__}: {error}\n")
+
+    monkeypatch.setattr(runner, "start", start)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Callable[..., Task]:
+    """A small task; further fields as keywords."""
+
+    def make(row: str, **options: Any) -> Task:
+        fields: dict[str, Any] = {
+            "architecture": "unet",
+            "encoder": "tu-test_resnet",
+            "size": (32, 32),
+            "batch": 2,
+            "precision": "32",
+            "device": "cpu",
+            "threads": None,
+            "warmup": 0,
+            "steps": 1,
+            "start": str(tmp_path / "start.pt"),
+            "result": str(tmp_path / "result.json"),
+            "gradient": str(tmp_path / "gradient.npy"),
+            "peers": str(PEERS),
+        }
+        return Task(row, **fields | options)
+
+    return make

@@ -1,0 +1,199 @@
+"""`segzoo bench bilevel` from end to end, and what its rows share."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from segzoo.cli.bench import runner
+from segzoo.cli.bench.measure import measure
+from segzoo.cli.bench.meter import Meter
+from segzoo.cli.bench.problem import create_batch, create_method, write_start
+from segzoo.cli.bench.rows import REFERENCE, ROWS, UNIT, Peer, Row, Task, load_peers
+from segzoo.cli.bench.runner import Runner
+from segzoo.cli.main import main
+from segzoo.errors import ConfigError, SegzooError
+from tests.benchmarks.conftest import PEERS, SMALL
+
+CPU = torch.device("cpu")
+Make = Callable[..., Task]
+
+
+def check_output(folder: Path, out: str) -> None:
+    found = json.loads((folder / "bench.json").read_text())
+    assert list(found) == ["joint", "metapix/sequential", "settings"]
+    for name in ("joint", "metapix/sequential"):
+        row = found[name]
+        assert row["seconds_quartiles"][0] <= row["seconds"] <= row["seconds_quartiles"][1]
+        assert row["ratio"] == row["seconds"] / found["joint"]["seconds"]
+        assert row["peak_bytes"] > 0 or sys.platform != "linux"
+    assert found["joint"]["cosine"] is None
+    assert found["metapix/sequential"]["cosine"] > 0.999
+    assert {"device", "torch", "threads", "size", "batch", "precision"} <= set(found["settings"])
+    assert (folder / "bench.png").stat().st_size > 0
+    assert "| metapix/sequential |" in out and "round 1, joint" in out
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_small_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["--json", str(tmp_path / "new" / "bench.json"), "--figure", str(tmp_path / "new" / "bench.png")]
+    assert main(["bench", "bilevel", "--rows", "metapix/sequential", *SMALL, *files]) == 0
+    check_output(tmp_path / "new", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_the_same_in_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["--json", str(tmp_path / "bench.json"), "--figure", str(tmp_path / "bench.png")]
+    assert main(["bench", "bilevel", "--rows", "metapix/sequential", *SMALL, *files]) == 0
+    check_output(tmp_path, capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name != UNIT])
+def test_rows_compute_the_reference_hypergradient(name: str, task: Make) -> None:
+    measure(task(REFERENCE, precision="64"))
+    truth = np.load(task(name).gradient)
+    measure(task(name))
+    found = np.load(task(name).gradient)
+    assert found @ truth / np.linalg.norm(found) / np.linalg.norm(truth) > 0.999
+
+
+def test_all_rows_start_from_the_same_segmenter(task: Make) -> None:
+    write_start(task(UNIT), CPU)
+    first, *others = (create_method(task(name), row) for name, row in ROWS.items())
+    for other in others:
+        for name, p in first.segmenter.state_dict().items():
+            assert torch.equal(p, other.segmenter.state_dict()[name]), name
+    assert not [m for m in first.modules() if isinstance(m, nn.Dropout) and m.p > 0]
+
+
+def test_the_batch_is_the_same_in_every_process_and_has_void(task: Make) -> None:
+    one, other = create_batch(task(UNIT), CPU), create_batch(task(UNIT), CPU)
+    for name, images in one.items():
+        assert torch.equal(images["image"], other[name]["image"])
+        assert torch.equal(images["label"], other[name]["label"])
+        assert images["image"].shape == (2, 3, 32, 32) and images["label"].shape == (2, 32, 32)
+        assert (images["label"] == 255).any() and (images["label"] != 255).any()
+    assert not torch.equal(one["source"]["image"], one["target"]["image"])
+
+
+def test_a_time_is_the_mean_over_a_period(task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    every_2 = Row("metapix", ROWS["metapix/sequential"].options | {"meta_every": 2})
+    monkeypatch.setitem(ROWS, "metapix/every-2", every_2)
+    assert len(measure(task("metapix/every-2", steps=4))["seconds"]) == 2
+    steps = []
+
+    def start(task: Task, environment: dict[str, str]) -> "CompletedProcess[str]":
+        steps.append((task.row, task.steps))
+        Path(task.result).write_text(json.dumps({"seconds": [1.0], "peak_bytes": None, "environment": {}}))
+        return CompletedProcess([], 0, stdout="")
+
+    monkeypatch.setattr(runner, "start", start)
+    Runner(task("", steps=3), Path(task("").result).parent, rounds=1).run([UNIT, "metapix/every-2"])
+    assert steps[1:] == [(UNIT, 1), ("metapix/every-2", 2), (UNIT, 3), ("metapix/every-2", 4)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_peak_is_counted_from_an_idle_process() -> None:
+    held: list[torch.Tensor] = []
+    meter = Meter(CPU, 2, held.clear)
+    always = torch.ones(2**24)  # 64 MiB that do not count
+    for step in range(4):
+        meter.begin(step)
+        held[:] = [torch.ones(2**24)]  # 64 MiB that are "gradients", 128 MiB while they are made anew
+        meter.end(step)
+    assert always.sum() > 0 and len(meter.seconds) == 2
+    assert meter.peak_bytes is not None
+    assert 120 < meter.peak_bytes / 2**20 < 140
+
+
+# What can go wrong
+
+
+def outcome(**results: dict[str, object] | int) -> Callable[[Task, dict[str, str]], "CompletedProcess[str]"]:
+    """A process that finds what is given for its row, or dies with a status."""
+
+    def start(task: Task, environment: dict[str, str]) -> "CompletedProcess[str]":
+        key = "reference" if task.precision == "64" else task.row.partition("/")[0]
+        found = results.get(key, {"seconds": [1.0], "peak_bytes": 1, "environment": {}})
+        if isinstance(found, int):
+            return CompletedProcess([], found, stdout="Traceback\n  ...\nValueError: no\n")
+        Path(task.result).write_text(json.dumps(found))
+        return CompletedProcess([], 0, stdout="")
+
+    return start
+
+
+def test_rows_that_do_not_fit_are_skipped(task: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "start", outcome(reference=-9, metapix={"failed": "out of memory"}, peer=1))
+    run = Runner(task(""), tmp_path, rounds=1)
+    assert list(run.run([UNIT, "metapix/fused", "peer"])) == [UNIT]
+    assert run.skipped == {
+        "cosine": "killed by signal 9",
+        "metapix/fused": "out of memory",
+        "peer": "ValueError: no",
+    }
+
+
+def test_a_row_of_ours_that_fails_is_an_error(task: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "start", outcome(metapix=1))
+    with pytest.raises(SegzooError, match="'metapix/fused' failed: ValueError: no"):
+        Runner(task(""), tmp_path, rounds=1).run([UNIT, "metapix/fused"])
+    monkeypatch.setattr(runner, "start", outcome(joint={"failed": "out of memory"}))
+    with pytest.raises(SegzooError, match="'joint' could not be measured: out of memory"):
+        Runner(task(""), tmp_path, rounds=1).run([UNIT])
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "tpu9"], "--device tpu9 is not available"),
+        (["--device", "meta"], "steps are measured on cpu or cuda"),
+        (["--precision", "16"], "--precision 16 needs a CUDA device"),
+        (["--architecture", "unett"], "did you mean 'unet'"),
+    ],
+)
+def test_wrong_settings_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "bilevel", "--rows", "joint", *SMALL, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.usefixtures("in_process")
+def test_missing_and_broken_peers_are_named_and_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    peers = tmp_path / "peers.py"
+    peers.write_text(
+        "from segzoo.cli.bench.rows import Peer\n"
+        "def build(problem):\n    raise ImportError('broken')\n"
+        "PEERS = {'absent': Peer(build, 'no-such-library', '1.0', 'no-such-library==1.0'),\n"
+        "         'broken': Peer(build, 'pytest', '1.0', 'pytest')}\n"
+    )
+    output = tmp_path / "bench.json"
+    arguments = ["--rows", "absent,broken", "--peers", str(peers), "--json", str(output), *SMALL]
+    assert main(["bench", "bilevel", *arguments]) == 0
+    assert "absent: not installed: pip install no-such-library==1.0" in capsys.readouterr().out
+    found = json.loads(output.read_text())
+    assert list(found) == ["joint", "settings"]
+    assert found["settings"]["skipped"]["broken"] == "ImportError: broken"
+
+
+def test_a_peer_of_an_older_version_is_refused() -> None:
+    old = Peer(lambda problem: tuple, "pytest", "999.1", "pytest==999.1")
+    assert (old.missing() or "").startswith("needs pytest 999.1, found ")
+    assert Peer(lambda problem: tuple, "pytest", "1.10", "pytest").missing() is None
+
+
+def test_files_that_are_no_peers(tmp_path: Path) -> None:
+    assert load_peers(None) == {}
+    assert list(load_peers(PEERS)) == ["higher", "torchopt", "betty"]
+    with pytest.raises(ConfigError, match="is not a Python file"):
+        load_peers(tmp_path / "absent.py")
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(ConfigError, match="defines no PEERS"):
+        load_peers(tmp_path / "empty.py")

@@ -1,0 +1,56 @@
+"""What only a CUDA device can show. Run with `pytest -m gpu`."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from segzoo.bilevel import SGDStep
+from segzoo.models.segmenter import create_segmenter
+from tests import tiny
+from tests.parity.problems import Problem, problem, relative_error
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+ON_CUDA: dict[str, Any] = {"accelerator": "cuda", "devices": 1}
+
+
+def on_cuda(architecture: str, encoder: str, dtype: torch.dtype) -> Problem:
+    torch.manual_seed(0)
+    p = problem(create_segmenter(architecture, encoder, 5))
+    p.net.to("cuda", dtype)
+    p.source, p.target = ((x.to("cuda", dtype), y.cuda()) for x, y in (p.source, p.target))
+    p.weights = p.weights.to("cuda", dtype)
+    return p
+
+
+@pytest.mark.parametrize(("architecture", "encoder"), [("deeplabv3plus", "resnet18"), ("segformer", "mit_b0")])
+def test_forward_equals_double_backward(architecture: str, encoder: str) -> None:
+    p = on_cuda(architecture, encoder, torch.float64)
+    forward, reference = (p.solve(engine, SGDStep(0.1)).weights for engine in ("forward", "double_backward"))  # type: ignore[arg-type]
+    assert relative_error(forward, reference) < 1e-10
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_agrees_with_its_own_double_backward(dtype: torch.dtype) -> None:
+    p = on_cuda("segformer", "mit_b0", torch.float32)
+    with torch.autocast("cuda", dtype=dtype, cache_enabled=False):
+        forward, second = (p.solve(engine, SGDStep(0.1)).weights for engine in ("forward", "double_backward"))  # type: ignore[arg-type]
+    assert float(F.cosine_similarity(forward.flatten(), second.flatten(), dim=0)) > 0.99
+
+
+@pytest.mark.parametrize("update", ["sequential", "fused", "paper"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_a_training_step_in_every_precision(update: str, precision: str) -> None:
+    trained = tiny.fit("metapix", 3, update=update, trainer_options=ON_CUDA | {"precision": precision})
+    assert all(bool(torch.isfinite(p).all()) for p in trained.parameters())
+
+
+@pytest.mark.parametrize("option", ["compile", "channels_last"])
+def test_faster_settings_train(option: str) -> None:
+    trained = tiny.fit("metapix", 2, trainer_options=ON_CUDA, **{option: True})
+    assert all(bool(torch.isfinite(p).all()) for p in trained.parameters())
