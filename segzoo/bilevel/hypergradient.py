@@ -52,7 +52,7 @@ def hypergradient(
     average: Callable[[Params], Params] = lambda gradients: gradients,
     scope: Iterable[str] | None = None,
     reuse_target: bool = True,
-    scale: Tensor | float = 1.0,
+    scale: float = 1.0,
     radius: float = 0.01,
 ) -> Hypergradient:
     """The gradient of the target loss after one step on the weighted source loss.
@@ -86,6 +86,10 @@ def hypergradient(
     own, g_own = {name: params[name] for name in names}, {name: g[name] for name in names}
     with torch.no_grad():
         ahead = step.update(own, g_own)
+        if scale != 1.0:
+            # An overflow shall show in g, where the scaler of the losses looks, and not make L_T a NaN.
+            finite = torch.stack([torch.isfinite(t).all() for t in g_own.values()]).all()
+            ahead = {name: torch.where(finite, p, own[name]) for name, p in ahead.items()}
     with moved(params, ahead):
         del ahead
         target_loss, v = _target_gradient(target, params if reuse_target else own, scale)
@@ -100,7 +104,7 @@ def hypergradient(
 
 
 def _source_gradient(
-    source: Sequence[Pass], params: Mapping[str, Tensor], weights: Tensor, count: Tensor | float, scale: Tensor | float
+    source: Sequence[Pass], params: Mapping[str, Tensor], weights: Tensor, count: Tensor | float, scale: float
 ) -> tuple[Tensor, Params]:
     maps: list[Tensor] = []
     total: Params = {}
@@ -114,9 +118,7 @@ def _source_gradient(
     return torch.cat(maps), _divide(total, scale)
 
 
-def _target_gradient(
-    target: Sequence[Pass], params: Mapping[str, Tensor], scale: Tensor | float
-) -> tuple[Tensor, Params]:
+def _target_gradient(target: Sequence[Pass], params: Mapping[str, Tensor], scale: float) -> tuple[Tensor, Params]:
     values: list[Tensor] = []
     total: Params = {}
     for micro_batch in target:
@@ -180,7 +182,5 @@ def _add(total: Params, more: Params) -> Params:
     return {name: total[name] + g for name, g in more.items()} if total else more
 
 
-def _divide(gradients: Params, scale: Tensor | float) -> Params:
-    if isinstance(scale, float) and scale == 1.0:
-        return gradients
-    return {name: g / scale for name, g in gradients.items()}
+def _divide(gradients: Params, scale: float) -> Params:
+    return gradients if scale == 1.0 else {name: g / scale for name, g in gradients.items()}

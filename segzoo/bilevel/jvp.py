@@ -11,8 +11,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from segzoo.bilevel.errors import LostTangentError, MissingDerivativeError, ShardedParametersError
 
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
-
 
 def pixel_jvp(
     losses: Callable[[Mapping[str, Tensor]], Tensor],
@@ -26,7 +24,7 @@ def pixel_jvp(
         losses: params -> loss map of any shape; must not change anything but its result (see `Replayed`).
         params: all parameters by name.
         direction: tangents by name; a subset leaves the other parameters constant.
-        module: what ``losses`` calls; its normalisation layers are watched for the dtype of their tangents.
+        module: what ``losses`` calls; its normalisation layers are watched over.
 
     Returns:
         The loss map and its derivative along ``direction``, both of the map's shape, without graph.
@@ -63,7 +61,7 @@ def dual(
     """
     refuse_sharded(params)
     norm = whole_norm(direction).to(next(iter(direction.values())).dtype)
-    with sdpa_kernel(SDPBackend.MATH), _tangents_like_primals(module), fwAD.dual_level():  # fused attention has none
+    with sdpa_kernel(SDPBackend.MATH), _steady_norms(module), fwAD.dual_level():  # fused attention has none
         duals = {
             name: fwAD.make_dual(p, (direction[name] / norm).to(p.dtype)) if name in direction else p
             for name, p in ((name, p if with_graph else p.detach()) for name, p in params.items())
@@ -91,15 +89,33 @@ def refuse_sharded(params: Mapping[str, Tensor]) -> None:
 
 
 @contextlib.contextmanager
-def _tangents_like_primals(module: nn.Module) -> Iterator[None]:
-    # Under autocast a norm layer returns a half-precision primal with a float32 tangent, which the next convolution refuses.
-    def recast(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+def _steady_norms(module: nn.Module) -> Iterator[None]:
+    """Under autocast: batch norms differentiate in float32, and no norm hands on a tangent of another dtype than its value.
+
+    The derivative of a batch norm holds sums over all pixels and the cube of 1 / std, which overflow float16 where a channel
+    varies little; and norm layers answer half-precision inputs with float32 tangents, which the next convolution refuses.
+    """
+    lowered: list[torch.dtype] = []
+
+    def raise_input(norm: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        lowered.append(inputs[0].dtype)
+        return inputs[0].to(torch.promote_types(inputs[0].dtype, torch.float32)), *inputs[1:]
+
+    def lower_output(norm: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        return output.to(lowered.pop())
+
+    def recast(norm: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         primal, tangent = fwAD.unpack_dual(output)
         if tangent is None or tangent.dtype == primal.dtype:
             return output
         return fwAD.make_dual(primal, tangent.to(primal.dtype))
 
-    hooks = [m.register_forward_hook(recast) for m in module.modules() if isinstance(m, _NORMS)]
+    hooks = []
+    for m in module.modules():
+        if isinstance(m, nn.modules.batchnorm._NormBase):
+            hooks += [m.register_forward_pre_hook(raise_input), m.register_forward_hook(lower_output)]
+        elif isinstance(m, nn.LayerNorm | nn.GroupNorm):
+            hooks.append(m.register_forward_hook(recast))
     try:
         yield
     finally:

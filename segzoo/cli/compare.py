@@ -47,7 +47,9 @@ def compare(argv: list[str]) -> int:
     for argument in own:
         if argument.startswith(FIT_OPTIONS):
             name = argument.partition("=")[0]
-            raise ConfigError(f"unknown option '{name}'; options of `segzoo fit` go after `--`: compare ... -- {name} ...")
+            raise ConfigError(
+                f"unknown option '{name}'; options of `segzoo fit` go after `--`: compare ... -- {name} ..."
+            )
     args = _parser().parse(own)
     check_range("--jobs", args.jobs, 1)
     rows, seeds = [_row(text) for text in args.rows.split(",")], _seeds(args.seeds)

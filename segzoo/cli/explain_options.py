@@ -9,6 +9,10 @@ from typing import Any
 from segzoo.cli.expand import Layer
 from segzoo.suggest import did_you_mean
 
+# What jsonargparse calls a list or by a type's name alone.
+LISTS = {"data.size": "two numbers, height width", "data.crop_scale": "two numbers, smallest and largest share"}
+RESTRICTED = {"PositiveInt": "a whole number above 0"}
+
 
 def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer], flags: Sequence[str]) -> str:
     """One line for an error of the parser.
@@ -44,7 +48,10 @@ def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer
     expected = [_type_name(found) for found in re.findall(r"Expected (?:a|an) (.+?)(?:\. Got value|$)", message, re.M)]
     value = re.findall(r"(?:Got|Given) value: (.*)", message)
     if expected and value:
+        expected += [RESTRICTED[name] for name in re.findall(r"Not of type (\w+)", message) if name in RESTRICTED]
         allowed = list(dict.fromkeys(one for names in expected for one in names.split(", ")))
+        if key in LISTS and allowed[0].startswith(("a list", "tuple")):
+            allowed = [LISTS[key]]
         return f"{where}: expected {_any_of(allowed)}, found '{value[-1].strip()}'"
     text = re.sub(r'Parser key "[^"]+":', "", message)
     return f"{where}: {' '.join(text.split())}"

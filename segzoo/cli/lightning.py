@@ -189,7 +189,7 @@ class SegzooCLI(LightningCLI):
         for option in ("name", "data.name"):
             if self.config[option] in ("", ".", "..") or "/" in self.config[option]:
                 raise ConfigError(
-                    f"--{option} '{self.config[option]}': expected a name for a folder, without '/'; --runs DIR says where it is"
+                    f"--{option} '{self.config[option]}': expected a folder's name, without '/'; --runs DIR says where it is"
                 )
         check_range("--seed_everything", self.config.seed_everything, 0, 2**32 - 1)
         self.run_config = str(parser.dump(self.config, skip_unset=False))

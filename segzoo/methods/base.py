@@ -79,7 +79,7 @@ class SegmentationMethod(L.LightningModule):
             architecture, encoder, self.num_classes, encoder_weights, encoder_checkpoint, norm, segmenter_options
         )
         if channels_last:
-            self.segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.segmenter.to(memory_format=torch.channels_last)
         if compile:
             # Dropout as without compilation: a derivative that is taken eagerly must drop the same units.
             self.segmenter.compile(options={"fallback_random": True})

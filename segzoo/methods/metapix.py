@@ -199,6 +199,8 @@ class MetaPix(LookAheadTraining):
 
     def _unrolled_update(self, batch: dict[str, Batch]) -> Tensor:
         """A zero that carries dL_T(theta_K)/dphi, after K virtual steps."""
+        if self.scaler:
+            raise ConfigError("unroll: several virtual steps need --trainer.precision 32 or bf16-mixed, not float16")
         sources = [batch[name] for name in self._meta_sources]
         raw = [self._raw_weights(source) for source in sources]
         normalised = [self._normalise(one, source["label"]) for one, source in zip(raw, sources, strict=True)]
@@ -232,6 +234,8 @@ class MetaPix(LookAheadTraining):
         direction = {name: mean[name] for name in self.reach}
         source_pass = self.source_pass(source)
         helps = pixel_jvp(source_pass, theta, direction, self.segmenter)[1].relu()
+        if self.scaler:  # an infinite v makes it skip the step; until then the loss has to stay finite
+            helps = helps.nan_to_num(0, 0, 0)
         weights = self._normalise(helps, source["label"])[0]
         self.log_weights(weights, source["label"])
         source_loss = (weights * source_pass()).sum() / self.source_count(source["label"])

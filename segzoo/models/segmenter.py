@@ -53,12 +53,10 @@ class Segmenter(nn.Module):
         Raises:
             ConfigError: the network has no such part.
         """
-        inside = {
-            "all": lambda name: True,
-            "decoder": lambda name: not name.startswith("network.encoder."),
-            "head": lambda name: name.startswith("network.segmentation_head."),
-        }[scope]
-        found = {name: p for name, p in self.named_parameters() if p.requires_grad and inside(name)}
+        own = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        head = {name: p for name, p in own.items() if name.startswith("network.segmentation_head.")}
+        behind = {name: p for name, p in own.items() if not name.startswith("network.encoder.")}
+        found = {"all": own, "decoder": behind, "head": head}[scope]
         if not found:
             raise ConfigError(f"the network {type(self.network).__name__} has no trainable parameters in its '{scope}'")
         return found

@@ -12,7 +12,8 @@ from segzoo.cli.bench.measure import main
 from segzoo.cli.bench.rows import Task
 
 PEERS = Path(__file__).with_name("peers.py")
-SMALL = "--architecture unet --encoder tu-test_resnet --size 32 32 --steps 1 --warmup 1 --rounds 1".split()
+NETWORK = ["--architecture", "unet", "--encoder", "tu-test_resnet", "--size", "32", "32"]
+SMALL = [*NETWORK, "--steps", "1", "--warmup", "1", "--rounds", "1"]
 
 
 @pytest.fixture

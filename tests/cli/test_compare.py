@@ -24,7 +24,10 @@ def test_seeds(text: str, seeds: list[int]) -> None:
         (["--rows", "joint,metapx"], "did you mean 'metapix'"),
         (["--rows", "joint", "--seeds", "many"], "expected numbers and ranges"),
         (["--rows", "joint", "--seeds", "4-0"], "expected numbers and ranges"),
-        (["--rows", "joint", "--trainer.max_steps", "2"], "'--trainer.max_steps'; options of `segzoo fit` go after `--`"),
+        (
+            ["--rows", "joint", "--trainer.max_steps", "2"],
+            "'--trainer.max_steps'; options of `segzoo fit` go after `--`",
+        ),
         (["--rows", "joint", "--jobs", "0"], "--jobs 0: expected 1 or more"),
         (["--rows", "joint", "--reference", "metapix"], "is not a row"),
     ],

@@ -50,6 +50,8 @@ def test_only_a_run_that_did_not_start_is_discarded(tmp_path: Path) -> None:
     for folder in (empty, begun):
         (folder / "checkpoints").mkdir(parents=True)
         (folder / "config.yaml").touch()
+    (empty / "tensorboard").mkdir()
+    (empty / "tensorboard" / "events.out.tfevents.0").touch()
     (begun / "checkpoints" / "last.ckpt").touch()
     discard_unused(empty)
     discard_unused(begun)

