@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from segzoo.bilevel.jvp import pixel_jvp, whole_norm
+from segzoo.bilevel.jvp import is_sharded, pixel_jvp, refuse_sharded, whole_norm
 from segzoo.bilevel.replay import Params, moved
 from segzoo.bilevel.virtual import VirtualStep
 
@@ -79,6 +79,8 @@ def hypergradient(
         ShardedParametersError: engine ``forward`` or ``double_backward`` on the sharded parameters of FSDP2.
     """
     names = list(params) if scope is None else list(scope)
+    if engine != "finite_difference":
+        refuse_sharded(params)
     if engine == "double_backward":
         return _double_backward(source, target, params, weights, count, step, average, names)
     losses, g = _source_gradient(source, params, weights, count, scale)
@@ -172,6 +174,13 @@ def _difference(source: Sequence[Pass], params: Mapping[str, Tensor], u: Params,
 
 
 def _gradients(loss: Tensor, params: Mapping[str, Tensor], create_graph: bool = False) -> Params:
+    if any(map(is_sharded, params.values())):
+        # FSDP2 computes with gathered copies and hands the gradients, averaged, on to the shards in `backward` alone.
+        loss.backward()
+        found = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in params.items()}
+        for p in params.values():
+            p.grad = None
+        return found
     grads = torch.autograd.grad(
         loss, list(params.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
     )

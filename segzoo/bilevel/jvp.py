@@ -71,7 +71,14 @@ def dual(
 
 def whole_norm(vectors: Mapping[str, Tensor]) -> Tensor:
     """Euclidean length of all tensors together, never zero."""
-    return torch.linalg.vector_norm(torch.stack([t.float().norm() for t in vectors.values()])).clamp_min(1e-30)
+    lengths = [t.float().norm() for t in vectors.values()]
+    whole = [length.full_tensor() if is_sharded(length) else length for length in lengths]
+    return torch.linalg.vector_norm(torch.stack(whole)).clamp_min(1e-30)
+
+
+def is_sharded(tensor: Any) -> bool:
+    """Whether a tensor is spread over the ranks: a DTensor, whose module is slow to import."""
+    return hasattr(tensor, "placements")
 
 
 def refuse_sharded(params: Mapping[str, Tensor]) -> None:
@@ -81,7 +88,7 @@ def refuse_sharded(params: Mapping[str, Tensor]) -> None:
         ShardedParametersError: see there.
     """
     for name, p in params.items():
-        if hasattr(p, "placements"):  # a DTensor, whose module is slow to import
+        if is_sharded(p):
             raise ShardedParametersError(
                 f"the parameter '{name}' is sharded (FSDP2), and sharded parameters have no exact hypergradient; "
                 "use data parallelism (DDP), or the engine 'finite_difference'"

@@ -95,6 +95,9 @@ class Replayed:
         keep = contextlib.nullcontext() if self.track else frozen_buffers(self.module)
         with seeded(self.seed, self.inputs.device), keep:
             if params is None:
+                reshard: Any = getattr(self.module, "reshard", None)
+                if reshard is not None:  # FSDP2's root keeps what it gathered, moved parameters or not
+                    reshard()
                 return self.loss(self.module(self.inputs))
             with uncompiled(self.module):
                 return self.loss(functional_call(self.module, dict(params), (self.inputs,)))

@@ -92,3 +92,11 @@ def test_the_weight_network_really_moved(runs: dict[int, Path]) -> None:
     before = dict(tiny.method("metapix").named_parameters())
     moved = max(float((after[k].float() - before[k]).abs().max()) for k in after if k.startswith("weighting"))
     assert moved > 1e-3
+
+
+def test_sharded_parameters_have_finite_differences_alone() -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [*torchrun, "-m", "tests.distributed.sharded"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
