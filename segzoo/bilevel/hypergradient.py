@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from segzoo.bilevel.jvp import is_sharded, pixel_jvp, refuse_sharded, whole_norm
+from segzoo.bilevel.jvp import is_sharded, refuse_sharded, unit_jvp, whole_norm
 from segzoo.bilevel.replay import Params, moved
 from segzoo.bilevel.virtual import VirtualStep
 
@@ -23,19 +23,17 @@ class Pass(Protocol):
 
 @dataclass(frozen=True)
 class Hypergradient:
-    """Everything a step computed on the way; the gradients are there to be used again.
+    """What a step computed on the way, for use again.
 
     Attributes:
         weights: dL_T(theta') / dw, of the weights' shape.
-        source: g = grad (1/N) sum_i w_i l_i at theta, by parameter name.
-        target: v = grad L_T at theta', by parameter name.
+        gradient: g = grad (1/N) sum_i w_i l_i at theta, or g + v with v = grad L_T at theta', by parameter name; see ``reuse``.
         pixel_losses: l_i(theta), of the weights' shape, detached.
         target_loss: L_T(theta'), detached.
     """
 
     weights: Tensor
-    source: Params
-    target: Params
+    gradient: Params
     pixel_losses: Tensor
     target_loss: Tensor
 
@@ -51,7 +49,7 @@ def hypergradient(
     engine: Engine = "forward",
     average: Callable[[Params], Params] = lambda gradients: gradients,
     scope: Iterable[str] | None = None,
-    reuse_target: bool = True,
+    reuse: Literal["nothing", "g", "g + v"] = "g + v",
     scale: float = 1.0,
     radius: float = 0.01,
 ) -> Hypergradient:
@@ -70,7 +68,8 @@ def hypergradient(
         average: mean over the ranks of a distributed run; both g and v are averaged before they are used. The result is
             then the gradient of the mean target loss, times the number of ranks, as averaged gradients want it.
         scope: names of the parameters that the virtual step moves; all when None. The rest stay where they are.
-        reuse_target: whether v is wanted for all parameters, and not for those of the scope alone.
+        reuse: what the caller wants of the gradients. v is taken for all parameters if it is to be used again, else for those
+            of the scope; nothing is kept longer than needed, as each is as large as the network.
         scale: factor on both losses during their backward passes, taken out of the gradients again: float16 needs it.
         radius: length of the finite difference.
 
@@ -82,7 +81,7 @@ def hypergradient(
     if engine != "finite_difference":
         refuse_sharded(params)
     if engine == "double_backward":
-        return _double_backward(source, target, params, weights, count, step, average, names)
+        return _double_backward(source, target, params, weights, count, step, average, names, reuse)
     losses, g = _source_gradient(source, params, weights, count, scale)
     g = average(g)
     own, g_own = {name: params[name] for name in names}, {name: g[name] for name in names}
@@ -93,16 +92,27 @@ def hypergradient(
             finite = torch.stack([torch.isfinite(t).all() for t in g_own.values()]).all()
             ahead = {name: torch.where(finite, p, own[name]) for name, p in ahead.items()}
     with moved(params, ahead):
-        del ahead
-        target_loss, v = _target_gradient(target, params if reuse_target else own, scale)
+        target_loss, v = _target_gradient(target, params if reuse == "g + v" else own, scale)
+    del ahead
     v = average(v)
     with torch.no_grad():
         u = step.transpose(own, g_own, {name: v[name] for name in names})
+    gradient = _kept(g, v, reuse)
+    del g, g_own, v
     if engine == "forward":
-        slopes = torch.cat([pixel_jvp(micro_batch, params, u, module)[1] for micro_batch in source])
+        norm = whole_norm(u)
+        for t in u.values():  # in place: a copy would be as large as the network
+            t.div_(norm)
+        slopes = norm * torch.cat([unit_jvp(micro_batch, params, u, module)[1] for micro_batch in source])
     else:
         slopes = _difference(source, params, u, radius)
-    return Hypergradient(-slopes / count, g, v, losses, target_loss)
+    return Hypergradient(-slopes / count, gradient, losses, target_loss)
+
+
+def _kept(g: Params, v: Params, reuse: str) -> Params:
+    if reuse == "nothing":
+        return {}
+    return g if reuse == "g" else {name: t.add_(v[name]) for name, t in g.items()}
 
 
 def _source_gradient(
@@ -139,6 +149,7 @@ def _double_backward(
     step: VirtualStep,
     average: Callable[[Params], Params],
     names: list[str],
+    reuse: str,
 ) -> Hypergradient:
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     w = weights.detach().requires_grad_()
@@ -153,7 +164,7 @@ def _double_backward(
     target_loss, v = _target_gradient([_at(micro_batch, point) for micro_batch in target], point, 1.0)
     v = average(v)
     (slope,) = torch.autograd.grad([ahead[name] for name in names], w, [v[name] for name in names])
-    return Hypergradient(slope, mean, v, losses.detach(), target_loss)
+    return Hypergradient(slope, _kept(mean, v, reuse), losses.detach(), target_loss)
 
 
 def _at(micro_batch: Pass, point: Params) -> Pass:

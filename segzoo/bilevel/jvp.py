@@ -34,7 +34,19 @@ def pixel_jvp(
         MissingDerivativeError: a layer has no forward-mode derivative.
         ShardedParametersError: the parameters are sharded.
     """
-    with torch.no_grad(), dual(params, direction, module) as (duals, norm):
+    unit, norm = unit_direction(direction)
+    value, tangent = unit_jvp(losses, params, unit, module)
+    return value, tangent * norm
+
+
+def unit_jvp(
+    losses: Callable[[Mapping[str, Tensor]], Tensor],
+    params: Mapping[str, Tensor],
+    direction: Mapping[str, Tensor],
+    module: nn.Module,
+) -> tuple[Tensor, Tensor]:
+    """`pixel_jvp` along a direction of about length one, which is not copied."""
+    with torch.no_grad(), dual(params, direction, module) as duals:
         try:
             value, tangent = fwAD.unpack_dual(losses(duals))
         except NotImplementedError as error:
@@ -47,26 +59,28 @@ def pixel_jvp(
             "the loss map carries no tangent; run the derivative on the uncompiled module, without detach() or "
             "collectives between parameters and losses, or use the engine 'finite_difference'"
         )
-    return value, tangent * norm
+    return value, tangent
+
+
+def unit_direction(direction: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    """The direction at length one, and its length.
+
+    The derivative is linear in the direction; at unit length, half precision neither under- nor overflows.
+    """
+    norm = whole_norm(direction).to(next(iter(direction.values())).dtype)
+    return {name: t / norm for name, t in direction.items()}, norm
 
 
 @contextlib.contextmanager
 def dual(
     params: Mapping[str, Tensor], direction: Mapping[str, Tensor], module: nn.Module, with_graph: bool = False
-) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-    """The parameters with tangents along ``direction`` at unit length, and the length to multiply results by.
-
-    The derivative is linear in the direction; at unit length, half precision neither under- nor overflows. With
-    ``with_graph`` gradients with respect to the parameters can be taken inside.
-    """
+) -> Iterator[dict[str, Tensor]]:
+    """The parameters with tangents along ``direction``; with ``with_graph`` their gradients can be taken inside."""
     refuse_sharded(params)
-    norm = whole_norm(direction).to(next(iter(direction.values())).dtype)
-    with sdpa_kernel(SDPBackend.MATH), _steady_norms(module), fwAD.dual_level():  # fused attention has none
-        duals = {
-            name: fwAD.make_dual(p, (direction[name] / norm).to(p.dtype)) if name in direction else p
-            for name, p in ((name, p if with_graph else p.detach()) for name, p in params.items())
-        }
-        yield duals, norm
+    with sdpa_kernel(SDPBackend.MATH), _steady_norms(module), fwAD.dual_level():  # fused attention has no derivative
+        primals = {name: p if with_graph else p.detach() for name, p in params.items()}
+        tangents = {name: t.to(params[name].dtype) for name, t in direction.items()}
+        yield {name: fwAD.make_dual(p, tangents[name]) if name in tangents else p for name, p in primals.items()}
 
 
 def whole_norm(vectors: Mapping[str, Tensor]) -> Tensor:

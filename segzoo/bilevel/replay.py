@@ -55,21 +55,22 @@ def uncompiled(module: nn.Module) -> Iterator[None]:
 def moved(params: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Iterator[None]:
     """The parameters hold ``values`` inside, and their own values, to the last bit, afterwards.
 
-    In place, so that hooks, compiled code and captured graphs see them; restored from a copy, as adding a step and
-    subtracting it again leaves a rounding error behind.
+    In place, so that hooks, compiled code and captured graphs see them. The two change places, so that no third copy of the
+    network is needed (``values`` is used up), and none is computed back from the other, which would leave a rounding error.
     """
-    before = {name: params[name].detach().clone() for name in values}
-    _copy(params, values)
+    _exchange(params, values)
     try:
         yield
     finally:
-        _copy(params, before)
+        _exchange(params, values)
 
 
 @torch.no_grad()
-def _copy(params: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+def _exchange(params: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
     for name, value in values.items():
+        before = params[name].detach().clone()
         params[name].copy_(value)
+        value.copy_(before)
 
 
 class Replayed:

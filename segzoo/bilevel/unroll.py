@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from segzoo.bilevel.errors import LostTangentError, MissingDerivativeError
 from segzoo.bilevel.hypergradient import Pass
-from segzoo.bilevel.jvp import dual, pixel_jvp
+from segzoo.bilevel.jvp import dual, pixel_jvp, unit_direction
 from segzoo.bilevel.replay import Params
 
 
@@ -88,7 +88,8 @@ def _slopes_and_curvature(
 ) -> tuple[Tensor, Params]:
     """<grad l_i, z> of every pixel, and H z: the tangents of the losses and of their gradient along z."""
     leaves = _leaves(point)
-    with dual(leaves, z, module, with_graph=True) as (duals, norm):
+    unit, norm = unit_direction(z)
+    with dual(leaves, unit, module, with_graph=True) as duals:
         losses = source(duals)
         try:
             gradients = _gradients((weights * losses).sum() / count, leaves)

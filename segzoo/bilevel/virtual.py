@@ -21,7 +21,7 @@ class VirtualStep(Protocol):
         ...
 
     def transpose(self, params: Params, gradient: Params, v: Params) -> Params:
-        """u = S'(g)^T v."""
+        """u = S'(g)^T v, in tensors of its own."""
         ...
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from segzoo.bilevel import Hypergradient, attach_gradient, hypergradient, pixel_jvp, unrolled_hypergradient
 from segzoo.bilevel.normalize import mean_one
@@ -27,6 +28,9 @@ from segzoo.losses import cross_entropy
 from segzoo.methods.base import pixel_count, valid_pixels
 from segzoo.methods.lookahead import LookAheadTraining
 from segzoo.models.weighting import ImageWeightNet, PixelWeightNet, WeightNorm
+
+# What the segmenter's own update takes over from the meta update; `paper` has batches of its own for it.
+REUSE: dict[str, Literal["nothing", "g", "g + v"]] = {"sequential": "g + v", "fused": "g", "paper": "nothing"}
 
 
 class MetaPix(LookAheadTraining):
@@ -131,6 +135,9 @@ class MetaPix(LookAheadTraining):
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """One update of theta and, every ``meta_every`` steps, of phi; one loss for both."""
+        if self.trainer.accumulate_grad_batches == 1:
+            # Lightning drops them after this method; until then they would lie beside g and v, as large as the network.
+            self.zero_grad()
         if self.online:
             return self._online_step(batch["source"], batch["target"])
         if not self._is_meta_step():
@@ -150,16 +157,13 @@ class MetaPix(LookAheadTraining):
         meta, hyper, weights = self._meta_update(source, batch.get("meta_target", target))
         self.log_weights(weights, source["label"])
         source_loss = (weights * hyper.pixel_losses).sum() / self.source_count(source["label"])
-        theta = self.theta
-        if self.update == "sequential":
-            target_loss = hyper.target_loss
-            gradient = [hyper.source[name] + hyper.target[name] for name in theta]
-        else:
+        target_loss = hyper.target_loss
+        if self.update == "fused":
             count = pixel_count(valid_pixels(target["label"]))
             target_loss = cross_entropy(self(target["image"]), target["label"], count)
-            gradient = list(hyper.source.values())
         loss = self.total({"source": source_loss, "target": target_loss})
-        return loss + meta + attach_gradient(torch.zeros_like(loss), list(theta.values()), gradient)
+        theta = [self.theta[name] for name in hyper.gradient]
+        return loss + meta + attach_gradient(torch.zeros_like(loss), theta, list(hyper.gradient.values()))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Between meta updates phi rests: without gradients the optimiser leaves it and its momentum alone."""
@@ -184,7 +188,6 @@ class MetaPix(LookAheadTraining):
             self.segmenter,
             [self.source_pass(source)],
             [self.target_pass(target, track=self.update == "sequential")],
-            # What `paper` computes is for the virtual step alone; the other orders use the source gradient again.
             reach if self.update == "paper" else self.theta,
             weights,
             self.source_count(source["label"]),
@@ -192,7 +195,7 @@ class MetaPix(LookAheadTraining):
             self.engine,
             average_gradients,
             scope=reach,
-            reuse_target=self.update == "sequential",
+            reuse=REUSE[self.update],
             scale=self.loss_scale,
         )
         return self._attach([raw], [pull_back(hyper.weights)], hyper.target_loss), hyper, weights
@@ -243,7 +246,9 @@ class MetaPix(LookAheadTraining):
         return loss + attach_gradient(torch.zeros_like(loss), list(theta.values()), list(mean.values()))
 
     def _raw_weights(self, source: Batch) -> Tensor:
-        weights: Tensor = self.weighting(source["image"], source["label"])
+        image, label = source["image"], source["label"]
+        # Its activations would lie there through all passes of the segmenter; it is small, and computes them again.
+        weights: Tensor = checkpoint(self.weighting, image, label, use_reentrant=False, preserve_rng_state=False)
         # The network ends in a sigmoid; the odds are the exponential of its logit.
         return weights / (1 - weights).clamp_min(1e-6) if self.weight_norm == "softmax" else weights
 

@@ -13,15 +13,15 @@ import torch
 from tests import tiny
 from tests.distributed import worker
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("world_size")]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 # Plain descent with a weight network that really moves: Adam would turn rounding of a vanishing gradient into a step.
 DESCENT = {"optimizer": "sgd", "lr": 0.05}
-META = DESCENT | {"weight_lr": 1e3, "virtual_lr": 1.0}
+META = DESCENT | {"weight_lr": 1.0, "virtual_lr": 0.5}
 VARIANTS: dict[str, dict[str, Any]] = {
     "metapix-fused-unnormalised": META | {"update": "fused", "weight_norm": "none"},
     "metapix-fused-head": META | {"update": "fused", "scope": "head"},
-    "metapix-paper": META | {"update": "paper", "weight_norm": "softmax"},
+    "metapix-paper": META | {"update": "paper", "weight_norm": "softmax", "weight_lr": 0.1},
     "metapix-paper-optimizer": META | {"update": "paper", "virtual": "optimizer"},
     "metapix-every-second": META | {"meta_every": 2},
     "metapix-image": META | {"weights": "image"},
@@ -47,6 +47,12 @@ def cases() -> dict[str, dict[str, Any]]:
     return found
 
 
+def cases_of(world: int) -> dict[str, dict[str, Any]]:
+    """Four processes on two cores take their time: they run what the bilevel step alone makes difficult."""
+    orders = ("metapix-group", "metapix-frozen", "metapix-sync", "metapix-fused-un", "metapix-paper-")
+    return {n: case for n, case in cases().items() if world < 4 or (n.startswith(orders) and "optimizer" not in n)}
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """All cases on one, two and four processes."""
@@ -55,7 +61,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     for world in WORLDS[1:]:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
-        command = [*torchrun, "-m", "tests.distributed.worker", str(folders[world]), json.dumps(cases())]
+        command = [*torchrun, "-m", "tests.distributed.worker", str(folders[world])]
+        command.append(json.dumps(cases_of(world)))
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
         assert done.returncode == 0, done.stderr[-3000:]
     return folders
@@ -64,12 +71,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 def difference(runs: dict[int, Path], name: str, world: int, what: str = "parameters") -> float:
     one, more = (torch.load(runs[w] / f"{name}.pt")[what] for w in (1, world))
     assert one.keys() == more.keys()
-    largest = {key: one[key].abs().max().clamp_min(1e-2 if what == "parameters" else 1e-30) for key in one}
-    return max(float((one[key] - more[key]).abs().max() / largest[key]) for key in one)
+    # A tensor of zeros, or of gradients that cancel, is compared with the size of the others.
+    floor = 1e-2 if what == "parameters" else 1e-3 * max(float(t.abs().max()) for t in one.values())
+    return max(float((one[key] - more[key]).abs().max() / one[key].abs().max().clamp_min(floor)) for key in one)
 
 
-@pytest.mark.parametrize("world", WORLDS[1:])
-@pytest.mark.parametrize("name", [name for name in cases() if not name.endswith(("single", "forgetful"))])
+@pytest.mark.parametrize(
+    ("name", "world"),
+    [(n, w) for w in WORLDS[1:] for n in cases_of(w) if not n.endswith(("single", "forgetful"))],
+)
 def test_several_processes_equal_one(name: str, world: int, runs: dict[int, Path]) -> None:
     assert difference(runs, name, world) < 1e-12
     assert difference(runs, name, world, "gradients") < 1e-10
@@ -91,7 +101,7 @@ def test_the_weight_network_really_moved(runs: dict[int, Path]) -> None:
     after = torch.load(runs[1] / "metapix-group.pt")["parameters"]
     before = dict(tiny.method("metapix").named_parameters())
     moved = max(float((after[k].float() - before[k]).abs().max()) for k in after if k.startswith("weighting"))
-    assert moved > 1e-3
+    assert moved > 1e-2
 
 
 def test_sharded_parameters_have_finite_differences_alone() -> None:

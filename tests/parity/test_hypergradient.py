@@ -40,7 +40,7 @@ def test_forward_equals_double_backward(architecture: str, encoder: str, options
     step = SGDStep(0.1)
     forward, reference = p.solve("forward", step), p.solve("double_backward", step)
     assert relative_error(forward.weights, reference.weights) < 1e-11
-    assert relative_error(_flat(forward.target), _flat(reference.target)) < 1e-11
+    assert relative_error(_flat(forward.gradient), _flat(reference.gradient)) < 1e-11
     assert all(torch.equal(q, at[name]) for name, q in p.params.items()), "theta was not restored"
     assert float(forward.weights[p.source[1] == 255].abs().max()) == 0
     for name, buffer in p.net.named_buffers():
@@ -75,9 +75,9 @@ def test_a_part_of_the_network_can_be_stepped_alone(scope: Scope) -> None:
     step = SGDStep(0.5)
     forward, reference = (p.solve(e, step, scope=names) for e in ("forward", "double_backward"))  # type: ignore[arg-type]
     assert relative_error(forward.weights, reference.weights) < 1e-12
-    assert forward.target.keys() == p.params.keys()
-    alone = p.solve("forward", step, scope=names, reuse_target=False)
-    assert list(alone.target) == names and torch.equal(alone.weights, forward.weights)
+    assert forward.gradient.keys() == p.params.keys()
+    alone = p.solve("forward", step, scope=names, reuse="nothing")
+    assert not alone.gradient and torch.equal(alone.weights, forward.weights)
     assert relative_error(p.solve("forward", step).weights, reference.weights) > 1e-3
 
 
@@ -107,8 +107,7 @@ def test_micro_batches_are_one_batch() -> None:
         )
         for a, b in ((parts.weights, whole.weights), (parts.pixel_losses, whole.pixel_losses)):
             assert relative_error(a, b) < 1e-12
-        assert relative_error(_flat(parts.source), _flat(whole.source)) < 1e-12
-        assert relative_error(_flat(parts.target), _flat(whole.target)) < 1e-12
+        assert relative_error(_flat(parts.gradient), _flat(whole.gradient)) < 1e-12
         assert parts.target_loss == pytest.approx(float(whole.target_loss), rel=1e-12)
 
 
@@ -155,8 +154,10 @@ def test_the_same_derivative_matches_gradients_through_soft_labels(distance: str
 def test_a_wrong_dropout_mask_is_noticed() -> None:
     p = toy()
     reference = p.solve("double_backward", SGDStep(0.1)).weights
-    hyper = p.solve("forward", SGDStep(0.1))
-    other_masks = -pixel_jvp(p.source_losses(seed=7), p.params, {k: 0.1 * v for k, v in hyper.target.items()}, p.net)[1]
+    hyper, g = p.solve("forward", SGDStep(0.1)), p.solve("forward", SGDStep(0.1), reuse="g").gradient
+    u = {name: 0.1 * (both - g[name]) for name, both in hyper.gradient.items()}
+    assert relative_error(-pixel_jvp(p.source_losses(), p.params, u, p.net)[1] / p.weights.numel(), reference) < 1e-10
+    other_masks = -pixel_jvp(p.source_losses(seed=7), p.params, u, p.net)[1]
     assert relative_error(hyper.weights, reference) < 1e-12
     assert relative_error(other_masks / p.weights.numel(), reference) > 0.1
 

@@ -119,9 +119,9 @@ def test_a_loss_scale_saves_small_float16_gradients() -> None:
     p = lowered(toy())
     weights = 1e-4 * p.weights  # gradients below what float16 can hold
     p.weights = weights
-    exact = p.solve("forward", SGDStep(0.1)).source
+    exact = p.solve("forward", SGDStep(0.1), reuse="g").gradient
     with torch.autocast("cpu", dtype=torch.float16, cache_enabled=False):
-        scaled, plain = (p.solve("forward", SGDStep(0.1), scale=scale).source for scale in (2.0**14, 1.0))
+        scaled, plain = (p.solve("forward", SGDStep(0.1), reuse="g", scale=scale).gradient for scale in (2.0**14, 1.0))
 
     def error(found: dict[str, Tensor]) -> float:
         a, b = (torch.cat([t.flatten() for t in g.values()]) for g in (found, exact))

@@ -33,18 +33,18 @@ def test_the_virtual_step_is_the_optimizers_step(name: str, steps_before: int, c
     step: VirtualStep = OptimizerStep(optimizer, p.params)
     max_norm = float("inf")
     if clip:
-        length = torch.stack([g.norm() for g in p.solve("forward", step).source.values()]).norm()
+        length = torch.stack([g.norm() for g in p.solve("forward", step, reuse="g").gradient.values()]).norm()
         max_norm = CLIPS[clip] * float(length)
         step = ClippedStep(step, max_norm)
-    forward, reference = p.solve("forward", step), p.solve("double_backward", step)
+    forward, reference = (p.solve(engine, step, reuse="g") for engine in ("forward", "double_backward"))  # type: ignore[arg-type]
     # Adam's very first step is nearly the sign of the gradient: its slope is as small as eps, mere rounding.
     if not (name.startswith("adam") and steps_before == 0):
         assert relative_error(forward.weights, reference.weights) < 1e-12
     assert torch.isfinite(forward.weights).all()
 
-    moved = step.update(p.params, forward.source)
+    moved = step.update(p.params, forward.gradient)
     for key, parameter in p.params.items():
-        parameter.grad = forward.source[key].clone()
+        parameter.grad = forward.gradient[key].clone()
     if clip:
         clip_grad_norm_(p.net.parameters(), max_norm)
     optimizer.step()

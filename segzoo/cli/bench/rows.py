@@ -60,6 +60,11 @@ ROWS = {
     "metapix/paper": _metapix(update="paper"),
     # The strongest second-order rival: pruned to the weights, its gradients used again like those of `sequential`.
     REFERENCE: _metapix(update="sequential", engine="double_backward"),
+    # Below the cost of the exact step; their cosines say what that costs.
+    "metapix/decoder": _metapix(scope="decoder"),
+    "metapix/head": _metapix(scope="head"),
+    "metapix/every-4": _metapix(meta_every=4),
+    "metapix/finite-difference": _metapix(engine="finite_difference"),
 }
 
 Step = Callable[[], "Sequence[Tensor]"]
