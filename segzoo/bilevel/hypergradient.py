@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from segzoo.bilevel.jvp import is_sharded, refuse_sharded, unit_jvp, whole_norm
-from segzoo.bilevel.replay import Params, moved
+from segzoo.bilevel.jvp import refuse_sharded, unit_jvp, whole_norm
+from segzoo.bilevel.replay import Params, is_sharded, moved
 from segzoo.bilevel.virtual import VirtualStep
 
 Engine = Literal["forward", "double_backward", "finite_difference"]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from segzoo.bilevel.errors import LostTangentError, MissingDerivativeError, ShardedParametersError
+from segzoo.bilevel.replay import is_sharded
 
 
 def pixel_jvp(
@@ -88,11 +89,6 @@ def whole_norm(vectors: Mapping[str, Tensor]) -> Tensor:
     lengths = [t.float().norm() for t in vectors.values()]
     whole = [length.full_tensor() if is_sharded(length) else length for length in lengths]
     return torch.linalg.vector_norm(torch.stack(whole)).clamp_min(1e-30)
-
-
-def is_sharded(tensor: Any) -> bool:
-    """Whether a tensor is spread over the ranks: a DTensor, whose module is slow to import."""
-    return hasattr(tensor, "placements")
 
 
 def refuse_sharded(params: Mapping[str, Tensor]) -> None:

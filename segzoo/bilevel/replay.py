@@ -52,11 +52,11 @@ def uncompiled(module: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def moved(params: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Iterator[None]:
+def moved(params: Mapping[str, Tensor], values: dict[str, Tensor]) -> Iterator[None]:
     """The parameters hold ``values`` inside, and their own values, to the last bit, afterwards.
 
-    In place, so that hooks, compiled code and captured graphs see them. The two change places, so that no third copy of the
-    network is needed (``values`` is used up), and none is computed back from the other, which would leave a rounding error.
+    The parameters themselves are moved, so that hooks and compiled code see it. The two change places, which copies nothing and
+    computes nothing back; ``values`` is used up.
     """
     _exchange(params, values)
     try:
@@ -66,11 +66,20 @@ def moved(params: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Iterato
 
 
 @torch.no_grad()
-def _exchange(params: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+def _exchange(params: Mapping[str, Tensor], values: dict[str, Tensor]) -> None:
     for name, value in values.items():
-        before = params[name].detach().clone()
-        params[name].copy_(value)
-        value.copy_(before)
+        p = params[name]
+        if is_sharded(p):  # FSDP2 gathers from a storage of its own, which has to hold the values
+            before = p.detach().clone()
+            p.copy_(value)
+            value.copy_(before)
+        else:
+            p.data, values[name] = value, p.data
+
+
+def is_sharded(tensor: Any) -> bool:
+    """Whether a tensor is spread over the ranks: a DTensor, whose module is slow to import."""
+    return hasattr(tensor, "placements")
 
 
 class Replayed:

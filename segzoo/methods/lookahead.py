@@ -70,10 +70,17 @@ class LookAheadTraining(WeightedJointTraining):
         label = batch["label"]
         return Replayed(self.segmenter, batch["image"], lambda z: pixel_cross_entropy(z, label), _any_seed())
 
-    def target_pass(self, batch: Batch, track: bool) -> Replayed:
-        """L_T of a batch as a function of theta; ``track``: updates the running statistics."""
-        label, count = batch["label"], pixel_count(valid_pixels(batch["label"]))
-        return Replayed(self.segmenter, batch["image"], lambda z: cross_entropy(z, label, count), _any_seed(), track)
+    def target_pass(self, batch: Batch, track: bool, count: Tensor | None = None) -> Replayed:
+        """L_T of a batch as a function of theta.
+
+        Args:
+            batch: or a part of it.
+            track: update the running statistics.
+            count: the pixels that L_T is the mean of; those of ``batch`` when None.
+        """
+        label = batch["label"]
+        n = pixel_count(valid_pixels(label)) if count is None else count
+        return Replayed(self.segmenter, batch["image"], lambda z: cross_entropy(z, label, n), _any_seed(), track)
 
     def virtual_step(self, params: Mapping[str, Tensor]) -> VirtualStep:
         """The step theta' = theta - S(g) for these parameters of the segmenter."""
@@ -95,6 +102,12 @@ class LookAheadTraining(WeightedJointTraining):
     def loss_scale(self) -> float:
         """The factor that keeps float16 gradients from vanishing, else 1."""
         return float(self.scaler.get_scale()) if self.scaler else 1.0
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """Images and labels of a batch in ``parts`` batches of about the same size."""
+    pairs = zip(batch["image"].chunk(parts), batch["label"].chunk(parts), strict=True)
+    return [{"image": image, "label": label} for image, label in pairs]
 
 
 def _any_seed() -> int:

@@ -26,7 +26,7 @@ from segzoo.distributed import average_gradients, mean_across_ranks
 from segzoo.errors import ConfigError
 from segzoo.losses import cross_entropy
 from segzoo.methods.base import pixel_count, valid_pixels
-from segzoo.methods.lookahead import LookAheadTraining
+from segzoo.methods.lookahead import LookAheadTraining, split
 from segzoo.models.weighting import ImageWeightNet, PixelWeightNet, WeightNorm
 
 # What the segmenter's own update takes over from the meta update; `paper` has batches of its own for it.
@@ -59,6 +59,8 @@ class MetaPix(LookAheadTraining):
         meta_every: update the weight network every so many steps.
         meta_start: first step that updates it; before, the weights are those of the untrained network.
         meta_split: share of the labelled target images that only the meta objective sees (fused and paper).
+        micro_batches: parts in which a batch goes through the segmenter (sequential): the memory of a part and, with a norm
+            that does not couple images, the result of the whole. (accumulate_grad_batches looks ahead from each part alone.)
         kwargs: see `LookAheadTraining`; published: virtual sgd, scope all.
     """
 
@@ -79,6 +81,7 @@ class MetaPix(LookAheadTraining):
         meta_every: int = 1,
         meta_start: int = 0,
         meta_split: float = 0.0,
+        micro_batches: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -91,6 +94,12 @@ class MetaPix(LookAheadTraining):
             raise ConfigError(
                 "a held-out meta split needs a target gradient of its own, which 'sequential' does not compute; "
                 "use --method.update fused or paper, or --method.meta_split 0"
+            )
+        whole = update != "sequential" or meta_every > 1 or meta_start > 0 or weights == "online"
+        if micro_batches < 1 or (micro_batches > 1 and whole):
+            raise ConfigError(
+                f"micro_batches {micro_batches}: a positive number, with --method.update sequential at every step; use "
+                "--trainer.accumulate_grad_batches elsewhere"
             )
         if unroll > 1 and (update, self.virtual, self.engine) != ("paper", "sgd", "forward"):
             raise ConfigError(
@@ -109,6 +118,7 @@ class MetaPix(LookAheadTraining):
         self.weight_lr, self.weight_decay_weights = weight_lr, weight_decay_weights
         self.update, self.unroll, self.unroll_chain, self.weight_norm = update, unroll, unroll_chain, weight_norm
         self.meta_every, self.meta_start, self.meta_split = meta_every, meta_start, meta_split
+        self.micro_batches = micro_batches
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -183,11 +193,12 @@ class MetaPix(LookAheadTraining):
         """A zero that carries dL_T(theta')/dphi, what was computed on the way, and the weights."""
         raw = self._raw_weights(source)
         weights, pull_back = self._normalise(raw, source["label"])
-        reach = self.reach
+        reach, parts, track = self.reach, self.micro_batches, self.update == "sequential"
+        count = pixel_count(valid_pixels(target["label"]))
         hyper = hypergradient(
             self.segmenter,
-            [self.source_pass(source)],
-            [self.target_pass(target, track=self.update == "sequential")],
+            [self.source_pass(part) for part in split(source, parts)],
+            [self.target_pass(part, track, count) for part in split(target, parts)],
             reach if self.update == "paper" else self.theta,
             weights,
             self.source_count(source["label"]),

@@ -137,6 +137,9 @@ def test_a_held_out_split_shares_no_image() -> None:
         {"meta_split": 0.2},
         {"meta_split": 1.5, "update": "fused"},
         {"meta_every": 0},
+        {"micro_batches": 0},
+        {"micro_batches": 2, "update": "fused"},
+        {"micro_batches": 2, "meta_every": 2},
         {"unroll": 2},
         {"unroll": 2, "update": "paper", "virtual": "optimizer"},
         {"weights": "online", "update": "fused"},
@@ -212,6 +215,16 @@ def test_unrolled_steps_see_batches_of_their_own() -> None:
     assert len(names) == 4 and len({tuple(n) for n in names}) > 1
     different = [n for n, g in exact.gradients.items() if not torch.allclose(g, chain.gradients[n], rtol=1e-6)]
     assert different and all(name.startswith("weighting") for name in different)
+
+
+def test_micro_batches_change_memory_alone() -> None:
+    options = {"norm": "group", "virtual_lr": 0.5}
+    (_, whole), (_, parts) = caught(**options), caught(micro_batches=2, **options)
+    assert whole.gradients.keys() == parts.gradients.keys()
+    for name, gradient in whole.gradients.items():
+        torch.testing.assert_close(
+            parts.gradients[name], gradient, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def test_a_part_of_the_network_is_stepped_alone() -> None:
