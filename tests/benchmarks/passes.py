@@ -1,10 +1,10 @@
-"""What a pass of tangents alone would save: the dual forward pass computes every value a second time.
+"""Where the time of a bilevel step goes: its passes one by one, and what a pass of tangents alone would save.
 
-python -m tests.benchmarks.tangent_only [--size 192] [--batch 2] [--rounds 5]
+python -m tests.benchmarks.passes [--size 192] [--batch 2] [--rounds 5]
 
-Prints, per network, seconds of a forward pass, of forward and backward together, of the dual forward pass that
-`segzoo.bilevel.pixel_jvp` is, and of `torch.func.linearize`'s tangent program, which keeps all values of one forward pass; the
-time that linearize takes to trace that program is printed, too, as it would have to be paid in every step.
+Prints, per network, the seconds of a forward pass, of forward and backward together, of the dual forward pass that
+`segzoo.bilevel.pixel_jvp` is, and of the weight network. The dual pass computes every value a second time; the last rows are
+`torch.func.linearize`'s program of tangents, which keeps those of one forward pass, and the tracing that each step would pay.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from segzoo.bilevel import Replayed, frozen_buffers, pixel_jvp
 from segzoo.losses import pixel_cross_entropy
 from segzoo.models.segmenter import create_segmenter
+from segzoo.models.weighting import PixelWeightNet
 
 NETWORKS = (("deeplabv3plus", "resnet18"), ("segformer", "mit_b0"))
 
@@ -58,6 +59,10 @@ def measure(architecture: str, encoder: str, size: int, batch: int, rounds: int)
         found = {"forward": seconds(losses, rounds)}
     found["forward and backward"] = seconds(both, rounds)
     found["dual forward"] = seconds(lambda: pixel_jvp(losses, params, direction, net), rounds)
+    weighting = PixelWeightNet(19, width=8)
+    with torch.no_grad():
+        found["weight network forward"] = seconds(lambda: weighting(image, label), rounds)
+    found["and with backward"] = seconds(lambda: weighting(image, label).sum().backward(), rounds)
     exact = pixel_jvp(losses, params, direction, net)[1]
     with frozen_buffers(net), sdpa_kernel(SDPBackend.MATH):
         start = time.perf_counter()
@@ -79,7 +84,7 @@ def main() -> None:
         unit = found["forward"]
         print(f"{architecture} on {encoder}")
         for name, value in found.items():
-            print(f"  {name:22} {value:7.3f} s  {value / unit:5.2f} forward passes")
+            print(f"  {name:24} {value:7.3f} s  {value / unit:5.2f} forward passes")
 
 
 if __name__ == "__main__":
