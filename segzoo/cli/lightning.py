@@ -193,9 +193,11 @@ class SegzooCLI(LightningCLI):
                 )
         check_range("--seed_everything", self.config.seed_everything, 0, 2**32 - 1)
         self.run_config = str(parser.dump(self.config, skip_unset=False))
-        if self.invocation.checkpoint is not None and "model.encoder_checkpoint" in self.config:
-            # The encoder's weights come with the checkpoint; their own file may not be on this machine.
-            self.config["model.encoder_checkpoint"] = None
+        if self.invocation.checkpoint is not None:
+            # The weights come with the checkpoint; the files that they started from may not be on this machine.
+            for option in SegmentationMethod.STARTING_POINTS:
+                if f"model.{option}" in self.config:
+                    self.config[f"model.{option}"] = None
 
     # Building
 

@@ -95,11 +95,11 @@ def load_checkpoint(path: Path, device: str) -> "tuple[SegmentationMethod, tuple
 
     saved = read_checkpoint(path)
     target = find_device(device)
+    cls = load_method(saved["method"])
     try:
-        # The encoder's own checkpoint is not needed any more, and may not be on this machine.
-        method = load_method(saved["method"]).load_from_checkpoint(
-            path, map_location=target, weights_only=True, encoder_checkpoint=None
-        )
+        # The files that the training started from are not needed any more, and may not be on this machine.
+        unused: dict[str, Any] = dict.fromkeys(cls.STARTING_POINTS)
+        method = cls.load_from_checkpoint(path, map_location=target, weights_only=True, **unused)
     except (RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path} does not fit the method '{saved['method']}' of segzoo: {str(error).splitlines()[0]}"

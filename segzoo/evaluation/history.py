@@ -13,6 +13,7 @@ History = Mapping[str, Series]
 
 TERMS = "train/"
 WEIGHTS = "weight/class/"
+PRECISION = "pseudo/precision/"
 
 
 def read_history(path: str | Path) -> dict[str, Series]:

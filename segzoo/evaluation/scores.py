@@ -76,6 +76,11 @@ class Scores:
         return _ratio(np.diag(self.confusion), self.confusion.sum(1))
 
     @property
+    def precision(self) -> Floats:
+        """(C,) the share of the pixels called so that are so; NaN where a class is never predicted."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(0))
+
+    @property
     def frequency(self) -> Floats:
         """(C,) share of the counted pixels whose truth is the class; NaN without any pixel."""
         return _ratio(self.confusion.sum(1), np.full(len(self.classes), self.confusion.sum()))

@@ -22,7 +22,7 @@ from segzoo.errors import CheckpointError, NonFiniteLossError
 from segzoo.evaluation import Scores, confusion_metric, update_confusion
 from segzoo.models.norms import Norm
 from segzoo.models.segmenter import create_segmenter
-from segzoo.models.state_dicts import misfit
+from segzoo.models.state_dicts import load_segmenter, misfit
 
 OptimizerName = Literal["adamw", "adam", "sgd"]
 
@@ -36,6 +36,7 @@ class SegmentationMethod(L.LightningModule):
         encoder: its encoder: resnet18, mobilenet_v2, mit_b2, tu-convnext_tiny, ...
         encoder_weights: pretrained encoder weights to download by name, e.g. imagenet; null for random ones.
         encoder_checkpoint: a local state dict for the encoder instead.
+        initial_checkpoint: start the segmenter from that of another segzoo run, e.g. of ``source-only``.
         norm: batch (per process), sync (over all processes), frozen (fixed statistics) or group. With the last three N
             processes equal one on the whole batch.
         segmenter_options: further arguments of the architecture, e.g. {decoder_channels: [128, 64, 32, 32, 16]}.
@@ -43,13 +44,18 @@ class SegmentationMethod(L.LightningModule):
         channels_last: keep its convolutions in channels-last memory, which tensor cores prefer.
         optimizer: adamw, adam or sgd (momentum 0.9).
         lr: learning rate of the segmenter.
+        head_lr_factor: times ``lr`` is the learning rate of all that follows the encoder.
         weight_decay: of the segmenter.
-        schedule: poly (power 0.9 down to 0 at max_steps) or constant.
-        warmup_steps: steps of linear warm-up.
+        decay_norms: whether it also applies to the segmenter's biases and norms (its one-dimensional parameters).
+        schedule: poly (down to 0 at max_steps) or constant.
+        poly_power: exponent of the poly schedule.
+        warmup_steps: steps over which the scheduled rate is scaled up linearly, from a millionth.
     """
 
     slug: ClassVar[str]
     supervision: ClassVar[Literal["none", "few"]]
+    STARTING_POINTS: ClassVar = ("encoder_checkpoint", "initial_checkpoint")
+    """Options that name files of weights, which a trained checkpoint makes superfluous."""
 
     def __init__(
         self,
@@ -59,14 +65,18 @@ class SegmentationMethod(L.LightningModule):
         encoder: str = "resnet18",
         encoder_weights: str | None = None,
         encoder_checkpoint: str | None = None,
+        initial_checkpoint: str | None = None,
         norm: Norm = "batch",
         segmenter_options: dict[str, Any] | None = None,
         compile: bool = False,
         channels_last: bool = False,
         optimizer: OptimizerName = "adamw",
         lr: float = 1e-3,
+        head_lr_factor: float = 1.0,
         weight_decay: float = 1e-4,
+        decay_norms: bool = True,
         schedule: Literal["poly", "constant"] = "poly",
+        poly_power: float = 0.9,
         warmup_steps: int = 0,
     ) -> None:
         super().__init__()
@@ -78,13 +88,16 @@ class SegmentationMethod(L.LightningModule):
         self.segmenter = create_segmenter(
             architecture, encoder, self.num_classes, encoder_weights, encoder_checkpoint, norm, segmenter_options
         )
+        if initial_checkpoint:
+            load_segmenter(self.segmenter, Path(initial_checkpoint))
         if channels_last:
             self.segmenter.to(memory_format=torch.channels_last)
         if compile:
             # Dropout as without compilation: a derivative that is taken eagerly must drop the same units.
             self.segmenter.compile(options={"fallback_random": True})
-        self.optimizer_name, self.lr, self.weight_decay = optimizer, lr, weight_decay
-        self.schedule, self.warmup_steps = schedule, warmup_steps
+        self.optimizer_name, self.lr, self.head_lr_factor = optimizer, lr, head_lr_factor
+        self.weight_decay, self.decay_norms = weight_decay, decay_norms
+        self.schedule, self.poly_power, self.warmup_steps = schedule, poly_power, warmup_steps
         self.confusion = confusion_metric(self.num_classes)
         self.scores: Scores | None = None
         self.scored_images = 0
@@ -134,10 +147,19 @@ class SegmentationMethod(L.LightningModule):
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """Parameter groups; methods with further networks add theirs (key ``schedule``: whether it follows the schedule)."""
-        return [self.group("segmenter", self.segmenter, self.lr, self.weight_decay)]
+        parts: dict[tuple[str, float, float], list[nn.Parameter]] = {}
+        for name, p in self.segmenter.parameters_of("all").items():
+            behind = self.head_lr_factor != 1 and not name.startswith("network.encoder.")
+            decayed = self.decay_norms or p.ndim > 1
+            part = "segmenter" + " behind the encoder" * behind + ", norms" * (not decayed)
+            lr = self.lr * (self.head_lr_factor if behind else 1)
+            parts.setdefault((part, lr, self.weight_decay if decayed else 0.0), []).append(p)
+        return [self.group(name, params, lr, decay) for (name, lr, decay), params in parts.items()]
 
     @staticmethod
-    def group(name: str, module: nn.Module, lr: float, weight_decay: float, schedule: bool = True) -> dict[str, Any]:
+    def group(
+        name: str, params: nn.Module | list[nn.Parameter], lr: float, weight_decay: float, schedule: bool = True
+    ) -> dict[str, Any]:
         """One parameter group of the optimiser.
 
         Raises:
@@ -145,7 +167,8 @@ class SegmentationMethod(L.LightningModule):
         """
         check_range(f"the learning rate of the {name}", lr, 0)
         check_range(f"the weight decay of the {name}", weight_decay, 0)
-        params = [p for p in module.parameters() if p.requires_grad]
+        if isinstance(params, nn.Module):
+            params = [p for p in params.parameters() if p.requires_grad]
         return {"name": name, "params": params, "lr": lr, "weight_decay": weight_decay, "schedule": schedule}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -160,17 +183,29 @@ class SegmentationMethod(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factors), "interval": "step"}}
 
     def _factor(self, step: int) -> float:
+        steps, warm = self.trainer.max_steps, 1.0
         if step < self.warmup_steps:
-            return (step + 1) / self.warmup_steps
-        steps = self.trainer.max_steps
+            warm = 1 - (1 - step / self.warmup_steps) * (1 - 1e-6)
         if self.schedule == "constant" or steps <= 0:
-            return 1.0
-        return float((1 - min(step, steps - 1) / steps) ** 0.9)
+            return warm
+        return float(warm * (1 - min(step, steps) / steps) ** self.poly_power)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds dropout per (seed, rank, batch), so that a resumed run continues bit for bit."""
+        torch.manual_seed(self._step_seed(self.global_rank))
+
+    def generator(self, *parts: int | str) -> torch.Generator:
+        """A CPU generator that is a function of (seed, step, parts) alone: the same on every rank and after resuming."""
+        return torch.Generator().manual_seed(self._step_seed(*parts))
+
+    def image_generators(self, purpose: str, count: int) -> list[torch.Generator]:
+        """One per image of this rank's batch, those that one process would give the images of the whole batch."""
+        ranks = [i * self.trainer.world_size + self.global_rank for i in range(count)]
+        return [self.generator(purpose, number) for number in ranks]
+
+    def _step_seed(self, *parts: int | str) -> int:
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        torch.manual_seed(derived_seed(seed, self.global_rank, self.trainer.fit_loop.total_batch_idx))
+        return derived_seed(seed, *parts, self.trainer.fit_loop.total_batch_idx)
 
     # Evaluation
 

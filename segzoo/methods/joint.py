@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from segzoo.bilevel import frozen_buffers
+from segzoo.bilevel.normalize import mean_one
 from segzoo.data.streams import Batch
+from segzoo.distributed import mean_across_ranks
 from segzoo.losses import cross_entropy, pixel_cross_entropy
 from segzoo.methods.base import SegmentationMethod, pixel_count, valid_pixels
 from segzoo.models.weighting import ConstantWeight
@@ -28,7 +30,7 @@ class WeightedJointTraining(SegmentationMethod):
 
     supervision = "few"
     weighting: nn.Module
-    """(image (B, 3, H, W), label (B, H, W)) of a source batch -> weights (B, H, W)."""
+    """What `weights` asks; by default with (image (B, 3, H, W), label (B, H, W)) of a source batch."""
 
     def __init__(self, *, source_mean: Literal["valid", "all"] = "valid", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -45,6 +47,13 @@ class WeightedJointTraining(SegmentationMethod):
         weights: Tensor = self.weighting(source["image"], source["label"])
         return weights
 
+    def to_mean_one(self, raw: Tensor, label: Tensor) -> Tensor:
+        """Weights (B, H, W) divided by their mean over the valid pixels of all ranks, detached."""
+        valid = valid_pixels(label)
+        if not self.training:  # pictures are drawn by one rank alone: no collectives
+            return mean_one(raw, valid, valid.sum().clamp_min(1), lambda value: value)[0]
+        return mean_one(raw, valid, pixel_count(valid), mean_across_ranks)[0]
+
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """L_S with the weights held fixed, plus L_T."""
         source, target = batch["source"], batch["target"]
@@ -53,11 +62,19 @@ class WeightedJointTraining(SegmentationMethod):
         self.log_weights(weights, source["label"])
         # The target alone updates the running statistics: it is the domain that is tested.
         with frozen_buffers(self.segmenter):
-            losses = pixel_cross_entropy(self(source["image"]), source["label"])
-        source_loss = (weights * losses).sum() / self.source_count(source["label"])
-        count = pixel_count(valid_pixels(target["label"]))
-        target_loss = cross_entropy(self(target["image"]), target["label"], count)
-        return self.total({"source": source_loss, "target": target_loss})
+            source_logits = self(source["image"])
+        return self.total(
+            self.joint_terms(weights, source_logits, source["label"], self(target["image"]), target["label"])
+        )
+
+    def joint_terms(
+        self, weights: Tensor, source_logits: Tensor, source_label: Tensor, target_logits: Tensor, target_label: Tensor
+    ) -> dict[str, Tensor]:
+        """L_S with these weights, and L_T."""
+        losses = pixel_cross_entropy(source_logits, source_label)
+        source_loss = (weights * losses).sum() / self.source_count(source_label)
+        count = pixel_count(valid_pixels(target_label))
+        return {"source": source_loss, "target": cross_entropy(target_logits, target_label, count)}
 
     @torch.no_grad()
     def log_weights(self, weights: Tensor, label: Tensor) -> None:

@@ -47,6 +47,7 @@ class MetaPix(LookAheadTraining):
         weights: pixel (U-Net), image (one weight per image), or online: no network, the weights of every batch are
             relu(-dL_T/dw) at w = 0 (Ren et al., 2018, arXiv 1803.09050), at the cost of ``sequential``.
         weight_width: channels of the weight network; 64 as published.
+        weight_stride: side of the squares of pixels that share a weight; 1 as published, 2 costs a quarter.
         weight_net_norm: instance as published, or group, which keeps differences of contrast between images.
         weight_lr: learning rate of the weight network; it follows no schedule.
         weight_decay_weights: weight decay of the weight network.
@@ -71,6 +72,7 @@ class MetaPix(LookAheadTraining):
         *,
         weights: Literal["pixel", "image", "online"] = "pixel",
         weight_width: int = 64,
+        weight_stride: int = 1,
         weight_net_norm: WeightNorm = "instance",
         weight_lr: float = 1e-3,
         weight_decay_weights: float = 1e-4,
@@ -114,7 +116,7 @@ class MetaPix(LookAheadTraining):
         self.online = weights == "online"
         if not self.online:
             net = PixelWeightNet if weights == "pixel" else ImageWeightNet
-            self.weighting = net(self.num_classes, weight_width, weight_net_norm)
+            self.weighting = net(self.num_classes, weight_width, weight_net_norm, weight_stride)
         self.weight_lr, self.weight_decay_weights = weight_lr, weight_decay_weights
         self.update, self.unroll, self.unroll_chain, self.weight_norm = update, unroll, unroll_chain, weight_norm
         self.meta_every, self.meta_start, self.meta_split = meta_every, meta_start, meta_split
@@ -172,8 +174,9 @@ class MetaPix(LookAheadTraining):
             count = pixel_count(valid_pixels(target["label"]))
             target_loss = cross_entropy(self(target["image"]), target["label"], count)
         loss = self.total({"source": source_loss, "target": target_loss})
-        theta = [self.theta[name] for name in hyper.gradient]
-        return loss + meta + attach_gradient(torch.zeros_like(loss), theta, list(hyper.gradient.values()))
+        theta = self.theta
+        moved = [theta[name] for name in hyper.gradient]
+        return loss + meta + attach_gradient(torch.zeros_like(loss), moved, list(hyper.gradient.values()))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Between meta updates phi rests: without gradients the optimiser leaves it and its momentum alone."""

@@ -1,0 +1,149 @@
+"""MaxSquare (Chen, Xue & Cai, ICCV 2019, arXiv 1909.13589): confident predictions on the target, without easy pixels ruling.
+
+Entropy minimisation has gradients that grow where the prediction is already sure. The maximum squares loss grows linearly:
+
+    L_MS = -1/(2 N C) sum_i sum_c p_ic^2                                            p: softmax on an unlabelled target image
+    L_IW = -1/C sum_i w_i sum_c p_ic^2,      w_i = 1 / (n_c^a N^(1-a))              c = argmax p_i, n_c its pixels in the image
+    L    = CE(source) + lambda_T L_target                                           lambda_T = 0.1, a = 0.2
+
+With ``multi_level`` a second head on the encoder's last but one map is trained by what both heads together are sure of:
+
+    L   += lambda_low CE_low(source) + lambda_T lambda_low CE_low(argmax (p + p_low)/2  where  max p > d  or  max p_low > d)
+
+The published training starts from a network trained on the source (``initial_checkpoint``); ``target_start`` is the same within
+one run. `MinEnt` is the baseline that the paper argues against: entropy in the place of squares.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from segzoo.data.label_spaces import IGNORE_INDEX
+from segzoo.data.streams import Batch
+from segzoo.errors import ConfigError
+from segzoo.losses import (
+    cross_entropy,
+    guidance_labels,
+    image_weighted_maximum_squares,
+    image_weighted_minimum_entropy,
+    maximum_squares,
+    minimum_entropy,
+)
+from segzoo.methods.base import pixel_count, valid_pixels
+from segzoo.methods.unsupervised import UnsupervisedAdaptation
+from segzoo.models.heads import DilatedHead
+
+
+class MaxSquare(UnsupervisedAdaptation):
+    """Maximum squares loss on unlabelled target images.
+
+    Args:
+        target_weight: lambda_T.
+        image_weighting: weigh pixels by the class histogram of their image's own prediction (L_IW).
+        ratio: a, from 0 (all pixels alike) to 1 (all predicted classes alike).
+        scale: code: sums are also divided by the number of classes, and L_IW lacks the 1/2, as published in code; paper: as
+            written in the paper, C and C/2 times as much.
+        target_start: first step of the target loss; before, source alone.
+        hard_threshold: the paper's ablation: cross-entropy on the network's own labels where it is surer than this, instead.
+        multi_level: train the low-level head.
+        low_weight: lambda_low.
+        low_threshold: d.
+        low_dilations: of the low-level head; [6, 12] is what the published code does for lack of an indent.
+        kwargs: see `UnsupervisedAdaptation`.
+    """
+
+    slug = "maxsquare"
+    plain: ClassVar[Callable[..., Tensor]] = staticmethod(maximum_squares)
+    weighted: ClassVar[Callable[..., Tensor]] = staticmethod(image_weighted_maximum_squares)
+    weighted_factor: ClassVar[float] = 0.5
+
+    def __init__(
+        self,
+        *,
+        target_weight: float = 0.1,
+        image_weighting: bool = True,
+        ratio: float = 0.2,
+        scale: Literal["code", "paper"] = "code",
+        target_start: int = 0,
+        hard_threshold: float | None = None,
+        multi_level: bool = False,
+        low_weight: float = 0.1,
+        low_threshold: float = 0.95,
+        low_dilations: tuple[int, ...] = (6, 12, 18, 24),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= ratio <= 1 or not 0 <= low_threshold <= 1:
+            raise ConfigError(f"ratio and low_threshold must be in [0, 1], found {ratio} and {low_threshold}")
+        self.target_weight, self.image_weighting, self.ratio = target_weight, image_weighting, ratio
+        self.scale, self.target_start, self.hard_threshold = scale, target_start, hard_threshold
+        self.multi_level, self.low_weight, self.low_threshold = multi_level, low_weight, low_threshold
+        if multi_level:
+            self.low_head = DilatedHead(self.segmenter.feature_channels[-2], self.num_classes, low_dilations)
+
+    def optimizer_groups(self) -> list[dict[str, Any]]:
+        """The low-level head learns as fast as the other one."""
+        groups = super().optimizer_groups()
+        if self.multi_level:
+            groups.append(self.group("low-level head", self.low_head, self.lr * self.head_lr_factor, self.weight_decay))
+        return groups
+
+    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
+        """Cross-entropy on the source, confidence on the target."""
+        source, target = batch["source"], batch["target"]
+        adapting = self.global_step >= self.target_start
+        with self.source_pass() if adapting else contextlib.nullcontext():
+            logits = self.heads(source["image"])
+        count = self.mean_over(source["label"])
+        terms = {"source": cross_entropy(logits[0], source["label"], count)}
+        if self.multi_level:
+            terms["source low"] = self.low_weight * cross_entropy(logits[1], source["label"], count)
+        if adapting:
+            logits = self.heads(target["image"])
+            probs = [z.softmax(dim=1) for z in logits]
+            terms["target"] = self.target_weight * self.confidence_loss(logits[0], probs[0])
+            if self.multi_level:
+                labels = guidance_labels(probs[0], probs[1], self.low_threshold)
+                low = cross_entropy(logits[1], labels, pixel_count(valid_pixels(labels)))
+                terms["target low"] = self.target_weight * self.low_weight * low
+            self.log("target/confidence", probs[0].detach().amax(dim=1).mean())
+        return self.total(terms)
+
+    def heads(self, image: Tensor) -> list[Tensor]:
+        """The logits (B, C, H, W) of the final and, if there is one, of the low-level head."""
+        if not self.multi_level:
+            return [self(image)]
+        size = image.shape[-2:]
+        features = self.segmenter.features(image)
+        low = F.interpolate(self.low_head(features[-2]), self.segmenter.padded(size), mode="bilinear", align_corners=True)
+        return [self.segmenter.decode(features, size), low[..., : size[0], : size[1]]]
+
+    def confidence_loss(self, logits: Tensor, probs: Tensor) -> Tensor:
+        """L_target on (B, C, H, W)."""
+        if self.hard_threshold is not None:
+            sure, labels = probs.detach().max(dim=1)
+            labels = labels.masked_fill(sure <= self.hard_threshold, IGNORE_INDEX)
+            return cross_entropy(logits, labels, pixel_count(valid_pixels(labels)))
+        loss = self.weighted(probs, self.ratio) if self.image_weighting else self.plain(probs)
+        if self.scale == "code":
+            return loss
+        return loss * self.num_classes * (self.weighted_factor if self.image_weighting else 1.0)
+
+
+class MinEnt(MaxSquare):
+    """The entropy of the prediction in the place of its squares (Vu et al., CVPR 2019, arXiv 1811.12833).
+
+    With ``scale: code`` entropy is divided by the number of classes C; ADVENT divides it by log C and weighs it 0.001, which is
+    a ``target_weight`` of 0.001 C / log C here.
+
+    Args:
+        kwargs: see `MaxSquare`.
+    """
+
+    slug = "minent"
+    plain = staticmethod(minimum_entropy)
+    weighted = staticmethod(image_weighted_minimum_entropy)
+    weighted_factor = 1.0

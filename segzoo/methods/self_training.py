@@ -1,0 +1,235 @@
+"""Self-training with a mean teacher and ClassMix: DACS (Tranheden et al., WACV 2021) as DAFormer (Hoyer et al., CVPR 2022) trains.
+
+A teacher, the moving average of the segmenter, labels the unlabelled target images. Half the classes of a source image are
+pasted onto a target image, and the segmenter learns from the mixture:
+
+    theta_T <- a theta_T + (1 - a) theta,     a = min(1 - 1/(t+1), 0.999)                      teacher
+    y_i = argmax p_T(x_t)_i,     q = share of the batch's pixels with max p_T >= 0.968          pseudo labels, one weight for all
+    x_m = M x_s + (1-M) x_t,     y_m likewise,     q_m = M + (1-M) q                            ClassMix
+    L   = CE(f(x_s), y_s) + (1/N) sum_i q_m,i CE(f(aug(x_m)), y_m)_i  [+ lambda_fd L_fd]
+
+Source images are drawn by the rarest classes they hold. L_fd keeps the encoder near the one it started from: the distance of
+their last maps at source pixels of thing classes (DAFormer's feature distance).
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from segzoo.adaptation import (
+    EmaTeacher,
+    class_mix,
+    confident_share,
+    downscale_labels,
+    paste,
+    pseudo_label_weights,
+    pseudo_labels,
+    strong_augment,
+)
+from segzoo.data.label_spaces import IGNORE_INDEX
+from segzoo.data.streams import Batch, Stream
+from segzoo.errors import ConfigError
+from segzoo.evaluation import Scores, confusion_metric, update_confusion
+from segzoo.evaluation.history import PRECISION
+from segzoo.losses import cross_entropy, pixel_cross_entropy
+from segzoo.methods.base import pixel_count
+from segzoo.methods.unsupervised import UnsupervisedAdaptation
+from segzoo.suggest import did_you_mean
+
+
+@dataclass
+class View:
+    """Target images as a step uses them.
+
+    Attributes:
+        image: (B, 3, H, W), not augmented.
+        labels: the teacher's (B, H, W).
+        confidence: the probability that it gives them, (B, H, W).
+        weights: of their loss, (B, H, W).
+    """
+
+    image: Tensor
+    labels: Tensor
+    confidence: Tensor
+    weights: Tensor
+
+
+class SelfTraining(UnsupervisedAdaptation):
+    """Mean teacher, ClassMix and rare-class sampling.
+
+    Args:
+        ema_decay: a; short runs need a shorter memory.
+        ema_buffers: average the batch norms' statistics too and let the teacher predict with them; else, as published, it
+            normalises by the batch.
+        threshold: confidence from which a pixel counts into q.
+        pseudo_weight: share: q at every pixel; pixel: 1 where the teacher is sure, else 0.
+        ignore_top: rows of the target image whose pseudo labels are not used (15 in DAFormer's GTA5 recipe, of 512).
+        ignore_bottom: likewise (120).
+        mix_scope: whose classes are pasted, by half: image: those of the image; batch, as DACS published it: those of the
+            whole batch, void too.
+        source_augmentation: weak (DAFormer) or strong (SePiCo) images for the source's own loss.
+        rare_class_temperature: T of P(class) ~ exp((1 - frequency) / T) in drawing source images; null: all alike.
+        feature_distance: lambda_fd (0.005 in DAFormer); 0: no second encoder is kept.
+        feature_classes: classes whose pixels it is taken over; null: all.
+        feature_min_ratio: majority that a class needs in a cell of the map.
+        kwargs: see `UnsupervisedAdaptation`.
+    """
+
+    slug = "self-training"
+
+    def __init__(
+        self,
+        *,
+        ema_decay: float = 0.999,
+        ema_buffers: bool = False,
+        threshold: float = 0.968,
+        pseudo_weight: Literal["share", "pixel"] = "share",
+        ignore_top: int = 0,
+        ignore_bottom: int = 0,
+        mix_scope: Literal["image", "batch"] = "image",
+        source_augmentation: Literal["weak", "strong"] = "weak",
+        rare_class_temperature: float | None = 0.01,
+        feature_distance: float = 0.0,
+        feature_classes: list[str] | None = None,
+        feature_min_ratio: float = 0.75,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.threshold, self.pseudo_weight = threshold, pseudo_weight
+        self.ignore_top, self.ignore_bottom, self.mix_scope = ignore_top, ignore_bottom, mix_scope
+        self.source_augmentation, self.rare_class_temperature = source_augmentation, rare_class_temperature
+        self.feature_distance, self.feature_min_ratio = feature_distance, feature_min_ratio
+        if feature_distance:
+            self.register_buffer("feature_class", self._class_mask(feature_classes), persistent=False)
+            self.first_encoder = copy.deepcopy(self.segmenter.network.encoder).requires_grad_(False)
+        self.teacher = EmaTeacher(self.student(), ema_decay, ema_buffers)
+        self.teacher_confusion = confusion_metric(self.num_classes)
+        self._panel: dict[str, Tensor] = {}
+
+    @property
+    def streams(self) -> dict[str, Stream]:
+        """Source images drawn by class, all target images without labels."""
+        source = Stream("source", rare_class_temperature=self.rare_class_temperature)
+        return {"source": source, "target": Stream("target", labelled=False)}
+
+    def student(self) -> nn.ModuleDict:
+        """What the teacher averages."""
+        return nn.ModuleDict({"segmenter": self.segmenter})
+
+    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
+        """Supervised on the source, by pseudo labels on the mixture."""
+        source = batch["source"]
+        self.teacher.update(self.student())
+        view = self.view(batch["target"], source["image"].shape[-2:])
+        return self.total(self.source_terms(source) | self.mixed_terms(source, view))
+
+    def view(self, target: Batch, size: tuple[int, int]) -> View:
+        """Target images with the teacher's labels; (height, width) of the source is for methods that crop."""
+        labels, confidence = self.label(target["image"])
+        return View(target["image"], labels, confidence, self.pseudo_weights(confidence))
+
+    @torch.no_grad()
+    def label(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The teacher's labels of images and its confidence in them, both (B, H, W)."""
+        return pseudo_labels(self.teacher.network["segmenter"](image))
+
+    def pseudo_weights(self, confidence: Tensor) -> Tensor:
+        """q, of every target pixel (B, H, W)."""
+        self.log_dict({"pseudo/share": confident_share(confidence, self.threshold), "pseudo/confidence": confidence.mean()})
+        rows = self.ignore_top, self.ignore_bottom
+        return pseudo_label_weights(confidence, self.threshold, *rows, scheme=self.pseudo_weight)
+
+    def source_terms(self, source: Batch) -> dict[str, Tensor]:
+        """Cross-entropy on the labelled source, and the feature distance."""
+        image, label = source["image"], source["label"]
+        if self.source_augmentation == "strong":
+            image = self.augment(image)
+        with self.source_pass():
+            features = self.segmenter.features(image)
+            logits = self.segmenter.decode(features, image.shape[-2:])
+        terms = {"source": cross_entropy(logits, label, self.mean_over(label))}
+        if self.feature_distance:
+            terms["feature distance"] = self.feature_distance * self._distance(image, features[-1], label)
+        return terms | self.feature_terms("source", features, label)
+
+    def mixed_terms(self, source: Batch, view: View) -> dict[str, Tensor]:
+        """Weighted cross-entropy on the mixture."""
+        image, label, weights, mask = self.mix(source, view)
+        features = self.segmenter.features(self.augment(image))
+        logits = self.segmenter.decode(features, image.shape[-2:])
+        losses = weights * pixel_cross_entropy(logits, label)
+        self._panel = self.step_pictures(source, view, image, label, logits)
+        target_labels = self.target_labels(view).masked_fill(mask, IGNORE_INDEX)
+        return {"mixed": losses.sum() / self.mean_over(label)} | self.feature_terms("mixed", features, target_labels)
+
+    def feature_terms(self, domain: str, features: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """Further losses on the encoder's maps of a pass, and labels (B, H, W) of its ``source`` or (``mixed``) target pixels."""
+        return {}
+
+    def target_labels(self, view: View) -> Tensor:
+        """Labels (B, H, W) of target pixels for losses on features."""
+        return view.labels
+
+    def mix(self, source: Batch, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """ClassMix: images, labels, weights of the mixture and M, where it shows the source."""
+        label = source["label"]
+        generators = self.image_generators("class mix", len(label))
+        mask = class_mix(label, generators, self.mix_scope, IGNORE_INDEX)
+        image = paste(mask, source["image"], view.image)
+        weights = paste(mask, torch.ones_like(view.weights), view.weights)
+        return image, paste(mask, label, view.labels), weights, mask
+
+    def augment(self, image: Tensor) -> Tensor:
+        """Colour jitter and blur; all calls of a step draw the same."""
+        return strong_augment(image, self.generator("strong augmentation"))
+
+    def _distance(self, image: Tensor, features: Tensor, label: Tensor) -> Tensor:
+        with torch.no_grad():
+            first = self.first_encoder.eval()(self.segmenter.prepare(image))[-1]
+        cells = downscale_labels(label, features.shape[-2:], self.feature_min_ratio, self.num_classes, IGNORE_INDEX)
+        chosen = (cells != IGNORE_INDEX) & self.feature_class[cells.clamp_max(self.num_classes - 1)]
+        # The square root has no derivative at zero, which is where training starts.
+        distance = ((features - first).square().sum(dim=1) + 1e-12).sqrt()
+        return (distance * chosen).sum() / pixel_count(chosen)
+
+    def _class_mask(self, names: list[str] | None) -> Tensor:
+        classes = list(self.label_space.classes)
+        for name in names or []:
+            if name not in classes:
+                raise ConfigError(f"feature_classes: no class '{name}' in {self.label_space.name}{did_you_mean(name, classes)}")
+        return torch.tensor([names is None or name in names for name in classes])
+
+    # Looking at it
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Also scores the teacher: its labels are what the segmenter learns from."""
+        super().validation_step(batch, batch_idx)
+        update_confusion(self.teacher_confusion, self.teacher.network["segmenter"](batch["image"]), batch["label"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Also logs ``val/teacher_miou`` and ``pseudo/precision/<class>``: how much of what it calls so is so."""
+        super().on_validation_epoch_end()
+        matrix = self.teacher_confusion.compute().cpu().numpy()
+        self.teacher_confusion.reset()
+        scores = Scores(matrix, self.label_space.classes)
+        self.log("val/teacher_miou", scores.miou, rank_zero_only=True)
+        precision = zip(scores.classes, scores.precision, strict=True)
+        called = {f"{PRECISION}{name}": float(value) for name, value in precision if not math.isnan(value)}
+        self.log_dict(called, rank_zero_only=True)
+
+    @torch.no_grad()
+    def step_pictures(self, source: Batch, view: View, mixed: Tensor, label: Tensor, logits: Tensor) -> dict[str, Tensor]:
+        """The last step's images, by title, for a panel."""
+        return {
+            "source": source["image"],
+            "target": view.image,
+            "pseudo label": view.labels,
+            "confidence": view.confidence,
+            "mixed": mixed,
+            "mixed label": label,
+            "prediction": logits.argmax(dim=1),
+        }
