@@ -16,7 +16,10 @@ NETWORK: dict[str, Any] = {
     "encoder": "tu-test_resnet",
     "segmenter_options": {"decoder_channels": [16, 16, 8, 8, 8]},
 }
-OPTIONS: dict[str, dict[str, Any]] = {"metapix": {"weight_width": 4}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "metapix": {"weight_width": 4},
+    "sepico": {"contrast_start": 0, "projection_dim": 8},
+}
 """Settings that keep a method small; everything else is its default."""
 
 

@@ -37,7 +37,7 @@ class SGDStep:
 
     def update(self, params: Params, gradient: Params) -> Params:
         """See `VirtualStep.update`."""
-        return {name: p - self.lr * gradient[name] for name, p in params.items()}
+        return {name: torch.add(p, gradient[name], alpha=-self.lr) for name, p in params.items()}
 
     def transpose(self, params: Params, gradient: Params, v: Params) -> Params:
         """See `VirtualStep.transpose`; S' = lr, the identity up to scale."""

@@ -7,12 +7,12 @@ import lightning as L
 from lightning.pytorch.loggers import CSVLogger
 
 from segzoo.callbacks.publish import publish
-from segzoo.evaluation.history import WEIGHTS, read_history, select
-from segzoo.evaluation.plots import curves_figure, weight_history_figure
+from segzoo.evaluation.history import PRECISION, WEIGHTS, read_history, select
+from segzoo.evaluation.plots import class_history_figure, curves_figure
 
 
 class HistoryFigures(L.Callback):
-    """Draws ``figures/curves.png`` and, for weighting methods, ``figures/weights.png`` from ``metrics.csv``.
+    """Draws ``metrics.csv``: ``figures/curves.png``, and by class ``weights.png`` and ``pseudo-labels.png`` of what has them.
 
     Args:
         run_dir: the run folder.
@@ -32,6 +32,7 @@ class HistoryFigures(L.Callback):
         folder = self.run_dir / "figures"
         if history:
             publish(trainer, curves_figure(history), folder / "curves.png", "curves")
-        if select(history, WEIGHTS):
-            space: Any = pl_module.label_space
-            publish(trainer, weight_history_figure(history, space), folder / "weights.png", "weights")
+        space: Any = pl_module.label_space
+        for metric, name in ((WEIGHTS, "weights"), (PRECISION, "pseudo-labels")):
+            if select(history, metric):
+                publish(trainer, class_history_figure(history, space, metric), folder / f"{name}.png", name)

@@ -31,7 +31,8 @@ class ImagePanels(L.Callback):
     Further columns: a module with ``weighting`` shows ``weights(batch)`` (B, H, W) of the source images. A
     module with ``panel_maps(batch) -> dict[str, Tensor]`` shows, by title, maps (B, H, W) float, label ids
     (B, H, W) integer or RGB images (B, 3, H, W) in [0, 1]. Both get labels at the size of the images; target
-    labels are drawn, but never given to the module.
+    labels are drawn, but never given to the module. A module with ``step_pictures``, the pictures of its last
+    step by title, has them drawn as ``panel-training-step<step>.png``.
 
     Args:
         run_dir: the run folder.
@@ -76,6 +77,10 @@ class ImagePanels(L.Callback):
                 columns = _columns(module, batch, domain)
             figure = panel_figure(columns, space, f"{domain}, step {step}")
             publish(trainer, figure, self.folder / f"panel-{domain}-step{step:06d}.png", f"panel/{domain}")
+        if pictures := getattr(module, "step_pictures", None):
+            columns = {name: [_pixels(one) for one in maps[: self.count]] for name, maps in pictures.items()}
+            figure = panel_figure(columns, space, f"training batch of step {step}")
+            publish(trainer, figure, self.folder / f"panel-training-step{step:06d}.png", "panel/training")
 
 
 @contextmanager

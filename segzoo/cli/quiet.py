@@ -12,6 +12,7 @@ NOT_ACTIONABLE = (
     r".*is recommended to use `self.log\(.*sync_dist",  # the confusion matrix is already the sum over ranks
     r".*Due to class_path change",  # one data set replaced by another, on purpose
     r".*Total length of .* across ranks is zero",  # a val split without masks
+    r".*Found \d+ module\(s\) in eval mode at the start of training",  # teachers and frozen encoders
     r"`torch.jit.script` is deprecated",
     r".*isinstance\(treespec, LeafSpec\)` is deprecated",
 )

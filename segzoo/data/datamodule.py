@@ -6,12 +6,15 @@ from typing import Any
 
 import cv2
 import lightning as L
+from albumentations import Compose
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
 from segzoo.checks import check_range
+from segzoo.data.class_counts import class_counts
 from segzoo.data.domains import Domain, ImageSet, Split
 from segzoo.data.label_spaces import LabelSpace
+from segzoo.data.rare_classes import RareClassBatches
 from segzoo.data.sampling import EndlessBatches, derived_seed
 from segzoo.data.splits import labelled_subset
 from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset, collate
@@ -30,18 +33,26 @@ class DomainDataModule(L.LightningDataModule):
         name: name of the pair, for run folders and tables.
         root: folder that relative paths of both domains start from.
         size: (height, width) of the network's input; images are resized to it, scores are taken at native size.
+        source_size: (height, width) that source images are resized to in training, before a crop; null: size. MaxSquare
+            and SePiCo take GTA5 at 720 1280 and SYNTHIA at 760 1280.
+        target_size: the same for target images, e.g. Cityscapes at 512 1024 (MaxSquare) or 640 1280 (SePiCo).
         batch_size: images per domain, step and process.
         eval_batch_size: images per evaluation step.
         target_labels: how many labelled target images a method may see (null: all). The same ones for every seed, and
             a smaller budget is a subset of a larger one.
-        crop_scale: share of the image's area that a training crop covers.
+        crop_scale: share of the image's area that a training crop covers; the crop is resized to the domain's size.
+        crop_size: (height, width) of a training crop of the resized image, instead of crop_scale; SePiCo: 640 640.
+        crop_max_class_share: training crops of labelled images in which one class fills this share of the labelled pixels
+            or more are drawn again, up to ten times; 1: never, SePiCo: 0.75.
         flip: mirror training images with probability 1/2.
         color_jitter: strength of the colour changes in training.
+        blur: probability of a Gaussian blur with a standard deviation of 0 to 1 pixels in training; MaxSquare: 0.5.
         num_workers: loader processes per stream; they do not change what is drawn.
         seed: seed of order and augmentation (the run's seed on the command line).
 
     Raises:
-        ConfigError: an option outside its range, or two domains with different label spaces.
+        ConfigError: an option outside its range, a crop larger than the images, or two domains with different label
+            spaces.
     """
 
     def __init__(
@@ -51,12 +62,17 @@ class DomainDataModule(L.LightningDataModule):
         name: str = "custom",
         root: str = ".",
         size: tuple[int, int] = (192, 256),
+        source_size: tuple[int, int] | None = None,
+        target_size: tuple[int, int] | None = None,
         batch_size: int = 4,
         eval_batch_size: int = 8,
         target_labels: int | None = None,
         crop_scale: tuple[float, float] = (0.5, 1.0),
+        crop_size: tuple[int, int] | None = None,
+        crop_max_class_share: float = 1.0,
         flip: bool = True,
         color_jitter: float = 0.2,
+        blur: float = 0.0,
         num_workers: int = 2,
         seed: int = 0,
     ) -> None:
@@ -66,11 +82,13 @@ class DomainDataModule(L.LightningDataModule):
                 f"source and target must share a label space, found '{source.label_space.name}' and "
                 f"'{target.label_space.name}'; give both the same label_space and a class_map each"
             )
-        _check_options(size, batch_size, eval_batch_size, crop_scale, color_jitter, num_workers)
         self.source, self.target, self.name, self.root = source, target, name, Path(root)
         self.size, self.batch_size, self.eval_batch_size = size, batch_size, eval_batch_size
         self.target_labels, self.num_workers, self.seed = target_labels, num_workers, seed
-        self._train_transform = training_transform(size, crop_scale, flip, color_jitter)
+        self.train_sizes = {"source": source_size or size, "target": target_size or size}
+        self.crop_scale, self.crop_size, self.crop_max_class_share = crop_scale, crop_size, crop_max_class_share
+        self.flip, self.color_jitter, self.blur = flip, color_jitter, blur
+        self._check_options()
         self._eval_transform = evaluation_transform(size)
         self._images: dict[tuple[str, Split], ImageSet] = {}
         self._first_batch = 0
@@ -168,18 +186,27 @@ class DomainDataModule(L.LightningDataModule):
             raise ConfigError(
                 f"the stream '{name}' is empty: {stream.part} of the {stream.domain} images holds no image"
             )
-        dataset = StreamDataset(images, indices, self._train_transform, self.seed, name, stream.labelled)
+        rule = stream.crop_rule(self.crop_max_class_share)
+        transform = self._train_transform(stream)
+        dataset = StreamDataset(images, indices, transform, self.seed, name, stream.labelled, rule)
+        return DataLoader(dataset, batch_sampler=self._batches(name, stream, dataset), **self._loading())
+
+    def _train_transform(self, stream: Stream) -> Compose:
+        crop_scale, crop_size = ((1.0, 1.0), None) if stream.whole else (self.crop_scale, self.crop_size)
+        size = self.train_sizes[stream.domain]
+        return training_transform(size, crop_scale, self.flip, self.color_jitter, crop_size, self.blur)
+
+    def _batches(self, name: str, stream: Stream, dataset: StreamDataset) -> EndlessBatches:
         trainer = self.trainer
         assert trainer is not None  # checked in _method
-        batches = EndlessBatches(
-            len(dataset),
-            self.batch_size,
-            derived_seed(self.seed, name, "order"),
-            trainer.global_rank,
-            trainer.world_size,
-            self._first_batch,
-        )
-        return DataLoader(dataset, batch_sampler=batches, **self._loading())
+        place = (trainer.global_rank, trainer.world_size, self._first_batch)
+        seed = derived_seed(self.seed, name, "order")
+        if stream.rare_class_temperature is None:
+            return EndlessBatches(len(dataset), self.batch_size, seed, *place)
+        num_classes = self.label_space.num_classes
+        counts = class_counts(dataset.images, dataset.indices, num_classes, progress=trainer.is_global_zero)
+        temperature, share = stream.rare_class_temperature, stream.rare_class_min_share
+        return RareClassBatches(counts, temperature, share, self.batch_size, seed, *place)
 
     def _eval_loader(self, images: ImageSet) -> DataLoader[Batch]:
         # Strided over the ranks without padding: every image is counted exactly once.
@@ -195,26 +222,35 @@ class DomainDataModule(L.LightningDataModule):
             "worker_init_fn": _one_thread,
         }
 
-
-def _check_options(
-    size: tuple[int, int],
-    batch_size: int,
-    eval_batch_size: int,
-    crop_scale: tuple[float, float],
-    color_jitter: float,
-    num_workers: int,
-) -> None:
-    for side in size:
-        check_range("--data.size (height, width)", side, 1)
-    check_range("--data.batch_size", batch_size, 1)
-    check_range("--data.eval_batch_size", eval_batch_size, 1)
-    check_range("--data.color_jitter", color_jitter, 0, 1)
-    check_range("--data.num_workers", num_workers, 0)
-    if not 0 < crop_scale[0] <= crop_scale[1] <= 1:
-        raise ConfigError(
-            f"--data.crop_scale {crop_scale[0]} {crop_scale[1]}: expected the smallest and the largest share of an image's "
-            "area, above 0 and at most 1"
-        )
+    def _check_options(self) -> None:
+        sizes = {"size": self.size, "crop_size": self.crop_size or self.size}
+        for option, size in (sizes | {f"{domain}_size": size for domain, size in self.train_sizes.items()}).items():
+            for side in size:
+                check_range(f"--data.{option} (height, width)", side, 1)
+        check_range("--data.batch_size", self.batch_size, 1)
+        check_range("--data.eval_batch_size", self.eval_batch_size, 1)
+        check_range("--data.color_jitter", self.color_jitter, 0, 1)
+        check_range("--data.blur", self.blur, 0, 1)
+        check_range("--data.crop_max_class_share", self.crop_max_class_share, 0, 1)
+        check_range("--data.num_workers", self.num_workers, 0)
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ConfigError(
+                f"--data.crop_scale {low} {high}: expected the smallest and the largest share of an image's area, above 0 "
+                "and at most 1"
+            )
+        if self.crop_max_class_share < 1 and self.crop_size is None and low == 1:
+            raise ConfigError(
+                f"--data.crop_max_class_share {self.crop_max_class_share} chooses among crops but there are none: set "
+                "--data.crop_size, or a --data.crop_scale below 1"
+            )
+        height, width = self.crop_size or (1, 1)
+        for domain, size in self.train_sizes.items():
+            if height > size[0] or width > size[1]:
+                raise ConfigError(
+                    f"--data.crop_size {height} {width} does not fit into {domain} images of {size[0]} {size[1]} (height, "
+                    f"width); make it smaller or --data.{domain}_size larger"
+                )
 
 
 def _one_thread(_: int) -> None:

@@ -34,7 +34,11 @@ class ImageSet(ABC):
 
     @abstractmethod
     def label(self, index: int) -> Pixels:
-        """The label ids of the domain's label space as (H, W) uint8; 255 is ignored."""
+        """The label ids of the domain's label space as (H, W) uint8; 255 is ignored. Several threads may call it at once."""
+
+    def fingerprint(self) -> str | None:
+        """A text that changes whenever a label may have, or None: what is counted in the labels is not kept on disk."""
+        return None
 
 
 class Domain(ABC):

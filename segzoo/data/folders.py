@@ -1,12 +1,14 @@
 """A domain that is folders of images and of masks with the same file stems."""
 
 import copy
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
@@ -46,6 +48,9 @@ class PairedFolders(Domain):
             skipped.
         mask_suffix: end of every mask's stem that the image's lacks, e.g. ``_gtFine_labelIds``; other files
             are skipped.
+        split_folders: what ``{split}`` stands for where it is not the split's own name, e.g. ``{test: val}``
+            for Cityscapes, whose test masks are not public.
+        unlabelled: splits without masks, e.g. ``[train]`` where only the images to score on have them.
 
     Raises:
         ConfigError: unknown label space or class map, or options that contradict each other.
@@ -62,12 +67,19 @@ class PairedFolders(Domain):
         name: str | None = None,
         image_suffix: str = "",
         mask_suffix: str = "",
+        split_folders: dict[Split, str] | None = None,
+        unlabelled: tuple[Split, ...] = (),
     ) -> None:
         by_folder = "{split}" in images
         if masks is not None and ("{split}" in masks) != by_folder:
             raise ConfigError(f"images '{images}' and masks '{masks}': write {{split}} in both or in neither")
         if by_folder and blocks is not None:
             raise ConfigError(f"images '{images}' has a folder per split; remove blocks, or remove {{split}}")
+        if not by_folder and (split_folders or unlabelled):
+            raise ConfigError(f"split_folders and unlabelled need a folder per split: write {{split}} in '{images}'")
+        for split in (*(split_folders or {}), *unlabelled):
+            if split not in SPLITS:
+                raise ConfigError(f"split_folders and unlabelled know train, val and test, found '{split}'")
         if blocks is None and gap:
             raise ConfigError(f"gap {gap} needs blocks: it is the number of frames left out between two of them")
         if blocks is not None:
@@ -77,6 +89,7 @@ class PairedFolders(Domain):
         self.name = name or _default_name(images)
         self._images, self._masks, self._blocks, self._gap = images, masks, blocks, gap
         self._image_suffix, self._mask_suffix = image_suffix, mask_suffix
+        self._split_folders, self._unlabelled = split_folders or {}, unlabelled
 
     def images(self, split: Split, root: Path) -> "FolderImages":
         """The images of one split, with the file lists checked; pixels are checked when they are read.
@@ -91,9 +104,11 @@ class PairedFolders(Domain):
                 "(e.g. [0.8, 0.1, 0.1]) to cut it by time, or write {split} in images and masks for a "
                 "folder per split"
             )
+        masks = None if split in self._unlabelled else self._masks
+        folder = self._split_folders.get(split, split)
         found = FolderImages(
-            _folder(self._images, split, root),
-            None if self._masks is None else _folder(self._masks, split, root),
+            _folder(self._images, folder, root),
+            None if masks is None else _folder(masks, folder, root),
             self.class_map,
             self._image_suffix,
             self._mask_suffix,
@@ -188,19 +203,40 @@ class FolderImages(ImageSet):
             )
         return self._class_map.apply(raw, path)
 
+    def fingerprint(self) -> str | None:
+        """A hash of the mask files' paths, sizes and times and of the class map; None without masks."""
+        if not self.has_labels:
+            return None
+        digest = hashlib.sha256(self._class_map.lut.tobytes())
+        for name in self.names:
+            path = self._mask_files[name].absolute()
+            try:
+                status = path.stat()
+            except OSError:  # a link to nowhere: reading the mask says what is wrong with it
+                return None
+            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
 
 def read_ids(path: Path) -> npt.NDArray[np.integer | np.bool_]:
     """The (H, W) ids that a mask file stores: palette indices, 16 bits and fewer than 8 bits as they are.
+
+    Of 16-bit RGB, as SYNTHIA stores a class in red and an instance in green, the red channel.
 
     Raises:
         DataError: the file cannot be read or holds colours.
     """
     with _opened(path, "mask") as file:
+        if _raw_mode(file) == "RGB;16B":  # PIL keeps the upper byte alone
+            pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            if pixels is None:
+                raise OSError("damaged")
+            return pixels[..., 2]
         if file.mode not in ID_MODES:
             raise DataError(
                 f"{path} is a colour image (mode {file.mode}) where class ids are expected: save "
                 "one id per pixel as an 8-bit greyscale or palette PNG, e.g. the *_labelIds.png of "
-                "Cityscapes or the parsed labels of SYNTHIA"
+                "Cityscapes"
             )
         stretch = STRETCHED.get(_raw_mode(file), 1)
         ids = np.asarray(file)
@@ -229,8 +265,8 @@ def _raw_mode(file: Image.Image) -> str:
     return str(args[0] if isinstance(args, tuple) else args)
 
 
-def _folder(pattern: str, split: Split, root: Path) -> Path:
-    folder = root.expanduser() / Path(pattern.replace("{split}", split)).expanduser()
+def _folder(pattern: str, name: str, root: Path) -> Path:
+    folder = root.expanduser() / Path(pattern.replace("{split}", name)).expanduser()
     if folder.is_dir():
         return folder
     found = "is not a folder" if folder.exists() else "does not exist"

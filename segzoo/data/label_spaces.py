@@ -10,6 +10,15 @@ Label spaces are data: one YAML per space (``configs/label_spaces/<name>.yaml`` 
 
 A raw id that a map does not list is an error when a mask holds it; a map that means "everything else" says
 so with ``others: ignore``. The map ``identity`` (0..C-1 and 255) exists in every space.
+
+A space can be another one with fewer classes::
+
+    name: cityscapes16
+    extends: cityscapes                                           # a packaged space, or a YAML beside this one
+    keep: synthia16                                               # a subset of it, or a list of class names
+
+Its classes keep the order of the other's and are numbered 0, 1, ... again. It has all maps of the other, in which the
+dropped classes are ignored, and those subsets of which no class is dropped.
 """
 
 from collections.abc import Iterable, Mapping
@@ -145,12 +154,7 @@ def load_label_space(name_or_path: str | Path) -> LabelSpace:
         ConfigError: no such space, or its YAML is wrong (an unknown key or class name, a colour that is
             none, a raw id outside 0..255); the message names the file.
     """
-    path = config_path("label_spaces", str(name_or_path))
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the label space {path}: {' '.join(str(error).split())}") from error
-    return _parse(content, str(path))
+    return _load(config_path("label_spaces", str(name_or_path)), ())
 
 
 def load_class_map(space: LabelSpace | str | Path, name: str) -> ClassMap:
@@ -173,13 +177,55 @@ def load_class_map(space: LabelSpace | str | Path, name: str) -> ClassMap:
     return ClassMap(table, name, space.name)
 
 
+def _load(path: Path, derived: tuple[Path, ...]) -> LabelSpace:
+    """The space of a file; ``derived`` are the files that extend it, the first one first."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the label space {path}: {' '.join(str(error).split())}") from error
+    if isinstance(content, Mapping) and ("extends" in content or "keep" in content):
+        return _derive(content, path, derived)
+    return _parse(content, str(path))
+
+
+def _derive(content: Mapping[Any, Any], path: Path, derived: tuple[Path, ...]) -> LabelSpace:
+    known = ("name", "extends", "keep")
+    _check_keys(content, known, f"{path}: beside 'extends'")
+    name, parent, keep = (content.get(key) for key in known)
+    if not isinstance(name, str) or not isinstance(parent, str):
+        raise ConfigError(f"{path}: 'name' and 'extends', the space that classes are kept of, are required texts")
+    chain = (*derived, path.resolve())
+    origin = config_path("label_spaces", str(path.parent / parent) if parent.endswith((".yaml", ".yml")) else parent)
+    if origin.resolve() in chain:
+        raise ConfigError(f"{path}: extends '{parent}', which extends this one")
+    base = _load(origin, chain)
+    if isinstance(keep, list):
+        ids = {name: number for number, name in enumerate(base.classes)}
+        kept = {_class_id(name, ids, f"{path}: keep") for name in keep}
+    elif isinstance(keep, str) and keep in base.subsets:
+        kept = set(base.subsets[keep])
+    else:
+        expected = f"a subset of '{base.name}' ({', '.join(base.subsets) or 'it has none'}) or a list of class names"
+        raise ConfigError(f"{path}: keep is {keep!r}, expected {expected}")
+    new = {old: number for number, old in enumerate(sorted(kept))}
+    return LabelSpace(
+        name,
+        tuple(base.classes[old] for old in new),
+        tuple(base.palette[old] for old in new),
+        # Of fewer classes a subset would be another mean under the name of the published one.
+        {subset: tuple(new[old] for old in olds) for subset, olds in base.subsets.items() if kept.issuperset(olds)},
+        {
+            class_map: tuple(-1 if old < 0 else new.get(old, IGNORE_INDEX) for old in table)
+            for class_map, table in base.maps.items()
+        },
+    )
+
+
 def _parse(content: Any, where: str) -> LabelSpace:
     known = ("name", "classes", "maps", "subsets")
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where}: expected a mapping with the keys {', '.join(known)}")
-    for key in content:
-        if key not in known:
-            raise ConfigError(f"{where}: unknown key '{key}'{did_you_mean(str(key), known)}")
+    _check_keys(content, known, where)
     classes = _mapping(content.get("classes"), f"{where}: classes")
     if not classes or not isinstance(content.get("name"), str):
         raise ConfigError(f"{where}: 'name' (a text) and 'classes' (name: [r, g, b], in id order) are required")
@@ -205,6 +251,12 @@ def _parse(content: Any, where: str) -> LabelSpace:
         maps[str(name)] = _lookup_table(_mapping(table, f"{where}: map '{name}'"), ids, f"{where}: map '{name}'")
     palette = tuple((int(r), int(g), int(b)) for r, g, b in classes.values())
     return LabelSpace(content["name"], tuple(classes), palette, subsets, maps)
+
+
+def _check_keys(content: Mapping[Any, Any], known: tuple[str, ...], where: str) -> None:
+    for key in content:
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key '{key}'{did_you_mean(str(key), known)}")
 
 
 def _lookup_table(entries: Mapping[Any, Any], ids: Mapping[str, int], where: str) -> tuple[int, ...]:

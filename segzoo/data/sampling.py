@@ -8,8 +8,8 @@ from zlib import crc32
 import numpy as np
 from torch.utils.data import Sampler
 
-Key = tuple[int, int]
-"""(epoch, index): which pass over the images, and which image."""
+Key = tuple[int, int] | tuple[int, int, int]
+"""(epoch, index): which pass over the images, and which image; or (draw, index, class), see `rare_classes`."""
 
 
 class EndlessBatches(Sampler[list[Key]]):

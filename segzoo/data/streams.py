@@ -1,7 +1,7 @@
 """The streams of training images a method asks for, and the torch data set behind each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import albumentations as A
@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from segzoo.checks import check_range
 from segzoo.data.domains import ImageSet
 from segzoo.data.sampling import Key, derived_seed
+from segzoo.data.transforms import CropRule
+from segzoo.errors import ConfigError
 
 Batch = dict[str, Any]
 """``image`` (B, 3, H, W) float32 RGB in [0, 1]; ``label`` (B, H, W) int64, 255 ignored, absent without labels; ``name``."""
@@ -25,11 +28,42 @@ class Stream:
         domain: which images.
         labelled: whether the method sees their labels. Labelled target images are those of the budget, unlabelled ones all.
         part: the share of them to draw from, as the two ends of an interval of [0, 1]; disjoint parts share no image.
+        whole: images come resized, mirrored, jittered and blurred but not cropped, for a method that crops by itself.
+        rare_class_temperature: T of rare-class sampling, see `segzoo.data.rare_classes` (published: 0.01); None: every
+            image once per epoch.
+        rare_class_min_share: an image is drawn for a class that fills more than this share of its pixels. Published
+            are 3000 pixels, here of 1280x720; of GTA5's own 1914x1052 pixels they are a share of 0.0015.
+        rare_class_min_crop_ratio: its crop is drawn again, up to ten times, until it holds more pixels of the class
+            than this fraction of the ``rare_class_min_share`` of the image that it is cut from (published: 1500 pixels
+            of 1280x720). 0: any crop with a pixel of the class.
+
+    Raises:
+        ConfigError: rare-class sampling without labels, or one of its numbers outside its range.
     """
 
     domain: Literal["source", "target"]
     labelled: bool = True
     part: tuple[float, float] = (0.0, 1.0)
+    whole: bool = False
+    rare_class_temperature: float | None = None
+    rare_class_min_share: float = 3000 / (1280 * 720)
+    rare_class_min_crop_ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.rare_class_temperature is None:
+            return
+        if not self.labelled:
+            raise ConfigError(f"rare-class sampling of the {self.domain} images needs their labels")
+        if not self.rare_class_temperature > 0:
+            raise ConfigError(
+                f"rare-class temperature {self.rare_class_temperature}: expected a number above 0, e.g. 0.01"
+            )
+        check_range("rare-class share of an image", self.rare_class_min_share, 0, 1)
+        check_range("rare-class ratio of crop to image", self.rare_class_min_crop_ratio, 0)
+
+    def crop_rule(self, max_class_share: float) -> CropRule:
+        """Which crops will do: none with a class that fills ``max_class_share``, and enough of a sampled class."""
+        return CropRule(max_class_share, min_share=self.rare_class_min_share * self.rare_class_min_crop_ratio)
 
     def select(self, indices: Sequence[int]) -> list[int]:
         """The images of this part, a fixed random choice: each part has images from all over a drive."""
@@ -41,6 +75,8 @@ class Stream:
 class StreamDataset(Dataset[Batch]):
     """Transformed samples, drawn per (seed, stream, epoch, index): neither workers nor resuming change them.
 
+    With rare-class sampling the number of the draw stands for the epoch, and the key has a class for the crop to hold.
+
     Args:
         images: where the pixels come from.
         indices: which of them.
@@ -48,25 +84,34 @@ class StreamDataset(Dataset[Batch]):
         seed: seed of the transform's draws.
         name: the stream's name, a part of the seed.
         labelled: whether labels are read at all.
+        rule: which crops of a labelled image will do.
     """
 
     def __init__(
-        self, images: ImageSet, indices: Sequence[int], transform: A.Compose, seed: int, name: str, labelled: bool
+        self,
+        images: ImageSet,
+        indices: Sequence[int],
+        transform: A.Compose,
+        seed: int,
+        name: str,
+        labelled: bool,
+        rule: CropRule,
     ) -> None:
         self.images, self.indices, self.transform = images, indices, transform
-        self.seed, self.name, self.labelled = seed, name, labelled
+        self.seed, self.name, self.labelled, self.rule = seed, name, labelled, rule
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, key: Key) -> Batch:
-        epoch, position = key
+        epoch, position, *rare_class = key
         index = self.indices[position]
         self.transform.set_random_seed(derived_seed(self.seed, self.name, epoch, index))
         if not self.labelled:
             return _sample(self.transform(image=self.images.image(index))["image"], None, self.images.names[index])
+        rule = replace(self.rule, rare_class=rare_class[0]) if rare_class else self.rule
         # `image` and `label` are transformed together, with one draw.
-        both = self.transform(image=self.images.image(index), mask=self.images.label(index))
+        both = self.transform(image=self.images.image(index), mask=self.images.label(index), rule=rule)
         return _sample(both["image"], both["mask"], self.images.names[index])
 
 

@@ -13,6 +13,8 @@ History = Mapping[str, Series]
 
 TERMS = "train/"
 WEIGHTS = "weight/class/"
+MEAN_WEIGHT = "weight/mean"
+AUCS = "auc/"
 PRECISION = "pseudo/precision/"
 
 

@@ -14,13 +14,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from segzoo.evaluation.history import TERMS, WEIGHTS, History, select
+from segzoo.evaluation.history import PRECISION, TERMS, WEIGHTS, History, select
 from segzoo.evaluation.scores import Scores
 from segzoo.evaluation.tables import ABSENT, percent
 
 if TYPE_CHECKING:
     from segzoo.data.label_spaces import LabelSpace
 
+CLASS_TITLES = {
+    WEIGHTS: "Mean weight of the source pixels of each class",
+    PRECISION: "Precision of the teacher's labels on validation images, by class",
+}
 DPI = 150
 INK, MUTED, GRID = "#222222", "#767676", "#dddddd"
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -118,30 +122,32 @@ def _confusion_map(axes: Axes, scores: Scores) -> None:
     axes.spines[:].set_color(GRID)
 
 
-def weight_history_figure(history: History, label_space: "LabelSpace") -> Figure:
-    """The mean weight of each class's source pixels over training, a line per class, named at its end.
+def class_history_figure(history: History, label_space: "LabelSpace", metric: str = WEIGHTS) -> Figure:
+    """A metric of each class over training, a line per class, named at its end.
 
     Args:
-        history: from :func:`segzoo.evaluation.history.read_history`; its ``weight/class/<class>`` are drawn.
+        history: from :func:`segzoo.evaluation.history.read_history`.
         label_space: colours of the lines.
+        metric: what is drawn: a key of `CLASS_TITLES`, which class names follow.
 
     Raises:
         ValueError: the history holds no such metric.
     """
-    lines = select(history, WEIGHTS)
+    lines = select(history, metric)
     if not lines:
-        raise ValueError(f"the history holds no metric '{WEIGHTS}<class>'")
+        raise ValueError(f"the history holds no metric '{metric}<class>'")
     colours = {n: _readable(unit_rgb(rgb)) for n, rgb in zip(label_space.classes, label_space.palette, strict=True)}
     figure = Figure(figsize=(7.6, max(4.0, 0.24 * len(lines) + 1.0)), layout="constrained")
     axes = figure.subplots()
     for name, (steps, values) in lines.items():
-        axes.plot(steps, values, color=colours.get(name, INK), linewidth=1.6, label=name)
+        few = "o" if len(steps) < 20 else None
+        axes.plot(steps, values, color=colours.get(name, INK), linewidth=1.6, marker=few, markersize=3.5, label=name)
     low = min(values.min() for _, values in lines.values())
     high = max(values.max() for _, values in lines.values())
     margin = 0.06 * max(high - low, 1e-3)
     axes.set_ylim(max(0.0, low - margin), high + margin)
     axes.set_xlabel("step", fontsize=NORMAL)
-    axes.set_title("Mean weight of the source pixels of each class", fontsize=LARGE, loc="left")
+    axes.set_title(CLASS_TITLES[metric], fontsize=LARGE, loc="left")
     style(axes, grid="y")
     ends = {name: float(values[-1]) for name, (_, values) in lines.items()}
     _name_lines(axes, ends, colours, figure.get_figheight() - 1.0)
@@ -151,7 +157,8 @@ def weight_history_figure(history: History, label_space: "LabelSpace") -> Figure
 def curves_figure(history: History) -> Figure:
     """The terms of the training loss and the validation scores over the steps, as far as they were logged."""
     terms = {name: series for name, series in select(history, TERMS).items() if not name.endswith("_epoch")}
-    scores = {n: history[f"val/{n}"] for n in ("miou", "pixel_accuracy") if f"val/{n}" in history}
+    names = {"miou": "mIoU", "teacher_miou": "mIoU of the teacher", "pixel_accuracy": "pixel accuracy"}
+    scores = {n: history[f"val/{n}"] for n in names if f"val/{n}" in history}
     panels = [bool(terms), bool(scores)]
     figure = Figure(figsize=(7.6, 1.0 + 2.7 * max(1, sum(panels))), layout="constrained")
     grid = figure.subplots(max(1, sum(panels)), 1, squeeze=False, sharex=True)[:, 0]
@@ -161,9 +168,13 @@ def curves_figure(history: History) -> Figure:
         return figure
     if terms:
         _terms(grid[0], terms)
+    if aucs:
+        axes = grid[int(bool(terms))]
+        axes.axhline(0.5, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        _smoothed(axes, aucs)
+        axes.set_title("AUC of the discriminators (dashed: chance; 1: saturated)", fontsize=LARGE, loc="left")
     if scores:
         axes = grid[-1]
-        names = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
         colours = {names[name]: LINES[i] for i, name in enumerate(scores)}
         for name, (steps, values) in scores.items():
             axes.plot(steps, values, color=colours[names[name]], linewidth=1.8, marker="o", markersize=3.5)
@@ -177,21 +188,26 @@ def curves_figure(history: History) -> Figure:
     return figure
 
 
-def _terms(axes: Axes, terms: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> None:
-    colours = {name: LINES[i % len(LINES)] for i, name in enumerate(terms)}
+def _terms(axes: Axes, terms: History) -> None:
     positive = all((values > 0).all() for _, values in terms.values())
     spread = max(v.max() for _, v in terms.values()) / max(min(v.min() for _, v in terms.values()), 1e-12)
     if positive and spread > 30:
         axes.set_yscale("log", subs=(2, 5))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
+    axes.set_title("Training loss and its terms", fontsize=LARGE, loc="left")
+    _smoothed(axes, terms)
+
+
+def _smoothed(axes: Axes, lines: History) -> None:
+    """Each as measured, pale, and smoothed, with its name at the end."""
+    colours = {name: LINES[i % len(LINES)] for i, name in enumerate(lines)}
     ends = {}
-    for name, (steps, values) in terms.items():
+    for name, (steps, values) in lines.items():
         smooth = _smooth(values)
         axes.plot(steps, values, color=colours[name], linewidth=0.8, alpha=0.3)
         axes.plot(steps, smooth, color=colours[name], linewidth=1.8)
         ends[name] = float(smooth[-1])
-    axes.set_title("Training loss and its terms", fontsize=LARGE, loc="left")
     style(axes, grid="y")
     _name_lines(axes, ends, colours, 2.2)
 

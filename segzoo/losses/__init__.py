@@ -1,5 +1,32 @@
 """Losses as pure functions of tensors."""
 
+from segzoo.losses.confidence import (
+    guidance_labels,
+    image_class_weights,
+    image_weighted_maximum_squares,
+    image_weighted_minimum_entropy,
+    maximum_squares,
+    minimum_entropy,
+    multi_level_guidance,
+)
+from segzoo.losses.contrast import bank_contrast, distribution_contrast, prototype_contrast, prototype_regularizer
 from segzoo.losses.cross_entropy import cross_entropy, pixel_cross_entropy
+from segzoo.losses.gradient_distance import gradient_distance, gradient_distance_derivative
 
-__all__ = ["cross_entropy", "pixel_cross_entropy"]
+__all__ = [
+    "bank_contrast",
+    "cross_entropy",
+    "distribution_contrast",
+    "gradient_distance",
+    "gradient_distance_derivative",
+    "guidance_labels",
+    "image_class_weights",
+    "image_weighted_maximum_squares",
+    "image_weighted_minimum_entropy",
+    "maximum_squares",
+    "minimum_entropy",
+    "multi_level_guidance",
+    "pixel_cross_entropy",
+    "prototype_contrast",
+    "prototype_regularizer",
+]

@@ -47,7 +47,8 @@ class SegmentationMethod(L.LightningModule):
         head_lr_factor: times ``lr`` is the learning rate of all that follows the encoder.
         weight_decay: of the segmenter.
         decay_norms: whether it also applies to the segmenter's biases and norms (its one-dimensional parameters).
-        schedule: poly (down to 0 at max_steps) or constant.
+        schedule: poly (down to 0 at schedule_steps) or constant.
+        schedule_steps: length of the schedule; null: max_steps. Some published trainings stop before their schedule does.
         poly_power: exponent of the poly schedule.
         warmup_steps: steps over which the scheduled rate is scaled up linearly, from a millionth.
     """
@@ -76,6 +77,7 @@ class SegmentationMethod(L.LightningModule):
         weight_decay: float = 1e-4,
         decay_norms: bool = True,
         schedule: Literal["poly", "constant"] = "poly",
+        schedule_steps: int | None = None,
         poly_power: float = 0.9,
         warmup_steps: int = 0,
     ) -> None:
@@ -97,7 +99,8 @@ class SegmentationMethod(L.LightningModule):
             self.segmenter.compile(options={"fallback_random": True})
         self.optimizer_name, self.lr, self.head_lr_factor = optimizer, lr, head_lr_factor
         self.weight_decay, self.decay_norms = weight_decay, decay_norms
-        self.schedule, self.poly_power, self.warmup_steps = schedule, poly_power, warmup_steps
+        self.schedule, self.schedule_steps = schedule, schedule_steps
+        self.poly_power, self.warmup_steps = poly_power, warmup_steps
         self.confusion = confusion_metric(self.num_classes)
         self.scores: Scores | None = None
         self.scored_images = 0
@@ -183,7 +186,7 @@ class SegmentationMethod(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factors), "interval": "step"}}
 
     def _factor(self, step: int) -> float:
-        steps, warm = self.trainer.max_steps, 1.0
+        steps, warm = self.schedule_steps or self.trainer.max_steps, 1.0
         if step < self.warmup_steps:
             warm = 1 - (1 - step / self.warmup_steps) * (1 - 1e-6)
         if self.schedule == "constant" or steps <= 0:

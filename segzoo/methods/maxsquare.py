@@ -118,7 +118,9 @@ class MaxSquare(UnsupervisedAdaptation):
             return [self(image)]
         size = image.shape[-2:]
         features = self.segmenter.features(image)
-        low = F.interpolate(self.low_head(features[-2]), self.segmenter.padded(size), mode="bilinear", align_corners=True)
+        low = F.interpolate(
+            self.low_head(features[-2]), self.segmenter.padded(size), mode="bilinear", align_corners=True
+        )
         return [self.segmenter.decode(features, size), low[..., : size[0], : size[1]]]
 
     def confidence_loss(self, logits: Tensor, probs: Tensor) -> Tensor:

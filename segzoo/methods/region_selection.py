@@ -116,17 +116,12 @@ class RegionSelection(WeightedJointTraining):
             raise ConfigError("discriminators of images cannot teach the segmenter: add --method.adversarial false")
         if regions == "superpixel":
             require_superpixels()
-        for name, value, least, most in (
-            ("floor", floor, 0, 1),
-            ("ramp", ramp, 0, 1),
-            ("adversarial_weight", adversarial_weight, 0, math.inf),
-            ("temperature", temperature, 1e-3, math.inf),
-            ("label_smoothing", label_smoothing, 0, 0.49),
-            ("held_out", held_out, 0, 0.99),
-            ("feature_alignment", feature_alignment, 0, math.inf),
-            ("reconstruction", reconstruction, 0, math.inf),
-        ):
-            check_range(f"--method.{name}", value, least, most)
+        limits = {"floor": (floor, 1), "ramp": (ramp, 1), "held_out": (held_out, 0.99)}
+        limits |= {"label_smoothing": (label_smoothing, 0.49), "adversarial_weight": (adversarial_weight, math.inf)}
+        limits |= {"feature_alignment": (feature_alignment, math.inf), "reconstruction": (reconstruction, math.inf)}
+        for name, (value, most) in limits.items():
+            check_range(f"--method.{name}", value, 0, most)
+        check_range("--method.temperature", temperature, 1e-3)
 
         inputs, width = (3 if judge == "images" else self.num_classes), discriminator_width
         per_class, smooth = outputs == "per_class", regions != "cell"
@@ -165,8 +160,8 @@ class RegionSelection(WeightedJointTraining):
 
     def weights(self, source: Batch, logits: Tensor | None = None) -> Tensor:
         """Weights (B, H, W) of a source batch as the segmenter sees them; without its ``logits`` it is asked for them."""
-        logits = self(source["image"]) if logits is None else logits
-        return self._weigh(self._ask(source, self._evidence(source, logits).detach()).detach(), source["label"])
+        judged = self._judge(source, self(source["image"]) if logits is None else logits)
+        return self._weigh(judged.detach(), source["label"])
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """One update of the segmenter and of the discriminators; one loss for both."""
@@ -175,21 +170,22 @@ class RegionSelection(WeightedJointTraining):
         # Each domain passes alone, or batch statistics would tell the discriminators which is which.
         with frozen_buffers(self.segmenter):
             source_maps, source_logits = self._predict(source["image"])
-        target_maps, target_logits = real_logits = self._predict(target["image"])
+        target_maps, target_logits = self._predict(target["image"])
+        real_logits = target_logits
         if self.held_out:
             with torch.no_grad(), frozen_buffers(self.segmenter):
-                real_logits = self._predict(real_batch["image"])
+                real_logits = self(real_batch["image"])
 
-        evidence = self._evidence(source, source_logits)
-        synthetic = self._ask(source, evidence.detach())
-        real = self._ask(real_batch, self._evidence(real_batch, real_logits[1]).detach())
+        evidence, regions = self._evidence(source, source_logits), self._find_regions(source)
+        synthetic = self.weighting(evidence.detach(), source["label"], regions)
+        real = self._judge(real_batch, real_logits)
         weights = self._weigh(synthetic.detach(), source["label"])
 
         terms = self.joint_terms(weights, source_logits, source["label"], target_logits, target["label"])
         terms["discriminators"] = self._domain_loss(real, True, real_batch["label"], self.label_smoothing)
         terms["discriminators"] += self._domain_loss(synthetic, False, source["label"], self.label_smoothing)
         if self.adversarial:
-            fooled = frozen(self.weighting, evidence, source["label"], self._find_regions(source))
+            fooled = frozen(self.weighting, evidence, source["label"], regions)
             terms["adversarial"] = self.adversarial_weight * self._domain_loss(fooled, True, source["label"])
         if source_maps:
             terms |= self._feature_terms("source", source, source_maps)
@@ -217,10 +213,11 @@ class RegionSelection(WeightedJointTraining):
             return label_components(batch["label"])
         return superpixels(batch["image"], self.region_cell) if self.regions == "superpixel" else None
 
-    def _ask(self, batch: Batch, evidence: Tensor) -> Tensor:
-        """Logits (L, B, H, W) of the discriminators."""
-        logits: Tensor = self.weighting(evidence, batch["label"], self._find_regions(batch))
-        return logits
+    def _judge(self, batch: Batch, logits: Tensor) -> Tensor:
+        """The discriminators' logits (L, B, H, W) of "real"; the prediction is detached."""
+        evidence = self._evidence(batch, logits).detach()
+        judged: Tensor = self.weighting(evidence, batch["label"], self._find_regions(batch))
+        return judged
 
     def _domain_loss(self, logits: Tensor, real: bool, label: Tensor, smoothing: float = 0.0) -> Tensor:
         valid = valid_pixels(label)
@@ -273,5 +270,5 @@ class RegionSelection(WeightedJointTraining):
         """The levels' scores of source images."""
         if "label" not in batch:
             return {}
-        scores = self._ask(batch, self._evidence(batch, self(batch["image"]))).sigmoid()
+        scores = self._judge(batch, self(batch["image"])).sigmoid()
         return {f"{level} score": one for level, one in zip(self.weighting.levels, scores, strict=True)}

@@ -1,24 +1,24 @@
-"""Self-training with a mean teacher and ClassMix: DACS (Tranheden et al., WACV 2021) as DAFormer (Hoyer et al., CVPR 2022) trains.
+"""Self-training with a mean teacher and ClassMix: DACS (Tranheden et al., WACV 2021) as in DAFormer (Hoyer et al., CVPR 2022).
 
 A teacher, the moving average of the segmenter, labels the unlabelled target images. Half the classes of a source image are
 pasted onto a target image, and the segmenter learns from the mixture:
 
     theta_T <- a theta_T + (1 - a) theta,     a = min(1 - 1/(t+1), 0.999)                      teacher
-    y_i = argmax p_T(x_t)_i,     q = share of the batch's pixels with max p_T >= 0.968          pseudo labels, one weight for all
-    x_m = M x_s + (1-M) x_t,     y_m likewise,     q_m = M + (1-M) q                            ClassMix
+    y_i = argmax p_T(x_t)_i,     q = share of the batch's pixels with max p_T >= 0.968         pseudo labels, one weight
+    x_m = M x_s + (1-M) x_t,     y_m likewise,     q_m = M + (1-M) q                           ClassMix
     L   = CE(f(x_s), y_s) + (1/N) sum_i q_m,i CE(f(aug(x_m)), y_m)_i  [+ lambda_fd L_fd]
 
 Source images are drawn by the rarest classes they hold. L_fd keeps the encoder near the one it started from: the distance of
 their last maps at source pixels of thing classes (DAFormer's feature distance).
 """
 
-import copy
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from segzoo.adaptation import (
     EmaTeacher,
@@ -38,6 +38,7 @@ from segzoo.evaluation.history import PRECISION
 from segzoo.losses import cross_entropy, pixel_cross_entropy
 from segzoo.methods.base import pixel_count
 from segzoo.methods.unsupervised import UnsupervisedAdaptation
+from segzoo.models.segmenter import Segmenter
 from segzoo.suggest import did_you_mean
 
 
@@ -104,11 +105,12 @@ class SelfTraining(UnsupervisedAdaptation):
         self.source_augmentation, self.rare_class_temperature = source_augmentation, rare_class_temperature
         self.feature_distance, self.feature_min_ratio = feature_distance, feature_min_ratio
         if feature_distance:
+            self.feature_class: Tensor
             self.register_buffer("feature_class", self._class_mask(feature_classes), persistent=False)
-            self.first_encoder = copy.deepcopy(self.segmenter.network.encoder).requires_grad_(False)
+            self.first = EmaTeacher(self.segmenter, buffers=True)  # never updated: a frozen copy in evaluation mode
         self.teacher = EmaTeacher(self.student(), ema_decay, ema_buffers)
         self.teacher_confusion = confusion_metric(self.num_classes)
-        self._panel: dict[str, Tensor] = {}
+        self.step_pictures: dict[str, Tensor] = {}
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -119,6 +121,13 @@ class SelfTraining(UnsupervisedAdaptation):
     def student(self) -> nn.ModuleDict:
         """What the teacher averages."""
         return nn.ModuleDict({"segmenter": self.segmenter})
+
+    @property
+    def teacher_segmenter(self) -> Segmenter:
+        """The teacher's, in the mode that it predicts in."""
+        segmenter = self.teacher.network["segmenter"]
+        assert isinstance(segmenter, Segmenter)
+        return segmenter
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """Supervised on the source, by pseudo labels on the mixture."""
@@ -135,11 +144,13 @@ class SelfTraining(UnsupervisedAdaptation):
     @torch.no_grad()
     def label(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's labels of images and its confidence in them, both (B, H, W)."""
-        return pseudo_labels(self.teacher.network["segmenter"](image))
+        return pseudo_labels(self.teacher_segmenter(image))
 
     def pseudo_weights(self, confidence: Tensor) -> Tensor:
         """q, of every target pixel (B, H, W)."""
-        self.log_dict({"pseudo/share": confident_share(confidence, self.threshold), "pseudo/confidence": confidence.mean()})
+        self.log_dict(
+            {"pseudo/share": confident_share(confidence, self.threshold), "pseudo/confidence": confidence.mean()}
+        )
         rows = self.ignore_top, self.ignore_bottom
         return pseudo_label_weights(confidence, self.threshold, *rows, scheme=self.pseudo_weight)
 
@@ -162,12 +173,20 @@ class SelfTraining(UnsupervisedAdaptation):
         features = self.segmenter.features(self.augment(image))
         logits = self.segmenter.decode(features, image.shape[-2:])
         losses = weights * pixel_cross_entropy(logits, label)
-        self._panel = self.step_pictures(source, view, image, label, logits)
+        self.step_pictures = {
+            "source": source["image"],
+            "target": view.image,
+            "pseudo label": view.labels,
+            "confidence": view.confidence,
+            "mixed": image,
+            "mixed label": label,
+            "prediction": logits.detach().argmax(dim=1),
+        }
         target_labels = self.target_labels(view).masked_fill(mask, IGNORE_INDEX)
         return {"mixed": losses.sum() / self.mean_over(label)} | self.feature_terms("mixed", features, target_labels)
 
     def feature_terms(self, domain: str, features: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
-        """Further losses on the encoder's maps of a pass, and labels (B, H, W) of its ``source`` or (``mixed``) target pixels."""
+        """Further losses on the maps of a pass, with labels (B, H, W) of its ``source`` or, if ``mixed``, target pixels."""
         return {}
 
     def target_labels(self, view: View) -> Tensor:
@@ -189,18 +208,26 @@ class SelfTraining(UnsupervisedAdaptation):
 
     def _distance(self, image: Tensor, features: Tensor, label: Tensor) -> Tensor:
         with torch.no_grad():
-            first = self.first_encoder.eval()(self.segmenter.prepare(image))[-1]
-        cells = downscale_labels(label, features.shape[-2:], self.feature_min_ratio, self.num_classes, IGNORE_INDEX)
+            first = self.first.network.features(image)[-1]
+        cells = self.cell_labels(label, features.shape[-2:], self.feature_min_ratio)
         chosen = (cells != IGNORE_INDEX) & self.feature_class[cells.clamp_max(self.num_classes - 1)]
         # The square root has no derivative at zero, which is where training starts.
         distance = ((features - first).square().sum(dim=1) + 1e-12).sqrt()
         return (distance * chosen).sum() / pixel_count(chosen)
 
+    def cell_labels(self, label: Tensor, size: torch.Size, min_ratio: float) -> Tensor:
+        """Labels (B, H, W) on the cells of a map (B, h, w) of the padded image; void without a majority of ``min_ratio``."""
+        height, width = self.segmenter.padded(label.shape[-2:])
+        padded = F.pad(label, (0, width - label.shape[-1], 0, height - label.shape[-2]), value=IGNORE_INDEX)
+        return downscale_labels(padded, size, min_ratio, self.num_classes, IGNORE_INDEX)
+
     def _class_mask(self, names: list[str] | None) -> Tensor:
         classes = list(self.label_space.classes)
         for name in names or []:
             if name not in classes:
-                raise ConfigError(f"feature_classes: no class '{name}' in {self.label_space.name}{did_you_mean(name, classes)}")
+                raise ConfigError(
+                    f"feature_classes: no class '{name}' in {self.label_space.name}{did_you_mean(name, classes)}"
+                )
         return torch.tensor([names is None or name in names for name in classes])
 
     # Looking at it
@@ -208,7 +235,7 @@ class SelfTraining(UnsupervisedAdaptation):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Also scores the teacher: its labels are what the segmenter learns from."""
         super().validation_step(batch, batch_idx)
-        update_confusion(self.teacher_confusion, self.teacher.network["segmenter"](batch["image"]), batch["label"])
+        update_confusion(self.teacher_confusion, self.teacher_segmenter(batch["image"]), batch["label"])
 
     def on_validation_epoch_end(self) -> None:
         """Also logs ``val/teacher_miou`` and ``pseudo/precision/<class>``: how much of what it calls so is so."""
@@ -220,16 +247,3 @@ class SelfTraining(UnsupervisedAdaptation):
         precision = zip(scores.classes, scores.precision, strict=True)
         called = {f"{PRECISION}{name}": float(value) for name, value in precision if not math.isnan(value)}
         self.log_dict(called, rank_zero_only=True)
-
-    @torch.no_grad()
-    def step_pictures(self, source: Batch, view: View, mixed: Tensor, label: Tensor, logits: Tensor) -> dict[str, Tensor]:
-        """The last step's images, by title, for a panel."""
-        return {
-            "source": source["image"],
-            "target": view.image,
-            "pseudo label": view.labels,
-            "confidence": view.confidence,
-            "mixed": mixed,
-            "mixed label": label,
-            "prediction": logits.argmax(dim=1),
-        }

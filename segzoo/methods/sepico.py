@@ -1,8 +1,8 @@
 """SePiCo (Xie et al., TPAMI 2023, arXiv 2204.08808): self-training, and pixels drawn to the concept of their class.
 
 A projection head maps the encoder's features to unit vectors q. The concepts of a class c come from the teacher's vectors of
-labelled source pixels: mean mu_c and variance sigma_c^2 (diagonal) of all seen so far, or a bank of the last batches' means. The
-student's vectors of source pixels (their labels) and of target pixels (pseudo labels) are contrasted with them, t = 100:
+labelled source pixels: mean mu_c and variance sigma_c^2 (diagonal) of all seen so far, or a bank of the last batches' means.
+The student's vectors of source pixels (their labels) and of target pixels (pseudo labels) are contrasted with them, t = 100:
 
     proto   l(q, y) = -log softmax_c(q mu_c / t)[y]
     bank    l(q, y) = mean over entries b of class y of  -log e^(q b / t) / (e^(q b / t) + sum_(c != y) e^(mean_m q b_cm / t))
@@ -10,10 +10,10 @@ student's vectors of source pixels (their labels) and of target pixels (pseudo l
     L_reg           = 1/(C log C) sum_c log softmax_c(mean q . mu_c / t)
     L               = L_self-training + lambda_cl (L_cl,s + L_cl,t) + lambda_reg (L_reg,s + L_reg,t)
 
-A cell of the feature map has the label that three quarters of its pixels share. Target crops are chosen by the balance of their
-pseudo labels. Passes of a step, as published: teacher on the whole target, on its crop and on the source; student on source,
-target and mixture. ``fast`` saves a teacher and a student pass: it crops the first pseudo labels, and takes the target's contrast
-from the target's part of the mixture.
+A cell of the feature map has the label that three quarters of its pixels share. Target crops are chosen by the balance of
+their pseudo labels. Passes of a step, as published: teacher on the whole target, on its crop and on the source; student on
+source, target and mixture. ``fast`` saves a teacher and a student pass: it crops the first pseudo labels, and takes the
+target's contrast from the target's part of the mixture.
 """
 
 from typing import Any, Literal
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segzoo.adaptation import ClassBank, ClassStatistics, EmaTeacher, class_balanced_crop, crop, downscale_labels
+from segzoo.adaptation import ClassBank, ClassStatistics, EmaTeacher, class_balanced_crop, crop
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import mean_across_ranks
@@ -43,13 +43,14 @@ class SePiCo(SelfTraining):
         contrast_weight: lambda_cl.
         contrast_start: first step of the contrast; the concepts are gathered from step 0.
         regularizer_weight: lambda_reg.
-        regularizer_sign: 1 as published, though descending L_reg makes similarities less even; -1 evens them. At t = 100 neither
-            moves anything.
+        regularizer_sign: 1 as published, though descending L_reg makes similarities less even; -1 evens them. At t = 100
+            neither moves anything.
         projection_input: last: the encoder's last map (DeepLabV2); fuse: all maps from stride 4 on (DAFormer).
         projection_dim: length of q.
         bank_length: entries per class.
         cell_min_ratio: majority that the label of a cell needs.
-        unseen: drop: classes without a concept leave the sums; keep, as published: they stay in with similarity 0.
+        unseen: drop: classes without a concept leave the sums; keep, as published: they stay in with similarity 0, and the
+            bank begins with a zero vector per class.
         target_contrast: all target pixels, as published, or confident ones.
         balanced_crop: crop the target by the balance of its pseudo labels; else like the source.
         crop_share: area of the target that the crop covers, which is then resized to the source's size; null, as published: a
@@ -95,7 +96,7 @@ class SePiCo(SelfTraining):
         self.teacher = EmaTeacher(self.student(), self.teacher.decay, self.teacher.average_buffers)
         self.statistics = ClassStatistics(self.num_classes, projection_dim)
         if contrast == "bank":
-            self.bank = ClassBank(self.num_classes, projection_dim, bank_length)
+            self.bank = ClassBank(self.num_classes, projection_dim, bank_length, seed_zero=unseen == "keep")
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -163,9 +164,8 @@ class SePiCo(SelfTraining):
     @torch.no_grad()
     def gather_concepts(self, source: Batch) -> None:
         """Adds the teacher's vectors of a source batch to the concepts."""
-        teacher = self.teacher.network
-        maps = select_features(teacher["segmenter"].features(source["image"]), self.projection_input)
-        vectors, labels, _ = self._queries(teacher["projection"](maps), source["label"])
+        maps = select_features(self.teacher_segmenter.features(source["image"]), self.projection_input)
+        vectors, labels, _ = self._queries(self.teacher.network["projection"](maps), source["label"])
         self.statistics.update(vectors, labels)
         if self.contrast == "bank":
             self.bank.update(vectors, labels)
@@ -208,8 +208,6 @@ class SePiCo(SelfTraining):
 
     def _queries(self, vectors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors (P, A) and labels (P,) of the cells that have one, and their number per rank."""
-        height, width = self.segmenter.padded(labels.shape[-2:])
-        padded = F.pad(labels, (0, width - labels.shape[-1], 0, height - labels.shape[-2]), value=IGNORE_INDEX)
-        cells = downscale_labels(padded, vectors.shape[-2:], self.cell_min_ratio, self.num_classes, IGNORE_INDEX)
+        cells = self.cell_labels(labels, vectors.shape[-2:], self.cell_min_ratio)
         kept = cells != IGNORE_INDEX
         return vectors.movedim(1, -1)[kept], cells[kept], pixel_count(kept)

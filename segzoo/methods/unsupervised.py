@@ -39,4 +39,6 @@ class UnsupervisedAdaptation(SegmentationMethod):
 
     def mean_over(self, label: Tensor) -> Tensor:
         """The number of pixels, per rank, that a loss on these labels is the mean of."""
-        return pixel_count(valid_pixels(label) if self.pixel_mean == "valid" else torch.ones_like(label, dtype=torch.bool))
+        return pixel_count(
+            valid_pixels(label) if self.pixel_mean == "valid" else torch.ones_like(label, dtype=torch.bool)
+        )

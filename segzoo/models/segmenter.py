@@ -1,6 +1,7 @@
-"""Segmentation networks: anything of segmentation_models_pytorch, fed images in [0, 1] of any size."""
+"""Segmentation networks: anything of segmentation_models_pytorch and our own, fed images in [0, 1] of any size."""
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,11 +11,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segzoo.errors import CheckpointError, ConfigError
+from segzoo.models.daformer import DAFormer
+from segzoo.models.deeplabv2 import DeepLabV2
 from segzoo.models.norms import Norm, replace_norms
 from segzoo.models.state_dicts import misfit
 from segzoo.suggest import did_you_mean
 
 Scope = Literal["all", "decoder", "head"]
+
+ARCHITECTURES: dict[str, Any] = {
+    "deeplabv2": DeepLabV2,
+    "daformer": DAFormer,
+    **{name.lower(): network_class for name, network_class in smp.MODEL_ARCHITECTURES_MAPPING.items()},
+}
+"""Network classes by name; all take ``encoder_name``, ``encoder_weights`` and ``classes``."""
 
 
 class Segmenter(nn.Module):
@@ -39,13 +49,56 @@ class Segmenter(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Image (B, 3, H, W), RGB in [0, 1], to logits (B, C, H, W)."""
         height, width = image.shape[-2:]
+        logits: Tensor = self.network(self._input(image))
+        return logits[..., :height, :width]
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The encoder's maps of an image (B, 3, H, W) in [0, 1], for methods that use them beside the logits.
+
+        Map i has stride 2^i, or less where the encoder is dilated; map 0 is usually the network's input, and some encoders
+        have a map without channels at stride 2. They cover the padded image, see `padded`.
+
+        Raises:
+            ConfigError: the network is more than encoder, decoder and head in a row.
+        """
+        return list(self._part("encoder")(self._input(image)))
+
+    def padded(self, size: Sequence[int]) -> tuple[int, int]:
+        """The size (H, W) of the network's input for images of the given size."""
+        return size[0] + -size[0] % self.stride, size[1] + -size[1] % self.stride
+
+    @property
+    def feature_channels(self) -> list[int]:
+        """The channels of each map of `features`."""
+        return list(self._part("encoder").out_channels)
+
+    def decode(self, features: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        """What `forward` makes of the maps: logits (B, C, H, W).
+
+        Args:
+            features: all maps of `features`.
+            size: (H, W) of the image.
+
+        Raises:
+            ConfigError: the network is more than encoder, decoder and head in a row.
+        """
+        logits: Tensor = self._part("segmentation_head")(self._part("decoder")(features))
+        return logits[..., : size[0], : size[1]]
+
+    def _input(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
         bottom, right = -height % self.stride, -width % self.stride
         x = (image - self.mean) / self.std
         if bottom or right:
             # Replicated borders look like the image; zeros would shift the statistics of small images.
             x = F.pad(x, (0, right, 0, bottom), mode="replicate")
-        logits: Tensor = self.network(x)
-        return logits[..., :height, :width]
+        return x
+
+    def _part(self, name: str) -> Any:
+        # DPT, for one, hands more than maps from encoder to decoder, in a forward of its own.
+        if type(self.network).forward is not smp.base.SegmentationModel.forward:
+            raise ConfigError(f"the network {type(self.network).__name__} cannot be split into encoder and decoder")
+        return self.network.get_submodule(name)
 
     def parameters_of(self, scope: Scope) -> dict[str, nn.Parameter]:
         """Trainable parameters by name: all, those of decoder and head, or those of the head alone.
@@ -74,7 +127,8 @@ def create_segmenter(
     """Builds a segmenter by name.
 
     Args:
-        architecture: a name of segmentation_models_pytorch: ``unet``, ``deeplabv3plus``, ``fpn``, ``segformer``, ...
+        architecture: ``deeplabv2``, ``daformer``, or a name of segmentation_models_pytorch: ``unet``, ``deeplabv3plus``,
+            ``fpn``, ``segformer``, ...
         encoder: an encoder of segmentation_models_pytorch: ``resnet50``, ``mit_b2``, ``tu-convnext_tiny``, ...
         num_classes: number of logits per pixel.
         encoder_weights: pretrained weights by name (``imagenet``); they are downloaded.
@@ -86,14 +140,13 @@ def create_segmenter(
         ConfigError: unknown names, or arguments that the architecture refuses.
         CheckpointError: the encoder checkpoint is missing or does not fit.
     """
-    architectures = {name.lower(): cls for name, cls in smp.MODEL_ARCHITECTURES_MAPPING.items()}
-    if architecture.lower() not in architectures:
-        raise ConfigError(f"unknown architecture '{architecture}'{did_you_mean(architecture, architectures)}")
+    if architecture.lower() not in ARCHITECTURES:
+        raise ConfigError(f"unknown architecture '{architecture}'{did_you_mean(architecture, ARCHITECTURES)}")
     if not encoder.startswith("tu-") and encoder not in smp.encoders.encoders:
         raise ConfigError(
             f"unknown encoder '{encoder}'{did_you_mean(encoder, smp.encoders.encoders)} (timm's are named 'tu-...')"
         )
-    network_class = architectures[architecture.lower()]
+    network_class = ARCHITECTURES[architecture.lower()]
     # Some architectures swallow any keyword: a typo must not pass silently.
     known = set(inspect.signature(network_class).parameters) - {"kwargs"}
     for option in options or {}:

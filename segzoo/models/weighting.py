@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX
 
 WeightNorm = Literal["instance", "group"]
@@ -32,9 +33,10 @@ class ConstantWeight(nn.Module):
 
 
 class _WeightNet(nn.Module):
-    def __init__(self, num_classes: int, width: int, norm: WeightNorm) -> None:
+    def __init__(self, num_classes: int, width: int, norm: WeightNorm, stride: int) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        check_range("--method.weight_stride", stride, 1)
+        self.num_classes, self.stride = num_classes, stride
         channels = [width, 2 * width, 4 * width, 4 * width]
         inputs = [3 + num_classes + 1, *channels]
         self.down = nn.ModuleList(_double_conv(i, o, norm) for i, o in zip(inputs, channels, strict=False))
@@ -42,9 +44,12 @@ class _WeightNet(nn.Module):
     def encode(self, image: Tensor, label: Tensor) -> list[Tensor]:
         """Feature maps at 1, 1/2, 1/4, 1/8 of the size; void is a class of its own."""
         classes = torch.where(label == IGNORE_INDEX, self.num_classes, label)
-        one_hot = F.one_hot(classes, self.num_classes + 1).movedim(-1, 1).to(image.dtype)
+        ids = torch.arange(self.num_classes + 1, device=label.device)
+        one_hot = (classes[:, None] == ids[:, None, None]).to(image.dtype)  # F.one_hot counts in int64, channels last
         # Raw 0..255 pixels would swamp the one-hot channels (spec, pitfall 7): both are of order one here.
         x = torch.cat([(image - 0.5) / 0.25, one_hot], dim=1)
+        if self.stride > 1:
+            x = F.avg_pool2d(x, self.stride, ceil_mode=True)
         maps: list[Tensor] = []
         for level in self.down:
             maps.append(level(F.max_pool2d(maps[-1], 2, ceil_mode=True) if maps else x))
@@ -69,10 +74,11 @@ class PixelWeightNet(_WeightNet):
         num_classes: classes of the labels, void not counted.
         width: channels at full resolution; cost grows with its square.
         norm: ``instance`` (published) removes contrast between images; ``group`` keeps it.
+        stride: the network sees image and label averaged over squares of this side, in which the weight is constant.
     """
 
-    def __init__(self, num_classes: int, width: int = 64, norm: WeightNorm = "instance") -> None:
-        super().__init__(num_classes, width, norm)
+    def __init__(self, num_classes: int, width: int = 64, norm: WeightNorm = "instance", stride: int = 1) -> None:
+        super().__init__(num_classes, width, norm, stride)
         self.up = nn.ModuleList(
             _double_conv(i, o, norm, middle=i // 2)
             for i, o in ((8 * width, 2 * width), (4 * width, width), (2 * width, width))
@@ -86,7 +92,11 @@ class PixelWeightNet(_WeightNet):
         for level, skip in zip(self.up, reversed(skips), strict=True):
             x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=True)
             x = level(torch.cat([skip, x], dim=1))
-        return torch.sigmoid(_at_least_float32(self.head(x).squeeze(1)))
+        weights = torch.sigmoid(_at_least_float32(self.head(x)))
+        if self.stride > 1:
+            height, width = label.shape[-2:]
+            weights = weights.repeat_interleave(self.stride, -2).repeat_interleave(self.stride, -1)[..., :height, :width]
+        return weights.squeeze(1)
 
 
 class ImageWeightNet(_WeightNet):
@@ -96,10 +106,11 @@ class ImageWeightNet(_WeightNet):
         num_classes: classes of the labels, void not counted.
         width: channels at full resolution.
         norm: see `PixelWeightNet`.
+        stride: see `PixelWeightNet`.
     """
 
-    def __init__(self, num_classes: int, width: int = 64, norm: WeightNorm = "instance") -> None:
-        super().__init__(num_classes, width, norm)
+    def __init__(self, num_classes: int, width: int = 64, norm: WeightNorm = "instance", stride: int = 1) -> None:
+        super().__init__(num_classes, width, norm, stride)
         self.head = nn.Conv2d(4 * width, 1, 1)
         self.initialise(self.head)
 

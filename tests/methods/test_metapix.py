@@ -17,33 +17,16 @@ from segzoo.bilevel.normalize import mean_one
 from segzoo.errors import ConfigError, NonFiniteLossError
 from segzoo.methods.metapix import MetaPix
 from tests import tiny
+from tests.methods import catching
+from tests.methods.catching import Catch
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-class Catch(L.Callback):
-    """The batch and the gradients of the first step."""
-
-    batch: dict[str, Any]
-    gradients: dict[str, Tensor]
-    buffers: dict[str, Tensor]
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        self.batch = batch
-
-    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
-        self.gradients = {name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None}
-        self.buffers = {name: b.clone() for name, b in pl_module.segmenter.named_buffers()}
-
-
 def caught(**options: Any) -> tuple[MetaPix, Catch]:
-    catch = Catch()
-    tiny.fit("metapix", 1, trainer_options={"callbacks": [catch], "precision": "64-true"}, **options)
-    fresh = tiny.method("metapix", **options).double()
+    fresh, catch = catching.caught("metapix", **options)
     assert isinstance(fresh, MetaPix)
-    return fresh.train(), catch
+    return fresh, catch
 
 
 def naive(method: MetaPix, batch: dict[str, Any], alpha: float, update: str, mean1: bool) -> dict[str, Tensor]:

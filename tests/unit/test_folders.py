@@ -206,6 +206,39 @@ def test_partners_are_required_both_ways(root: Path) -> None:
     assert refused(root).startswith(f"the mask {alone} has no image: expected {root / 'images/frame_5'}.*")
 
 
+def test_a_split_can_have_another_folder_and_no_masks(tmp_path: Path) -> None:
+    for folder, count in (("Train", 3), ("Test", 2)):
+        for number in range(count):
+            write_image(tmp_path / f"Rome/Images/{folder}/{number}.png")
+    for number in range(2):
+        write_mask(tmp_path / f"Rome/Labels/Test/{number}_eval.png")
+    options = {"images": "Rome/Images/{split}", "masks": "Rome/Labels/{split}", "mask_suffix": "_eval"}
+    names = {"train": "Train", "val": "Test", "test": "Test"}
+    domain = folders(**options, split_folders=names, unlabelled=("train",))
+    train, val, test = (domain.images(split, tmp_path) for split in ("train", "val", "test"))
+    assert (len(train), train.has_labels, train.fingerprint()) == (3, False, None)
+    assert (len(val), val.has_labels) == (len(test), test.has_labels) == (2, True)
+    np.testing.assert_array_equal(val.label(0), test.label(0))
+    assert str(tmp_path / "Rome/Labels/Train") in refused(tmp_path, **options, split_folders=names)
+    # A split that is not named has the folder of its own name.
+    message = refused(tmp_path, "test", **options, split_folders={"train": "Train", "val": "Test"})
+    assert str(tmp_path / "Rome/Images/test") in message
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split_folders": {"test": "val"}}, r"need a folder per split: write \{split\} in 'images'"),
+        ({"unlabelled": ("train",)}, r"need a folder per split: write \{split\} in 'images'"),
+        ({"images": "{split}/a", "masks": "{split}/b", "split_folders": {"tset": "val"}}, "found 'tset'"),
+        ({"images": "{split}/a", "masks": "{split}/b", "unlabelled": ("trian",)}, "found 'trian'"),
+    ],
+)
+def test_split_options_that_cannot_work(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        folders(**options)
+
+
 @pytest.mark.parametrize("kind", ["images", "masks"])
 def test_two_files_of_one_stem(kind: str, root: Path) -> None:
     write_mask(root / kind / "frame_9.bmp")
@@ -273,6 +306,20 @@ def test_16_bit_masks_are_ids(root: Path) -> None:
     path = write_mask(root / "masks/frame_2.png", IDS.astype(np.uint16) * 256)
     message = unreadable(folders().images("train", root), "label")
     assert f"unknown label id 256 in {path}" in message and "more unknown ids" in message
+
+
+def test_16_bit_colour_masks_hold_the_class_in_red(root: Path) -> None:
+    """SYNTHIA's own labels: class, instance, nothing."""
+    path, pixels = root / "masks/frame_2.png", np.zeros((2, 3, 3), ">u2")
+    pixels[..., 0], pixels[..., 1] = IDS, 40000
+    write_raw_png(path, 16, 2, [row.tobytes() for row in pixels], (3, 2))
+    np.testing.assert_array_equal(label_of(root), IDS)
+    pixels[0, 0, 0] = 256
+    write_raw_png(path, 16, 2, [row.tobytes() for row in pixels], (3, 2))
+    assert "unknown label id 256" in unreadable(folders().images("train", root), "label")
+    path.write_bytes(path.read_bytes()[:60])
+    message = unreadable(folders().images("train", root), "label")
+    assert message.startswith(f"cannot read the mask {path}")
 
 
 @pytest.mark.parametrize("color_type", [0, 3], ids=["greyscale", "palette"])

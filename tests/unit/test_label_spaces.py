@@ -58,6 +58,70 @@ def test_cityscapes_subsets_drop_the_customary_classes() -> None:
     assert set(range(19)) - set(space.subsets["synthia13"]) == {3, 4, 5, 9, 14, 16}
 
 
+@pytest.mark.parametrize("dropped", [{9, 14, 16}, {3, 4, 5, 9, 14, 16}])
+def test_cityscapes_of_fewer_classes(dropped: set[int]) -> None:
+    base = load_label_space("cityscapes")
+    kept = [number for number in range(19) if number not in dropped]
+    space = load_label_space(f"cityscapes{len(kept)}")
+    assert space.classes == tuple(base.classes[number] for number in kept)
+    assert space.palette == tuple(base.palette[number] for number in kept)
+    assert space.maps.keys() == base.maps.keys() >= {"trainids", "gta5", "synthia", "cityscapes"}
+    for name in space.maps:
+        expected = {raw: kept.index(old) if old in kept else 255 for raw, old in defined("cityscapes", name).items()}
+        assert defined(space.name, name) == expected
+    assert defined(space.name, "identity") == {i: i for i in range(len(kept))} | {255: 255}
+    # The 16 and the 13 classes of a 19-class model, of a 16-class model, and of a 13-class model.
+    thirteen = [base.classes[number] for number in base.subsets["synthia13"]]
+    assert [space.classes[number] for number in space.subsets["synthia13"]] == thirteen
+    assert ("synthia16" in space.subsets) == (len(kept) == 16)
+
+
+def test_the_13_classes_within_the_16() -> None:
+    assert load_label_space("cityscapes16").subsets["synthia13"] == (0, 1, 2, *range(6, 16))
+
+
+def test_own_space_of_fewer_classes(tmp_path: Path) -> None:
+    base = "classes: {a: [1, 0, 0], b: [2, 0, 0], c: [3, 0, 0]}\nmaps: {m: {5: a, 6: b, 7: c, 8: ignore}, n: {others: b}}\n"
+    (tmp_path / "base.yaml").write_text(f"name: base\n{base}subsets: {{ends: [c, a], start: [a, b]}}\n")
+    (tmp_path / "less.yaml").write_text("name: less\nextends: base.yaml\nkeep: [c, a]\n")
+    space = load_label_space(tmp_path / "less.yaml")
+    assert (space.name, space.classes, space.palette) == ("less", ("a", "c"), ((1, 0, 0), (3, 0, 0)))
+    assert space.subsets == {"ends": (1, 0)}
+    path = str(tmp_path / "less.yaml")
+    assert defined(path, "m") == {5: 0, 6: 255, 7: 1, 8: 255}
+    assert defined(path, "n") == dict.fromkeys(range(256), 255)
+    with pytest.raises(DataError, match="unknown label id 9"):
+        load_class_map(space, "m").apply(np.array([[9]]), "mask.png")
+    (tmp_path / "least.yaml").write_text("name: least\nextends: less.yaml\nkeep: [c]\n")
+    assert defined(str(tmp_path / "least.yaml"), "m") == {5: 255, 6: 255, 7: 0, 8: 255}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"extends": "cityscape", "keep": "synthia16"}, "unknown label space 'cityscape'; did you mean 'cityscapes'?"),
+        ({"extends": "no.yaml", "keep": "synthia16"}, "no such file: "),
+        (
+            {"extends": "cityscapes", "keep": "synthia15"},
+            "keep is 'synthia15', expected a subset of 'cityscapes' (synthia",
+        ),
+        ({"extends": "camvid11", "keep": "synthia16"}, "expected a subset of 'camvid11' (it has none) or a list"),
+        ({"extends": "cityscapes"}, "keep is None, expected a subset"),
+        ({"extends": "cityscapes", "keep": ["raod"]}, "keep: unknown class 'raod'; did you mean 'road'?"),
+        ({"extends": "cityscapes", "keep": []}, "0 classes, expected 1 to 255"),
+        ({"extends": "cityscapes", "keep": ["road"], "maps": {}}, "beside 'extends': unknown key 'maps'"),
+        ({"keep": ["road"]}, "'extends', the space that classes are kept of"),
+        ({"extends": "mine.yaml", "keep": ["road"]}, "extends 'mine.yaml', which extends this one"),
+    ],
+)
+def test_wrong_space_of_fewer_classes_is_refused(content: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"name": "mine", **content}))
+    with pytest.raises(ConfigError) as error:
+        load_label_space(path)
+    assert expected in str(error.value) and "\n" not in str(error.value)
+
+
 def test_cityscapes_equals_the_official_scripts() -> None:
     official = pytest.importorskip("cityscapesscripts.helpers.labels")
     space = load_label_space("cityscapes")

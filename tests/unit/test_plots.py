@@ -15,7 +15,7 @@ from segzoo.evaluation.plots import (
     figure_pixels,
     save_figure,
     scores_figure,
-    weight_history_figure,
+    class_history_figure,
 )
 
 SPACE = LabelSpace("toy", ("sky", "road", "car"), ((70, 130, 180), (128, 64, 128), (255, 255, 0)))
@@ -80,15 +80,15 @@ def test_weight_lines_are_named_without_overlap():
     palette = tuple((17 * i, 255 - 17 * i, 90) for i in range(count))
     space = LabelSpace("many", tuple(f"class{i}" for i in range(count)), palette)
     history = {f"weight/class/{name}": (STEPS, np.full(5, 0.5 + 0.001 * i)) for i, name in enumerate(space.classes)}
-    figure = weight_history_figure(history, space)
+    figure = class_history_figure(history, space)
     assert set(space.classes) <= set(texts(figure))
     assert not overlaps(figure, space.classes)
     with pytest.raises(ValueError, match="no metric"):
-        weight_history_figure({"train/loss": (STEPS, STEPS)}, space)
+        class_history_figure({"train/loss": (STEPS, STEPS)}, space)
 
 
 def test_names_on_white_are_readable():
-    figure = weight_history_figure({"weight/class/car": (STEPS, STEPS)}, SPACE)
+    figure = class_history_figure({"weight/class/car": (STEPS, STEPS)}, SPACE)
     r, g, b = figure.axes[0].lines[0].get_color()
     luminance = 0.2126 * r**2.2 + 0.7152 * g**2.2 + 0.0722 * b**2.2
     assert 1.05 / (luminance + 0.05) >= 3.0  # WCAG contrast of large text; pure yellow has 1.07

@@ -2,11 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
-import warnings
-import zipfile
-import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -16,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from segzoo.data.cache import cache_dir, read_arrays, write_arrays
 from segzoo.data.domains import Domain, ImageSet, Split
 from segzoo.data.label_spaces import load_label_space
 from segzoo.data.minicity.flaws import Flaws, spoil
@@ -141,15 +137,6 @@ def check(domain: str, seed: int, counts: dict[str, int], size: tuple[int, int])
             raise ConfigError(f"MiniCity {name} is {count}: expected 0 or more images")
 
 
-def cache_dir() -> Path:
-    """``SEGZOO_CACHE``, else ``XDG_CACHE_HOME/segzoo``, else ``~/.cache/segzoo``."""
-    own = os.environ.get("SEGZOO_CACHE")
-    if own:
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "segzoo"
-
-
 class MiniCity(Domain):
     """One of the two domains of MiniCity; drawn at first use and cached.
 
@@ -220,38 +207,17 @@ class MiniCity(Domain):
 
 def read(path: Path, count: int, size: tuple[int, int]) -> MiniCityImages | None:
     """A cached set, or None when there is none or it is damaged."""
-    if not path.is_file():
+    found = read_arrays(path, "images", "labels", "wrong", "names")
+    if found is None:
         return None
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            images, labels, packed = data["images"], data["labels"], data["wrong"]
-            names = [str(name) for name in data["names"]]
-        wrong = np.unpackbits(packed, axis=-1, count=size[1]).astype(np.bool_)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
+    images, labels, packed, stored = found
+    names = [str(name) for name in stored]
+    wrong = np.unpackbits(packed, axis=-1, count=size[1]).astype(np.bool_)
     fits = images.shape == (count, *size, 3) and labels.shape == wrong.shape == (count, *size) and len(names) == count
     return MiniCityImages(images, labels, wrong, names) if fits else None
 
 
 def write(path: Path, drawn: MiniCityImages) -> None:
-    """Writes a set in one step, so that two processes may draw the same one; a read-only cache warns."""
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(
-                file,
-                images=drawn._images,
-                labels=drawn._labels,
-                wrong=np.packbits(drawn._wrong, axis=-1),
-                names=np.array(drawn.names),
-            )
-        os.replace(temporary, path)
-    except OSError as error:
-        warnings.warn(
-            f"could not cache MiniCity in {path.parent} ({error}); set SEGZOO_CACHE to a writable folder",
-            stacklevel=2,
-        )
-        if temporary and os.path.exists(temporary):
-            os.remove(temporary)
+    """Writes a set for the next run."""
+    wrong, names = np.packbits(drawn._wrong, axis=-1), np.array(drawn.names)
+    write_arrays(path, "MiniCity", images=drawn._images, labels=drawn._labels, wrong=wrong, names=names)

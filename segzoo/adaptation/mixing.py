@@ -1,0 +1,61 @@
+"""ClassMix between domains (Olsson et al. 2021; Tranheden et al. 2021, DACS): half the classes of a source image are pasted
+onto a target image."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from segzoo.data.label_spaces import IGNORE_INDEX
+from segzoo.distributed import sum_across_ranks
+
+CODES = 256
+"""Labels are 0..255, as masks on disk are."""
+
+
+def class_mix(
+    labels: Tensor,
+    generators: Sequence[torch.Generator],
+    scope: Literal["image", "batch"] = "image",
+    ignore_index: int = IGNORE_INDEX,
+) -> Tensor:
+    """Chooses ceil(n / 2) of the n classes present, for each image by itself, and marks their pixels.
+
+    Args:
+        labels: (B, H, W) int64 of the source, 0..255.
+        generators: one CPU generator per image. Each gives the same number of draws whatever the labels are.
+        scope: ``image``: the classes of that image; void is never chosen. ``batch``, as published: the values found anywhere in
+            the batch of all ranks, void included; chosen ones that the image lacks paste nothing.
+        ignore_index: label of void pixels.
+
+    Returns:
+        (B, H, W) bool, True where the source is to be pasted.
+
+    Raises:
+        ValueError: not one generator per image.
+    """
+    # One score per possible label and the best of those present: a uniform choice without a loop over data-dependent sizes.
+    draws = [torch.rand(CODES, generator=generator) for _, generator in zip(labels, generators, strict=True)]
+    scores = torch.stack(draws).to(labels.device)
+    flat = labels.flatten(1)
+    present = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, flat, True)
+    if scope == "batch":
+        present = (sum_across_ranks(present.sum(0)) > 0).expand_as(present)
+    else:
+        present[:, ignore_index] = False
+    order = scores.masked_fill(~present, -1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1)
+    chosen = rank < (present.sum(1, keepdim=True) + 1) // 2
+    return chosen.gather(1, flat).view_as(labels)
+
+
+def paste(mask: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """The source where the mask is True, the target elsewhere.
+
+    Args:
+        mask: (B, H, W) bool.
+        source: labels or weights (B, H, W), or images (B, C, H, W).
+        target: the same shape as ``source``.
+    """
+    return torch.where(mask if source.dim() == mask.dim() else mask.unsqueeze(1), source, target)

@@ -1,0 +1,291 @@
+"""Self-training and SePiCo, recomputed with the draws of a step replaced by fixed ones."""
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segzoo.bilevel import frozen_buffers
+from segzoo.errors import ConfigError
+from segzoo.methods import self_training, sepico
+from segzoo.methods.self_training import SelfTraining
+from segzoo.methods.sepico import SePiCo
+from tests import tiny
+from tests.methods.catching import Catch, caught
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+SMALL = {"projection_dim": 6, "contrast_start": 0, "temperature": 0.5, "threshold": 0.12}
+
+
+@pytest.fixture(autouse=True)
+def _no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Augmentation that is recognisable, the left half of the source in the mixture, and the crop in the corner."""
+    monkeypatch.setattr(self_training, "strong_augment", lambda image, generator: 0.9 * image)
+
+    def left_half(labels: Tensor, *_: Any) -> Tensor:
+        mask = torch.zeros_like(labels, dtype=torch.bool)
+        mask[..., : labels.shape[-1] // 2] = True
+        return mask
+
+    monkeypatch.setattr(self_training, "class_mix", left_half)
+    corner = lambda labels, *_: torch.zeros(len(labels), 2, dtype=torch.long)  # noqa: E731
+    monkeypatch.setattr(sepico, "class_balanced_crop", corner)
+
+
+def pixel_ce(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, ignore_index=255, reduction="none")
+
+
+def teacher_labels(method: SelfTraining, image: Tensor) -> tuple[Tensor, Tensor]:
+    """By the student itself, which the teacher is a copy of in the first step; its batch norms see the batch."""
+    with torch.no_grad(), frozen_buffers(method.segmenter):
+        confidence, labels = method(image).softmax(1).max(1)
+    return labels, confidence
+
+
+def mixture(source: dict[str, Any], image: Tensor, labels: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    left = torch.zeros_like(labels, dtype=torch.bool)
+    left[..., : labels.shape[-1] // 2] = True
+    mixed = torch.where(left[:, None], source["image"].double(), image)
+    return mixed, torch.where(left, source["label"], labels), torch.where(left, torch.ones_like(q), q)
+
+
+def assert_gradients(method: nn.Module, loss: Tensor, catch: Catch) -> None:
+    loss.backward()
+    for name, p in method.named_parameters():
+        if p.requires_grad:
+            torch.testing.assert_close(catch.gradients[name], p.grad, rtol=1e-7, atol=1e-11, msg=name)
+
+
+@pytest.mark.parametrize("scheme", ["share", "pixel"])
+@pytest.mark.parametrize("mean", ["valid", "all"])
+@pytest.mark.parametrize("augmentation", ["weak", "strong"])
+def test_the_first_step_of_self_training(scheme: str, mean: str, augmentation: str) -> None:
+    options: dict[str, Any] = {"pseudo_weight": scheme, "pixel_mean": mean, "source_augmentation": augmentation}
+    options |= {"threshold": 0.24, "ignore_top": 3, "ignore_bottom": 5}
+    method, catch = caught("self-training", void=True, **options)
+    assert isinstance(method, SelfTraining)
+    source, target = catch.batch["source"], catch.batch["target"]["image"].double()
+    labels, confidence = teacher_labels(method, target)
+    sure = (confidence >= 0.24).double()
+    assert 0 < float(sure.mean()) < 1, "the test needs a threshold that parts the pixels"
+    q = sure if scheme == "pixel" else torch.full_like(sure, float(sure.mean()))
+    q[:, :3] = 0
+    q[:, -5:] = 0
+    mixed, mixed_labels, weights = mixture(source, target, labels, q)
+    factor = 0.9 if augmentation == "strong" else 1.0
+    with frozen_buffers(method.segmenter):
+        losses = pixel_ce(method(factor * source["image"].double()), source["label"])
+    count = (lambda y: y.numel()) if mean == "all" else (lambda y: (y != 255).sum())
+    mixed_losses = weights * pixel_ce(method(0.9 * mixed), mixed_labels)
+    assert (source["label"] == 255).any(), "void pixels tell the two means apart"
+    total = losses.sum() / count(source["label"]) + mixed_losses.sum() / count(mixed_labels)
+    assert_gradients(method, total, catch)
+
+
+def test_the_teacher_follows_and_is_scored() -> None:
+    validate = {"limit_val_batches": 1, "val_check_interval": 3, "check_val_every_n_epoch": None}
+    trained = tiny.fit("self-training", 3, ema_decay=0.5, trainer_options=validate)
+    assert isinstance(trained, SelfTraining)
+    teacher, student = trained.teacher_segmenter, trained.segmenter
+    assert int(trained.teacher.step) == 3
+    assert any(not torch.equal(a, b) for a, b in zip(teacher.parameters(), student.parameters(), strict=True))
+    logged = trained.trainer.callback_metrics
+    assert 0 <= float(logged["val/teacher_miou"]) <= 1
+    assert any(name.startswith("pseudo/precision/") for name in logged)
+    assert set(trained.step_pictures) >= {"source", "target", "mixed", "pseudo label", "confidence", "prediction"}
+
+
+def test_the_feature_distance_is_that_of_the_chosen_classes() -> None:
+    options: dict[str, Any] = {"feature_distance": 0.5, "feature_classes": ["road"], "feature_min_ratio": 0.3}
+    method, catch = caught("self-training", **options)
+    assert isinstance(method, SelfTraining)
+    source = catch.batch["source"]
+    with torch.no_grad():  # as if one step had been taken
+        moved = copy.deepcopy(method)
+        for p in moved.segmenter.network.encoder.parameters():
+            p.add_(0.01 * torch.randn_like(p))
+    image, label = source["image"].double(), source["label"]
+    moved.train()
+    features = moved.segmenter.features(image)
+    first = method.segmenter.eval().features(image)[-1]
+    road = list(method.label_space.classes).index("road")
+    share = F.adaptive_avg_pool2d((label == road).double()[:, None], tuple(features[-1].shape[-2:]))[:, 0]
+    rivals = [
+        F.adaptive_avg_pool2d((label == c).double()[:, None], tuple(features[-1].shape[-2:]))[:, 0] for c in range(9)
+    ]
+    chosen = (share >= 0.3) & (share >= torch.stack(rivals).amax(0))
+    assert chosen.any() and not chosen.all()
+    expected = (features[-1] - first).norm(dim=1)[chosen].mean()
+    torch.testing.assert_close(moved._distance(image, features[-1], label), expected, rtol=1e-9, atol=1e-9)
+    assert catch.logged["train/feature distance"] >= 0
+
+
+def test_a_class_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match=r"no class 'raod'.*road"):
+        tiny.method("self-training", feature_distance=0.1, feature_classes=["raod"])
+
+
+def test_source_images_are_drawn_by_class() -> None:
+    assert tiny.method("self-training").streams["source"].rare_class_temperature == 0.01
+    assert tiny.method("self-training", rare_class_temperature=None).streams["source"].rare_class_temperature is None
+    assert tiny.method("sepico").streams["target"].whole
+    assert not tiny.method("sepico", balanced_crop=False).streams["target"].whole
+
+
+# SePiCo
+
+
+def vectors(method: SePiCo, image: Tensor) -> Tensor:
+    """Unit vectors (B, A, h, w) of all maps from stride 4 on."""
+    maps = method.segmenter.features(image)[2:]
+    maps = [F.interpolate(m, maps[0].shape[-2:], mode="bilinear", align_corners=False) for m in maps]
+    return method.projection(torch.cat(maps, 1))
+
+
+def cells(labels: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The label that three quarters of a cell share."""
+    step = labels.shape[-1] // size[-1]
+    found = torch.full((len(labels), *size), 255)
+    for b, y, x in torch.cartesian_prod(*(torch.arange(n) for n in found.shape)).tolist():
+        cell = labels[b, y * step : (y + 1) * step, x * step : (x + 1) * step]
+        values, counts = cell.unique(return_counts=True)
+        if counts.max() >= 0.75 * step * step:
+            found[b, y, x] = values[counts.argmax()]
+    return found
+
+
+def contrast(q: Tensor, y: Tensor, kind: str, mean: Tensor, variance: Tensor, seen: list[int], t: float) -> Tensor:
+    """The contrast of vectors (P, A) pixel by pixel; with one entry per class a bank is its prototypes."""
+    total = q.new_zeros(())
+    for vector, label in zip(q, y.tolist(), strict=True):
+        logits = torch.stack(
+            [vector @ mean[c] / t + ((vector**2) @ variance[c] / (2 * t * t) if kind == "dist" else 0.0) for c in seen]
+        )
+        total = total + logits.logsumexp(0) - vector @ mean[label] / t
+    return total / len(q)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("kind", ["proto", "dist", "bank"])
+def test_the_first_step_of_sepico(kind: str, fast: bool) -> None:
+    options: dict[str, Any] = SMALL | {
+        "contrast": kind,
+        "fast": fast,
+        "crop_share": None,
+        "source_augmentation": "strong",
+    }
+    if kind == "bank":
+        options["bank_length"] = 1
+    method, catch = caught("sepico", contrast_weight=0.7, regularizer_weight=0.3, **options)
+    assert isinstance(method, SePiCo)
+    source, whole = catch.batch["source"], catch.batch["target"]["image"].double()
+    image, label = source["image"].double(), source["label"]
+    height, width = image.shape[-2:]
+    target = whole[..., :height, :width]
+    labels, confidence = teacher_labels(method, whole if fast else target)
+    labels, confidence = labels[..., :height, :width], confidence[..., :height, :width]
+    q = torch.full_like(confidence, float((confidence >= 0.12).double().mean()))
+    assert float(q[0, 0, 0]) > 0
+
+    with torch.no_grad(), frozen_buffers(method):
+        known = vectors(method, image)
+    y = cells(label, known.shape[-2:])
+    rows = known.movedim(1, -1)
+    seen = sorted(set(y[y != 255].tolist()))
+    mean, variance = torch.zeros(9, 6).double(), torch.zeros(9, 6).double()
+    for c in seen:
+        mean[c], variance[c] = rows[y == c].mean(0), rows[y == c].var(0, unbiased=False)
+
+    def terms(x: Tensor, pixel_labels: Tensor) -> Tensor:
+        v = vectors(method, x)
+        y = cells(pixel_labels, v.shape[-2:])
+        kept = torch.isin(y, torch.tensor(seen))
+        mass = (y != 255).sum() / kept.sum().clamp_min(1)  # unseen classes count in the mean and contribute nothing
+        loss = contrast(v.movedim(1, -1)[kept], y[kept], kind, mean, variance, seen, 0.5) / mass
+        even = torch.stack([v.movedim(1, -1)[y != 255].mean(0) @ mean[c] / 0.5 for c in seen]).log_softmax(0)
+        return 0.7 * loss + 0.3 * -even.sum() / (len(seen) * math.log(len(seen)))
+
+    with frozen_buffers(method):
+        losses = pixel_ce(method(0.9 * image), label)
+        total = losses.sum() / (label != 255).sum() + terms(0.9 * image, label)
+    mixed, mixed_labels, weights = mixture(source, target, labels, q)
+    total = total + (weights * pixel_ce(method(0.9 * mixed), mixed_labels)).sum() / (mixed_labels != 255).sum()
+    if fast:
+        right = labels.clone()
+        right[..., : width // 2] = 255
+        total = total + terms(0.9 * mixed, right)
+    else:
+        total = total + terms(0.9 * target, labels)
+    assert_gradients(method, total, catch)
+
+
+@pytest.mark.parametrize(("fast", "student", "teacher"), [(False, 3, 3), (True, 2, 2)])
+def test_passes_of_a_step(fast: bool, student: int, teacher: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"student": 0, "teacher": 0}
+    init = SePiCo.__init__
+
+    def counting(self: SePiCo, **kwargs: Any) -> None:
+        init(self, **kwargs)
+        for who, segmenter in (("student", self.segmenter), ("teacher", self.teacher_segmenter)):
+            hook = lambda *_, who=who: counts.__setitem__(who, counts[who] + 1)  # noqa: E731
+            segmenter.network.encoder.register_forward_hook(hook)
+
+    monkeypatch.setattr(SePiCo, "__init__", counting)
+    tiny.fit("sepico", 1, fast=fast)
+    assert counts == {"student": student, "teacher": teacher}
+
+
+def test_before_the_contrast_begins_the_concepts_are_gathered() -> None:
+    trained = tiny.fit("sepico", 2, contrast_start=2)
+    assert isinstance(trained, SePiCo)
+    assert int(trained.statistics.count.sum()) > 0
+    _, catch = caught("sepico", 2, contrast_start=2)
+    assert catch.logged["train/source contrast"] == 0 and "train/target contrast" not in catch.logged
+    assert catch.gradients["projection.layers.0.0.weight"].abs().sum() == 0
+    _, catch = caught("sepico", 2, contrast_start=1)
+    assert catch.logged["train/source contrast"] > 0 and "train/target contrast" in catch.logged
+
+
+def view(weights: list[float], confidence: list[float]) -> self_training.View:
+    row = lambda values: torch.tensor(values)[None, None]  # noqa: E731
+    labels = torch.arange(len(weights))[None, None]
+    return self_training.View(torch.zeros(1, 3, 1, len(weights)), labels, row(confidence), row(weights))
+
+
+def test_target_pixels_of_the_contrast() -> None:
+    everything, confident = (tiny.method("sepico", target_contrast=choice) for choice in ("all", "confident"))
+    assert isinstance(everything, SePiCo) and isinstance(confident, SePiCo)
+    some = view([0.5, 0.0, 0.5], [0.99, 0.99, 0.3])
+    assert everything.target_labels(some).flatten().tolist() == [0, 255, 2]
+    assert confident.target_labels(some).flatten().tolist() == [0, 255, 255]
+
+
+@pytest.mark.parametrize("unseen", ["drop", "keep"])
+def test_unseen_classes(unseen: str) -> None:
+    method = tiny.method("sepico", unseen=unseen, contrast="proto", temperature=1.0)
+    assert isinstance(method, SePiCo)
+    method.statistics.mean[3, 0] = 1.0
+    method.statistics.count[3] = 5
+    method._trainer = None
+    queries = torch.zeros(4, 8)
+    seen = method.statistics.seen if unseen == "drop" else None
+    loss = sepico.prototype_contrast(queries, torch.full((4,), 3), method.statistics.mean, 1.0, seen)
+    assert float(loss) == pytest.approx(0.0 if unseen == "drop" else math.log(9))
+
+
+def test_the_regularizers_sign() -> None:
+    published, ours = (caught("sepico", regularizer_sign=s, **SMALL)[1].logged for s in (1, -1))
+    assert published["train/source regularizer"] == pytest.approx(-ours["train/source regularizer"])
+    assert published["train/source regularizer"] <= -1
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"crop_share": 0.0}, {"crop_share": 1.5}])
+def test_numbers_outside_their_range(options: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="crop_share"):
+        tiny.method("sepico", **options)
