@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional  # type: ignore[import-untyped]
+from torchvision.transforms.v2 import functional
 
 from segzoo.errors import ConfigError
 

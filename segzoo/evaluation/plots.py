@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from segzoo.evaluation.history import PRECISION, TERMS, WEIGHTS, History, select
+from segzoo.evaluation.history import AUCS, MEAN_WEIGHT, PRECISION, TERMS, WEIGHTS, History, select
 from segzoo.evaluation.scores import Scores
 from segzoo.evaluation.tables import ABSENT, percent
 
@@ -123,7 +123,7 @@ def _confusion_map(axes: Axes, scores: Scores) -> None:
 
 
 def class_history_figure(history: History, label_space: "LabelSpace", metric: str = WEIGHTS) -> Figure:
-    """A metric of each class over training, a line per class, named at its end.
+    """A metric of each class over training, a line per class, named at its end; the mean weight of all pixels dashed.
 
     Args:
         history: from :func:`segzoo.evaluation.history.read_history`.
@@ -142,6 +142,9 @@ def class_history_figure(history: History, label_space: "LabelSpace", metric: st
     for name, (steps, values) in lines.items():
         few = "o" if len(steps) < 20 else None
         axes.plot(steps, values, color=colours.get(name, INK), linewidth=1.6, marker=few, markersize=3.5, label=name)
+    if metric == WEIGHTS and MEAN_WEIGHT in history:
+        lines["all pixels"] = history[MEAN_WEIGHT]
+        axes.plot(*history[MEAN_WEIGHT], color=INK, linewidth=1, linestyle=(0, (4, 3)), label="all pixels")
     low = min(values.min() for _, values in lines.values())
     high = max(values.max() for _, values in lines.values())
     margin = 0.06 * max(high - low, 1e-3)
@@ -155,11 +158,12 @@ def class_history_figure(history: History, label_space: "LabelSpace", metric: st
 
 
 def curves_figure(history: History) -> Figure:
-    """The terms of the training loss and the validation scores over the steps, as far as they were logged."""
+    """Over the steps, as far as they were logged: terms of the training loss, AUC of discriminators, validation scores."""
     terms = {name: series for name, series in select(history, TERMS).items() if not name.endswith("_epoch")}
+    aucs = select(history, AUCS)
     names = {"miou": "mIoU", "teacher_miou": "mIoU of the teacher", "pixel_accuracy": "pixel accuracy"}
     scores = {n: history[f"val/{n}"] for n in names if f"val/{n}" in history}
-    panels = [bool(terms), bool(scores)]
+    panels = [bool(terms), bool(aucs), bool(scores)]
     figure = Figure(figsize=(7.6, 1.0 + 2.7 * max(1, sum(panels))), layout="constrained")
     grid = figure.subplots(max(1, sum(panels)), 1, squeeze=False, sharex=True)[:, 0]
     if not any(panels):

@@ -235,6 +235,8 @@ class SelfTraining(UnsupervisedAdaptation):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Also scores the teacher: its labels are what the segmenter learns from."""
         super().validation_step(batch, batch_idx)
+        if self.hparams["norm"] == "sync" and not self.teacher.average_buffers:
+            return  # its batch norms wait for all ranks, which may have different numbers of batches
         update_confusion(self.teacher_confusion, self.teacher_segmenter(batch["image"]), batch["label"])
 
     def on_validation_epoch_end(self) -> None:
@@ -242,6 +244,8 @@ class SelfTraining(UnsupervisedAdaptation):
         super().on_validation_epoch_end()
         matrix = self.teacher_confusion.compute().cpu().numpy()
         self.teacher_confusion.reset()
+        if not matrix.any():
+            return
         scores = Scores(matrix, self.label_space.classes)
         self.log("val/teacher_miou", scores.miou, rank_zero_only=True)
         precision = zip(scores.classes, scores.precision, strict=True)

@@ -47,6 +47,7 @@ class SePiCo(SelfTraining):
             neither moves anything.
         projection_input: last: the encoder's last map (DeepLabV2); fuse: all maps from stride 4 on (DAFormer).
         projection_dim: length of q.
+        projection_hidden: channels between the two layers of the projection; null: those of its input.
         bank_length: entries per class.
         cell_min_ratio: majority that the label of a cell needs.
         unseen: drop: classes without a concept leave the sums; keep, as published: they stay in with similarity 0, and the
@@ -72,6 +73,7 @@ class SePiCo(SelfTraining):
         regularizer_sign: Literal[1, -1] = -1,
         projection_input: Literal["last", "fuse"] = "fuse",
         projection_dim: int = 512,
+        projection_hidden: int | None = None,
         bank_length: int = 200,
         cell_min_ratio: float = 0.75,
         unseen: Literal["drop", "keep"] = "drop",
@@ -91,7 +93,7 @@ class SePiCo(SelfTraining):
         self.unseen, self.target_contrast = unseen, target_contrast
         self.balanced_crop, self.crop_share = balanced_crop, crop_share
         channels = selected_channels(self.segmenter.feature_channels, projection_input)
-        self.projection = ProjectionHead(channels, projection_dim)
+        self.projection = ProjectionHead(channels, projection_dim, projection_hidden)
         replace_norms(self.projection, self.hparams["norm"])
         self.teacher = EmaTeacher(self.student(), self.teacher.decay, self.teacher.average_buffers)
         self.statistics = ClassStatistics(self.num_classes, projection_dim)

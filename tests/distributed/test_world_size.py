@@ -27,6 +27,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "metapix-image": META | {"weights": "image"},
     "metapix-online": DESCENT | {"weights": "online"},
     "metapix-unrolled": META | {"update": "paper", "unroll": 2, "unroll_chain": "first_order"},
+    "maxsquare-multi-level": DESCENT | {"multi_level": True, "low_threshold": 0.2},
+    "self-training-confident": DESCENT | {"threshold": 0.2, "mix_scope": "batch", "feature_distance": 1.0},
+    "sepico-confident": DESCENT | {"threshold": 0.2, "temperature": 1.0},
+    "sepico-fast-bank": DESCENT | {"threshold": 0.2, "temperature": 1.0, "fast": True, "contrast": "bank"},
 }
 WORLDS = (1, 2, 4)
 
@@ -35,7 +39,7 @@ def cases() -> dict[str, dict[str, Any]]:
     every = {slug: META if slug == "metapix" else DESCENT for slug in tiny.METHODS} | VARIANTS
     found = {}
     for name, options in every.items():
-        slug = "metapix" if name.startswith("metapix") else name
+        slug = max((slug for slug in tiny.METHODS if name.startswith(slug)), key=len)
         for norm in ("group", "frozen", "sync"):
             found[f"{name}-{norm}"] = {"slug": slug, "options": options | {"norm": norm}, "precision": "64-true"}
     for slug in tiny.METHODS:

@@ -28,6 +28,8 @@ ARCHITECTURES = [
     ("segformer", "mit_b0", {}),
     ("pspnet", "mobilenet_v2", {"psp_dropout": 0.3}),
     ("upernet", "tu-convnext_atto", {}),
+    ("deeplabv2", "resnet18", {}),
+    ("daformer", "mit_b0", {"channels": 32, "dropout": 0.3}),
 ]
 
 

@@ -121,3 +121,11 @@ def test_blur_of_small_images(size):
     blurred = _blur(images, 1.0)
     assert blurred.shape == images.shape
     assert torch.equal(blurred, images) == (max(size) <= 20)
+
+
+def test_rounding_of_the_blur_leaves_no_value_outside():
+    white = torch.ones(1, 3, 120, 120)
+    sigmas = [0.15 + i / 40 for i in range(41)]
+    exact = [functional.gaussian_blur(white, [11, 11], [sigma]).max() for sigma in sigmas]
+    assert max(exact) > 1  # what must be caught does happen
+    assert all(_blur(white, sigma).max() <= 1 for sigma in sigmas)

@@ -37,7 +37,7 @@ def problems(draw):
     seed, classes = draw(st.integers(0, 2**40)), draw(st.integers(1, 5))
     labels = torch.randint(classes, (batch, height, width), generator=torch.Generator().manual_seed(seed))
     void = torch.rand(labels.shape, generator=torch.Generator().manual_seed(seed)) < draw(st.sampled_from([0, 0.3, 1]))
-    ratio = draw(st.sampled_from([0.3, 0.5, 0.75, 1.0]))
+    ratio = draw(st.sampled_from([0.3, 0.5, 0.75, 1.0, 2.0]))
     return labels.masked_fill(void, 255), size, seed, draw(st.integers(1, 12)), ratio
 
 
