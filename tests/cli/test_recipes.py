@@ -1,13 +1,13 @@
 """The packaged recipes: read from the very folders, names and raw ids of the public data sets, in miniature."""
 
+import csv
 import json
 import math
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -102,10 +102,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def small(name: str, root: Path, runs: Path) -> list[str]:
-    """What makes a recipe small enough for a test, and nothing else."""
+def small(name: str, root: Path, initial: bool = False) -> list[str]:
+    """What makes a recipe small enough for a test, and nothing else; ``initial``: with its initial checkpoint."""
     recipe = load(name)
-    options = {
+    options: dict[str, Any] = {
         "data.root": root,
         "data.size": [32, 64],
         "data.source_size": [32, 64],
@@ -117,9 +117,8 @@ def small(name: str, root: Path, runs: Path) -> list[str]:
         "trainer.log_every_n_steps": 1,
         "method.encoder": "tu-test_resnet",
         "method.encoder_weights": None,
-        "runs": runs,
     }
-    if "initial_checkpoint" in recipe["model"]:
+    if "initial_checkpoint" in recipe["model"] and not initial:
         options["method.initial_checkpoint"] = None
     if "crop_size" in recipe["data"]:
         options |= {"data.crop_size": [32, 32], "method.ignore_top": 1, "method.ignore_bottom": 4}
@@ -129,12 +128,37 @@ def small(name: str, root: Path, runs: Path) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Class counts are kept for the test alone, and no pictures are drawn: that takes longer than the two steps."""
     monkeypatch.setenv("SEGZOO_CACHE", str(tmp_path / "cache"))
+    for picture in ("ImagePanels", "HistoryFigures"):
+        monkeypatch.setattr(f"segzoo.cli.lightning.{picture}", lambda *_, **__: L.Callback())
+
+
+def fit(segzoo: Segzoo, name: str, root: Path, *options: str, initial: bool = False) -> Path:
+    """Two steps of a recipe; its run folder."""
+    result = segzoo("fit", "--recipe", name, *small(name, root, initial), *options)
+    assert result.status == 0, result.err
+    recipe = load(name)
+    run = Path("runs", recipe["method"], recipe["data"]["name"], f"{recipe['name']}-s{recipe['seed_everything']}")
+    assert str(run) in result.out
+    return run
 
 
 @stepped_recipe
 @pytest.mark.filterwarnings("ignore")
 def test_two_steps(name: str, root: Path, segzoo: Segzoo) -> None:
-    result = segzoo("fit", "--recipe", name, *small(name, root, Path("runs")))
-    assert result.status == 0, result.err
+    run = fit(segzoo, name, root)
+    scores = json.loads((run / "scores-test.json").read_text())
+    recipe = load(name)
+    space = load_label_space(recipe["data"]["target"]["init_args"]["label_space"])
+    protocol = scores["protocol"]
+    assert (protocol["classes"], protocol["num_classes"]) == (space.name, space.num_classes)
+    assert (protocol["images"], protocol["checkpoint"], protocol["truth_size"]) == (2, "last", "native")
+    assert scores["subsets"].keys() == space.subsets.keys()
+    # The truth of the two target images: every class of the miniature at its place, all else ignored.
+    seen = {entry["name"] for entry in scores["classes"] if entry["share"]}
+    assert seen == {"road", "building", "traffic light", "sky", "rider", "car"}
+    with (run / "metrics.csv").open() as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row.get("train/loss")]
+    assert len(losses) == 2 and all(map(math.isfinite, losses))
