@@ -32,7 +32,7 @@ class ImagePanels(L.Callback):
     module with ``panel_maps(batch) -> dict[str, Tensor]`` shows, by title, maps (B, H, W) float, label ids
     (B, H, W) integer or RGB images (B, 3, H, W) in [0, 1]. Both get labels at the size of the images; target
     labels are drawn, but never given to the module. A module with ``step_pictures``, the pictures of its last
-    step by title, has them drawn as ``panel-training-step<step>.png``.
+    step by title, has them drawn as ``panel-training-step<step>.png``; without ``segments`` it has no other panels.
 
     Args:
         run_dir: the run folder.
@@ -71,7 +71,7 @@ class ImagePanels(L.Callback):
             return
         self._drawn = step
         space: Any = module.label_space
-        for domain in ("source", "target"):
+        for domain in ("source", "target") if getattr(module, "segments", True) else ():
             with undisturbed(module), trainer.precision_plugin.forward_context():
                 batch = move_data_to_device(data.panel_batch(domain, self.count), module.device)
                 columns = _columns(module, batch, domain)

@@ -3,9 +3,10 @@
 import argparse
 import csv
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,23 +23,25 @@ DESCRIPTION = """\
 Train several methods with the same data, steps and seeds, and print one table: mean and standard deviation of the test
 mIoU over the seeds, and the differences to one row, seed by seed.
 
-A row is a method, or METHOD@OTHER: METHOD with the constant source weight that equals the mean weight of OTHER's run with
-the same seed (`joint@metapix`, the control of a learned weighting). Runs that are complete are not repeated, so that an
-interrupted comparison continues. Everything after `--` goes to every `segzoo fit`."""
+A row is a method, a variant of one (`--variant`), or ROW@OTHER: ROW with the constant source weight that equals the mean
+weight of OTHER's run with the same seed (`joint@metapix`, the control of a learned weighting). Runs that are complete are
+not repeated, so that an interrupted comparison continues. Everything after `--` goes to every `segzoo fit`."""
 EXAMPLES = """\
 examples:
   segzoo compare --rows target-only,joint,metapix --seeds 0-4 --reference metapix
-  segzoo compare --rows metapix,joint@metapix --seeds 0,1,2 --jobs 2 -- --data my_data.yaml --trainer.max_steps 2000"""
+  segzoo compare --rows metapix,joint@metapix --seeds 0,1,2 --jobs 2 -- --data my_data.yaml --trainer.max_steps 2000
+  segzoo compare --rows sepico,sepico-fast --variant 'sepico-fast: sepico --method.fast true'"""
 FIT_OPTIONS = ("--method", "--data", "--trainer.", "--config", "--logger", "--checkpoint_steps", "--panel_steps")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a method, and whose mean weight it takes."""
+    """One line of the table: a method, its own options, and whose mean weight it takes."""
 
     name: str
     method: str
-    weight_of: str | None
+    options: tuple[str, ...] = ()
+    weight_of: "Row | None" = None
 
 
 def compare(argv: list[str]) -> int:
@@ -52,7 +55,8 @@ def compare(argv: list[str]) -> int:
             )
     args = _parser().parse(own)
     check_range("--jobs", args.jobs, 1)
-    rows, seeds = [_row(text) for text in args.rows.split(",")], _seeds(args.seeds)
+    variants = _variants(args.variant)
+    rows, seeds = [_row(text, variants) for text in args.rows.split(",")], _seeds(args.seeds)
     names = [row.name for row in rows]
     reference = args.reference or names[-1]
     if reference not in names:
@@ -83,6 +87,13 @@ def _parser() -> Parser:
         "segzoo compare", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", required=True, metavar="LIST", help="methods, separated by commas; see above")
+    parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="'NAME: METHOD OPTIONS'",
+        help="a row of its own name: a method and what follows it in `segzoo fit`; may be given several times",
+    )
     parser.add_argument("--seeds", default="0-2", metavar="LIST", help="e.g. 0-4 or 0,1,7 (default: 0-2)")
     parser.add_argument("--reference", metavar="ROW", help="row that the others are compared with (default: the last)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
@@ -98,12 +109,27 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(argv[:at]), list(argv[at + 1 :])
 
 
-def _row(text: str) -> Row:
-    method, _, other = text.partition("@")
-    for slug in filter(None, (method, other)):
-        if slug not in methods():
-            raise ConfigError(f"unknown method '{slug}'{did_you_mean(slug, methods())}")
-    return Row(text, method, other or None)
+def _variants(texts: Sequence[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Method and options by the name of the variant."""
+    found = {}
+    for text in texts:
+        name, colon, rest = text.partition(":")
+        method, *options = shlex.split(rest) or [""]
+        if not colon or not name.strip() or set(name) & set("/@,") or name in methods():
+            raise ConfigError(f"--variant {text!r}: expected 'NAME: METHOD OPTIONS', with a name that is no method's")
+        if method not in methods():
+            raise ConfigError(f"--variant {text!r}: unknown method '{method}'{did_you_mean(method, methods())}")
+        found[name.strip()] = (method, tuple(options))
+    return found
+
+
+def _row(text: str, variants: Mapping[str, tuple[str, tuple[str, ...]]]) -> Row:
+    own, _, other = text.partition("@")
+    known = {**{slug: (slug, ()) for slug in methods()}, **variants}
+    for name in filter(None, (own, other)):
+        if name not in known:
+            raise ConfigError(f"unknown method '{name}'{did_you_mean(name, known)}")
+    return Row(text, *known[own], Row(other, *known[other]) if other else None)
 
 
 def _seeds(text: str) -> list[int]:
@@ -129,10 +155,9 @@ def _train(folder: Path, row: Row, seed: int, common: list[str], jobs: int) -> t
         _check_complete(run / "scores-test.json")
         return row, seed
     command = [sys.executable, "-m", "segzoo", "fit", "--method", row.method, "--seed_everything", str(seed)]
-    command += ["--runs", str(folder / row.name), *common]
+    command += ["--runs", str(folder / row.name), *common, *row.options]
     if row.weight_of:
-        other = _run(folder, Row(row.weight_of, row.weight_of, None), seed)
-        command += ["--method.weight", f"{_mean_weight(other):.4f}"]
+        command += ["--method.weight", f"{_mean_weight(_run(folder, row.weight_of, seed)):.4f}"]
     if (run / "checkpoints" / "last.ckpt").is_file():
         command += ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
     # Runs beside each other share the cores; more threads than cores slow all of them down.

@@ -19,10 +19,9 @@ from segzoo.cli.logger_names import parse_names
 from segzoo.cli.rundir import newest_checkpoint
 from segzoo.configs import config_path, config_root
 from segzoo.errors import CheckpointError, ConfigError
-from segzoo.methods.registry import method_defaults, methods
+from segzoo.methods.registry import DEFAULT_DATA, method_defaults, methods
 from segzoo.suggest import did_you_mean
 
-DEFAULT_DATA = "minicity"
 # Options that take no value: what follows them is not theirs.
 SWITCHES = ("-h", "--help", "--print_config", "--method.help")
 # What makes a pair of data sets that pair. `--data NAME` replaces these, and these only.
@@ -155,7 +154,7 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     elif any(_names_data(layer.content) for layer in own):
         data = []
     else:
-        data = [_data_layer(DEFAULT_DATA)]
+        data = [_data_layer(methods()[method].default_data)]
     base = _read_file(config_root() / "base.yaml")
     layers = [base, *data, Layer(f"the defaults of '{method}'", method_defaults(method)), *own]
     for layer in layers:
@@ -238,11 +237,12 @@ def _last_checkpoint(
     if not method:
         raise ConfigError(f"`segzoo {command} --ckpt_path last` looks below runs/<method>/: add --method NAME")
     given = dict(flags)
+    default = methods()[method].default_data if method in methods() else DEFAULT_DATA
     if data or _last(layers, "data", "name") is None:
-        layers = [*layers, _data_layer(data or DEFAULT_DATA)]
+        layers = [*layers, _data_layer(data or default)]
     name = given.get("--name") or _last(layers, "name") or "default"
     seed = given.get("--seed_everything") or _last(layers, "seed_everything") or 0
-    data_name = given.get("--data.name") or _last(layers, "data", "name") or DEFAULT_DATA
+    data_name = given.get("--data.name") or _last(layers, "data", "name") or default
     runs = given.get("--runs") or _last(layers, "runs") or "runs"
     return newest_checkpoint(Path(runs) / method / data_name, name, int(seed))
 

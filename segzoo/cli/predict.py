@@ -68,6 +68,8 @@ def predict(argv: list[str]) -> int:
 
     be_quiet()
     method, size = load_checkpoint(args.ckpt_path, args.device)
+    if not method.segments:
+        raise ConfigError(f"{args.ckpt_path} is of the method '{method.slug}', which labels no images")
     from segzoo.data.folders import FolderImages
     from segzoo.data.label_spaces import IDENTITY, load_class_map
 

@@ -11,6 +11,7 @@ from segzoo.cli.expand import expand
 from segzoo.cli.methods import table
 from segzoo.cli.rundir import VARIABLE
 from segzoo.configs import config_names
+from segzoo.errors import ConfigError
 from segzoo.methods.registry import methods
 
 if TYPE_CHECKING:
@@ -122,7 +123,10 @@ def _fit(cli: "SegzooCLI") -> int:
         if cli.trainer.global_step == 0:
             cli.discard_empty_run()
         raise
-    if cli.test_has_labels:
+    if not cli.model.segments:
+        if cli.trainer.is_global_zero:
+            print(f"'{cli.model.slug}' labels no images: nothing to score")
+    elif cli.test_has_labels:
         cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
     elif cli.trainer.is_global_zero:
         print("the target's test split has no masks: nothing to score")
@@ -132,6 +136,8 @@ def _fit(cli: "SegzooCLI") -> int:
 
 
 def _score(cli: "SegzooCLI") -> int:
+    if not cli.model.segments:
+        raise ConfigError(f"the method '{cli.model.slug}' labels no images: there is nothing to {cli.command}")
     run = cli.trainer.validate if cli.command == "validate" else cli.trainer.test
     try:
         run(cli.model, datamodule=cli.datamodule, ckpt_path=_checkpoint(cli), verbose=False, weights_only=True)

@@ -5,6 +5,7 @@ from segzoo.data.domains import Domain, ImageSet
 from segzoo.data.folders import PairedFolders
 from segzoo.data.label_spaces import LabelSpace, load_label_space
 from segzoo.data.minicity import MiniCity
+from segzoo.data.minifaces import MiniFaces
 from segzoo.data.streams import Stream
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "ImageSet",
     "LabelSpace",
     "MiniCity",
+    "MiniFaces",
     "PairedFolders",
     "Stream",
     "load_label_space",

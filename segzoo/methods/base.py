@@ -55,6 +55,8 @@ class SegmentationMethod(L.LightningModule):
 
     slug: ClassVar[str]
     supervision: ClassVar[Literal["none", "few"]]
+    segments: ClassVar[bool] = True
+    """Whether there is a segmenter to be trained, scored and used; else only what `fit` does."""
     STARTING_POINTS: ClassVar = ("encoder_checkpoint", "initial_checkpoint")
     """Options that name files of weights, which a trained checkpoint makes superfluous."""
 
@@ -87,16 +89,17 @@ class SegmentationMethod(L.LightningModule):
         self.save_hyperparameters(ignore=["label_space"])
         # Plain types only: checkpoints are read with `weights_only`.
         self.save_hyperparameters({"label_space": self.label_space.to_dict()})
-        self.segmenter = create_segmenter(
-            architecture, encoder, self.num_classes, encoder_weights, encoder_checkpoint, norm, segmenter_options
-        )
-        if initial_checkpoint:
-            load_segmenter(self.segmenter, Path(initial_checkpoint))
-        if channels_last:
-            self.segmenter.to(memory_format=torch.channels_last)
-        if compile:
-            # Dropout as without compilation: a derivative that is taken eagerly must drop the same units.
-            self.segmenter.compile(options={"fallback_random": True})
+        if self.segments:
+            self.segmenter = create_segmenter(
+                architecture, encoder, self.num_classes, encoder_weights, encoder_checkpoint, norm, segmenter_options
+            )
+            if initial_checkpoint:
+                load_segmenter(self.segmenter, Path(initial_checkpoint))
+            if channels_last:
+                self.segmenter.to(memory_format=torch.channels_last)
+            if compile:
+                # Dropout as without compilation: a derivative that is taken eagerly must drop the same units.
+                self.segmenter.compile(options={"fallback_random": True})
         self.optimizer_name, self.lr, self.head_lr_factor = optimizer, lr, head_lr_factor
         self.weight_decay, self.decay_norms = weight_decay, decay_norms
         self.schedule, self.schedule_steps = schedule, schedule_steps

@@ -1,7 +1,8 @@
 """Which methods there are. Free of torch, so that ``segzoo methods`` answers at once.
 
 A method that ships with segzoo is one Python file and one ``configs/method/<slug>.yaml``; the head of that YAML names the
-class, the kind of supervision and a one-line summary, and the rest are its defaults. A third party adds a method with an
+class, the kind of supervision, a one-line summary and, if it is not MiniCity, the data it runs on when the user names none
+(``default_data``); the rest are its defaults. A third party adds a method with an
 entry point of the group ``segzoo.methods``: ``my-method = "my_package.my_method:MyMethod"``.
 """
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "segzoo.methods"
 HEAD = ("class", "summary", "supervision")
+DEFAULT_DATA = "minicity"
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,14 @@ class MethodInfo:
         target: ``"module:Class"``.
         summary: one line.
         supervision: ``"none"`` or ``"few"``: whether the method sees target labels; ``""`` for plugins, whose class says it.
+        default_data: packaged data set that it runs on when none is named.
     """
 
     slug: str
     target: str
     summary: str
     supervision: str
+    default_data: str = DEFAULT_DATA
 
 
 def methods() -> dict[str, MethodInfo]:
@@ -46,7 +50,8 @@ def methods() -> dict[str, MethodInfo]:
     found = {}
     for slug in config_names("method"):
         head = _read(slug)
-        found[slug] = MethodInfo(slug, *(str(head[key]) for key in HEAD))
+        data = str(head.get("default_data", DEFAULT_DATA))
+        found[slug] = MethodInfo(slug, *(str(head[key]) for key in HEAD), default_data=data)
     for point in entry_points(group=ENTRY_POINT_GROUP):
         if point.name in found:
             warnings.warn(f"plugin '{point.value}' ignored: the method '{point.name}' exists already", stacklevel=2)
@@ -60,7 +65,7 @@ def method_defaults(slug: str) -> dict[str, Any]:
     """The packaged defaults of a method, ready for the parser (sections ``model``, ``data``, ``trainer``); {} for a plugin."""
     if slug not in config_names("method"):
         return {}
-    return {key: value for key, value in _read(slug).items() if key not in HEAD}
+    return {key: value for key, value in _read(slug).items() if key not in (*HEAD, "default_data")}
 
 
 def load_method(slug: str) -> "type[SegmentationMethod]":

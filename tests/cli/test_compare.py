@@ -30,6 +30,10 @@ def test_seeds(text: str, seeds: list[int]) -> None:
         ),
         (["--rows", "joint", "--jobs", "0"], "--jobs 0: expected 1 or more"),
         (["--rows", "joint", "--reference", "metapix"], "is not a row"),
+        (["--rows", "half", "--variant", "half joint"], "expected 'NAME: METHOD OPTIONS'"),
+        (["--rows", "joint", "--variant", "joint: joint"], "a name that is no method's"),
+        (["--rows", "half", "--variant", "half: jiont"], "unknown method 'jiont'; did you mean 'joint'?"),
+        (["--rows", "haf", "--variant", "half: joint"], "did you mean 'half'"),
     ],
 )
 def test_wrong_arguments_are_one_line(
@@ -72,11 +76,13 @@ def test_a_comparison_runs_resumes_and_prints_a_table(tmp_path: Path, capsys: py
     config = write_config(tmp_path, "metapix")
     out = tmp_path / "out"
     shared = "--config", str(config), "--method.encoder", "tu-test_resnet"
-    arguments = ["compare", "--rows", "target-only,source-only", "--seeds", "0", "--jobs", "2", "--out", str(out)]
+    arguments = ["compare", "--rows", "target-only,brief", "--seeds", "0", "--jobs", "2", "--out", str(out)]
+    arguments += ["--variant", "brief: source-only --trainer.max_steps 1"]
     config.write_text(config.read_text().replace("  weight_width: 4\n", ""))
     assert main([*arguments, "--", *shared]) == 0
     table = (out / "comparison.md").read_text()
     assert table.splitlines()[2].startswith("| target-only | 1 |") and table in capsys.readouterr().out
+    assert "max_steps: 1\n" in next(out.glob("brief/source-only/tiny/*/config.yaml")).read_text()
     logs = {log: log.stat().st_mtime_ns for log in out.glob("*.log")}
     assert len(logs) == 2
     assert main([*arguments, "--", *shared]) == 0

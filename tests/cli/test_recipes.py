@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ import torch
 import yaml
 from PIL import Image
 
-from segzoo.cli.main import main
 from segzoo.configs import config_names, config_path, config_root
+from segzoo.data import PairedFolders
 from segzoo.data.label_spaces import load_label_space
-from segzoo.methods.registry import method_defaults, methods
+from segzoo.methods.registry import load_method, method_defaults
+from segzoo.models.segmenter import create_segmenter
 from tests.cli.conftest import Segzoo
 
 RECIPES = config_names("recipe")
@@ -135,12 +138,144 @@ def _light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"segzoo.cli.lightning.{picture}", lambda *_, **__: L.Callback())
 
 
+# Reading
+
+
+def documented() -> list[str]:
+    """The commands of the table in docs/recipes.md."""
+    table = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text().split("## ")[0]
+    return re.findall(r"\| `(--recipe [^`]+)` \|$", table, re.MULTILINE)
+
+
+def leaves(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Paths and values of a nested mapping."""
+    if isinstance(content, dict) and content:
+        for key, value in content.items():
+            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, content
+
+
+def test_the_documentation_has_every_recipe_once() -> None:
+    commands = documented()
+    assert len(set(commands)) == len(commands) > len(RECIPES)
+    assert {command for command in commands if command.count(" ") == 1} == {f"--recipe {name}" for name in RECIPES}
+
+
+@pytest.mark.parametrize("command", documented())
+def test_every_value_arrives(command: str, segzoo: Segzoo) -> None:
+    """What the parser makes of a recipe and its flags is what they say: nothing is unknown, renamed or overridden."""
+    flags = command.split()
+    result = segzoo("fit", *flags, "--print_config")
+    assert result.status == 0, result.err
+    printed = dict(leaves(yaml.safe_load(result.out)))
+    expected = dict(leaves(load(flags[1])))
+    for option, value in zip(flags[2::2], flags[3::2], strict=True):
+        path = option.removeprefix("--").replace("method.", "model.").replace("label_space", "init_args.label_space")
+        expected[path] = yaml.safe_load(value)
+    absent = object()
+    different = [path for path, value in expected.items() if printed.get(path, absent) != value]
+    assert not different
+
+
+@every_recipe
+def test_nothing_is_left_to_the_defaults_of_short_runs(name: str) -> None:
+    recipe = load(name)
+    packaged = [method_defaults(recipe["method"]), yaml.safe_load((config_root() / "base.yaml").read_text())]
+    shortened = {path for layer in packaged for path, _ in leaves(layer) if path.partition(".")[0] in ("model", "data")}
+    stated = dict(leaves(recipe))
+    assert shortened <= stated.keys()
+    assert {"seed_everything", "trainer.max_steps", "trainer.val_check_interval"} <= stated.keys()
+    assert {f"data.{key}" for key in ("size", "batch_size", "flip", "color_jitter", "blur")} <= stated.keys()
+    assert load_method(recipe["method"]).supervision == "none"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("target_weight:", "targt_weight:", "targt_weight"),
+        ("crop_scale:", "crop_scal:", "crop_scal"),
+        ("mask_suffix:", "mask_sufix:", "mask_sufix"),
+    ],
+)
+def test_a_typo_in_a_recipe_is_refused(old: str, new: str, message: str, tmp_path: Path, segzoo: Segzoo) -> None:
+    text = config_path("recipe", "gta5_maxsquare").read_text()
+    assert text.count(old) == 1
+    (tmp_path / "mine.yaml").write_text(text.replace(old, new))
+    result = segzoo("fit", "--recipe", "mine.yaml", "--print_config")
+    assert result.status == 2 and message in result.err
+
+
+@every_recipe
+def test_labels_are_read_from_the_files_as_they_come(name: str, root: Path) -> None:
+    data = load(name)["data"]
+    source, target = (PairedFolders(**data[domain]["init_args"]) for domain in ("source", "target"))
+    assert source.label_space == target.label_space
+    space = source.label_space
+    expected = {space.classes.index(c) for c in ("road", "building", "traffic light", "sky", "rider", "car")} | {255}
+    train, val, test = (target.images(split, root) for split in ("train", "val", "test"))
+    images = source.images("train", root)
+    assert len(images) == 3 and len(train) >= 2 and not {*train.names} & {*val.names}
+    for labelled in (images, val, test):
+        for i in range(len(labelled)):
+            assert {*np.unique(labelled.label(i)).tolist()} == expected
+    assert val.names == test.names
+    # What a method for unlabelled targets may not need, it does not ask for.
+    assert train.has_labels == data["target"]["init_args"]["images"].startswith("cityscapes")
+
+
+def test_the_weight_of_minimum_entropy_is_that_of_its_paper() -> None:
+    assert load("gta5_minent")["model"]["target_weight"] == pytest.approx(0.001 * 19 / math.log(19), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if "initial_checkpoint" in load(name)["model"]])
+def test_the_first_phase_is_a_recipe_of_the_same_network(name: str) -> None:
+    recipe = load(name)
+    sources = {checkpoint_of(other): load(other) for other in RECIPES if other != name}
+    first = sources[recipe["model"]["initial_checkpoint"]]
+    for option in ("architecture", "encoder", "segmenter_options", "norm"):
+        assert first["model"][option] == recipe["model"][option]
+    assert first["data"]["source"] == recipe["data"]["source"]
+
+
+NETWORKS = {
+    json.dumps([load(n)["model"][key] for key in ("architecture", "encoder", "segmenter_options")]): n for n in RECIPES
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS.values())
+def test_the_published_network_can_be_built(name: str) -> None:
+    model = load(name)["model"]
+    with torch.random.fork_rng():
+        segmenter = create_segmenter(
+            model["architecture"], model["encoder"], 19, norm=model["norm"], options=model["segmenter_options"]
+        ).eval()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        maps = segmenter.features(image)
+        assert segmenter.decode(maps, (64, 64)).shape == (1, 19, 64, 64)
+    strides = {"deeplabv2": [2, 4, 8, 8, 8], "daformer": [2, 4, 8, 16, 32]}[model["architecture"]]
+    assert [64 // m.shape[-1] for m in maps[1:]] == strides
+    if model["architecture"] == "deeplabv2":
+        assert segmenter.feature_channels[-2:] == [1024, 2048]
+    else:
+        assert segmenter.feature_channels[2:] == [64, 128, 320, 512]
+
+
+def checkpoint_of(name: str) -> str:
+    recipe = load(name)
+    run = f"{recipe['name']}-s{recipe['seed_everything']}"
+    return f"runs/{recipe['method']}/{recipe['data']['name']}/{run}/checkpoints/last.ckpt"
+
+
+# Training
+
+
 def fit(segzoo: Segzoo, name: str, root: Path, *options: str, initial: bool = False) -> Path:
     """Two steps of a recipe; its run folder."""
     result = segzoo("fit", "--recipe", name, *small(name, root, initial), *options)
     assert result.status == 0, result.err
-    recipe = load(name)
-    run = Path("runs", recipe["method"], recipe["data"]["name"], f"{recipe['name']}-s{recipe['seed_everything']}")
+    run = Path(checkpoint_of(name)).parents[1]
     assert str(run) in result.out
     return run
 
@@ -162,3 +297,19 @@ def test_two_steps(name: str, root: Path, segzoo: Segzoo) -> None:
     with (run / "metrics.csv").open() as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row.get("train/loss")]
     assert len(losses) == 2 and all(map(math.isfinite, losses))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_adaptation_starts_where_the_source_ended(root: Path, segzoo: Segzoo) -> None:
+    second = ("gta5_maxsquare", *small("gta5_maxsquare", root, initial=True))
+    missing = segzoo("fit", "--recipe", *second)
+    assert missing.status == 2 and f"no checkpoint at {checkpoint_of('gta5_source_maxsquare')}" in missing.err
+    fit(segzoo, "gta5_source_maxsquare", root)
+    # Without a learning rate parameters stay those that it started from.
+    run = fit(segzoo, "gta5_maxsquare", root, "--method.lr=0", initial=True)
+    first, last = (
+        torch.load(path, weights_only=True)["state_dict"]
+        for path in (checkpoint_of("gta5_source_maxsquare"), run / "checkpoints" / "last.ckpt")
+    )
+    convolutions = [key for key in first if key.endswith(".weight") and first[key].ndim == 4]
+    assert convolutions and all(torch.equal(first[key], last[key]) for key in convolutions)

@@ -1,10 +1,17 @@
 """What the annotator asks of a generator: images together with the feature maps they were made of."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+
+Draws = torch.Generator | Sequence[torch.Generator] | None
+"""Where random numbers come from: one generator for a batch, one per image of it, or None for torch's global one.
+
+With one per image an image is the same in whatever batch it is made."""
 
 
 class Sample(NamedTuple):
@@ -26,35 +33,45 @@ class Generator(nn.Module, ABC):
         resolution: height and width of the images.
         feature_channels: channels C_i of the feature maps, coarse to fine.
         latent_dim: length of a latent vector, which is drawn from N(0, I).
+        settings: arguments of the class that build the same network again; plain types.
     """
 
     resolution: int
     feature_channels: list[int]
     latent_dim: int
+    settings: dict[str, Any]
 
     @abstractmethod
-    def synthesise(self, z: Tensor, generator: torch.Generator | None = None) -> Sample:
+    def synthesise(self, z: Tensor, generator: Draws = None) -> Sample:
         """Latents (B, latent_dim) to images, with the settings for training others on them.
 
         Args:
             z: latent vectors.
-            generator: where further draws come from; None is torch's global one.
+            generator: where further draws come from.
         """
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Sample:
+    def sample(self, n: int, generator: Draws = None) -> Sample:
         """Draws ``n`` images, without a graph and in the precision of the weights, whatever autocast says.
 
         Args:
             n: how many.
-            generator: where all draws come from; None is torch's global one. Its device decides where they are made, so
-                one on the CPU gives the same images on every device.
+            generator: where all draws come from. Its device decides where they are made, so one on the CPU gives the same
+                images on every device.
         """
         weight = next(self.parameters())
         with torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
             return self.synthesise(normal((n, self.latent_dim), weight, generator), generator)
 
 
-def normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """N(0, 1) draws with dtype and device of ``like``, made where ``generator`` lives."""
+def normal(shape: tuple[int, ...], like: Tensor, generator: Draws) -> Tensor:
+    """N(0, 1) draws with dtype and device of ``like``, made where ``generator`` lives.
+
+    Raises:
+        ValueError: not one generator per entry of the first dimension.
+    """
+    if isinstance(generator, Sequence):
+        if len(generator) != shape[0]:
+            raise ValueError(f"{len(generator)} random generators for a batch of {shape[0]}")
+        return torch.cat([normal((1, *shape[1:]), like, one) for one in generator])
     device = like.device if generator is None else generator.device
     return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from segzoo.errors import CheckpointError
-from segzoo.models.generators.base import Generator, Sample
+from segzoo.models.generators.base import Draws, Generator, Sample
 from segzoo.models.state_dicts import misfit
 
 
@@ -23,6 +23,7 @@ class DCGAN(Generator):
     def __init__(self, latent_dim: int = 100, channels: int = 64) -> None:
         super().__init__()
         self.latent_dim = latent_dim
+        self.settings = {"latent_dim": latent_dim, "channels": channels}
         self.feature_channels = [8 * channels, 4 * channels, 2 * channels, channels]
         inputs = [latent_dim, *self.feature_channels]
         layers: list[nn.Module] = []
@@ -44,7 +45,7 @@ class DCGAN(Generator):
                 features.append(x)
         return Sample(x, features)
 
-    def synthesise(self, z: Tensor, generator: torch.Generator | None = None) -> Sample:
+    def synthesise(self, z: Tensor, generator: Draws = None) -> Sample:
         """See `Generator.synthesise`; nothing further is drawn."""
         return self(z)
 

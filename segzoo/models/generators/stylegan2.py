@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segzoo.errors import ConfigError
-from segzoo.models.generators.base import Generator, Sample, normal
+from segzoo.models.generators.base import Draws, Generator, Sample, normal
 
 Noise = Literal["none", "const", "random"]
 
@@ -55,6 +55,17 @@ class StyleGAN2(Generator):
         if resolution < 4 or resolution & (resolution - 1):
             raise ConfigError(f"resolution {resolution}: expected a power of two, 4 or more")
         self.latent_dim, self.resolution = z_dim, resolution
+        self.settings = {
+            "z_dim": z_dim,
+            "w_dim": w_dim,
+            "resolution": resolution,
+            "channel_base": channel_base,
+            "channel_max": channel_max,
+            "mapping_layers": mapping_layers,
+            "clamp": clamp,
+            "truncation": truncation,
+            "cutoff": cutoff,
+        }
         self.truncation, self.cutoff = truncation, cutoff
         sides = [2**i for i in range(2, resolution.bit_length())]
         self.feature_channels = [min(channel_base // side, channel_max) for side in sides]
@@ -80,7 +91,7 @@ class StyleGAN2(Generator):
         truncation: float = 1.0,
         cutoff: int | None = None,
         noise: Noise = "const",
-        generator: torch.Generator | None = None,
+        generator: Draws = None,
     ) -> Sample:
         """Latents (B, z_dim) to images (B, 3, H, W) and the feature map behind each resolution's second convolution.
 
@@ -89,11 +100,11 @@ class StyleGAN2(Generator):
             truncation: see `styles`.
             cutoff: see `styles`.
             noise: none, the learned generator's fixed pattern (const), or a fresh draw per image and layer (random).
-            generator: where the random noise comes from; None is torch's global one.
+            generator: where the random noise comes from.
         """
         return self.synthesis(self.styles(z, truncation, cutoff), noise, generator)
 
-    def synthesise(self, z: Tensor, generator: torch.Generator | None = None) -> Sample:
+    def synthesise(self, z: Tensor, generator: Draws = None) -> Sample:
         """See `Generator.synthesise`: truncated as the network says, with random noise."""
         return self(z, self.truncation, self.cutoff, "random", generator)
 
@@ -113,6 +124,7 @@ class _Mapping(nn.Module):
         x = z * (z.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
         for i in range(self.layers):
             x = _leaky_relu(self.get_submodule(f"fc{i}")(x))
+        x = x.to(self.w_avg.dtype)  # under autocast it comes in half precision
         if self.training:
             with torch.no_grad():
                 self.w_avg.lerp_(x.mean(dim=0), 1 - W_AVERAGE_DECAY)
@@ -126,7 +138,7 @@ class _Synthesis(nn.Module):
         for side, before, after in zip(sides, [0, *channels], channels, strict=False):
             self.add_module(f"b{side}", _Block(before, after, w_dim, side, clamp))
 
-    def forward(self, ws: Tensor, noise: Noise, generator: torch.Generator | None) -> Sample:
+    def forward(self, ws: Tensor, noise: Noise, generator: Draws) -> Sample:
         """(B, layers, w_dim) to images and feature maps."""
         x: Tensor | None = None
         image: Tensor | None = None
@@ -154,7 +166,7 @@ class _Block(nn.Module):
         self.torgb = _ToRGB(outputs, w_dim, clamp)
 
     def forward(
-        self, x: Tensor | None, image: Tensor | None, ws: list[Tensor], noise: Noise, generator: torch.Generator | None
+        self, x: Tensor | None, image: Tensor | None, ws: list[Tensor], noise: Noise, generator: Draws
     ) -> tuple[Tensor, Tensor]:
         """Takes its convolutions' styles off the front of ``ws``; the RGB layer shares its own with the next block."""
         if x is None or image is None:
@@ -182,7 +194,7 @@ class _StyledConv(nn.Module):
         self.register_buffer("noise_const", torch.randn(side, side))
         self.register_buffer("resample_filter", binomial_filter())
 
-    def forward(self, x: Tensor, w: Tensor, noise: Noise, generator: torch.Generator | None) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, noise: Noise, generator: Draws) -> Tensor:
         """(B, C, H, W) and styles (B, w_dim) to (B, O, H, W), or twice the size."""
         x = modulated_conv2d(x, self.weight, self.affine(w), self.resample_filter if self.up else None)
         if noise == "const":
