@@ -10,7 +10,8 @@ from segzoo.cli.expand import Layer
 from segzoo.suggest import did_you_mean
 
 # What jsonargparse calls a list or by a type's name alone.
-LISTS = {"data.size": "two numbers, height width", "data.crop_scale": "two numbers, smallest and largest share"}
+LISTS = {f"data.{size}": "two numbers, height width" for size in ("size", "source_size", "target_size", "crop_size")}
+LISTS["data.crop_scale"] = "two numbers, smallest and largest share"
 RESTRICTED = {"PositiveInt": "a whole number above 0"}
 
 

@@ -195,7 +195,7 @@ class SegzooCLI(LightningCLI):
         self.run_config = str(parser.dump(self.config, skip_unset=False))
         if self.invocation.checkpoint is not None:
             # The weights come with the checkpoint; the files that they started from may not be on this machine.
-            for option in self._model_class.STARTING_POINTS:
+            for option in load_method(self.invocation.method).STARTING_POINTS:
                 if f"model.{option}" in self.config:
                     self.config[f"model.{option}"] = None
 

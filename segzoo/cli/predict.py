@@ -74,8 +74,8 @@ def predict(argv: list[str]) -> int:
     from segzoo.data.label_spaces import IDENTITY, load_class_map
 
     images = FolderImages(args.input, None, load_class_map(method.label_space, IDENTITY), upright=True)
-    _make_folder(args.out)
-    _write_legend(method, args.out / "legend.png")
+    make_folder(args.out)
+    write_legend(method, args.out / "legend.png")
     _label(method, images, tuple(args.size) if args.size else size, args)
     print(f"{len(images)} images labelled: {args.out}")
     return 0
@@ -178,9 +178,9 @@ def _label(
             for image, one, name in zip(pixels, logits, names, strict=True):
                 height, width = image.shape[:2]
                 labels = predict_labels(one[None], (height, width))[0].byte().cpu().numpy()
-                _write(_with_palette(labels, method.label_space), args.out / "labels" / f"{name}.png")
+                write_picture(with_palette(labels, method.label_space), args.out / "labels" / f"{name}.png")
                 overlay = _blend(image, method.label_space.colorize(labels), args.overlay_alpha)
-                _write(Image.fromarray(overlay), args.out / "overlays" / f"{name}.jpg")
+                write_picture(Image.fromarray(overlay), args.out / "overlays" / f"{name}.jpg")
             progress.update(len(names))
 
 
@@ -190,7 +190,8 @@ def _blend(image: "Pixels", colours: "Pixels", alpha: float) -> "Pixels":
     return np.round((1 - alpha) * image.astype(np.float32) + alpha * colours).astype(np.uint8)
 
 
-def _with_palette(labels: "Pixels", space: "LabelSpace") -> "Image.Image":
+def with_palette(labels: "Pixels", space: "LabelSpace") -> "Image.Image":
+    """Label ids (H, W) as a palette picture in the classes' colours, which stores the ids."""
     import numpy as np
     from PIL import Image
 
@@ -200,19 +201,26 @@ def _with_palette(labels: "Pixels", space: "LabelSpace") -> "Image.Image":
     return picture
 
 
-def _write(picture: "Image.Image", path: Path) -> None:
-    _make_folder(path.parent)
+def write_picture(picture: "Image.Image", path: Path) -> None:
+    """Saves a picture, in a folder that is made if need be."""
+    make_folder(path.parent)
     picture.save(path)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Makes a folder below --out.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to --out {folder}: {error.strerror}") from error
 
 
-def _write_legend(method: "SegmentationMethod", path: Path) -> None:
+def write_legend(method: "SegmentationMethod", path: Path) -> None:
+    """A picture of the colour of every class."""
     from PIL import Image, ImageDraw
 
     space, row = method.label_space, 24

@@ -22,7 +22,7 @@ from segzoo.errors import CheckpointError, NonFiniteLossError
 from segzoo.evaluation import Scores, confusion_metric, update_confusion
 from segzoo.models.norms import Norm
 from segzoo.models.segmenter import create_segmenter
-from segzoo.models.state_dicts import load_segmenter, misfit
+from segzoo.models.state_dicts import load_part, misfit
 
 OptimizerName = Literal["adamw", "adam", "sgd"]
 
@@ -57,7 +57,7 @@ class SegmentationMethod(L.LightningModule):
     supervision: ClassVar[Literal["none", "few"]]
     segments: ClassVar[bool] = True
     """Whether there is a segmenter to be trained, scored and used; else only what `fit` does."""
-    STARTING_POINTS: ClassVar = ("encoder_checkpoint", "initial_checkpoint")
+    STARTING_POINTS: ClassVar[tuple[str, ...]] = ("encoder_checkpoint", "initial_checkpoint")
     """Options that name files of weights, which a trained checkpoint makes superfluous."""
 
     def __init__(
@@ -94,7 +94,7 @@ class SegmentationMethod(L.LightningModule):
                 architecture, encoder, self.num_classes, encoder_weights, encoder_checkpoint, norm, segmenter_options
             )
             if initial_checkpoint:
-                load_segmenter(self.segmenter, Path(initial_checkpoint))
+                load_part(self.segmenter, Path(initial_checkpoint))
             if channels_last:
                 self.segmenter.to(memory_format=torch.channels_last)
             if compile:

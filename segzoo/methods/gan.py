@@ -85,7 +85,8 @@ class GAN(SegmentationMethod):
         """One group per player."""
         players = {"generator": (self.network, self.lr), "critic": (self.critic, self.lr * self.critic_lr_factor)}
         return [
-            self.group(name, network, lr, self.weight_decay) | {"betas": BETAS} for name, (network, lr) in players.items()
+            self.group(name, network, lr, self.weight_decay) | {"betas": BETAS}
+            for name, (network, lr) in players.items()
         ]
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
@@ -132,12 +133,16 @@ class GAN(SegmentationMethod):
             return image
         reach = int(self.augment * image.shape[-1] / 8)
         results = []
-        for one, draws in zip(F.pad(image, [reach] * 4, mode="replicate"), self.image_generators(purpose, len(image)), strict=True):
+        for one, draws in zip(
+            F.pad(image, [reach] * 4, mode="replicate"), self.image_generators(purpose, len(image)), strict=True
+        ):
             brightness, contrast, *shift = torch.rand(4, generator=draws).tolist()
             top, left = (int(u * (2 * reach + 1)) for u in shift)
             part = one[:, top : top + image.shape[-2], left : left + image.shape[-1]]
             mean = part.mean()
-            results.append((part - mean) * (1 + self.augment * (contrast - 0.5)) + mean + self.augment * (brightness - 0.5))
+            results.append(
+                (part - mean) * (1 + self.augment * (contrast - 0.5)) + mean + self.augment * (brightness - 0.5)
+            )
         return torch.stack(results)
 
     @property

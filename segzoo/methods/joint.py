@@ -6,17 +6,21 @@ Methods that learn the weights derive from this one and replace ``weighting``. T
 weight also scales the source loss as a whole, so compare with the constant that equals its mean.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from segzoo.bilevel import frozen_buffers
 from segzoo.bilevel.normalize import mean_one
 from segzoo.data.streams import Batch
-from segzoo.distributed import mean_across_ranks
+from segzoo.distributed import mean_across_ranks, world_size
 from segzoo.losses import cross_entropy, pixel_cross_entropy
 from segzoo.methods.base import SegmentationMethod, pixel_count, valid_pixels
+from segzoo.models.sync_norm import SyncBatchNorm
 from segzoo.models.weighting import ConstantWeight
 
 
@@ -107,3 +111,21 @@ class JointTraining(WeightedJointTraining):
     def __init__(self, *, weight: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.weighting = ConstantWeight(weight)
+
+
+@contextmanager
+def source_norms(segmenter: nn.Module) -> Iterator[None]:
+    """The segmenter, in evaluation mode, treats a source batch as in training: batch norms use the batch's own statistics.
+
+    The running ones are the target's. A norm over all ranks keeps them: pictures are drawn by one rank alone.
+    """
+    norms = [m for m in segmenter.modules() if isinstance(m, _BatchNorm) and not m.training]
+    norms = [m for m in norms if world_size() == 1 or not isinstance(m, SyncBatchNorm)]
+    for norm in norms:
+        norm.train()  # frozen ones stay as they are
+    try:
+        with frozen_buffers(segmenter):
+            yield
+    finally:
+        for norm in norms:
+            norm.eval()

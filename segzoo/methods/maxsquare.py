@@ -16,6 +16,7 @@ one run. `MinEnt` is the baseline that the paper argues against: entropy in the 
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -35,6 +36,7 @@ from segzoo.losses import (
 from segzoo.methods.base import pixel_count, valid_pixels
 from segzoo.methods.unsupervised import UnsupervisedAdaptation
 from segzoo.models.heads import DilatedHead
+from segzoo.models.state_dicts import load_part
 
 
 class MaxSquare(UnsupervisedAdaptation):
@@ -83,6 +85,10 @@ class MaxSquare(UnsupervisedAdaptation):
         self.multi_level, self.low_weight, self.low_threshold = multi_level, low_weight, low_threshold
         if multi_level:
             self.low_head = DilatedHead(self.segmenter.feature_channels[-2], self.num_classes, low_dilations)
+            if start := self.hparams[
+                "initial_checkpoint"
+            ]:  # of a source phase with this head: target_start after its end
+                load_part(self.low_head, Path(start), "low_head", optional=True)
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """The low-level head learns as fast as the other one."""

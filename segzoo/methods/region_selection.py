@@ -31,7 +31,7 @@ from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.streams import Batch, Stream
 from segzoo.errors import ConfigError
 from segzoo.methods.base import pixel_count, valid_pixels
-from segzoo.methods.joint import WeightedJointTraining
+from segzoo.methods.joint import WeightedJointTraining, source_norms
 from segzoo.models.discriminators import (
     Combination,
     DomainDiscriminators,
@@ -131,12 +131,8 @@ class RegionSelection(WeightedJointTraining):
         if reconstruction:
             self.reconstructor = Reconstructor(self.segmenter.feature_channels[-3:], width)
         self.judge, self.regions, self.region_cell = judge, regions, region_cell
-        self.combination, self.density_ratio, self.floor, self.weight_norm = (
-            combination,
-            density_ratio,
-            floor,
-            weight_norm,
-        )
+        self.combination, self.density_ratio = combination, density_ratio
+        self.floor, self.weight_norm = floor, weight_norm
         self.ramp, self.temperature, self.label_smoothing, self.held_out = ramp, temperature, label_smoothing, held_out
         self.adversarial, self.adversarial_weight = adversarial, adversarial_weight
         self.feature_alignment, self.reconstruction = feature_alignment, reconstruction
@@ -160,15 +156,14 @@ class RegionSelection(WeightedJointTraining):
 
     def weights(self, source: Batch, logits: Tensor | None = None) -> Tensor:
         """Weights (B, H, W) of a source batch as the segmenter sees them; without its ``logits`` it is asked for them."""
-        judged = self._judge(source, self(source["image"]) if logits is None else logits)
-        return self._weigh(judged.detach(), source["label"])
+        return self._weigh(self._judge_source(source, logits).detach(), source["label"])
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """One update of the segmenter and of the discriminators; one loss for both."""
         source, target = batch["source"], batch["target"]
         real_batch = batch.get("held_out", target)
         # Each domain passes alone, or batch statistics would tell the discriminators which is which.
-        with frozen_buffers(self.segmenter):
+        with frozen_buffers(self.segmenter):  # the running statistics are the target's
             source_maps, source_logits = self._predict(source["image"])
         target_maps, target_logits = self._predict(target["image"])
         real_logits = target_logits
@@ -218,6 +213,12 @@ class RegionSelection(WeightedJointTraining):
         evidence = self._evidence(batch, logits).detach()
         judged: Tensor = self.weighting(evidence, batch["label"], self._find_regions(batch))
         return judged
+
+    def _judge_source(self, source: Batch, logits: Tensor | None = None) -> Tensor:
+        if logits is None:
+            with source_norms(self.segmenter):
+                logits = self(source["image"])
+        return self._judge(source, logits)
 
     def _domain_loss(self, logits: Tensor, real: bool, label: Tensor, smoothing: float = 0.0) -> Tensor:
         valid = valid_pixels(label)
@@ -270,5 +271,5 @@ class RegionSelection(WeightedJointTraining):
         """The levels' scores of source images."""
         if "label" not in batch:
             return {}
-        scores = self._judge(batch, self(batch["image"])).sigmoid()
+        scores = self._judge_source(batch).sigmoid()
         return {f"{level} score": one for level, one in zip(self.weighting.levels, scores, strict=True)}

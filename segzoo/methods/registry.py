@@ -51,7 +51,8 @@ def methods() -> dict[str, MethodInfo]:
     for slug in config_names("method"):
         head = _read(slug)
         data = str(head.get("default_data", DEFAULT_DATA))
-        found[slug] = MethodInfo(slug, *(str(head[key]) for key in HEAD), default_data=data)
+        target, summary, supervision = (str(head[key]) for key in HEAD)
+        found[slug] = MethodInfo(slug, target, summary, supervision, data)
     for point in entry_points(group=ENTRY_POINT_GROUP):
         if point.name in found:
             warnings.warn(f"plugin '{point.value}' ignored: the method '{point.name}' exists already", stacklevel=2)

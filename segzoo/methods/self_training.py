@@ -74,6 +74,8 @@ class SelfTraining(UnsupervisedAdaptation):
             whole batch, void too.
         source_augmentation: weak (DAFormer) or strong (SePiCo) images for the source's own loss.
         rare_class_temperature: T of P(class) ~ exp((1 - frequency) / T) in drawing source images; null: all alike.
+        rare_class_min_share: of its pixels that an image drawn for a class has of it (3000 of 1280x720).
+        rare_class_min_crop_ratio: times that many pixels the crop has to hold, in up to ten draws more.
         feature_distance: lambda_fd (0.005 in DAFormer); 0: no second encoder is kept.
         feature_classes: classes whose pixels it is taken over; null: all.
         feature_min_ratio: majority that a class needs in a cell of the map.
@@ -94,6 +96,8 @@ class SelfTraining(UnsupervisedAdaptation):
         mix_scope: Literal["image", "batch"] = "image",
         source_augmentation: Literal["weak", "strong"] = "weak",
         rare_class_temperature: float | None = 0.01,
+        rare_class_min_share: float = 3000 / (1280 * 720),
+        rare_class_min_crop_ratio: float = 0.5,
         feature_distance: float = 0.0,
         feature_classes: list[str] | None = None,
         feature_min_ratio: float = 0.75,
@@ -102,7 +106,8 @@ class SelfTraining(UnsupervisedAdaptation):
         super().__init__(**kwargs)
         self.threshold, self.pseudo_weight = threshold, pseudo_weight
         self.ignore_top, self.ignore_bottom, self.mix_scope = ignore_top, ignore_bottom, mix_scope
-        self.source_augmentation, self.rare_class_temperature = source_augmentation, rare_class_temperature
+        self.source_augmentation = source_augmentation
+        self.rare_class_sampling = (rare_class_temperature, rare_class_min_share, rare_class_min_crop_ratio)
         self.feature_distance, self.feature_min_ratio = feature_distance, feature_min_ratio
         if feature_distance:
             self.feature_class: Tensor
@@ -115,7 +120,13 @@ class SelfTraining(UnsupervisedAdaptation):
     @property
     def streams(self) -> dict[str, Stream]:
         """Source images drawn by class, all target images without labels."""
-        source = Stream("source", rare_class_temperature=self.rare_class_temperature)
+        temperature, share, ratio = self.rare_class_sampling
+        source = Stream(
+            "source",
+            rare_class_temperature=temperature,
+            rare_class_min_share=share,
+            rare_class_min_crop_ratio=ratio,
+        )
         return {"source": source, "target": Stream("target", labelled=False)}
 
     def student(self) -> nn.ModuleDict:

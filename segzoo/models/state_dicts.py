@@ -28,8 +28,14 @@ def misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str |
     return f"'{extra}' is unexpected" if extra is not None else None
 
 
-def load_segmenter(segmenter: nn.Module, path: Path) -> None:
-    """Takes the segmenter over from a checkpoint of any segzoo run.
+def load_part(module: nn.Module, path: Path, part: str = "segmenter", optional: bool = False) -> None:
+    """Takes a part of a method over from a checkpoint of any segzoo run.
+
+    Args:
+        module: what is loaded.
+        path: the checkpoint.
+        part: its name in the method.
+        optional: leave it as it is where the checkpoint has none.
 
     Raises:
         CheckpointError: no such file, not a checkpoint of segzoo, or of another network.
@@ -37,13 +43,15 @@ def load_segmenter(segmenter: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        state = {k.removeprefix("segmenter."): v for k, v in content["state_dict"].items() if k.startswith("segmenter.")}
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
     except Exception as error:  # torch raises whatever its unpickler and zip reader raise
         raise CheckpointError(f"{path} is not a checkpoint of `segzoo fit`") from error
-    if why := misfit(segmenter.state_dict(), state):
+    found = {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
+    if optional and not found:
+        return
+    if why := misfit(module.state_dict(), found):
         raise CheckpointError(
-            f"the segmenter of {path} does not fit: {why}; --method.architecture, --method.encoder, "
+            f"the {part} of {path} does not fit: {why}; --method.architecture, --method.encoder, "
             "--method.segmenter_options and the classes must be those of its run"
         )
-    segmenter.load_state_dict(state)
+    module.load_state_dict(found)

@@ -1,6 +1,6 @@
 """What a step of the adaptation methods costs, in forward passes of the same batch.
 
-    OMP_NUM_THREADS=1 python -m tests.benchmarks.adaptation [--architecture deeplabv2] [--encoder resnet18] [--size 192] [--rounds 5]
+    OMP_NUM_THREADS=1 python -m tests.benchmarks.adaptation [--architecture deeplabv2] [--encoder resnet18] [--size 192]
 
 A supervised step (`source-only`: one forward and one backward pass) is three units. All rows take their steps in turn in one
 process, through the real training loop, on one batch in memory; the median of the rounds counts. Without balanced crops a

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segzoo.bilevel import frozen_buffers
-from segzoo.errors import ConfigError
+from segzoo.errors import CheckpointError, ConfigError
 from segzoo.methods.maxsquare import MaxSquare
+from segzoo.methods.registry import load_method
 from tests import tiny
 from tests.methods.catching import caught
 
@@ -130,3 +132,30 @@ def test_the_low_level_head_of_the_published_code_has_two_dilations() -> None:
 def test_shares_outside_zero_and_one(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=r"\[0, 1\]"):
         tiny.method("maxsquare", **options)
+
+
+def test_both_heads_start_from_the_checkpoint_of_a_source_phase(tmp_path: Path) -> None:
+    heads = {"multi_level": True, "low_dilations": (6, 12)}
+    first = tiny.fit("maxsquare", 1, target_start=5, trainer_options={"default_root_dir": tmp_path}, **heads)
+    first.trainer.save_checkpoint(tmp_path / "first.ckpt")
+    alone = tiny.fit("source-only", 1)
+    alone.trainer.save_checkpoint(tmp_path / "alone.ckpt")
+    for name, low in (("first", True), ("alone", False)):
+        start = load_method("maxsquare")(
+            label_space=first.label_space,
+            initial_checkpoint=str(tmp_path / f"{name}.ckpt"),
+            **tiny.NETWORK,  # type: ignore[arg-type]
+            **heads,
+        )
+        source = (first if low else alone).state_dict()
+        taken = {key for key, value in start.state_dict().items() if key in source and torch.equal(value, source[key])}
+        assert any(key.startswith("low_head") and "weight" in key for key in taken) == low
+        assert {key for key in source if key.startswith("segmenter")} <= taken
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        tiny.method("maxsquare", initial_checkpoint=str(tmp_path / "absent.ckpt"))
+    (tmp_path / "broken.ckpt").write_bytes(b"no")
+    with pytest.raises(CheckpointError, match="is not a checkpoint of"):
+        tiny.method("maxsquare", initial_checkpoint=str(tmp_path / "broken.ckpt"))
+    with pytest.raises(CheckpointError, match=r"does not fit: .* has the shape"):
+        options = {"decoder_channels": [16, 16, 8, 8, 4]}
+        tiny.method("maxsquare", initial_checkpoint=str(tmp_path / "alone.ckpt"), segmenter_options=options)

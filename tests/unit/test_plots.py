@@ -11,11 +11,11 @@ from segzoo.evaluation.history import read_history, select
 from segzoo.evaluation.panels import panel_figure
 from segzoo.evaluation.plots import (
     _spread_apart,
+    class_history_figure,
     curves_figure,
     figure_pixels,
     save_figure,
     scores_figure,
-    class_history_figure,
 )
 
 SPACE = LabelSpace("toy", ("sky", "road", "car"), ((70, 130, 180), (128, 64, 128), (255, 255, 0)))

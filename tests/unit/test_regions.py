@@ -45,7 +45,7 @@ def flood(label: np.ndarray) -> list[set[tuple[int, int]]]:
 def test_components_are_those_of_a_flood_fill(label: Tensor) -> None:
     ids = label_components(label)
     assert ids.shape == label.shape and ids.dtype == torch.int64
-    assert 0 <= int(ids.min()) and int(ids.max()) < label[0].numel()
+    assert int(ids.min()) >= 0 and int(ids.max()) < label[0].numel()
     for one, found in zip(label.numpy(), ids.numpy(), strict=True):
         parts = [{(int(y), int(x)) for y, x in np.argwhere(found == i)} for i in np.unique(found)]
         assert sorted(map(sorted, parts)) == sorted(map(sorted, flood(one)))
@@ -86,7 +86,7 @@ def test_superpixels_follow_edges() -> None:
     image[0, 0, :, 19:] = 1
     image[1, 2, 11:] = 1
     ids = superpixels(image, 8)
-    assert ids.shape == (2, 32, 48) and 0 <= int(ids.min()) and int(ids.max()) < 32 * 48
+    assert ids.shape == (2, 32, 48) and int(ids.min()) >= 0 and int(ids.max()) < 32 * 48
     for picture, found in zip(image, ids, strict=True):
         assert 8 <= len(found.unique()) <= 40
         colours = picture.sum(0)

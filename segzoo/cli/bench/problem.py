@@ -79,7 +79,7 @@ def create_batch(task: Task, device: torch.device) -> dict[str, Batch]:
         label = torch.randint(CLASSES, blocks, generator=generator)
         label = label.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)[:, :height, :width].contiguous()
         colours = torch.rand(CLASSES, 3, generator=generator)[label].movedim(-1, 1)
-        image = (colours + torch.rand(colours.shape, generator=generator)) / 2
+        image = ((colours + torch.rand(colours.shape, generator=generator)) / 2).contiguous()
         label[:, :, :2] = IGNORE_INDEX
         return {"image": image.to(device), "label": label.to(device)}
 

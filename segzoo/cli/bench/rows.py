@@ -60,8 +60,6 @@ ROWS = {
     "metapix/paper": _metapix(update="paper"),
     # The strongest second-order rival: pruned to the weights, its gradients used again like those of `sequential`.
     REFERENCE: _metapix(update="sequential", engine="double_backward"),
-    # A cheaper weight network: one weight for 2x2 pixels.
-    "metapix/stride-2": _metapix(weight_stride=2),
     # Below the cost of the exact step; their cosines say what that costs.
     "metapix/decoder": _metapix(scope="decoder"),
     "metapix/head": _metapix(scope="head"),

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-
 Draws = torch.Generator | Sequence[torch.Generator] | None
 """Where random numbers come from: one generator for a batch, one per image of it, or None for torch's global one.
 

@@ -68,7 +68,9 @@ def load_generator(name: str) -> Generator:
     """
     path = Path(__file__).with_name("minifaces.pt") if name == PACKAGED else Path(name).expanduser()
     if not path.is_file():
-        raise CheckpointError(f"no generator weights at {path}; expected '{PACKAGED}', or a file of `segzoo fit --method gan`")
+        raise CheckpointError(
+            f"no generator weights at {path}; expected '{PACKAGED}', or a file of `segzoo fit --method gan`"
+        )
     generator = load_stylegan2(path) if path.suffix == ".pkl" else _load_ours(path) or load_dcgan(path)
     return generator.eval().requires_grad_(False)
 
@@ -83,7 +85,9 @@ def _load_ours(path: Path) -> Generator | None:
     description, state = content.get("generator"), content["state_dict"]
     if "segzoo" in content:
         if content["segzoo"].get("method") != "gan":
-            raise CheckpointError(f"{path} is a checkpoint of '{content['segzoo'].get('method')}', expected one of 'gan'")
+            raise CheckpointError(
+                f"{path} is a checkpoint of '{content['segzoo'].get('method')}', expected one of 'gan'"
+            )
         description = content["hyper_parameters"]["generator_description"]
         state = {k.removeprefix(AVERAGE): v for k, v in state.items() if k.startswith(AVERAGE)}
     if description is None:

@@ -1,0 +1,342 @@
+"""Gradient matching (Yang et al., "Learning to Annotate Part Segmentation with Gradient Matching", ICLR 2022).
+
+A frozen generator G paints images x = G(z) with feature maps h(z). An annotator A_w learns to label what it painted, such that
+training a student S_theta on these pairs moves it as the few real labels would:
+
+    y        = softmax A_w(h(z))                                        soft labels of generated pixels
+    L_g      = -(1/N) sum_ic y_ic log S_theta(x)_ic                     the student's only loss
+    L_l      = cross-entropy of S_theta on the few labelled images      never descended by the student
+    g, g^    = grad L_g, grad L_l with respect to the matched part of theta
+    w       <- descend D(g, g^)                                         phase A, `matching`
+    theta   <- descend L_g on fresh latents, y held fixed               phase S, `student_terms`
+
+L_g is linear in y, so that dD/dy_ic = -(1/N) d/de log S_{theta + e u}(x)_ic with u = dD/dg: one forward-mode pass of
+`segzoo.bilevel` instead of a graph through a gradient. Both updates of a step start from the same (theta, w) and leave through
+one returned loss; in the published code the annotator moves first.
+"""
+
+import contextlib
+import copy
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+import yaml
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from segzoo.bilevel import Replayed, attach_gradient, frozen_buffers, pixel_jvp
+from segzoo.bilevel.jvp import whole_norm
+from segzoo.checks import check_range
+from segzoo.data.streams import Batch, Stream
+from segzoo.distributed import average_gradients
+from segzoo.errors import ConfigError
+from segzoo.losses import cross_entropy
+from segzoo.losses.gradient_distance import GradientMetric, gradient_distance, gradient_distance_derivative
+from segzoo.methods.base import SegmentationMethod, pixel_count, valid_pixels
+from segzoo.models.annotator import Annotator
+from segzoo.models.generators import Sample, StyleGAN2
+from segzoo.models.generators.load import PACKAGED, describe, load_generator, rebuild
+from segzoo.models.norms import replace_norms
+from segzoo.models.state_dicts import load_part
+
+
+class GradientAnnotator(SegmentationMethod):
+    """A GAN's images, labelled such that a segmenter trained on them suits the few labelled images.
+
+    Published: sgd without weight decay at constant lr 1e-3 for both networks, two images of each kind per step, 150,000 steps.
+
+    Args:
+        generator: ``packaged`` (MiniFaces), or a path: a checkpoint of the method ``gan``, the state dict of a 64-pixel DCGAN,
+            or a network file (.pkl) of the StyleGAN2-ADA and StyleGAN3 releases. It is never trained.
+        generator_description: filled in from a checkpoint, which holds the generator's weights.
+        truncation: psi of a StyleGAN2's latents,
+        truncation_layers: for as many of its first layers; null: all. Published: 7 or 8, by category.
+        synthetic_batch: generated images per step and process, of each phase; null: as many as labelled ones.
+        fit: how the generator's square images meet the labelled ones' shape: stretch, or crop to their aspect ratio.
+        labels: annotator; or teacher, a control: a segmenter trained on the labelled images alone labels the generated ones.
+        teacher_checkpoint: that segmenter, of the same architecture: a checkpoint of ``target-only``.
+        annotator_width: channels of the annotator.
+        annotator_lr: its learning rate; it follows no schedule.
+        annotator_weight_decay: its weight decay.
+        labelling_mode: eval, as published: the student's labels come from the annotator's running statistics, in which they
+            lag behind at first; train: from those of the batch.
+        student_steps: K, steps of the student per step of the annotator; published: 1.
+        matched: regular expression, matched with whole names of the segmenter's parameters: whose gradients are compared. The
+            default is all behind the encoder, as published for DeepLab; ``.*`` is all, as published for U-Net.
+        metric: cosine (row by row, as in the published code), global_cosine (the paper's figure), l2 or dotprod.
+        engine: forward (exact, no second-order graph) or double_backward (exact, reference).
+        running_statistics: what the student's batch norms keep for testing: both, as published, the statistics of labelled
+            and generated images; or labelled, those of the phase A passes with labelled images alone.
+        kwargs: see `SegmentationMethod`.
+    """
+
+    slug = "gradient-annotator"
+    supervision = "few"
+    STARTING_POINTS: ClassVar[tuple[str, ...]] = (*SegmentationMethod.STARTING_POINTS, "teacher_checkpoint")
+
+    def __init__(
+        self,
+        *,
+        generator: str = PACKAGED,
+        generator_description: dict[str, Any] | None = None,
+        truncation: float = 0.7,
+        truncation_layers: int | None = 8,
+        synthetic_batch: int | None = None,
+        fit: Literal["stretch", "crop"] = "stretch",
+        labels: Literal["annotator", "teacher"] = "annotator",
+        teacher_checkpoint: str | None = None,
+        annotator_width: int = 128,
+        annotator_lr: float = 1e-3,
+        annotator_weight_decay: float = 0.0,
+        labelling_mode: Literal["eval", "train"] = "eval",
+        student_steps: int = 1,
+        matched: str = r"(?!network\.encoder\.).*",
+        metric: GradientMetric = "cosine",
+        engine: Literal["forward", "double_backward"] = "forward",
+        running_statistics: Literal["both", "labelled"] = "both",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_range("--method.student_steps", student_steps, 1)
+        check_range("--method.synthetic_batch", 1 if synthetic_batch is None else synthetic_batch, 1)
+        # A checkpoint holds the weights: the file that they came from may not be on this machine.
+        self.gan = rebuild(generator_description) if generator_description else load_generator(generator)
+        self.gan.eval().requires_grad_(False)
+        self.save_hyperparameters({"generator_description": describe(self.gan)})
+        if isinstance(self.gan, StyleGAN2):
+            self.gan.truncation, self.gan.cutoff = truncation, truncation_layers
+        self.by_teacher, self.teacher_checkpoint = labels == "teacher", teacher_checkpoint
+        if self.by_teacher:
+            if running_statistics == "labelled":
+                raise ConfigError("running_statistics labelled: with --method.labels teacher no labelled image is seen")
+            self.teacher = copy.deepcopy(self.segmenter).requires_grad_(False)
+            if teacher_checkpoint:
+                load_part(self.teacher, Path(teacher_checkpoint))
+        else:
+            self.annotator = Annotator(self.gan.feature_channels, self.num_classes, annotator_width)
+            replace_norms(self.annotator, self.hparams.get("norm", "batch"))
+        self.annotator_lr, self.annotator_weight_decay = annotator_lr, annotator_weight_decay
+        self.synthetic_batch, self.fit, self.labelling_mode = synthetic_batch, fit, labelling_mode
+        self.student_steps, self.metric, self.engine = student_steps, metric, engine
+        self.running_statistics = running_statistics
+        self.matched = self._matched(matched)
+        self.step_pictures: dict[str, Tensor] = {}
+
+    @property
+    def streams(self) -> dict[str, Stream]:
+        """The few labelled images; the generator stands for all others."""
+        return {"target": Stream("target")}
+
+    def setup(self, stage: str) -> None:
+        """Refuses to train with an untrained teacher.
+
+        Raises:
+            ConfigError: no teacher.
+        """
+        super().setup(stage)
+        if stage == "fit" and self.by_teacher and not (self.teacher_checkpoint or self.trainer.ckpt_path):
+            raise ConfigError("--method.labels teacher needs --method.teacher_checkpoint, a checkpoint of target-only")
+
+    def train(self, mode: bool = True) -> Self:
+        """Generator and teacher stay in evaluation."""
+        super().train(mode)
+        for fixed in (self.gan, getattr(self, "teacher", None)):
+            if fixed is not None:
+                fixed.eval()
+        return self
+
+    def optimizer_groups(self) -> list[dict[str, Any]]:
+        """The student's groups and one for the annotator, without schedule."""
+        groups = super().optimizer_groups()
+        if not self.by_teacher:
+            rate, decay = self.annotator_lr, self.annotator_weight_decay
+            groups.append(self.group("annotator", self.annotator, rate, decay, schedule=False))
+        return groups
+
+    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
+        """One step of theta and, every K steps, of w; one loss for both."""
+        labelled = batch["target"]
+        count = self.synthetic_batch or len(labelled["image"])
+        carried = self._zero() if not self._annotator_moves() else self.matching(labelled, count)
+        return self.total(self.student_terms(count, labelled["image"].shape[-2:])) + carried
+
+    def matching(self, labelled: Batch, count: int) -> Tensor:
+        """Phase A: a zero that carries dD/dy to the annotator."""
+        real, label = labelled["image"], labelled["label"]
+        pixels = pixel_count(valid_pixels(label))
+        real_loss, real_gradient = self._gradient(real, lambda z: cross_entropy(z, label, pixels), _any_seed(), True)
+
+        sample = self.gan.sample(count, self.image_generators("matching latent", count))
+        image = self.to_input(sample.image, real.shape[-2:])
+        y = self.annotate(sample, real.shape[-2:]).softmax(dim=1)
+        fixed = y.detach().requires_grad_(self.engine == "double_backward")
+        seed, track = (
+            _any_seed(),
+            self.running_statistics == "both",
+        )  # one seed: the same dropout masks in g and in its derivative
+        loss, gradient = self._gradient(image, lambda z: soft_cross_entropy(z, fixed), seed, track)
+        g, h = list(gradient.values()), list(real_gradient.values())
+        distance = gradient_distance(g, h, self.metric)
+        if self.engine == "double_backward":
+            (slope,) = torch.autograd.grad(distance, fixed)
+        else:
+            u = dict(zip(gradient, gradient_distance_derivative(g, h, self.metric), strict=True))
+            theta, replayed = self.segmenter.parameters_of("all"), Replayed(self.segmenter, image, log_softmax, seed)
+            slope = -pixel_jvp(replayed, theta, u, self.segmenter)[1] / fixed[:, 0].numel()
+        self._watch(real_loss, loss, distance.detach(), slope, whole_norm(gradient), whole_norm(real_gradient))
+        return attach_gradient(loss.new_zeros(()), [y], [slope])
+
+    def student_terms(self, count: int, size: Sequence[int]) -> dict[str, Tensor]:
+        """Phase S: L_g on fresh latents, with labels that are held fixed."""
+        image, y = self.labelled_images(self.image_generators("student latent", count), size)
+        follow = contextlib.nullcontext() if self.running_statistics == "both" else frozen_buffers(self.segmenter)
+        with follow:
+            logits = self(image)
+        self.step_pictures = {
+            "generated": image,
+            "annotation": y.argmax(dim=1),
+            "confidence": y.amax(dim=1),
+            "prediction": logits.detach().argmax(dim=1),
+        }
+        return {"synthetic": soft_cross_entropy(logits, y)}
+
+    @torch.no_grad()
+    def labelled_images(
+        self, draws: Sequence[torch.Generator], size: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Generated images and their labels.
+
+        Args:
+            draws: one random generator per image, which decides what it shows.
+            size: (H, W) of the images; None for the generator's own.
+
+        Returns:
+            Images (B, 3, H, W) in [0, 1] and class probabilities (B, C, H, W).
+        """
+        sample = self.gan.sample(len(draws), draws)
+        size = size or sample.image.shape[-2:]
+        image = self.to_input(sample.image, size)
+        if self.by_teacher:
+            return image, _at_least_float32(self.teacher(image)).softmax(dim=1)
+        mode = self.annotator.training
+        self.annotator.train(mode and self.labelling_mode == "train")
+        with frozen_buffers(self.annotator):
+            y = self.annotate(sample, size).softmax(dim=1)
+        self.annotator.train(mode)
+        return image, y
+
+    def annotate(self, sample: Sample, size: Sequence[int]) -> Tensor:
+        """The annotator's logits (B, C, H, W) of a sample, at the size (H, W) of the student's input."""
+        return self._resize(_at_least_float32(self.annotator(sample.features)), size)
+
+    def to_input(self, image: Tensor, size: Sequence[int]) -> Tensor:
+        """The generator's images, in about [-1, 1], to the student's input (B, 3, H, W) in [0, 1]."""
+        return self._resize(((image + 1) / 2).clamp(0, 1), size)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """While the student alone moves, w rests: without gradients the optimiser leaves it and its momentum alone."""
+        if not self._annotator_moves() and not self.by_teacher:
+            for p in self.annotator.parameters():
+                p.grad = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what the generator is made of: its weights are in the checkpoint, and the file is no longer needed."""
+        super().on_save_checkpoint(checkpoint)
+        if self.run_config is not None:
+            config = yaml.safe_load(self.run_config)
+            config["model"]["generator_description"] = describe(self.gan)
+            checkpoint["segzoo"]["config"] = yaml.safe_dump(config, sort_keys=False)
+
+    def _gradient(
+        self, image: Tensor, loss: Callable[[Tensor], Tensor], seed: int, track: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """A loss of the student, detached, and its gradient in the matched parameters, the mean over the ranks."""
+        # What is not matched is constant: no graph is kept for an encoder whose gradient nobody asks for.
+        params = {
+            name: p if name in self.matched else p.detach() for name, p in self.segmenter.parameters_of("all").items()
+        }
+        own = [params[name] for name in self.matched]
+        second_order = self.engine == "double_backward"
+        with sdpa_kernel(SDPBackend.MATH) if second_order else contextlib.nullcontext():
+            value = Replayed(self.segmenter, image, loss, seed, track)(params)
+            scale = self._scale
+            found = torch.autograd.grad(
+                scale * value, own, create_graph=second_order, allow_unused=True, materialize_grads=True
+            )
+        local = {name: g / scale for name, g in zip(self.matched, found, strict=True)}
+        mean = average_gradients({name: g.detach() for name, g in local.items()})
+        if second_order:  # the value of the mean with the graph of this rank's part
+            mean = {name: g + (mean[name] - g).detach() for name, g in local.items()}
+        return value.detach(), mean
+
+    def _watch(
+        self, real_loss: Tensor, loss: Tensor, distance: Tensor, slope: Tensor, norm: Tensor, real_norm: Tensor
+    ) -> None:
+        terms = {"labelled": real_loss, "synthetic": loss}
+        if not self._scaler:  # with one (float16) an infinite gradient is no error: it skips the step
+            terms |= {"gradient distance": distance, "annotator gradient": slope.norm()}
+        self.check_finite(terms)
+        self.log_dict({"match/distance": distance, "match/labelled_loss": real_loss}, prog_bar=False)
+        self.log_dict({"match/synthetic_norm": norm, "match/labelled_norm": real_norm})
+
+    def _zero(self) -> Tensor:
+        # Distributed training expects a gradient per parameter; they are dropped before the optimiser sees them.
+        phi = [] if self.by_teacher else list(self.annotator.parameters())
+        return attach_gradient(torch.zeros((), device=self.device), phi, [torch.zeros_like(p) for p in phi])
+
+    def _annotator_moves(self) -> bool:
+        return not self.by_teacher and self.global_step % self.student_steps == 0
+
+    @property
+    def _scaler(self) -> Any:
+        return getattr(self.trainer.precision_plugin, "scaler", None)
+
+    @property
+    def _scale(self) -> float:
+        return float(self._scaler.get_scale()) if self._scaler else 1.0
+
+    def _resize(self, maps: Tensor, size: Sequence[int]) -> Tensor:
+        if self.fit == "crop":
+            height, width = maps.shape[-2:]
+            rows, columns = min(height, round(width * size[0] / size[1])), min(width, round(height * size[1] / size[0]))
+            top, left = (height - rows) // 2, (width - columns) // 2
+            maps = maps[..., top : top + rows, left : left + columns]
+        if maps.shape[-2:] == tuple(size):
+            return maps
+        smaller = size[0] < maps.shape[-2]
+        return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False, antialias=smaller)
+
+    def _matched(self, pattern: str) -> list[str]:
+        parameters = self.segmenter.parameters_of("all")
+        try:
+            found = [name for name in parameters if re.fullmatch(pattern, name)]
+        except re.error as error:
+            raise ConfigError(f"--method.matched {pattern} is not a regular expression: {error}") from error
+        if not any(parameters[name].dim() > 1 for name in found):
+            weights = [name for name, p in parameters.items() if p.dim() > 1]
+            raise ConfigError(
+                f"--method.matched {pattern} matches no weight of the segmenter; they are named {weights[0]} to {weights[-1]}"
+            )
+        return found
+
+
+def soft_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """-(1/N) sum_ic y_ic log p_ic for logits and soft labels (B, C, H, W)."""
+    return -(y * log_softmax(logits)).sum() / y[:, 0].numel()
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Over the classes of (B, C, H, W), in float32 at least."""
+    return _at_least_float32(logits).log_softmax(dim=1)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _any_seed() -> int:
+    return int(torch.randint(2**31, ()))
