@@ -17,6 +17,12 @@ NETWORK: dict[str, Any] = {
     "segmenter_options": {"decoder_channels": [16, 16, 8, 8, 8]},
 }
 OPTIONS: dict[str, dict[str, Any]] = {
+    "gan": {
+        "generator": "stylegan2",
+        "generator_options": {"z_dim": 8, "w_dim": 8, "resolution": 8, "channel_base": 64, "mapping_layers": 1},
+        "critic_width": 4,
+    },
+    "gradient-annotator": {"annotator_width": 8},
     "metapix": {"weight_width": 4},
     "sepico": {"contrast_start": 0, "projection_dim": 8},
 }

@@ -10,7 +10,7 @@ from segzoo.losses.confidence import (
     multi_level_guidance,
 )
 from segzoo.losses.contrast import bank_contrast, distribution_contrast, prototype_contrast, prototype_regularizer
-from segzoo.losses.cross_entropy import cross_entropy, pixel_cross_entropy
+from segzoo.losses.cross_entropy import cross_entropy, log_softmax, pixel_cross_entropy, soft_cross_entropy
 from segzoo.losses.gradient_distance import gradient_distance, gradient_distance_derivative
 
 __all__ = [
@@ -23,10 +23,12 @@ __all__ = [
     "image_class_weights",
     "image_weighted_maximum_squares",
     "image_weighted_minimum_entropy",
+    "log_softmax",
     "maximum_squares",
     "minimum_entropy",
     "multi_level_guidance",
     "pixel_cross_entropy",
     "prototype_contrast",
     "prototype_regularizer",
+    "soft_cross_entropy",
 ]

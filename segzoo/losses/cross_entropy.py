@@ -1,5 +1,6 @@
 """Cross-entropy of segmentation."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,3 +26,18 @@ def cross_entropy(logits: Tensor, labels: Tensor, count: Tensor | float) -> Tens
     a mean over this rank's own would weight the ranks' pixels differently.
     """
     return pixel_cross_entropy(logits, labels).sum() / count
+
+
+def soft_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy with soft labels, -(1/N) sum_ic y_ic log p_ic, N the number of pixels.
+
+    Args:
+        logits: (B, C, H, W).
+        y: class probabilities (B, C, H, W).
+    """
+    return -(y * log_softmax(logits)).sum() / y[:, 0].numel()
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Logarithms of the class probabilities of logits (B, C, H, W), in float32 at least."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=1)

@@ -26,7 +26,7 @@ from segzoo.models.discriminators import frozen
 from segzoo.models.generators import StyleGAN2
 from segzoo.models.generators.base import Draws, Sample, normal
 from segzoo.models.generators.critic import ImageCritic
-from segzoo.models.generators.load import create_generator, describe
+from segzoo.models.generators.load import create_generator
 
 BETAS = (0.0, 0.99)
 """Of Adam: momentum would carry each player past the other's last move."""
@@ -71,7 +71,6 @@ class GAN(SegmentationMethod):
         check_range("--method.r1_interval", r1_interval, 1)
         check_range("--method.augment", augment, 0, 1)
         self.network = create_generator(generator, generator_options)
-        self.save_hyperparameters({"generator_description": describe(self.network)})
         self.critic = ImageCritic(self.network.resolution, critic_width)
         self.average = EmaTeacher(self.network, ema_decay, buffers=True)
         self.critic_lr_factor, self.r1, self.r1_interval, self.augment = critic_lr_factor, r1, r1_interval, augment

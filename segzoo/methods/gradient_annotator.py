@@ -25,7 +25,6 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 import yaml
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from segzoo.bilevel import Replayed, attach_gradient, frozen_buffers, pixel_jvp
@@ -34,11 +33,12 @@ from segzoo.checks import check_range
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import average_gradients
 from segzoo.errors import ConfigError
-from segzoo.losses import cross_entropy
+from segzoo.losses import cross_entropy, log_softmax, soft_cross_entropy
 from segzoo.losses.gradient_distance import GradientMetric, gradient_distance, gradient_distance_derivative
 from segzoo.methods.base import SegmentationMethod, pixel_count, valid_pixels
 from segzoo.models.annotator import Annotator
 from segzoo.models.generators import Sample, StyleGAN2
+from segzoo.models.generators.base import resize_square
 from segzoo.models.generators.load import PACKAGED, describe, load_generator, rebuild
 from segzoo.models.norms import replace_norms
 from segzoo.models.state_dicts import load_part
@@ -221,7 +221,7 @@ class GradientAnnotator(SegmentationMethod):
         size = size or sample.image.shape[-2:]
         image = self.to_input(sample.image, size)
         if self.by_teacher:
-            return image, _at_least_float32(self.teacher(image)).softmax(dim=1)
+            return image, log_softmax(self.teacher(image)).exp()
         mode = self.annotator.training
         self.annotator.train(mode and self.labelling_mode == "train")
         with frozen_buffers(self.annotator):
@@ -231,7 +231,8 @@ class GradientAnnotator(SegmentationMethod):
 
     def annotate(self, sample: Sample, size: Sequence[int]) -> Tensor:
         """The annotator's logits (B, C, H, W) of a sample, at the size (H, W) of the student's input."""
-        return self._resize(_at_least_float32(self.annotator(sample.features)), size)
+        logits: Tensor = self.annotator(sample.features)
+        return self._resize(logits.to(torch.promote_types(logits.dtype, torch.float32)), size)
 
     def to_input(self, image: Tensor, size: Sequence[int]) -> Tensor:
         """The generator's images, in about [-1, 1], to the student's input (B, 3, H, W) in [0, 1]."""
@@ -300,15 +301,7 @@ class GradientAnnotator(SegmentationMethod):
         return float(self._scaler.get_scale()) if self._scaler else 1.0
 
     def _resize(self, maps: Tensor, size: Sequence[int]) -> Tensor:
-        if self.fit == "crop":
-            height, width = maps.shape[-2:]
-            rows, columns = min(height, round(width * size[0] / size[1])), min(width, round(height * size[1] / size[0]))
-            top, left = (height - rows) // 2, (width - columns) // 2
-            maps = maps[..., top : top + rows, left : left + columns]
-        if maps.shape[-2:] == tuple(size):
-            return maps
-        smaller = size[0] < maps.shape[-2]
-        return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False, antialias=smaller)
+        return resize_square(maps, size, crop=self.fit == "crop")
 
     def _matched(self, pattern: str) -> list[str]:
         parameters = self.segmenter.parameters_of("all")
@@ -322,20 +315,6 @@ class GradientAnnotator(SegmentationMethod):
                 f"--method.matched {pattern} matches no weight of the segmenter; they are named {weights[0]} to {weights[-1]}"
             )
         return found
-
-
-def soft_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """-(1/N) sum_ic y_ic log p_ic for logits and soft labels (B, C, H, W)."""
-    return -(y * log_softmax(logits)).sum() / y[:, 0].numel()
-
-
-def log_softmax(logits: Tensor) -> Tensor:
-    """Over the classes of (B, C, H, W), in float32 at least."""
-    return _at_least_float32(logits).log_softmax(dim=1)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _any_seed() -> int:

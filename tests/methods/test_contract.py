@@ -184,10 +184,14 @@ def test_a_non_finite_loss_stops_the_run_and_keeps_the_parameters(slug: str, tmp
     L.seed_everything(0, verbose=False)
     broken = tiny.method(slug)
     before = state(broken)
-    with torch.no_grad():  # finite parameters whose logits are not
-        bias = next(p for n, p in broken.segmenter.named_parameters() if n.endswith("head.0.bias"))
+    network, head = (
+        (broken.segmenter, "head.0.bias") if broken.segments else (broken.get_submodule("critic"), "head.bias")
+    )
+    with torch.no_grad():  # finite parameters whose loss is not
+        bias = next(p for n, p in network.named_parameters() if n.endswith(head))
         bias.fill_(3e38)
-        bias[::2] = -3e38
+        if broken.segments:
+            bias[::2] = -3e38
     with pytest.raises(NonFiniteLossError, match=r"step 0.*last-good.ckpt"):
         tiny.trainer(2, default_root_dir=tmp_path).fit(broken, datamodule=tiny.data())
     saved = torch.load(tmp_path / "last-good.ckpt", weights_only=True)["state_dict"]
@@ -226,13 +230,20 @@ def test_fit_test_and_predict_through_the_command(
     assert main(["fit", "--method", slug, "--config", str(config), "--runs", str(tmp_path / "runs")]) == 0
     run = tmp_path / "runs" / slug / "tiny" / "default-s0"
     printed = capsys.readouterr().out
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    if not load_method(slug).segments:
+        assert "nothing to score" in printed and list((run / "figures").glob("panel-training-*.png"))
+        assert checkpoint.is_file() and not list(run.glob("scores*"))
+        for command in (["test"], ["predict", "--input", str(tmp_path), "--out", str(tmp_path / "out")]):
+            assert main([*command, "--ckpt_path", str(checkpoint)]) == 2
+            assert "labels no images" in capsys.readouterr().err
+        return
     assert "pavement" in printed and "mIoU" in printed and str(run) in printed
     for name in ("config.yaml", "manifest.json", "metrics.csv", "confusion.npz", "checkpoints/last.ckpt"):
         assert (run / name).is_file(), name
     assert list((run / "figures").glob("panel-target-*.png")) and list((run / "figures").glob("scores*.png"))
 
     scores = json.loads(next(run.glob("scores*.json")).read_text())
-    checkpoint = run / "checkpoints" / "last.ckpt"
     assert main(["test", "--ckpt_path", str(checkpoint)]) == 0
     assert json.loads(next(run.glob("scores*.json")).read_text())["confusion"] == scores["confusion"]
 

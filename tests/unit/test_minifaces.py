@@ -67,7 +67,10 @@ def test_classes_frequencies_and_label_space(faces: tuple[np.ndarray, np.ndarray
 def test_parts_are_where_a_face_has_them(faces: tuple[np.ndarray, np.ndarray]) -> None:
     _, labels = faces
     rows = np.arange(64)[None, :, None]
-    height = {part: ((labels == part) * rows).sum((1, 2)) / (labels == part).sum((1, 2)) for part in range(1, 7)}
+    height = {
+        part: ((labels == part) * rows).sum((1, 2)) / (labels == part).sum((1, 2))
+        for part in (EYES, BROWS, NOSE, MOUTH)
+    }
     for upper, lower in ((BROWS, EYES), (EYES, NOSE), (NOSE, MOUTH)):
         assert (height[upper] < height[lower]).all()
 
@@ -98,9 +101,9 @@ def test_what_cannot_work_is_refused(options: dict) -> None:
 
 
 def test_the_published_protocol_of_celebamask() -> None:
-    names = (
-        "background skin nose eyeglasses l_eye r_eye l_brow r_brow l_ear r_ear mouth u_lip l_lip hair hat ear_r neck_l neck cloth"
-    ).split()
+    left_right = [f"{side}_{part}" for part in ("eye", "brow", "ear") for side in "lr"]
+    names = ["background", "skin", "nose", "eyeglasses", *left_right, "mouth", "u_lip", "l_lip", "hair"]
+    names += ["hat", "ear_r", "neck_l", "neck", "cloth"]
     parts = {"eye": "eye", "brow": "brow", "ear": "ear"} | {name: name for name in ("skin", "nose", "mouth", "hair")}
     parts |= {"eyeglasses": "skin", "u_lip": "mouth", "l_lip": "mouth"}
     space = load_label_space("celebamask8")

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Draws = torch.Generator | Sequence[torch.Generator] | None
 """Where random numbers come from: one generator for a batch, one per image of it, or None for torch's global one.
@@ -74,3 +75,23 @@ def normal(shape: tuple[int, ...], like: Tensor, generator: Draws) -> Tensor:
         return torch.cat([normal((1, *shape[1:]), like, one) for one in generator])
     device = like.device if generator is None else generator.device
     return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+
+
+def resize_square(maps: Tensor, size: Sequence[int], crop: bool = False) -> Tensor:
+    """A generator's square maps (B, C, R, R) at the size (H, W) of others' images, interpolated linearly.
+
+    Args:
+        maps: images or logits.
+        size: (H, W).
+        crop: keep the aspect ratio and lose margins, instead of stretching.
+    """
+    side = maps.shape[-1]
+    if crop:
+        rows, columns = (round(side * length / max(size)) for length in size)
+        top, left = (side - rows) // 2, (side - columns) // 2
+        maps = maps[..., top : top + rows, left : left + columns]
+    if maps.shape[-2:] == tuple(size):
+        return maps
+    return F.interpolate(
+        maps, size=tuple(size), mode="bilinear", align_corners=False, antialias=size[0] < maps.shape[-2]
+    )

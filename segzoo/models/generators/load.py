@@ -88,7 +88,8 @@ def _load_ours(path: Path) -> Generator | None:
             raise CheckpointError(
                 f"{path} is a checkpoint of '{content['segzoo'].get('method')}', expected one of 'gan'"
             )
-        description = content["hyper_parameters"]["generator_description"]
+        options = content["hyper_parameters"]
+        description = {"kind": options["generator"], **(options["generator_options"] or {})}
         state = {k.removeprefix(AVERAGE): v for k, v in state.items() if k.startswith(AVERAGE)}
     if description is None:
         raise CheckpointError(f"{path} is neither a generator nor a checkpoint of `segzoo fit --method gan`")

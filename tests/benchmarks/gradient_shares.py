@@ -1,0 +1,76 @@
+"""How much each term of a trained method's loss pulls at the segmenter's encoder.
+
+    OMP_NUM_THREADS=1 python -m tests.benchmarks.gradient_shares runs/sepico/minicity/default-s0/checkpoints/last.ckpt [...]
+
+Prints, over some batches of MiniCity at the checkpoint's parameters, the mean norm of each term's gradient to the encoder and
+its ratio to that of the source's cross-entropy. Terms that begin late are on.
+"""
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from segzoo.cli.checkpoint import read_checkpoint
+from segzoo.cli.quiet import be_quiet
+from segzoo.data import DomainDataModule, MiniCity
+from segzoo.methods.base import SegmentationMethod
+from segzoo.methods.registry import load_method
+
+STARTS = {"maxsquare": ("target_start",), "minent": ("target_start",), "sepico": ("contrast_start",)}
+
+
+def shares(path: Path, batches: int) -> dict[str, float]:
+    cls = load_method(str(read_checkpoint(path)["method"]))
+    begun = dict.fromkeys(STARTS.get(cls.slug, ()), 0)
+    method = cls.load_from_checkpoint(path, map_location="cpu", weights_only=True, lr=0.0, weight_decay=0.0, **begun)
+    norms: dict[str, list[float]] = defaultdict(list)
+    encoder = list(method.segmenter.network.encoder.parameters())  # type: ignore[union-attr]
+    total = method.total
+
+    def measured(terms: dict[str, Tensor]) -> Tensor:
+        for name, term in terms.items():
+            if term.requires_grad:
+                gradients = torch.autograd.grad(term, encoder, retain_graph=True, allow_unused=True)
+                norms[name].append(float(torch.stack([g.norm() for g in gradients if g is not None]).norm()))
+        return total(terms)
+
+    method.total = measured  # type: ignore[method-assign]
+    fit(method, batches)
+    return {name: fmean(values) for name, values in norms.items()}
+
+
+def fit(method: SegmentationMethod, batches: int) -> None:
+    data = DomainDataModule(MiniCity("source"), MiniCity("target"), size=(96, 160), target_labels=16, num_workers=0)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=batches,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    )
+    trainer.fit(method, datamodule=data)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoints", type=Path, nargs="+")
+    parser.add_argument("--batches", type=int, default=10)
+    args = parser.parse_args()
+    be_quiet()
+    for path in args.checkpoints:
+        L.seed_everything(0, verbose=False)
+        found = shares(path, args.batches)
+        print(path)
+        for name, norm in found.items():
+            print(f"  {name:20} {norm:.2e}  {norm / found['source']:8.4f}")
+
+
+if __name__ == "__main__":
+    main()
