@@ -102,7 +102,7 @@ class GAN(SegmentationMethod):
         terms["critic real"] = F.softplus(-logits).mean()
         if penalised:
             (slope,) = torch.autograd.grad(logits.sum(), shown, create_graph=True)
-            penalty = slope.float().square().sum(dim=(1, 2, 3)).mean()
+            penalty = slope.to(torch.promote_types(slope.dtype, torch.float32)).square().sum(dim=(1, 2, 3)).mean()
             terms["r1"] = 0.5 * self.r1 * self.r1_interval * penalty
         return self.total(terms)
 

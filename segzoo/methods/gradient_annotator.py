@@ -113,7 +113,7 @@ class GradientAnnotator(SegmentationMethod):
         if self.by_teacher:
             if running_statistics == "labelled":
                 raise ConfigError("running_statistics labelled: with --method.labels teacher no labelled image is seen")
-            self.teacher = copy.deepcopy(self.segmenter).requires_grad_(False)
+            self.teacher = copy.deepcopy(self.segmenter).eval().requires_grad_(False)
             if teacher_checkpoint:
                 load_part(self.teacher, Path(teacher_checkpoint))
         else:

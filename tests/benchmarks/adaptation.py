@@ -21,6 +21,11 @@ from segzoo.cli.bench.rows import Row, Task
 from segzoo.cli.quiet import be_quiet
 
 CONTRAST = {"contrast_start": 0, "threshold": 0.0}
+# The projections as published for either network.
+PROJECTIONS = {
+    "deeplabv2": {"projection_input": "last"},
+    "daformer": {"projection_input": "fuse", "projection_hidden": 256},
+}
 ROWS = {
     "source-only": Row("source-only"),
     "maxsquare": Row("maxsquare"),
@@ -81,6 +86,8 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in ROWS}
     for _ in range(args.rounds):
         for name, row in ROWS.items():
+            if row.method == "sepico":
+                row = Row(row.method, {**row.options, **PROJECTIONS.get(args.architecture, {})})
             seconds[name] += steps(task, row, args.steps)
     unit = median(seconds["source-only"]) / 3
     print(f"{args.architecture} on {args.encoder}, {args.batch} x {args.size}x{args.size} per domain, one thread")
