@@ -27,6 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "name": "few",
             "size": [32, 32],
             "batch_size": 2,
+            "num_workers": 0,
             "target_labels": 3,
             "source": faces,
             "target": faces,
