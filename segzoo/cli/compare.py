@@ -144,9 +144,13 @@ def _seeds(text: str) -> list[int]:
 
 
 def _run(folder: Path, row: Row, seed: int) -> Path:
-    # `fit` places a run at RUNS/<method>/<data>/NAME-s<seed>; each row and seed has a RUNS of its own.
-    found = sorted((folder / row.name).glob(f"{row.method}/*/default-s{seed}"))
-    return found[0] if found else folder / row.name
+    # `fit` places a run at RUNS/<method>/<data>/NAME-s<seed>; each row and seed has a RUNS of its own. One that was interrupted
+    # before its first checkpoint cannot be continued: the next is called NAME-s<seed>-2.
+    runs = [run for end in ("", "-*") for run in (folder / row.name).glob(f"{row.method}/*/default-s{seed}{end}")]
+    for proof in ("scores-test.json", "checkpoints/last.ckpt"):
+        if found := [run for run in runs if (run / proof).is_file()]:
+            return found[0]
+    return folder / row.name
 
 
 def _train(folder: Path, row: Row, seed: int, common: list[str], jobs: int) -> tuple[Row, int]:

@@ -57,6 +57,19 @@ def test_the_mean_weight_is_over_training(tmp_path: Path) -> None:
         compare._mean_weight(tmp_path)
 
 
+def test_a_run_without_a_checkpoint_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    row, parent = compare.Row("half", "joint"), tmp_path / "half" / "joint" / "tiny"
+    (parent / "default-s0").mkdir(parents=True)
+    assert compare._run(tmp_path, row, 0) == tmp_path / "half"
+    (parent / "default-s0-2" / "checkpoints").mkdir(parents=True)
+    (parent / "default-s0-2" / "checkpoints" / "last.ckpt").touch()
+    (parent / "default-s01").mkdir()
+    assert compare._run(tmp_path, row, 0) == parent / "default-s0-2"
+    (parent / "default-s0-3").mkdir()
+    (parent / "default-s0-3" / "scores-test.json").touch()
+    assert compare._run(tmp_path, row, 0) == parent / "default-s0-3"
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     assert main(["compare", "--rows", "joint", "--out", str(tmp_path / "file" / "out")]) == 2

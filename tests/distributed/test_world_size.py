@@ -29,6 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "metapix-unrolled": META | {"update": "paper", "unroll": 2, "unroll_chain": "first_order"},
     "maxsquare-multi-level": DESCENT | {"multi_level": True, "low_threshold": 0.2},
     "self-training-confident": DESCENT | {"threshold": 0.2, "mix_scope": "batch", "feature_distance": 1.0},
+    "region-selection-fast": DESCENT | {"discriminator_lr": 0.05, "outputs": "per_class", "regions": "component"},
     "sepico-confident": DESCENT | {"threshold": 0.2, "temperature": 1.0},
     "sepico-fast-bank": DESCENT | {"threshold": 0.2, "temperature": 1.0, "fast": True, "contrast": "bank"},
 }

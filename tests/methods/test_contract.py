@@ -234,7 +234,7 @@ def test_fit_test_and_predict_through_the_command(
     if not load_method(slug).segments:
         assert "nothing to score" in printed and list((run / "figures").glob("panel-training-*.png"))
         assert checkpoint.is_file() and not list(run.glob("scores*"))
-        for command in (["test"], ["predict", "--input", str(tmp_path), "--out", str(tmp_path / "out")]):
+        for command in (["test"], ["predict", "--input", str(run / "figures"), "--out", str(tmp_path / "out")]):
             assert main([*command, "--ckpt_path", str(checkpoint)]) == 2
             assert "labels no images" in capsys.readouterr().err
         return

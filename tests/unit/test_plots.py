@@ -109,6 +109,22 @@ def test_curves_of_terms_and_scores():
     assert "nothing was logged" in texts(curves_figure({}))
 
 
+def test_discriminators_have_a_panel_between_losses_and_scores():
+    aucs = {f"auc/{level}": (STEPS, np.linspace(0.5, 1, 5)) for level in ("pixel", "region")}
+    figure = curves_figure({"train/loss": (STEPS, STEPS + 1), "val/miou": (STEPS, STEPS / 9)} | aucs)
+    losses, discriminators, scores = figure.axes
+    assert [len(axes.lines) for axes in (losses, discriminators, scores)] == [2, 5, 1]  # chance is a line as well
+    assert {"pixel", "region"} <= {text.get_text() for text in discriminators.texts}
+    assert len(curves_figure(aucs).axes) == 1
+
+
+def test_the_mean_weight_is_drawn_with_those_of_the_classes():
+    history = {"weight/class/car": (STEPS, STEPS), "weight/mean": (STEPS, STEPS + 2)}
+    figure = class_history_figure(history, SPACE)
+    assert "all pixels" in texts(figure) and len(figure.axes[0].lines) == 2
+    assert figure.axes[0].get_ylim()[1] > 6  # in view
+
+
 def test_smoothing_a_single_point():
     figure = curves_figure({"train/loss": (STEPS[:1], np.array([0.7]))})
     assert figure.axes[0].lines[1].get_ydata() == [0.7]
