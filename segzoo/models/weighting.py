@@ -95,7 +95,9 @@ class PixelWeightNet(_WeightNet):
         weights = torch.sigmoid(_at_least_float32(self.head(x)))
         if self.stride > 1:
             height, width = label.shape[-2:]
-            weights = weights.repeat_interleave(self.stride, -2).repeat_interleave(self.stride, -1)[..., :height, :width]
+            weights = weights.repeat_interleave(self.stride, -2).repeat_interleave(self.stride, -1)[
+                ..., :height, :width
+            ]
         return weights.squeeze(1)
 
 
