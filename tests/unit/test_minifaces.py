@@ -111,7 +111,7 @@ def test_the_published_protocol_of_celebamask() -> None:
     for raw, name in enumerate(names):
         expected = parts.get(name) or parts.get(name.removeprefix("l_").removeprefix("r_"), "background")
         assert space.classes[lut[raw]] == expected, name
-    assert (lut[len(names) :] == -1).all()
+    assert (lut[len(names) : 255] == -1).all() and lut[255] == 255
     assert space.subsets["foreground"] == tuple(range(1, 8))
 
 
