@@ -268,11 +268,16 @@ def test_faster_settings_change_rounding_alone(option: str) -> None:
 
 @pytest.mark.slow
 def test_wrong_pixels_lose_weight() -> None:
-    trained = tiny.fit("metapix", 300, lr=3e-3, weight_lr=1e-2, weight_width=8, data_options={"batch_size": 4})
-    assert isinstance(trained, MetaPix)
-    data = tiny.data()
-    images, batch = data.images("source", "train"), data.panel_batch("source", 8)
-    wrong = torch.stack([torch.from_numpy(images.wrong(i)) for i in range(8)])  # type: ignore[attr-defined]
-    with torch.no_grad():
-        weights = trained.eval().weights(batch)
-    assert float(weights[wrong].mean()) < float(weights[~wrong].mean())
+    wrongs, rights = [], []
+    for seed in (0, 1):  # one alone is a matter of rounding: 300 steps on eight images
+        options = {"batch_size": 4, "seed": seed}
+        trained = tiny.fit("metapix", 300, lr=3e-3, weight_lr=1e-2, weight_width=8, data_options=options)
+        assert isinstance(trained, MetaPix)
+        data = tiny.data()
+        images, batch = data.images("source", "train"), data.panel_batch("source", 8)
+        wrong = torch.stack([torch.from_numpy(images.wrong(i)) for i in range(8)])  # type: ignore[attr-defined]
+        with torch.no_grad():
+            weights = trained.eval().weights(batch)
+        wrongs.append(float(weights[wrong].mean()))
+        rights.append(float(weights[~wrong].mean()))
+    assert sum(wrongs) < sum(rights)
