@@ -124,7 +124,7 @@ class GradientAnnotator(SegmentationMethod):
         self.student_steps, self.metric, self.engine = student_steps, metric, engine
         self.running_statistics = running_statistics
         self.matched = self._matched(matched)
-        self.step_pictures: dict[str, Tensor] = {}
+        self._seen: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -174,10 +174,8 @@ class GradientAnnotator(SegmentationMethod):
         image = self.to_input(sample.image, real.shape[-2:])
         y = self.annotate(sample, real.shape[-2:]).softmax(dim=1)
         fixed = y.detach().requires_grad_(self.engine == "double_backward")
-        seed, track = (
-            _any_seed(),
-            self.running_statistics == "both",
-        )  # one seed: the same dropout masks in g and in its derivative
+        # One seed: the same dropout masks in g and in its derivative.
+        seed, track = _any_seed(), self.running_statistics == "both"
         loss, gradient = self._gradient(image, lambda z: soft_cross_entropy(z, fixed), seed, track)
         g, h = list(gradient.values()), list(real_gradient.values())
         distance = gradient_distance(g, h, self.metric)
@@ -196,13 +194,17 @@ class GradientAnnotator(SegmentationMethod):
         follow = contextlib.nullcontext() if self.running_statistics == "both" else frozen_buffers(self.segmenter)
         with follow:
             logits = self(image)
-        self.step_pictures = {
-            "generated": image,
-            "annotation": y.argmax(dim=1),
-            "confidence": y.amax(dim=1),
-            "prediction": logits.detach().argmax(dim=1),
-        }
+        self._seen = (image, y, logits.detach())
         return {"synthetic": soft_cross_entropy(logits, y)}
+
+    @property
+    def step_pictures(self) -> dict[str, Tensor]:
+        """What the student learned from in the last step, by title."""
+        if self._seen is None:
+            return {}
+        image, y, logits = self._seen
+        pictures = {"generated": image, "annotation": y.argmax(dim=1), "confidence": y.amax(dim=1)}
+        return pictures | {"prediction": logits.argmax(dim=1)}
 
     @torch.no_grad()
     def labelled_images(

@@ -6,7 +6,7 @@ Methods that learn the weights derive from this one and replace ``weighting``. T
 weight also scales the source loss as a whole, so compare with the constant that equals its mean.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -51,12 +51,12 @@ class WeightedJointTraining(SegmentationMethod):
         weights: Tensor = self.weighting(source["image"], source["label"])
         return weights
 
-    def to_mean_one(self, raw: Tensor, label: Tensor) -> Tensor:
-        """Weights (B, H, W) divided by their mean over the valid pixels of all ranks, detached."""
+    def to_mean_one(self, raw: Tensor, label: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Weights (B, H, W) of mean one over the valid pixels of all ranks, and their derivative: see `mean_one`."""
         valid = valid_pixels(label)
         if not self.training:  # pictures are drawn by one rank alone: no collectives
-            return mean_one(raw, valid, valid.sum().clamp_min(1), lambda value: value)[0]
-        return mean_one(raw, valid, pixel_count(valid), mean_across_ranks)[0]
+            return mean_one(raw, valid, valid.sum().clamp_min(1), lambda value: value)
+        return mean_one(raw, valid, pixel_count(valid), mean_across_ranks)
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """L_S with the weights held fixed, plus L_T."""

@@ -90,6 +90,11 @@ class MaxSquare(UnsupervisedAdaptation):
             ]:  # of a source phase with this head: target_start after its end
                 load_part(self.low_head, Path(start), "low_head", optional=True)
 
+    @property
+    def starts(self) -> dict[str, int]:
+        """When the target begins to count."""
+        return {"target_start": self.target_start}
+
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """The low-level head learns as fast as the other one."""
         groups = super().optimizer_groups()
@@ -123,11 +128,11 @@ class MaxSquare(UnsupervisedAdaptation):
         if not self.multi_level:
             return [self(image)]
         size = image.shape[-2:]
-        features = self.segmenter.features(image)
+        logits, features = self.segmenter.with_features(image)
         low = F.interpolate(
             self.low_head(features[-2]), self.segmenter.padded(size), mode="bilinear", align_corners=True
         )
-        return [self.segmenter.decode(features, size), low[..., : size[0], : size[1]]]
+        return [logits, low[..., : size[0], : size[1]]]
 
     def confidence_loss(self, logits: Tensor, probs: Tensor) -> Tensor:
         """L_target on (B, C, H, W)."""

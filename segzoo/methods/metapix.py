@@ -20,9 +20,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from segzoo.bilevel import Hypergradient, attach_gradient, hypergradient, pixel_jvp, unrolled_hypergradient
-from segzoo.bilevel.normalize import mean_one
 from segzoo.data.streams import Batch, Stream
-from segzoo.distributed import average_gradients, mean_across_ranks
+from segzoo.distributed import average_gradients
 from segzoo.errors import ConfigError
 from segzoo.losses import cross_entropy
 from segzoo.methods.base import pixel_count, valid_pixels
@@ -269,7 +268,4 @@ class MetaPix(LookAheadTraining):
     def _normalise(self, raw: Tensor, label: Tensor) -> tuple[Tensor, Any]:
         if self.weight_norm == "none":
             return raw.detach(), lambda gradient: gradient
-        valid = valid_pixels(label)
-        if not self.training:  # pictures are drawn by one rank alone: no collectives
-            return mean_one(raw, valid, valid.sum().clamp_min(1), lambda value: value)
-        return mean_one(raw, valid, pixel_count(valid), mean_across_ranks)
+        return self.to_mean_one(raw, label)

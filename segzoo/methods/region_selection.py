@@ -196,8 +196,8 @@ class RegionSelection(WeightedJointTraining):
         """The encoder's maps, if a branch needs them, and the logits."""
         if not self.feature_alignment and not self.reconstruction:
             return [], self(image)
-        maps = self.segmenter.features(image)
-        return maps, self.segmenter.decode(maps, image.shape[-2:])
+        logits, maps = self.segmenter.with_features(image)
+        return maps, logits
 
     def _evidence(self, batch: Batch, logits: Tensor) -> Tensor:
         """What is judged: p = softmax(f(x) / temperature), or the images."""
@@ -230,7 +230,7 @@ class RegionSelection(WeightedJointTraining):
         steps = 0.0 if self._trainer is None else self.ramp * self.trainer.max_steps
         maps = torch.lerp(torch.ones_like(maps), maps, min(1.0, self.global_step / steps) if steps > 0 else 1.0)
         if self.weight_norm == "mean1":
-            maps = torch.stack([self.to_mean_one(one, label) for one in maps])
+            maps = torch.stack([self.to_mean_one(one, label)[0] for one in maps])
         return maps.sum(0)
 
     def _feature_terms(self, domain: str, batch: Batch, maps: list[Tensor]) -> dict[str, Tensor]:

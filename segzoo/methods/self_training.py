@@ -23,7 +23,6 @@ from torch.nn import functional as F
 from segzoo.adaptation import (
     EmaTeacher,
     class_mix,
-    confident_share,
     downscale_labels,
     paste,
     pseudo_label_weights,
@@ -115,7 +114,7 @@ class SelfTraining(UnsupervisedAdaptation):
             self.first = EmaTeacher(self.segmenter, buffers=True)  # never updated: a frozen copy in evaluation mode
         self.teacher = EmaTeacher(self.student(), ema_decay, ema_buffers)
         self.teacher_confusion = confusion_metric(self.num_classes)
-        self.step_pictures: dict[str, Tensor] = {}
+        self._seen: tuple[Tensor, View, Tensor, Tensor, Tensor] | None = None
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -159,11 +158,10 @@ class SelfTraining(UnsupervisedAdaptation):
 
     def pseudo_weights(self, confidence: Tensor) -> Tensor:
         """q, of every target pixel (B, H, W)."""
-        self.log_dict(
-            {"pseudo/share": confident_share(confidence, self.threshold), "pseudo/confidence": confidence.mean()}
-        )
         rows = self.ignore_top, self.ignore_bottom
-        return pseudo_label_weights(confidence, self.threshold, *rows, scheme=self.pseudo_weight)
+        weights = pseudo_label_weights(confidence, self.threshold, *rows, scheme=self.pseudo_weight)
+        self.log_dict({"pseudo/weight": weights.mean(), "pseudo/confidence": confidence.mean()})
+        return weights
 
     def source_terms(self, source: Batch) -> dict[str, Tensor]:
         """Cross-entropy on the labelled source, and the feature distance."""
@@ -171,8 +169,7 @@ class SelfTraining(UnsupervisedAdaptation):
         if self.source_augmentation == "strong":
             image = self.augment(image)
         with self.source_pass():
-            features = self.segmenter.features(image)
-            logits = self.segmenter.decode(features, image.shape[-2:])
+            logits, features = self.segmenter.with_features(image)
         terms = {"source": cross_entropy(logits, label, self.mean_over(label))}
         if self.feature_distance:
             terms["feature distance"] = self.feature_distance * self._distance(image, features[-1], label)
@@ -181,18 +178,9 @@ class SelfTraining(UnsupervisedAdaptation):
     def mixed_terms(self, source: Batch, view: View) -> dict[str, Tensor]:
         """Weighted cross-entropy on the mixture."""
         image, label, weights, mask = self.mix(source, view)
-        features = self.segmenter.features(self.augment(image))
-        logits = self.segmenter.decode(features, image.shape[-2:])
+        logits, features = self.segmenter.with_features(self.augment(image))
         losses = weights * pixel_cross_entropy(logits, label)
-        self.step_pictures = {
-            "source": source["image"],
-            "target": view.image,
-            "pseudo label": view.labels,
-            "confidence": view.confidence,
-            "mixed": image,
-            "mixed label": label,
-            "prediction": logits.detach().argmax(dim=1),
-        }
+        self._seen = (source["image"], view, image, label, logits.detach())
         target_labels = self.target_labels(view).masked_fill(mask, IGNORE_INDEX)
         return {"mixed": losses.sum() / self.mean_over(label)} | self.feature_terms("mixed", features, target_labels)
 
@@ -242,6 +230,15 @@ class SelfTraining(UnsupervisedAdaptation):
         return torch.tensor([names is None or name in names for name in classes])
 
     # Looking at it
+
+    @property
+    def step_pictures(self) -> dict[str, Tensor]:
+        """The images of the last step, by title."""
+        if self._seen is None:
+            return {}
+        source, view, mixed, label, logits = self._seen
+        pictures = {"source": source, "target": view.image, "pseudo label": view.labels, "confidence": view.confidence}
+        return pictures | {"mixed": mixed, "mixed label": label, "prediction": logits.argmax(dim=1)}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Also scores the teacher: its labels are what the segmenter learns from."""

@@ -105,6 +105,11 @@ class SePiCo(SelfTraining):
         """As for self-training; the target comes whole where the crop is chosen here."""
         return super().streams | {"target": Stream("target", labelled=False, whole=self.balanced_crop)}
 
+    @property
+    def starts(self) -> dict[str, int]:
+        """When the contrast begins."""
+        return {"contrast_start": self.contrast_start}
+
     def student(self) -> nn.ModuleDict:
         """Segmenter and projection."""
         modules = super().student()

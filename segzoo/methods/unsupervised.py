@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from segzoo.bilevel import frozen_buffers
@@ -32,6 +33,18 @@ class UnsupervisedAdaptation(SegmentationMethod):
     ) -> None:
         super().__init__(**kwargs)
         self.running_statistics, self.pixel_mean = running_statistics, pixel_mean
+
+    @property
+    def starts(self) -> dict[str, int]:
+        """The first step of each term that begins late, by its option."""
+        return {}
+
+    def setup(self, stage: str) -> None:
+        """Says so where a term begins after the last step: a start that suits long runs is easily left in a short one."""
+        super().setup(stage)
+        for option, start in self.starts.items():
+            if stage == "fit" and 0 < self.trainer.max_steps <= start:
+                rank_zero_warn(f"--method.{option} {start} is not reached in {self.trainer.max_steps} steps")
 
     def source_pass(self) -> AbstractContextManager[None]:
         """For a pass of source images beside one of target images: whether running statistics follow it."""

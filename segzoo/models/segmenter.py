@@ -46,11 +46,28 @@ class Segmenter(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Image (B, 3, H, W), RGB in [0, 1], to logits (B, C, H, W)."""
+    def forward(self, image: Tensor, want: Literal["logits", "maps", "both"] = "logits") -> Any:
+        """Image (B, 3, H, W), RGB in [0, 1], to logits (B, C, H, W).
+
+        Args:
+            image: the image.
+            want: what is returned. All go through this call, which is what `compile` compiles; see `features` and
+                `with_features`.
+        """
         height, width = image.shape[-2:]
-        logits: Tensor = self.network(self._input(image))
-        return logits[..., :height, :width]
+        if want == "logits":
+            return self.network(self._input(image))[..., :height, :width]
+        maps = list(self._part("encoder")(self._input(image)))
+        return maps if want == "maps" else (self.decode(maps, (height, width)), maps)
+
+    def with_features(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The logits of an image and the encoder's maps, in one pass.
+
+        Raises:
+            ConfigError: the network is more than encoder, decoder and head in a row.
+        """
+        both: tuple[Tensor, list[Tensor]] = self(image, "both")
+        return both
 
     def features(self, image: Tensor) -> list[Tensor]:
         """The encoder's maps of an image (B, 3, H, W) in [0, 1], for methods that use them beside the logits.
@@ -61,7 +78,8 @@ class Segmenter(nn.Module):
         Raises:
             ConfigError: the network is more than encoder, decoder and head in a row.
         """
-        return list(self._part("encoder")(self._input(image)))
+        maps: list[Tensor] = self(image, "maps")
+        return maps
 
     def padded(self, size: Sequence[int]) -> tuple[int, int]:
         """The size (H, W) of the network's input for images of the given size."""

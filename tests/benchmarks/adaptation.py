@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from segzoo.cli.bench.problem import create_batch, create_method
 from segzoo.cli.bench.rows import Row, Task
 from segzoo.cli.quiet import be_quiet
+from tests import tiny
 
 CONTRAST = {"contrast_start": 0, "threshold": 0.0}
 # The projections as published for either network.
@@ -57,16 +58,7 @@ def steps(task: Task, row: Row, count: int) -> list[float]:
     method = create_method(task, row)
     batch = {name: dict(images) for name, images in create_batch(task, torch.device("cpu")).items()}
     del batch["target"]["label"]
-    trainer = L.Trainer(
-        accelerator="cpu",
-        max_steps=count + 1,
-        callbacks=[clock],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-    )
+    trainer = tiny.trainer(count + 1, callbacks=[clock])
     images = {name: batch[name] for name in method.streams}
     trainer.fit(method, train_dataloaders=DataLoader([images] * (count + 1), batch_size=None))  # type: ignore[arg-type]
     return clock.seconds[1:]  # the first one warms up

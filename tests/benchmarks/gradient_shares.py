@@ -18,8 +18,8 @@ from torch import Tensor
 from segzoo.cli.checkpoint import read_checkpoint
 from segzoo.cli.quiet import be_quiet
 from segzoo.data import DomainDataModule, MiniCity
-from segzoo.methods.base import SegmentationMethod
 from segzoo.methods.registry import load_method
+from tests import tiny
 
 STARTS = {"maxsquare": ("target_start",), "minent": ("target_start",), "sepico": ("contrast_start",)}
 
@@ -40,22 +40,9 @@ def shares(path: Path, batches: int) -> dict[str, float]:
         return total(terms)
 
     method.total = measured  # type: ignore[method-assign]
-    fit(method, batches)
-    return {name: fmean(values) for name, values in norms.items()}
-
-
-def fit(method: SegmentationMethod, batches: int) -> None:
     data = DomainDataModule(MiniCity("source"), MiniCity("target"), size=(96, 160), target_labels=16, num_workers=0)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        max_steps=batches,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-    )
-    trainer.fit(method, datamodule=data)
+    tiny.trainer(batches).fit(method, datamodule=data)
+    return {name: fmean(values) for name, values in norms.items()}
 
 
 def main() -> None:

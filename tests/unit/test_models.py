@@ -129,3 +129,17 @@ def test_the_published_weight_network_has_its_size() -> None:
 def test_a_constant_weight() -> None:
     label = torch.zeros(2, 4, 5, dtype=torch.long)
     assert bool((ConstantWeight(0.3)(torch.rand(2, 3, 4, 5), label) == torch.tensor(0.3)).all())
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+def test_strided_weights_are_constant_in_their_squares(stride: int) -> None:
+    torch.manual_seed(0)
+    fine, coarse = PixelWeightNet(9, 4), PixelWeightNet(9, 4, stride=stride)
+    coarse.load_state_dict(fine.state_dict())
+    small, label = torch.rand(2, 3, 16, 24), torch.randint(9, (2, 16, 24))
+    big, big_label = (x.repeat_interleave(stride, -2).repeat_interleave(stride, -1) for x in (small, label))
+    expected = fine(small, label).repeat_interleave(stride, -2).repeat_interleave(stride, -1)
+    torch.testing.assert_close(coarse(big, big_label), expected)
+    assert coarse(big[..., 1:, 1:], big_label[..., 1:, 1:]).shape == big_label[..., 1:, 1:].shape
+    with pytest.raises(ConfigError, match="weight_stride 0"):
+        PixelWeightNet(9, 4, stride=0)

@@ -136,3 +136,18 @@ def test_the_scopes_of_our_networks(architecture: str, encoder: str) -> None:
     assert head <= decoder < everything
     assert len(head) == {"deeplabv2": 4 * 2, "daformer": 2}[architecture]
     assert decoder == {name for name, _ in net.named_parameters() if "encoder" not in name}
+
+
+def test_maps_and_both_run_the_compiled_call() -> None:
+    net = segmenter("unet", "tu-test_resnet").eval()
+    image = torch.rand(1, 3, 40, 70)
+    logits, maps = net(image), net.features(image)
+    net.compile(backend="aot_eager")
+    impl, calls = net._compiled_call_impl, []
+    net._compiled_call_impl = lambda *args: calls.append(args[1:]) or impl(*args)
+    both = net.with_features(image)
+    torch.testing.assert_close(both[0], logits)
+    for one, other, expected in zip(both[1], net.features(image), maps, strict=True):
+        torch.testing.assert_close(one, expected)
+        torch.testing.assert_close(other, expected)
+    assert calls == [("both",), ("maps",)]

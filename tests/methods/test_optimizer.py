@@ -1,0 +1,50 @@
+"""Parameter groups and learning rates, as the recipes state them."""
+
+import pytest
+from torch import nn
+
+from segzoo.methods.base import SegmentationMethod
+from tests import tiny
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+SEPICO = {"lr": 6e-5, "head_lr_factor": 10.0, "poly_power": 1.0, "warmup_steps": 1500}
+
+
+def attached(steps: int, **options: object) -> SegmentationMethod:
+    method = tiny.method("source-only", **options)
+    method.trainer = tiny.trainer(steps)
+    return method
+
+
+def test_groups_by_place_and_kind() -> None:
+    method = attached(10, lr=1e-3, head_lr_factor=10.0, weight_decay=0.1, decay_norms=False)
+    found = {id(p): group for group in method.optimizer_groups() for p in group["params"]}
+    parameters = dict(method.segmenter.named_parameters())
+    assert sum(len(group["params"]) for group in method.optimizer_groups()) == len(found) == len(parameters)
+    for name, p in parameters.items():
+        encoder = name.startswith("network.encoder.")
+        assert found[id(p)]["lr"] == pytest.approx(1e-3 if encoder else 1e-2), name
+        assert found[id(p)]["weight_decay"] == (0.1 if p.ndim > 1 else 0.0), name
+    norms = [m for m in method.segmenter.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms and all(found[id(norm.weight)]["weight_decay"] == 0 for norm in norms)
+    assert [group["name"] for group in attached(10).optimizer_groups()] == ["segmenter"]
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 6e-11), (750, 6e-5 * 0.5000005 * (1 - 750 / 40000)), (1500, 6e-5 * (1 - 1500 / 40000)), (40000, 0)],
+)
+def test_the_published_rates_of_sepico(step: int, rate: float) -> None:
+    assert 6e-5 * attached(40000, **SEPICO)._factor(step) == pytest.approx(rate, rel=1e-9)
+
+
+def test_a_schedule_that_is_longer_than_the_training() -> None:
+    long, short = attached(80, schedule_steps=200), attached(80)
+    assert long._factor(80) == pytest.approx(0.6**0.9) and short._factor(80) == 0
+    assert attached(80, schedule="constant")._factor(70) == 1
+
+
+@pytest.mark.parametrize(("slug", "option"), [("maxsquare", "target_start"), ("sepico", "contrast_start")])
+def test_a_term_that_never_begins_is_said(slug: str, option: str) -> None:
+    with pytest.warns(UserWarning, match=f"{option} 2 is not reached in 2 steps"):
+        tiny.fit(slug, 2, **{option: 2})
