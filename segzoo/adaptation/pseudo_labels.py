@@ -24,6 +24,29 @@ def pseudo_labels(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
+def fuse_reference(
+    probs: Tensor, reference: Tensor, classes: Tensor, weight: float = 0.8, threshold: float = 0.4
+) -> Tensor:
+    """Probabilities of an image, helped by those of another image of the same place (SePiCo's day images for night ones).
+
+    In the chosen classes, those that do not move, r = w p_ref + (1 - w) p where p_ref > threshold, and (1 - w) p_ref + w p
+    elsewhere; all other classes keep p. What comes out does not sum to one.
+
+    Args:
+        probs: p, (B, C, H, W).
+        reference: p_ref, (B, C, H, W).
+        classes: (C,) bool, the chosen ones.
+        weight: w.
+        threshold: of the reference's probability.
+
+    Returns:
+        (B, C, H, W).
+    """
+    trust = torch.where(reference > threshold, weight, 1 - weight)
+    return torch.where(classes[:, None, None], trust * reference + (1 - trust) * probs, probs)
+
+
+@torch.no_grad()
 def confident_share(confidence: Tensor, threshold: float = 0.968) -> Tensor:
     """q, the share of pixels with confidence >= threshold in the batch of all ranks together: a scalar.
 

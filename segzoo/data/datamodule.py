@@ -180,6 +180,11 @@ class DomainDataModule(L.LightningDataModule):
                 f"this method learns from {stream.domain} labels but the {stream.domain} domain has no masks; "
                 f"set --data.{stream.domain}.masks, or choose a method without target labels (`segzoo methods`)"
             )
+        if stream.reference and not images.has_references:
+            raise ConfigError(
+                f"--method.reference_classes asks for a reference image of every {stream.domain} image and there are none; set "
+                f"--data.{stream.domain}.references to their folder, or leave the option out"
+            )
         labelled_target = stream.domain == "target" and stream.labelled
         indices = stream.select(self._labelled_target() if labelled_target else range(len(images)))
         if not indices:
@@ -188,7 +193,7 @@ class DomainDataModule(L.LightningDataModule):
             )
         rule = stream.crop_rule(self.crop_max_class_share)
         transform = self._train_transform(stream)
-        dataset = StreamDataset(images, indices, transform, self.seed, name, stream.labelled, rule)
+        dataset = StreamDataset(images, indices, transform, self.seed, name, stream.labelled, stream.reference, rule)
         return DataLoader(dataset, batch_sampler=self._batches(name, stream, dataset), **self._loading())
 
     def _train_transform(self, stream: Stream) -> Compose:

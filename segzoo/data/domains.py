@@ -20,10 +20,12 @@ class ImageSet(ABC):
     Attributes:
         names: a stable, unique name per image.
         has_labels: whether :meth:`label` may be called.
+        has_references: whether :meth:`reference` may be called.
     """
 
     names: Sequence[str]
     has_labels: bool = True
+    has_references: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -35,6 +37,10 @@ class ImageSet(ABC):
     @abstractmethod
     def label(self, index: int) -> Pixels:
         """The label ids of the domain's label space as (H, W) uint8; 255 is ignored. Several threads may call it at once."""
+
+    def reference(self, index: int) -> Pixels:
+        """Another image of the same place as image ``index``, e.g. by day, of the same size (H, W, 3) uint8 RGB."""
+        raise NotImplementedError(f"{type(self).__name__} has no reference images")
 
     def fingerprint(self) -> str | None:
         """A text that changes whenever a label may have, or None: what is counted in the labels is not kept on disk."""

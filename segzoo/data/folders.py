@@ -1,6 +1,7 @@
 """A domain that is folders of images and of masks with the same file stems."""
 
 import copy
+import glob
 import hashlib
 import os
 import re
@@ -15,10 +16,10 @@ from PIL import Image, ImageOps
 
 from segzoo.data.domains import Domain, ImageSet, Pixels, Split
 from segzoo.data.label_spaces import IDENTITY, ClassMap, load_class_map, load_label_space
+from segzoo.data.references import IMAGE_TYPES, match_references, read_pairs
 from segzoo.data.splits import time_blocks
 from segzoo.errors import ConfigError, DataError
 
-IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 MASK_TYPES = (".png", ".bmp", ".tif", ".tiff")  # lossless: JPEG and lossy WebP change ids
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 ID_MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I")
@@ -51,6 +52,10 @@ class PairedFolders(Domain):
         split_folders: what ``{split}`` stands for where it is not the split's own name, e.g. ``{test: val}``
             for Cityscapes, whose test masks are not public.
         unlabelled: splits without masks, e.g. ``[train]`` where only the images to score on have them.
+        references: folder of a further image of the same place for every training image, e.g. by day for one by night, for
+            methods that look at it (``--method.reference_classes``); of the same stem, or as the pairs say.
+        reference_pairs: CSV files below the data root, e.g. ``corresp/train/night/*_ref_day.csv``, with an image and its
+            reference per row.
 
     Raises:
         ConfigError: unknown label space or class map, or options that contradict each other.
@@ -69,6 +74,8 @@ class PairedFolders(Domain):
         mask_suffix: str = "",
         split_folders: dict[Split, str] | None = None,
         unlabelled: tuple[Split, ...] = (),
+        references: str | None = None,
+        reference_pairs: str | None = None,
     ) -> None:
         by_folder = "{split}" in images
         if masks is not None and ("{split}" in masks) != by_folder:
@@ -80,6 +87,8 @@ class PairedFolders(Domain):
         for split in (*(split_folders or {}), *unlabelled):
             if split not in SPLITS:
                 raise ConfigError(f"split_folders and unlabelled know train, val and test, found '{split}'")
+        if reference_pairs and not references:
+            raise ConfigError(f"reference_pairs '{reference_pairs}' needs references, the folder of those images")
         if blocks is None and gap:
             raise ConfigError(f"gap {gap} needs blocks: it is the number of frames left out between two of them")
         if blocks is not None:
@@ -90,6 +99,7 @@ class PairedFolders(Domain):
         self._images, self._masks, self._blocks, self._gap = images, masks, blocks, gap
         self._image_suffix, self._mask_suffix = image_suffix, mask_suffix
         self._split_folders, self._unlabelled = split_folders or {}, unlabelled
+        self._references, self._reference_pairs = references, reference_pairs
 
     def images(self, split: Split, root: Path) -> "FolderImages":
         """The images of one split, with the file lists checked; pixels are checked when they are read.
@@ -113,6 +123,8 @@ class PairedFolders(Domain):
             self._image_suffix,
             self._mask_suffix,
         )
+        if split == "train" and self._references is not None:
+            self._add_references(found, _folder(self._references, folder, root), root)
         if self._blocks is None:
             return found
         block = time_blocks(len(found), self._blocks, self._gap)[SPLITS.index(split)]
@@ -121,6 +133,18 @@ class PairedFolders(Domain):
                 f"'{self.name}' has no {split} split: its share is 0 in blocks {list(self._blocks)}; give it one"
             )
         return found.select(block)
+
+    def _add_references(self, images: "FolderImages", folder: Path, root: Path) -> None:
+        pairs = None
+        if self._reference_pairs is not None:
+            pattern = str(root.expanduser() / self._reference_pairs)
+            files = sorted(Path(file) for file in glob.glob(pattern, recursive=True))
+            if not files:
+                raise DataError(
+                    f"there is no file {pattern}: reference_pairs are lists of which images belong together"
+                )
+            pairs = read_pairs(files, self._image_suffix)
+        images.add_references(folder, pairs, self._image_suffix)
 
 
 class FolderImages(ImageSet):
@@ -155,6 +179,18 @@ class FolderImages(ImageSet):
             _check_partners(self._image_files, self._mask_files, "image", masks, mask_suffix)
             _check_partners(self._mask_files, self._image_files, "mask", images, image_suffix)
         self.names: Sequence[str] = sorted(self._image_files, key=_natural)
+        self._reference_files: dict[str, Path] = {}
+
+    def add_references(self, folder: Path, pairs: Mapping[str, str] | None, suffix: str = "") -> None:
+        """Gives every image its reference from a folder, see `match_references`.
+
+        Raises:
+            DataError: an image without one.
+        """
+        files = _scan(folder, "image", IMAGE_TYPES, suffix)
+        matched = match_references(self.names, files, folder, pairs)
+        self._reference_files = {name: files[reference] for name, reference in matched.items()}
+        self.has_references = True
 
     def select(self, indices: Sequence[int]) -> "FolderImages":
         """The same set reduced to some of its images."""
@@ -171,7 +207,9 @@ class FolderImages(ImageSet):
         Raises:
             DataError: the file cannot be read.
         """
-        path = self._image_files[self.names[index]]
+        return self._pixels(self._image_files[self.names[index]])
+
+    def _pixels(self, path: Path) -> Pixels:
         with _opened(path, "image") as stored:
             file = ImageOps.exif_transpose(stored) if self._upright else stored
             if file.mode.startswith("I"):  # 16 bits: PIL would clip to 255 rather than scale
@@ -194,14 +232,30 @@ class FolderImages(ImageSet):
             )
         path, image_path = self._mask_files[self.names[index]], self._image_files[self.names[index]]
         raw = read_ids(path)
-        with _opened(image_path, "image") as image:
-            width, height = image.size
+        width, height = _size(image_path)
         if raw.shape != (height, width):
             raise DataError(
                 f"{path} is {raw.shape[1]}x{raw.shape[0]} (width x height) but its image {image_path} "
                 f"is {width}x{height}; a mask must have the size of its image"
             )
         return self._class_map.apply(raw, path)
+
+    def reference(self, index: int) -> Pixels:
+        """The reference of an image as (H, W, 3) uint8 RGB.
+
+        Raises:
+            DataError: there is none, it cannot be read, or it is not of its image's size.
+        """
+        if not self.has_references:
+            raise DataError("there are no reference images: set references to their folder")
+        path, own = self._reference_files[self.names[index]], self._image_files[self.names[index]]
+        pixels, (width, height) = self._pixels(path), _size(own)
+        if pixels.shape[:2] != (height, width):
+            raise DataError(
+                f"the reference {path} is {pixels.shape[1]}x{pixels.shape[0]} (width x height) but {own} is {width}x{height}; "
+                "both are cut alike and must have one size"
+            )
+        return pixels
 
     def fingerprint(self) -> str | None:
         """A hash of the mask files' paths, sizes and times and of the class map; None without masks."""
@@ -256,6 +310,12 @@ def _opened(path: Path, what: str) -> Iterator[Image.Image]:
         raise DataError(
             f"cannot read the {what} {path}: {reason}; replace the file or remove it and its partner"
         ) from error
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height, from the file's head alone."""
+    with _opened(path, "image") as image:
+        return image.size
 
 
 def _raw_mode(file: Image.Image) -> str:

@@ -17,7 +17,8 @@ from segzoo.data.transforms import CropRule
 from segzoo.errors import ConfigError
 
 Batch = dict[str, Any]
-"""``image`` (B, 3, H, W) float32 RGB in [0, 1]; ``label`` (B, H, W) int64, 255 ignored, absent without labels; ``name``."""
+"""``image`` (B, 3, H, W) float32 RGB in [0, 1]; ``label`` (B, H, W) int64, 255 ignored, absent without labels; ``name``;
+``reference`` (B, 3, H, W) for streams that ask for it."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Stream:
         labelled: whether the method sees their labels. Labelled target images are those of the budget, unlabelled ones all.
         part: the share of them to draw from, as the two ends of an interval of [0, 1]; disjoint parts share no image.
         whole: images come resized, mirrored, jittered and blurred but not cropped, for a method that crops by itself.
+        reference: each image comes with its reference image, transformed by the same draws.
         rare_class_temperature: T of rare-class sampling, see `segzoo.data.rare_classes` (published: 0.01); None: every
             image once per epoch.
         rare_class_min_share: an image is drawn for a class that fills more than this share of its pixels. Published
@@ -45,6 +47,7 @@ class Stream:
     labelled: bool = True
     part: tuple[float, float] = (0.0, 1.0)
     whole: bool = False
+    reference: bool = False
     rare_class_temperature: float | None = None
     rare_class_min_share: float = 3000 / (1280 * 720)
     rare_class_min_crop_ratio: float = 0.5
@@ -84,6 +87,7 @@ class StreamDataset(Dataset[Batch]):
         seed: seed of the transform's draws.
         name: the stream's name, a part of the seed.
         labelled: whether labels are read at all.
+        reference: whether reference images are.
         rule: which crops of a labelled image will do.
     """
 
@@ -95,10 +99,12 @@ class StreamDataset(Dataset[Batch]):
         seed: int,
         name: str,
         labelled: bool,
+        reference: bool,
         rule: CropRule,
     ) -> None:
         self.images, self.indices, self.transform = images, indices, transform
-        self.seed, self.name, self.labelled, self.rule = seed, name, labelled, rule
+        self.seed, self.name, self.rule = seed, name, rule
+        self.labelled, self.reference = labelled, reference
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -107,12 +113,16 @@ class StreamDataset(Dataset[Batch]):
         epoch, position, *rare_class = key
         index = self.indices[position]
         self.transform.set_random_seed(derived_seed(self.seed, self.name, epoch, index))
-        if not self.labelled:
-            return _sample(self.transform(image=self.images.image(index))["image"], None, self.images.names[index])
-        rule = replace(self.rule, rare_class=rare_class[0]) if rare_class else self.rule
-        # `image` and `label` are transformed together, with one draw.
-        both = self.transform(image=self.images.image(index), mask=self.images.label(index), rule=rule)
-        return _sample(both["image"], both["mask"], self.images.names[index])
+        # What belongs together is transformed together, with one draw.
+        parts: dict[str, Any] = {"image": self.images.image(index)}
+        if self.reference:
+            parts["reference"] = self.images.reference(index)
+        if self.labelled:
+            rule = replace(self.rule, rare_class=rare_class[0]) if rare_class else self.rule
+            parts |= {"mask": self.images.label(index), "rule": rule}
+        done = self.transform(**parts)
+        sample = _sample(done["image"], done.get("mask"), self.images.names[index])
+        return sample | ({"reference": image_tensor(done["reference"])} if self.reference else {})
 
 
 class EvaluationDataset(Dataset[Batch]):
@@ -139,6 +149,8 @@ class EvaluationDataset(Dataset[Batch]):
 def collate(samples: list[Batch]) -> Batch:
     """Stacks samples; labels of different sizes stay a list."""
     batch: Batch = {"image": torch.stack([s["image"] for s in samples]), "name": [s["name"] for s in samples]}
+    if "reference" in samples[0]:
+        batch["reference"] = torch.stack([s["reference"] for s in samples])
     if "label" in samples[0]:
         labels = [s["label"] for s in samples]
         same = all(label.shape == labels[0].shape for label in labels)

@@ -99,7 +99,7 @@ def training_transform(
         steps.append(A.ColorJitter(brightness=spread, contrast=spread, saturation=spread, hue=hue, p=0.8))
     if blur:
         steps.append(A.GaussianBlur(sigma_limit=(1e-6, 1.0), p=blur))  # the kernel divides by sigma
-    return A.Compose(steps)
+    return A.Compose(steps, additional_targets={"reference": "image"})
 
 
 def evaluation_transform(size: tuple[int, int]) -> A.Compose:

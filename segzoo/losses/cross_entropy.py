@@ -5,18 +5,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def pixel_cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
+def pixel_cross_entropy(
+    logits: Tensor, labels: Tensor, ignore_index: int = 255, class_weight: Tensor | None = None
+) -> Tensor:
     """Cross-entropy of every pixel, 0 where the label is ignored.
 
     Args:
         logits: (B, C, H, W).
         labels: (B, H, W) int64.
         ignore_index: label of void pixels.
+        class_weight: factors (C,) of the pixels of every class; None: 1.
 
     Returns:
         (B, H, W).
     """
-    return F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
+    return F.cross_entropy(logits, labels, class_weight, ignore_index=ignore_index, reduction="none")
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, count: Tensor | float) -> Tensor:

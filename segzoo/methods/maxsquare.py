@@ -108,10 +108,9 @@ class MaxSquare(UnsupervisedAdaptation):
         adapting = self.global_step >= self.target_start
         with self.source_pass() if adapting else contextlib.nullcontext():
             logits = self.heads(source["image"])
-        count = self.mean_over(source["label"])
-        terms = {"source": cross_entropy(logits[0], source["label"], count)}
+        terms = {"source": self.supervised(logits[0], source["label"])}
         if self.multi_level:
-            terms["source low"] = self.low_weight * cross_entropy(logits[1], source["label"], count)
+            terms["source low"] = self.low_weight * self.supervised(logits[1], source["label"])
         if adapting:
             logits = self.heads(target["image"])
             probs = [z.softmax(dim=1) for z in logits]

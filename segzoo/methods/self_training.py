@@ -9,7 +9,8 @@ pasted onto a target image, and the segmenter learns from the mixture:
     L   = CE(f(x_s), y_s) + (1/N) sum_i q_m,i CE(f(aug(x_m)), y_m)_i  [+ lambda_fd L_fd]
 
 Source images are drawn by the rarest classes they hold. L_fd keeps the encoder near the one it started from: the distance of
-their last maps at source pixels of thing classes (DAFormer's feature distance).
+their last maps at source pixels of thing classes (DAFormer's feature distance). Where a target image has a reference, another
+image of the same place in better light, the labels of what does not move also follow the teacher's prediction for that one.
 """
 
 import math
@@ -22,8 +23,11 @@ from torch.nn import functional as F
 
 from segzoo.adaptation import (
     EmaTeacher,
+    FeatureDistance,
+    class_mask,
     class_mix,
     downscale_labels,
+    fuse_reference,
     paste,
     pseudo_label_weights,
     pseudo_labels,
@@ -31,14 +35,12 @@ from segzoo.adaptation import (
 )
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.streams import Batch, Stream
-from segzoo.errors import ConfigError
 from segzoo.evaluation import Scores, confusion_metric, update_confusion
 from segzoo.evaluation.history import PRECISION
-from segzoo.losses import cross_entropy, pixel_cross_entropy
+from segzoo.losses import log_softmax
 from segzoo.methods.base import pixel_count
 from segzoo.methods.unsupervised import UnsupervisedAdaptation
 from segzoo.models.segmenter import Segmenter
-from segzoo.suggest import did_you_mean
 
 
 @dataclass
@@ -50,12 +52,14 @@ class View:
         labels: the teacher's (B, H, W).
         confidence: the probability that it gives them, (B, H, W).
         weights: of their loss, (B, H, W).
+        reference: (B, 3, H, W), other images of the same places, if there are any.
     """
 
     image: Tensor
     labels: Tensor
     confidence: Tensor
     weights: Tensor
+    reference: Tensor | None = None
 
 
 class SelfTraining(UnsupervisedAdaptation):
@@ -78,6 +82,10 @@ class SelfTraining(UnsupervisedAdaptation):
         feature_distance: lambda_fd (0.005 in DAFormer); 0: no second encoder is kept.
         feature_classes: classes whose pixels it is taken over; null: all.
         feature_min_ratio: majority that a class needs in a cell of the map.
+        reference_classes: classes whose labels also follow the teacher's prediction for the reference image of a target image
+            (SePiCo on Dark Zurich: what does not move, in the day image); null: there are no reference images.
+        reference_weight: of that prediction where it is surer than ``reference_threshold``; elsewhere the rest to 1.
+        reference_threshold: see there.
         kwargs: see `UnsupervisedAdaptation`.
     """
 
@@ -100,6 +108,9 @@ class SelfTraining(UnsupervisedAdaptation):
         feature_distance: float = 0.0,
         feature_classes: list[str] | None = None,
         feature_min_ratio: float = 0.75,
+        reference_classes: list[str] | None = None,
+        reference_weight: float = 0.8,
+        reference_threshold: float = 0.4,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -107,11 +118,14 @@ class SelfTraining(UnsupervisedAdaptation):
         self.ignore_top, self.ignore_bottom, self.mix_scope = ignore_top, ignore_bottom, mix_scope
         self.source_augmentation = source_augmentation
         self.rare_class_sampling = (rare_class_temperature, rare_class_min_share, rare_class_min_crop_ratio)
-        self.feature_distance, self.feature_min_ratio = feature_distance, feature_min_ratio
+        self.feature_weight, self.feature_min_ratio = feature_distance, feature_min_ratio
         if feature_distance:
-            self.feature_class: Tensor
-            self.register_buffer("feature_class", self._class_mask(feature_classes), persistent=False)
-            self.first = EmaTeacher(self.segmenter, buffers=True)  # never updated: a frozen copy in evaluation mode
+            self.feature_distance = FeatureDistance(self.segmenter, self.label_space.classes, feature_classes)
+        self.uses_references = reference_classes is not None
+        self.reference_weight, self.reference_threshold = reference_weight, reference_threshold
+        self.reference_class: Tensor
+        still = class_mask("reference_classes", self.label_space.classes, reference_classes)
+        self.register_buffer("reference_class", still, persistent=False)
         self.teacher = EmaTeacher(self.student(), ema_decay, ema_buffers)
         self.teacher_confusion = confusion_metric(self.num_classes)
         self._seen: tuple[Tensor, View, Tensor, Tensor, Tensor] | None = None
@@ -126,7 +140,7 @@ class SelfTraining(UnsupervisedAdaptation):
             rare_class_min_share=share,
             rare_class_min_crop_ratio=ratio,
         )
-        return {"source": source, "target": Stream("target", labelled=False)}
+        return {"source": source, "target": Stream("target", labelled=False, reference=self.uses_references)}
 
     def student(self) -> nn.ModuleDict:
         """What the teacher averages."""
@@ -148,13 +162,26 @@ class SelfTraining(UnsupervisedAdaptation):
 
     def view(self, target: Batch, size: tuple[int, int]) -> View:
         """Target images with the teacher's labels; (height, width) of the source is for methods that crop."""
-        labels, confidence = self.label(target["image"])
-        return View(target["image"], labels, confidence, self.pseudo_weights(confidence))
+        image, reference = target["image"], target.get("reference")
+        labels, confidence = self.label(image, reference)
+        return View(image, labels, confidence, self.pseudo_weights(confidence), reference)
 
     @torch.no_grad()
-    def label(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def label(self, image: Tensor, reference: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The teacher's labels of images and its confidence in them, both (B, H, W)."""
-        return pseudo_labels(self.teacher_segmenter(image))
+        logits = self.teacher_segmenter(image)
+        if reference is None and self.class_weight is None:
+            return pseudo_labels(logits)
+        scores = log_softmax(logits).exp()
+        if reference is not None:
+            other = log_softmax(self.teacher_segmenter(reference)).exp()
+            scores = fuse_reference(
+                scores, other, self.reference_class, self.reference_weight, self.reference_threshold
+            )
+        if self.class_weight is not None:
+            scores = scores * self.class_weight[:, None, None]
+        confidence, labels = scores.max(dim=1)
+        return labels, confidence
 
     def pseudo_weights(self, confidence: Tensor) -> Tensor:
         """q, of every target pixel (B, H, W)."""
@@ -170,19 +197,21 @@ class SelfTraining(UnsupervisedAdaptation):
             image = self.augment(image)
         with self.source_pass():
             logits, features = self.segmenter.with_features(image)
-        terms = {"source": cross_entropy(logits, label, self.mean_over(label))}
-        if self.feature_distance:
-            terms["feature distance"] = self.feature_distance * self._distance(image, features[-1], label)
+        terms = {"source": self.supervised(logits, label)}
+        if self.feature_weight:
+            cells = self.cell_labels(label, features[-1].shape[-2:], self.feature_min_ratio)
+            distance, counted = self.feature_distance(image, features[-1], cells)
+            terms["feature distance"] = self.feature_weight * (distance * counted).sum() / pixel_count(counted)
         return terms | self.feature_terms("source", features, label)
 
     def mixed_terms(self, source: Batch, view: View) -> dict[str, Tensor]:
         """Weighted cross-entropy on the mixture."""
         image, label, weights, mask = self.mix(source, view)
         logits, features = self.segmenter.with_features(self.augment(image))
-        losses = weights * pixel_cross_entropy(logits, label)
         self._seen = (source["image"], view, image, label, logits.detach())
         target_labels = self.target_labels(view).masked_fill(mask, IGNORE_INDEX)
-        return {"mixed": losses.sum() / self.mean_over(label)} | self.feature_terms("mixed", features, target_labels)
+        terms = {"mixed": self.supervised(logits, label, weights)}
+        return terms | self.feature_terms("mixed", features, target_labels)
 
     def feature_terms(self, domain: str, features: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Further losses on the maps of a pass, with labels (B, H, W) of its ``source`` or, if ``mixed``, target pixels."""
@@ -205,29 +234,11 @@ class SelfTraining(UnsupervisedAdaptation):
         """Colour jitter and blur; all calls of a step draw the same."""
         return strong_augment(image, self.generator("strong augmentation"))
 
-    def _distance(self, image: Tensor, features: Tensor, label: Tensor) -> Tensor:
-        with torch.no_grad():
-            first = self.first.network.features(image)[-1]
-        cells = self.cell_labels(label, features.shape[-2:], self.feature_min_ratio)
-        chosen = (cells != IGNORE_INDEX) & self.feature_class[cells.clamp_max(self.num_classes - 1)]
-        # The square root has no derivative at zero, which is where training starts.
-        distance = ((features - first).square().sum(dim=1) + 1e-12).sqrt()
-        return (distance * chosen).sum() / pixel_count(chosen)
-
     def cell_labels(self, label: Tensor, size: torch.Size, min_ratio: float) -> Tensor:
         """Labels (B, H, W) on the cells of a map (B, h, w) of the padded image; void without a majority of ``min_ratio``."""
         height, width = self.segmenter.padded(label.shape[-2:])
         padded = F.pad(label, (0, width - label.shape[-1], 0, height - label.shape[-2]), value=IGNORE_INDEX)
         return downscale_labels(padded, size, min_ratio, self.num_classes, IGNORE_INDEX)
-
-    def _class_mask(self, names: list[str] | None) -> Tensor:
-        classes = list(self.label_space.classes)
-        for name in names or []:
-            if name not in classes:
-                raise ConfigError(
-                    f"feature_classes: no class '{name}' in {self.label_space.name}{did_you_mean(name, classes)}"
-                )
-        return torch.tensor([names is None or name in names for name in classes])
 
     # Looking at it
 
@@ -238,6 +249,8 @@ class SelfTraining(UnsupervisedAdaptation):
             return {}
         source, view, mixed, label, logits = self._seen
         pictures = {"source": source, "target": view.image, "pseudo label": view.labels, "confidence": view.confidence}
+        if view.reference is not None:
+            pictures["reference"] = view.reference
         return pictures | {"mixed": mixed, "mixed label": label, "prediction": logits.argmax(dim=1)}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

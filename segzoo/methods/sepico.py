@@ -16,6 +16,7 @@ source, target and mixture. ``fast`` saves a teacher and a student pass: it crop
 target's contrast from the target's part of the mixture.
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -103,7 +104,8 @@ class SePiCo(SelfTraining):
     @property
     def streams(self) -> dict[str, Stream]:
         """As for self-training; the target comes whole where the crop is chosen here."""
-        return super().streams | {"target": Stream("target", labelled=False, whole=self.balanced_crop)}
+        streams = super().streams
+        return streams | {"target": replace(streams["target"], whole=self.balanced_crop)}
 
     @property
     def starts(self) -> dict[str, int]:
@@ -143,22 +145,22 @@ class SePiCo(SelfTraining):
         """Target images, cropped to (height, width) by the balance of the teacher's labels."""
         if not self.balanced_crop:
             return super().view(target, size)
-        image = target["image"]
-        labels, confidence = self.label(image)
-        box = self._box(image.shape[-2:], size)
-        generators = self.image_generators("balanced crop", len(image))
+        images = [target["image"], *([target["reference"]] if self.uses_references else [])]
+        labels, confidence = self.label(*images)
+        box = self._box(images[0].shape[-2:], size)
+        generators = self.image_generators("balanced crop", len(labels))
         corners = class_balanced_crop(labels, box, generators)
-        image = crop(image, corners, box)
+        images = [crop(image, corners, box) for image in images]
         if box != size:
-            image = F.interpolate(image, size, mode="bilinear", align_corners=False)
+            images = [F.interpolate(image, size, mode="bilinear", align_corners=False) for image in images]
         if self.fast:
             labels, confidence = (
                 F.interpolate(crop(x, corners, box)[:, None].double(), size, mode="nearest-exact")[:, 0].to(x.dtype)
                 for x in (labels, confidence)
             )
         else:
-            labels, confidence = self.label(image)
-        return View(image, labels, confidence, self.pseudo_weights(confidence))
+            labels, confidence = self.label(*images)
+        return View(images[0], labels, confidence, self.pseudo_weights(confidence), *images[1:])
 
     def _box(self, whole: torch.Size, size: tuple[int, int]) -> tuple[int, int]:
         scale = 1.0

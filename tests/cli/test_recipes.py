@@ -93,11 +93,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             mask(folder / f"cityscapes/gtFine/{stem}_gtFine_labelIds.png", regions(CITYSCAPES, i))
             mask(folder / f"cityscapes/gtFine/{stem}_gtFine_instanceIds.png", regions(CITYSCAPES, i))
     image(folder / "cityscapes/leftImg8bit/test/berlin/berlin_000000_000019_leftImg8bit.png", 0)
+    pairs = folder / "dark_zurich/corresp/train/night/GOPR0345_ref_day.csv"
+    pairs.parent.mkdir(parents=True)
     for i in range(2):
+        day, night = f"train/day/GOPR0340/GOPR0340_frame_{7 - i:06}", f"train/night/GOPR0345/GOPR0345_frame_{i:06}"
+        with pairs.open("a") as file:
+            file.write(f"{night},{day}\n")
+        image(folder / f"dark_zurich/rgb_anon/{day}_rgb_anon.png", 70 + i)
+        image(folder / f"dark_zurich/rgb_anon/{night}_rgb_anon.png", i)
         image(folder / f"nthu/Rome/Images/Train/pano_{i:05}_0_180.png", i)
         image(folder / f"nthu/Rome/Images/Test/pano_{i:05}_1_0.png", i)
         mask(folder / f"nthu/Rome/Labels/Test/pano_{i:05}_1_0_eval.png", regions((*CITYSCAPES, 34), i))
-        image(folder / f"dark_zurich/rgb_anon/train/night/GOPR0345/GOPR0345_frame_{i:06}_rgb_anon.png", i)
         stem = f"val/night/GOPR0356/GOPR0356_frame_{i:06}"
         image(folder / f"dark_zurich/rgb_anon/{stem}_rgb_anon.png", i)
         mask(folder / f"dark_zurich/gt/{stem}_gt_labelTrainIds.png", regions(TRAIN_IDS, i))
@@ -222,6 +228,15 @@ def test_labels_are_read_from_the_files_as_they_come(name: str, root: Path) -> N
     assert val.names == test.names
     # What a method for unlabelled targets may not need, it does not ask for.
     assert train.has_labels == data["target"]["init_args"]["images"].startswith("cityscapes")
+
+
+def test_every_night_image_has_the_day_image_of_its_row(root: Path) -> None:
+    target = PairedFolders(**load("cityscapes_darkzurich_sepico_deeplabv2")["data"]["target"]["init_args"])
+    train = target.images("train", root)
+    assert train.has_references and not target.images("val", root).has_references
+    for i in range(2):
+        expected = np.random.default_rng(70 + i).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+        assert np.array_equal(train.reference(i), expected)
 
 
 def test_the_weight_of_minimum_entropy_is_that_of_its_paper() -> None:

@@ -54,10 +54,12 @@ class VoidMargin(MiniCity):
         return Images()
 
 
-def caught(slug: str, steps: int = 1, void: bool = False, **options: Any) -> tuple[SegmentationMethod, Catch]:
+def caught(
+    slug: str, steps: int = 1, void: bool = False, data_options: dict[str, Any] | None = None, **options: Any
+) -> tuple[SegmentationMethod, Catch]:
     """An untrained copy of a method in float64, and what its last of ``steps`` steps was."""
     catch = Catch()
-    source = {"source": VoidMargin("source", train=8, val=2, test=3, size=tiny.SIZE)} if void else {}
+    data = {"source": VoidMargin("source", train=8, val=2, test=3, size=tiny.SIZE)} if void else {}
     trainer_options = {"callbacks": [catch], "precision": "64-true"}
-    tiny.fit(slug, steps, data_options=source, trainer_options=trainer_options, **options)
+    tiny.fit(slug, steps, data_options=data | (data_options or {}), trainer_options=trainer_options, **options)
     return tiny.method(slug, **options).double().train(), catch

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segzoo.adaptation import class_balance
 from segzoo.bilevel import frozen_buffers
+from segzoo.data import MiniCity, minicity
+from segzoo.data.domains import ImageSet
 from segzoo.errors import ConfigError
 from segzoo.methods import self_training, sepico
 from segzoo.methods.self_training import SelfTraining
@@ -122,13 +126,75 @@ def test_the_feature_distance_is_that_of_the_chosen_classes() -> None:
     chosen = (share >= 0.3) & (share >= torch.stack(rivals).amax(0))
     assert chosen.any() and not chosen.all()
     expected = (features[-1] - first).norm(dim=1)[chosen].mean()
-    torch.testing.assert_close(moved._distance(image, features[-1], label), expected, rtol=1e-9, atol=1e-9)
+    cells = moved.cell_labels(label, features[-1].shape[-2:], 0.3)
+    distance, counted = moved.feature_distance(image, features[-1], cells)
+    torch.testing.assert_close(distance[counted].mean(), expected, rtol=1e-9, atol=1e-9)
     assert catch.logged["train/feature distance"] >= 0
 
 
-def test_a_class_that_is_not_there() -> None:
-    with pytest.raises(ConfigError, match=r"no class 'raod'.*road"):
-        tiny.method("self-training", feature_distance=0.1, feature_classes=["raod"])
+@pytest.mark.parametrize(
+    "options", [{"feature_distance": 0.1, "feature_classes": ["raod"]}, {"reference_classes": ["raod"]}]
+)
+def test_a_class_that_is_not_there(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"_classes: there is no class 'raod'.*road"):
+        tiny.method("self-training", **options)
+
+
+class ByDay(MiniCity):
+    """Every image has another one of the same set as its reference."""
+
+    def images(self, split: Any, root: Path) -> ImageSet:
+        images = super().images(split, root)
+        images.has_references = True
+        images.reference = lambda index: images.image((index + 1) % len(images))  # type: ignore[method-assign]
+        return images
+
+
+BALANCED = {
+    "class_balance": 0.3,
+    "class_frequencies": dict.fromkeys(minicity.CLASSES, 0.1) | {"road": 0.4, "sky": 0.01},
+}
+
+
+@pytest.mark.parametrize("slug", ["self-training", "sepico"])
+@pytest.mark.parametrize("references", [False, True])
+def test_a_first_step_with_references_and_class_weights(slug: str, references: bool) -> None:
+    options: dict[str, Any] = BALANCED | {
+        "threshold": 0.2,
+        "reference_classes": ["road", "sky"] if references else None,
+    }
+    options |= {"reference_weight": 0.7, "reference_threshold": 0.11}
+    if slug == "sepico":  # without its contrast, and with a crop of the source's size
+        options |= {"contrast_start": 5, "crop_share": None, "projection_dim": 6}
+    target = {"target": ByDay("target", train=8, val=2, test=3, size=tiny.SIZE)}
+    method, catch = caught(slug, data_options=target, **options)
+    assert isinstance(method, SelfTraining)
+    source, batch = catch.batch["source"], catch.batch["target"]
+    assert ("reference" in batch) == references
+    height, width = source["image"].shape[-2:]
+    image, w = (
+        batch["image"].double()[..., :height, :width],
+        class_balance(BALANCED["class_frequencies"], minicity.CLASSES, 0.3).float().double(),
+    )
+    with torch.no_grad(), frozen_buffers(method.segmenter):
+        scores = method(image).softmax(1)
+        if references:
+            day = method(batch["reference"].double()[..., :height, :width]).softmax(1)
+            for c in (list(minicity.CLASSES).index(name) for name in ("road", "sky")):
+                trust = 0.3 + 0.4 * (day[:, c] > 0.11)
+                scores[:, c] = trust * day[:, c] + (1 - trust) * scores[:, c]
+            assert 0 < (day > 0.11).double().mean() < 1, "the test needs a threshold that parts the pixels"
+    confidence, labels = (scores * w[:, None, None]).max(1)
+    share = float((confidence >= 0.2).double().mean())
+    assert 0 < share < 1
+    mixed, mixed_labels, weights = mixture(source, image, labels, torch.full_like(confidence, share))
+    ce = lambda z, y: F.cross_entropy(z, y, w, ignore_index=255, reduction="none")  # noqa: E731
+    with frozen_buffers(method.segmenter):
+        loss = ce(method(source["image"].double()), source["label"]).sum() / (source["label"] != 255).sum()
+    loss = loss + (weights * ce(method(0.9 * mixed), mixed_labels)).sum() / (mixed_labels != 255).sum()
+    loss.backward()
+    for name, p in method.segmenter.named_parameters():
+        torch.testing.assert_close(catch.gradients[f"segmenter.{name}"], p.grad, rtol=1e-6, atol=1e-9, msg=name)
 
 
 def test_source_images_are_drawn_by_class() -> None:

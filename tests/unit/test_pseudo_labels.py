@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segzoo.adaptation import class_mix, confident_share, pseudo_label_weights, pseudo_labels
+from segzoo.adaptation import class_mix, confident_share, fuse_reference, pseudo_label_weights, pseudo_labels
 
 
 def test_labels_and_probabilities():
@@ -36,6 +36,19 @@ def test_half_precision_is_widened(dtype):
     assert confidence.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     # 0.96885: above the threshold, while bfloat16 knows only 0.9648, 0.96875 and 0.9727 there
     assert float(confidence) == pytest.approx(1 / (1 + torch.tensor(-3.4375).double().exp().item()), abs=1e-6)
+
+
+def test_fusion_with_a_reference_pixel_by_pixel():
+    generator = torch.Generator().manual_seed(0)
+    p, reference = (torch.rand(2, 4, 3, 5, generator=generator) for _ in range(2))
+    reference[0, 0, 0, 0] = 0.4  # at the threshold: not above
+    still = torch.tensor([True, False, True, False])
+    fused = fuse_reference(p, reference, still, weight=0.7, threshold=0.4)
+    for b, c, y, x in torch.cartesian_prod(*(torch.arange(n) for n in p.shape)).tolist():
+        own, other = float(p[b, c, y, x]), float(reference[b, c, y, x])
+        w = 0.7 if other > 0.4 and (b, c, y, x) != (0, 0, 0, 0) else 0.3
+        expected = w * other + (1 - w) * own if still[c] else own
+        assert float(fused[b, c, y, x]) == pytest.approx(expected, abs=1e-6)
 
 
 def test_threshold_is_inclusive():

@@ -1,0 +1,74 @@
+"""Which image shows the same place as another one: by the name of the file, or by lists of pairs."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from segzoo.errors import DataError
+
+IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def match_references(
+    images: Sequence[str], references: Iterable[str], folder: Path, pairs: Mapping[str, str] | None
+) -> dict[str, str]:
+    """The reference of every image.
+
+    Args:
+        images: names (relative stems without suffix) of the images.
+        references: those of the reference images.
+        folder: of the reference images, for messages.
+        pairs: image to reference by the last part of the name, see `read_pairs`; None: both have the same name.
+
+    Returns:
+        image name to reference name.
+
+    Raises:
+        DataError: an image without a reference.
+    """
+    known = set(references)
+    if pairs is not None:
+        known_by_last = {PurePosixPath(name).name: name for name in known}
+    found = {}
+    for name in images:
+        reference = name if pairs is None else known_by_last.get(pairs.get(PurePosixPath(name).name, ""), "")
+        if reference not in known:
+            listed = "" if pairs is None else " that the pairs list for it"
+            raise DataError(f"there is no reference image in {folder} for the image {name}{listed}; add it")
+        found[name] = reference
+    return found
+
+
+def read_pairs(files: Sequence[Path], suffix: str) -> dict[str, str]:
+    """Reads lists of pairs: CSV files without header, an image and its reference per row; further columns are ignored.
+
+    Entries may be paths and may end in the suffix of image files; what counts is the last part, as in Dark Zurich's
+    ``corresp/train/night/*_ref_day.csv``.
+
+    Raises:
+        DataError: a row that is no pair, or two references of one image.
+    """
+    pairs: dict[str, str] = {}
+    for file in files:
+        with file.open(newline="", encoding="utf-8") as lines:
+            for number, row in enumerate(csv.reader(lines), 1):
+                if not row:
+                    continue
+                if len(row) < 2 or not all(entry.strip() for entry in row[:2]):
+                    raise DataError(
+                        f"{file}, line {number}: expected an image and its reference, found '{','.join(row)}'"
+                    )
+                image, reference = (_last(entry, suffix) for entry in row[:2])
+                if pairs.setdefault(image, reference) != reference:
+                    raise DataError(
+                        f"{file}, line {number}: {image} has the reference {reference} here and {pairs[image]} before"
+                    )
+    return pairs
+
+
+def _last(entry: str, suffix: str) -> str:
+    """The last part of a path, without the ending of image files."""
+    name = PurePosixPath(entry.strip().replace("\\", "/")).name
+    stem, dot, ending = name.rpartition(".")
+    is_file = dot and f".{ending.lower()}" in IMAGE_TYPES  # else the dot is part of the name
+    return (stem if is_file else name).removesuffix(suffix)
