@@ -30,8 +30,9 @@ COMMANDS = {
     "validate": Command("segzoo.cli.train:validate", "score a checkpoint on the target's val split"),
     "test": Command("segzoo.cli.train:test", "score a checkpoint on the target's test split"),
     "predict": Command("segzoo.cli.predict:predict", "label a folder of images with a checkpoint"),
+    "annotate": Command("segzoo.cli.annotate:annotate", "write labelled images of a gradient-annotator checkpoint"),
     "compare": Command("segzoo.cli.compare:compare", "train several methods with the same seeds, and print one table"),
-    "bench": Command("segzoo.cli.bench.command:bench", "measure time and memory of the bilevel training step"),
+    "bench": Command("segzoo.cli.bench.command:bench", "measure time and memory of a training step"),
     "methods": Command("segzoo.cli.methods:methods", "list the methods"),
 }
 

@@ -70,6 +70,14 @@ def test_rows_compute_the_reference_hypergradient(name: str, task: Make) -> None
     assert -1 < cosine < 1 if name in APPROXIMATE else cosine > 0.999
 
 
+def test_the_annotators_rows_compute_one_gradient(task: Make) -> None:
+    measure(task("annotator/double-backward", suite="annotator", precision="64", size=(64, 64)))
+    truth = np.load(task("").gradient)
+    measure(task("annotator/forward", suite="annotator", size=(64, 64)))
+    found = np.load(task("").gradient)
+    assert found @ truth / np.linalg.norm(found) / np.linalg.norm(truth) > 0.999
+
+
 def test_all_rows_start_from_the_same_segmenter(task: Make) -> None:
     write_start(task(UNIT), CPU)
     first, *others = (create_method(task(name), row) for name, row in ROWS.items())

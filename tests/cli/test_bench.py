@@ -9,7 +9,7 @@ from tests.cli.conftest import Segzoo
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "required: bilevel"),
+        ([], "required: {bilevel,annotator}"),
         (["bilvel"], "invalid choice: 'bilvel'"),
         (["bilevel", "--row", "joint"], "did you mean '--rows'"),
         (["bilevel", "--rows", "joint,metapix/sequental"], "did you mean 'metapix/sequential'"),
@@ -33,4 +33,4 @@ def test_wrong_arguments_are_one_line(
 
 def test_help_lists_the_rows(segzoo: Segzoo) -> None:
     out = segzoo("bench", "bilevel", "--help").out
-    assert "metapix/double-backward" in out and "torchopt" in out
+    assert "metapix/double-backward" in out and "torchopt" in out and "annotator/forward" in out

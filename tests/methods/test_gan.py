@@ -43,7 +43,7 @@ def fakes(method: GAN) -> Tensor:
     images = []
     for i in range(2):
         draws = torch.Generator().manual_seed(derived_seed(0, "latent", i, 0))
-        z = torch.randn(1, method.network.latent_dim, generator=draws, dtype=torch.float64)
+        z = torch.randn(1, method.network.latent_dim, generator=draws).double()
         images.append(method.network(z, noise="random", generator=draws).image)
     return torch.cat(images)
 

@@ -39,14 +39,17 @@ def paint(method: GradientAnnotator, purpose: str, count: int = 2) -> tuple[Tens
     images, features = [], []
     for i in range(count):
         draws = torch.Generator().manual_seed(derived_seed(0, purpose, i, 0))
-        sample = method.gan(torch.randn(1, method.gan.latent_dim, generator=draws, dtype=torch.float64))
-        images.append(F.interpolate((sample.image + 1) / 2, size=tiny.SIZE, mode="bilinear", antialias=True))
+        z = torch.randn(1, method.gan.latent_dim, generator=draws).double()
+        sample = method.gan(z, method.gan.truncation, method.gan.cutoff, "random", draws)
+        images.append(
+            F.interpolate(((sample.image + 1) / 2).clamp(0, 1), size=tiny.SIZE, mode="bilinear", antialias=True)
+        )
         features.append(sample.features)
     return torch.cat(images), [torch.cat(maps) for maps in zip(*features, strict=True)]
 
 
 def annotate(method: GradientAnnotator, features: list[Tensor]) -> Tensor:
-    return F.interpolate(method.annotator(features), size=tiny.SIZE, mode="bilinear").softmax(1)
+    return F.interpolate(method.annotator(features), size=tiny.SIZE, mode="bilinear", antialias=True).softmax(1)
 
 
 def soft_loss(logits: Tensor, y: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""``segzoo bench bilevel``: time, memory and accuracy of a training step, row by row."""
+"""``segzoo bench``: time, memory and accuracy of a training step, row by row."""
 
 import argparse
 import json
@@ -7,29 +7,31 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from segzoo.cli.bench.rows import ROWS, UNIT, Peer, Task, default_peers, load_peers
+from segzoo.cli.bench.rows import SUITES, Peer, Suite, Task, default_peers, load_peers
 from segzoo.cli.predict import Parser
 from segzoo.errors import ConfigError
 from segzoo.suggest import did_you_mean
 
 DESCRIPTION = """\
-Measure one training step, meta update included, of MetaPix's update orders and of the same step written with other
-libraries, against a step of joint training. Every row runs in processes of its own: one for peak memory and hypergradient,
-and one per round for time; the rounds go over all rows, so that a noisy machine treats them alike.
+Measure one training step. bilevel: MetaPix's update orders, meta update included, and the same step written with other
+libraries, against a step of joint training. annotator: gradient-annotator's step by a forward-mode pass and by double
+backward, against a step on the labelled images alone. Every row runs in processes of its own: one for peak memory and
+hypergradient, and one per round for time; the rounds go over all rows, so that a noisy machine treats them alike.
 
   s/step    median over the steps of all rounds, with quartiles
   peak MiB  above an idle process that holds networks, batch and optimiser state
   cosine    of the first step's hypergradient with that of double backward in float64"""
+ROWS = "\n".join(f"  {name}: {', '.join(suite.rows)}" for name, suite in SUITES.items())
 EXAMPLES = f"""\
-rows: {", ".join(ROWS)}
-      and other libraries where they are installed: higher, torchopt, betty
+rows:
+{ROWS}
+  and in bilevel other libraries where they are installed: higher, torchopt, betty
 
 examples:
   segzoo bench bilevel
+  segzoo bench annotator --architecture unet --size 64 64 --batch 8
   segzoo bench bilevel --rows metapix/sequential,higher --size 128 128 --rounds 1
   segzoo bench bilevel --device cuda --encoder resnet50 --size 512 512 --batch 4 --precision bf16 --steps 50"""
-FASTEST = "metapix/sequential"
-"""The row that is compared with the fastest peer."""
 FIGURE_ENDINGS = (".png", ".pdf", ".svg")
 
 
@@ -37,9 +39,10 @@ def bench(argv: list[str]) -> int:
     """Runs the command."""
     args = _parser().parse(argv)
     _check(args)
-    file = args.peers or default_peers()
+    suite = SUITES[args.what]
+    file = args.peers or default_peers() if suite.fastest else None
     peers = load_peers(file)
-    names = _rows(args.rows, peers)
+    names = _rows(args.rows, suite, peers)
     skipped = {name: reason for name in names if name in peers and (reason := peers[name].missing())}
 
     from segzoo.cli.bench.runner import Runner
@@ -51,19 +54,19 @@ def bench(argv: list[str]) -> int:
 
     from segzoo.evaluation.benchmark import cost_json, cost_table, speed_up
 
-    print(f"\n{cost_table(costs, UNIT, skipped)}")
-    if sentence := speed_up(costs, FASTEST, peers):
+    print(f"\n{cost_table(costs, suite.unit, skipped)}")
+    if suite.fastest and (sentence := speed_up(costs, suite.fastest, peers)):
         print(f"\n{sentence}")
     settings = _settings(args, runner.environment)
     settings["peers"] = {name: peers[name].installed() for name in costs if name in peers}
     settings["skipped"] = skipped
     if args.json:
-        args.json.write_text(json.dumps(cost_json(costs, UNIT, settings), indent=2) + "\n")
+        args.json.write_text(json.dumps(cost_json(costs, suite.unit, settings), indent=2) + "\n")
     if args.figure:
         from segzoo.evaluation.plots import save_figure
         from segzoo.evaluation.plots_bench import cost_figure
 
-        save_figure(cost_figure(costs, UNIT, peers, _title(settings)), args.figure)
+        save_figure(cost_figure(costs, suite.unit, peers, _title(settings)), args.figure)
     for path in filter(None, (args.json, args.figure)):
         print(f"written to {path}")
     return 0
@@ -74,8 +77,8 @@ def _parser() -> Parser:
         "segzoo bench", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("what", choices=["bilevel"], metavar="bilevel", help="what to measure")
-    add("--rows", metavar="LIST", help=f"rows, separated by commas (default: all); {UNIT} is always measured")
+    add("what", choices=list(SUITES), metavar="{" + ",".join(SUITES) + "}", help="what to measure")
+    add("--rows", metavar="LIST", help="rows, separated by commas (default: all); the first one is always measured")
     add("--architecture", default="deeplabv3plus", metavar="NAME", help="of the segmenter (default: deeplabv3plus)")
     add("--encoder", default="resnet18", metavar="NAME", help="of the segmenter (default: resnet18)")
     add("--size", type=int, nargs=2, default=(192, 192), metavar=("H", "W"), help="of the images (default: 192 192)")
@@ -110,18 +113,18 @@ def _check(args: argparse.Namespace) -> None:
             raise ConfigError(f"cannot write to {path}: {error.strerror}") from error
 
 
-def _rows(text: str | None, peers: Mapping[str, Peer]) -> list[str]:
-    known = [*ROWS, *peers]
+def _rows(text: str | None, suite: Suite, peers: Mapping[str, Peer]) -> list[str]:
+    known = [*suite.rows, *peers]
     wanted = text.split(",") if text else known
     for name in wanted:
         if name not in known:
             raise ConfigError(f"unknown row '{name}'{did_you_mean(name, known)}")
-    return list(dict.fromkeys([UNIT, *wanted]))
+    return list(dict.fromkeys([suite.unit, *wanted]))
 
 
 def _task(args: argparse.Namespace, peers: Path | None) -> Task:
     return Task(
-        row=UNIT,
+        row=SUITES[args.what].unit,
         architecture=args.architecture,
         encoder=args.encoder,
         size=tuple(args.size),
@@ -132,6 +135,7 @@ def _task(args: argparse.Namespace, peers: Path | None) -> Task:
         warmup=args.warmup,
         steps=args.steps,
         peers=str(peers) if peers else None,
+        suite=args.what,
     )
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 import segzoo
 from segzoo.cli.bench.meter import Meter
 from segzoo.cli.bench.problem import create_batch, create_method, create_problem, write_start
-from segzoo.cli.bench.rows import REFERENCE, ROWS, Row, Task, load_peers
+from segzoo.cli.bench.rows import SUITES, Row, Task, load_peers
 from segzoo.cli.predict import find_device
 from segzoo.cli.quiet import be_quiet
 from segzoo.data.streams import Batch
@@ -52,7 +52,7 @@ def measure(task: Task) -> dict[str, Any]:
     device = _prepare(task)
     if not Path(task.start).is_file():
         write_start(task, device)
-    row = ROWS.get(task.row)
+    row = SUITES[task.suite].rows.get(task.row)
     if row is not None:
         meter, gradient = _run_own(task, row, device)
     else:
@@ -78,10 +78,11 @@ def _prepare(task: Task) -> torch.device:
 
 
 class _Watch(L.Callback):
-    """Measures the steps of a trainer and keeps the first step's gradient of the weight network."""
+    """Measures the steps of a trainer and keeps the first step's gradient of one of the method's networks."""
 
-    def __init__(self, device: torch.device, warmup: int) -> None:
+    def __init__(self, device: torch.device, warmup: int, network: str) -> None:
         self.meter = Meter(device, warmup, self._drop_gradients)
+        self.network = network
         self.gradient: Tensor | None = None
         self._optimizers: list[Optimizer] = []
 
@@ -99,9 +100,9 @@ class _Watch(L.Callback):
         self.meter.end(batch_idx)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
-        weighting = pl_module.weighting
-        if trainer.global_step == 0 and isinstance(weighting, torch.nn.Module):
-            self.gradient = _flat([p.grad for p in weighting.parameters() if p.grad is not None])
+        network = getattr(pl_module, self.network, None)
+        if trainer.global_step == 0 and isinstance(network, torch.nn.Module):
+            self.gradient = _flat([p.grad for p in network.parameters() if p.grad is not None])
 
     def _drop_gradients(self) -> None:
         for optimizer in self._optimizers:
@@ -110,7 +111,7 @@ class _Watch(L.Callback):
 
 def _run_own(task: Task, row: Row, device: torch.device) -> tuple[Meter, Tensor | None]:
     """The real training loop: trainer, hooks, logging and all, on one batch in memory."""
-    watch = _Watch(device, task.warmup)
+    watch = _Watch(device, task.warmup, SUITES[task.suite].network)
     steps = task.warmup + task.steps
     trainer = L.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -136,7 +137,8 @@ def _run_peer(task: Task, device: torch.device) -> tuple[Meter, Tensor | None]:
     """A bare loop around the adapter's step."""
     if task.precision not in ("32", "bf16"):
         raise ConfigError(f"--precision {task.precision}: the peers know 32 and bf16; leave them out of --rows")
-    problem = create_problem(task, ROWS[REFERENCE], device)
+    suite = SUITES[task.suite]
+    problem = create_problem(task, suite.rows[suite.reference], device)
 
     def drop_gradients() -> None:
         for network in (problem.segmenter, problem.weighting):

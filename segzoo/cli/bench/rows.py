@@ -1,4 +1,4 @@
-"""What `segzoo bench bilevel` measures, and what it tells a measuring process. Free of torch."""
+"""What `segzoo bench` measures, and what it tells a measuring process. Free of torch."""
 
 import importlib.util
 import json
@@ -65,6 +65,44 @@ ROWS = {
     "metapix/head": _metapix(scope="head"),
     "metapix/every-4": _metapix(meta_every=4),
     "metapix/finite-difference": _metapix(engine="finite_difference"),
+}
+
+
+def _annotator(**options: Any) -> Row:
+    return Row("gradient-annotator", {"annotator_lr": LR} | options)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Rows that belong together.
+
+    Attributes:
+        rows: by name.
+        unit: the row that the others are compared with; it is always measured.
+        reference: the row whose gradient, in float64, is the truth.
+        network: the method's network whose gradient that is.
+        fastest: the row that is compared with the fastest other library, if there are any.
+    """
+
+    rows: Mapping[str, Row]
+    unit: str
+    reference: str
+    network: str
+    fastest: str | None = None
+
+
+SUITES = {
+    "bilevel": Suite(ROWS, UNIT, REFERENCE, "weighting", "metapix/sequential"),
+    "annotator": Suite(
+        {
+            "target-only": Row("target-only"),
+            "annotator/forward": _annotator(),
+            "annotator/double-backward": _annotator(engine="double_backward"),
+        },
+        "target-only",
+        "annotator/double-backward",
+        "annotator",
+    ),
 }
 
 Step = Callable[[], "Sequence[Tensor]"]
@@ -137,7 +175,7 @@ class Task:
     """All that a measuring process is told.
 
     Attributes:
-        row: what it measures; a key of `ROWS` or of the peers.
+        row: what it measures; a row of its suite, or a peer.
         architecture: of the segmenter.
         encoder: of the segmenter.
         size: (height, width) of the images.
@@ -151,6 +189,7 @@ class Task:
         result: where it writes what it found, as JSON.
         gradient: where it writes the first step's hypergradient, if it has one.
         peers: file of the adapters.
+        suite: a key of `SUITES`.
     """
 
     row: str
@@ -167,6 +206,7 @@ class Task:
     result: str = ""
     gradient: str = ""
     peers: str | None = None
+    suite: str = "bilevel"
 
     def to_json(self) -> str:
         """As an argument of a process."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from segzoo.cli.bench.rows import REFERENCE, ROWS, UNIT, Task
+from segzoo.cli.bench.rows import SUITES, Task
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.evaluation.benchmark import MIB, StepCost, cosine
 
@@ -40,7 +40,7 @@ class Runner:
     def __init__(self, task: Task, folder: Path, rounds: int) -> None:
         start, result, gradient = (str(folder / name) for name in ("start.pt", "result.json", "gradient.npy"))
         self.task = replace(task, start=start, result=result, gradient=gradient)
-        self.rounds = rounds
+        self.suite, self.rounds = SUITES[task.suite], rounds
         self.skipped: dict[str, str] = {}
         self.environment: dict[str, Any] = {}
         self._began, self._done, self._total = time.monotonic(), 0, 0
@@ -52,25 +52,26 @@ class Runner:
             SegzooError: wrong settings, or a row of our own that fails for another reason than a lack of memory.
         """
         self._total = 1 + len(names) * (1 + self.rounds)
-        reference = replace(self.task, row=REFERENCE, precision="64", warmup=0, steps=1)
+        reference = replace(self.task, row=self.suite.reference, precision="64", warmup=0, steps=1)
         truth = (self._measure(reference, "reference in float64") or {}).get("gradient")
         alone: dict[str, dict[str, Any]] = {}
         for name in names:
-            task = replace(self.task, row=name, warmup=MEMORY_WARMUP, steps=_period(name))
+            task = replace(self.task, row=name, warmup=MEMORY_WARMUP, steps=self._period(name))
             found = self._measure(task, f"memory of {name}", ALLOCATOR)
             if found:
                 alone[name] = found
         seconds: dict[str, list[float]] = {name: [] for name in alone}
         for turn in range(self.rounds):
             for name in list(seconds):
-                steps = _period(name) * math.ceil(self.task.steps / _period(name))
+                steps = self._period(name) * math.ceil(self.task.steps / self._period(name))
                 found = self._measure(replace(self.task, row=name, steps=steps), f"round {turn + 1}, {name}")
                 if found:
                     seconds[name] += found["seconds"]
                 else:
                     del seconds[name]
-        if UNIT not in seconds:
-            raise SegzooError(f"the row '{UNIT}' could not be measured: {self.skipped[UNIT]}")
+        unit = self.suite.unit
+        if unit not in seconds:
+            raise SegzooError(f"the row '{unit}' could not be measured: {self.skipped[unit]}")
         return {name: _cost(times, alone[name], truth) for name, times in seconds.items()}
 
     def _measure(self, task: Task, label: str, environment: Mapping[str, str] | None = None) -> dict[str, Any] | None:
@@ -85,9 +86,9 @@ class Runner:
         failure = found.get("error") or found.get("failed") or (None if found else _last_words(done))
         if failure:
             print(failure, flush=True)
-            if "error" in found and task.row in ROWS:
+            if "error" in found and task.row in self.suite.rows:
                 raise ConfigError(failure)
-            if done.returncode > 0 and task.row in ROWS:
+            if done.returncode > 0 and task.row in self.suite.rows:
                 raise SegzooError(f"the row '{task.row}' failed: {failure}")
             self.skipped["cosine" if task.precision == "64" else task.row] = failure
             return None
@@ -96,6 +97,9 @@ class Runner:
             found["gradient"] = np.load(gradient)
         print(self._report(found, memory=environment is not None), flush=True)
         return found
+
+    def _period(self, name: str) -> int:
+        return self.suite.rows[name].period if name in self.suite.rows else 1
 
     def _report(self, found: Mapping[str, Any], memory: bool) -> str:
         peak = found["peak_bytes"]
@@ -122,10 +126,6 @@ def _cost(seconds: Sequence[float], alone: Mapping[str, Any], truth: Any) -> Ste
     gradient = alone.get("gradient")
     likeness = None if gradient is None or truth is None else cosine(gradient, truth)
     return StepCost(tuple(seconds), alone["peak_bytes"], likeness)
-
-
-def _period(name: str) -> int:
-    return ROWS[name].period if name in ROWS else 1
 
 
 def _last_words(done: "subprocess.CompletedProcess[str]") -> str:

@@ -64,7 +64,7 @@ class Generator(nn.Module, ABC):
 
 
 def normal(shape: tuple[int, ...], like: Tensor, generator: Draws) -> Tensor:
-    """N(0, 1) draws with dtype and device of ``like``, made where ``generator`` lives.
+    """N(0, 1) draws with dtype and device of ``like``, made in float32 where ``generator`` lives: the same in every precision.
 
     Raises:
         ValueError: not one generator per entry of the first dimension.
@@ -74,7 +74,7 @@ def normal(shape: tuple[int, ...], like: Tensor, generator: Draws) -> Tensor:
             raise ValueError(f"{len(generator)} random generators for a batch of {shape[0]}")
         return torch.cat([normal((1, *shape[1:]), like, one) for one in generator])
     device = like.device if generator is None else generator.device
-    return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+    return torch.randn(shape, generator=generator, device=device, dtype=torch.float32).to(like.device, like.dtype)
 
 
 def resize_square(maps: Tensor, size: Sequence[int], crop: bool = False) -> Tensor:
