@@ -33,6 +33,7 @@ from segzoo.adaptation import (
     pseudo_labels,
     strong_augment,
 )
+from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.streams import Batch, Stream
 from segzoo.evaluation import Scores, confusion_metric, update_confusion
@@ -121,6 +122,8 @@ class SelfTraining(UnsupervisedAdaptation):
         self.feature_weight, self.feature_min_ratio = feature_distance, feature_min_ratio
         if feature_distance:
             self.feature_distance = FeatureDistance(self.segmenter, self.label_space.classes, feature_classes)
+        check_range("--method.reference_weight", reference_weight, 0, 1)
+        check_range("--method.reference_threshold", reference_threshold, 0, 1)
         self.uses_references = reference_classes is not None
         self.reference_weight, self.reference_threshold = reference_weight, reference_threshold
         self.reference_class: Tensor

@@ -140,6 +140,12 @@ def test_a_class_that_is_not_there(options: dict[str, Any]) -> None:
         tiny.method("self-training", **options)
 
 
+@pytest.mark.parametrize("option", ["reference_weight", "reference_threshold"])
+def test_shares_outside_their_range(option: str) -> None:
+    with pytest.raises(ConfigError, match=f"--method.{option} 1.5"):
+        tiny.method("self-training", **{option: 1.5})
+
+
 class ByDay(MiniCity):
     """Every image has another one of the same set as its reference."""
 
