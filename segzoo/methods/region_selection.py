@@ -50,6 +50,10 @@ SATURATED = (
     "domains apart, not the better source pixels from the worse; try a smaller --method.discriminator_lr, a larger "
     "--method.label_smoothing or --method.temperature, --method.held_out, or --method.levels without it"
 )
+FLOORED = (
+    "step {step}: every source weight is at --method.floor, so that all pixels count alike: the discriminators are sure that "
+    "the source is synthetic; try a lower floor, or what helps against saturation (docs/region_selection.md)"
+)
 
 
 class RegionSelection(WeightedJointTraining):
@@ -64,7 +68,8 @@ class RegionSelection(WeightedJointTraining):
         region_cell: side length in pixels of a cell, a power of two from 4 on, and of a superpixel.
         combination: mean of the levels' scores, their prod, or sum_of_losses, a source loss per level.
         density_ratio: s / (1 - s), within 0.1 and 10, instead of s: the importance weight of a calibrated discriminator.
-        floor: smallest weight before normalisation; no pixel is lost to a discriminator that is sure of itself.
+        floor: smallest weight before normalisation, to the power of the levels for their prod; no pixel is lost to a
+            discriminator that is sure of itself.
         weight_norm: mean1: weights divided by their mean, so that only their ratios count; none: as they are.
         ramp: share of the training over which the weights grow out of a constant 1.
         adversarial: whether the segmenter learns to make its source predictions look real.
@@ -132,7 +137,8 @@ class RegionSelection(WeightedJointTraining):
             self.reconstructor = Reconstructor(self.segmenter.feature_channels[-3:], width)
         self.judge, self.regions, self.region_cell = judge, regions, region_cell
         self.combination, self.density_ratio = combination, density_ratio
-        self.floor, self.weight_norm = floor, weight_norm
+        self.floor = floor ** len(levels) if combination == "prod" else floor
+        self.weight_norm = weight_norm
         self.ramp, self.temperature, self.label_smoothing, self.held_out = ramp, temperature, label_smoothing, held_out
         self.adversarial, self.adversarial_weight = adversarial, adversarial_weight
         self.feature_alignment, self.reconstruction = feature_alignment, reconstruction
@@ -264,8 +270,12 @@ class RegionSelection(WeightedJointTraining):
                 self._saturated.add(level)
                 rank_zero_warn(SATURATED.format(step=self.global_step, level=level, auc=auc, score=score))
         if synthetic.numel():
-            raw = combine_levels(synthetic[:, None, None], self.combination, self.density_ratio).sum(0)
+            maps = combine_levels(synthetic[:, None, None], self.combination, self.density_ratio)
+            raw = maps.sum(0)
             self.log_dict({"weight/raw": raw.mean(), "weight/raw_min": raw.amin(), "weight/raw_max": raw.amax()})
+            if "floor" not in self._saturated and bool((maps <= self.floor).all()):
+                self._saturated.add("floor")
+                rank_zero_warn(FLOORED.format(step=self.global_step))
 
     def panel_maps(self, batch: Batch) -> dict[str, Tensor]:
         """The levels' scores of source images."""

@@ -89,7 +89,7 @@ def naive(method: RegionSelection, batch: dict[str, Any], **options: Any) -> dic
     ce_source = F.cross_entropy(z_source, label["source"], ignore_index=255, reduction="none")
     loss = F.cross_entropy(z_target, label["target"], ignore_index=255)
     for w in maps:
-        w = w.clamp_min(options.get("floor", 0.1))
+        w = w.clamp_min(options.get("floor", 0.1) ** (len(s) if options.get("combination") == "prod" else 1))
         if options.get("weight_norm", "mean1") == "mean1":
             w = w / w[valid["source"]].mean()
         loss = loss + (w * ce_source)[valid["source"]].mean()
@@ -263,6 +263,26 @@ def test_a_source_that_looks_synthetic_keeps_the_floor() -> None:
     with torch.no_grad():
         head.bias.fill_(-30)  # type: ignore[union-attr, operator]
     torch.testing.assert_close(method.weights(source_batch()), torch.full((2, *tiny.SIZE), 0.2))
+
+
+def test_a_product_of_small_scores_still_tells_pixels_apart() -> None:
+    """Three levels of about 0.2 multiply to 0.01: under a floor of 0.1 all weights would be one."""
+    method = tiny.method("region-selection", combination="prod").eval()
+    assert isinstance(method, RegionSelection)
+    label = source_batch()["label"]
+    logits = torch.randn(3, *label.shape, generator=torch.Generator().manual_seed(0)) * 0.3 - 1.4
+    weights = method._weigh(logits, label)
+    expected = logits.sigmoid().prod(0)
+    torch.testing.assert_close(weights, expected / expected[label != 255].mean())
+
+
+def test_constant_weights_are_said_once(recwarn: pytest.WarningsRecorder) -> None:
+    tiny.fit("region-selection", 3, floor=1.0)
+    said = [str(w.message) for w in recwarn if "at --method.floor" in str(w.message)]
+    assert len(said) == 1
+    recwarn.clear()
+    tiny.fit("region-selection", 3)
+    assert not [w for w in recwarn if "at --method.floor" in str(w.message)]
 
 
 def test_weights_grow_out_of_one() -> None:

@@ -1,0 +1,64 @@
+"""Do a run's weights know MiniCity's wrong source pixels? Weights of trained checkpoints against the mask of what is wrong.
+
+    segzoo fit --method metapix
+    python -m tests.benchmarks.wrong_pixels runs/metapix/minicity/default-s0/checkpoints/last.ckpt
+
+One line per checkpoint, over the first 64 source images: the mean weight of wrong and of right pixels, and the area under
+the ROC curve of "a right pixel weighs more than a wrong one" (0.5: the weights do not know), for region selection that of
+every level's score as well.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torchmetrics.functional.classification import binary_auroc
+
+from segzoo.cli.predict import load_checkpoint
+from segzoo.cli.quiet import be_quiet
+from segzoo.data.minicity.sets import generate
+from segzoo.data.streams import Batch, image_tensor
+from segzoo.methods.base import valid_pixels
+from segzoo.methods.joint import WeightedJointTraining
+
+
+def source(count: int) -> tuple[Batch, torch.Tensor]:
+    """The first source images, as a batch, and the mask (N, H, W) of what is wrong with them."""
+    images = generate("source", 0, count)
+    batch = {
+        "image": torch.stack([image_tensor(images.image(i)) for i in range(count)]),
+        "label": torch.stack([torch.from_numpy(images.label(i)).long() for i in range(count)]),
+    }
+    return batch, torch.stack([torch.from_numpy(images.wrong(i)) for i in range(count)])
+
+
+@torch.no_grad()
+def report(path: Path, count: int, batch_size: int = 4) -> str:
+    """The line of one checkpoint."""
+    method, _ = load_checkpoint(path, "cpu")
+    if not isinstance(method, WeightedJointTraining):
+        raise SystemExit(f"{path}: '{method.slug}' has no weights")
+    scores = getattr(method, "panel_maps", lambda _: {})
+    whole, wrong = source(count)
+    maps: dict[str, list[torch.Tensor]] = {}
+    for start in range(0, count, batch_size):
+        batch = {name: value[start : start + batch_size] for name, value in whole.items()}
+        for name, value in ({"weight": method.weights(batch)} | scores(batch)).items():
+            maps.setdefault(name, []).append(value)
+    valid = valid_pixels(whole["label"])
+    weight, wrong = torch.cat(maps.pop("weight"))[valid], wrong[valid]
+    areas = {"": weight} | {
+        f" {name}": torch.cat(parts)[valid] for name, parts in maps.items() if name.endswith("score")
+    }
+    text = ", ".join(f"AUC{name} {binary_auroc(value, (~wrong).long()):.2f}" for name, value in areas.items())
+    return f"{path}: wrong {weight[wrong].mean():.2f}, right {weight[~wrong].mean():.2f}, {text}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoints", nargs="+", type=Path, help="last.ckpt of runs with weights")
+    parser.add_argument("--count", type=int, default=64, help="source images (default: %(default)s)")
+    arguments = parser.parse_args()
+    be_quiet()
+    for checkpoint in arguments.checkpoints:
+        print(report(checkpoint, arguments.count), flush=True)
