@@ -6,10 +6,20 @@ images such that training on them moves a network as the real labels would. With
     cosine         D = 1/P Σ_{p: dim ≥ 2} 1/O_p Σ_o [1 − ⟨g_po, ĝ_po⟩ / (‖g_po‖ ‖ĝ_po‖)]     the published code
     l2             the same means of ‖g_po − ĝ_po‖
     dotprod        the same means of −⟨g_po, ĝ_po⟩
+    relative       the same means of ‖g_po − ĝ_po‖² / 2‖ĝ_po‖²                                  ours
     global_cosine  D = 1 − ⟨g, ĝ⟩ / (‖g‖ ‖ĝ‖) over all entries at once                         the paper's figure
 
-P counts *all* tensors, while biases and norm parameters (one dimension) add nothing to the first three. A row shorter than
-1e-6 has no direction that could be trusted: its cosine is 0 and so is its derivative, which elsewhere grows as 1/‖g‖.
+P counts *all* tensors, while biases and norm parameters (one dimension) add nothing to the rowwise ones. A row shorter than
+1e-6 has no direction that could be trusted: its cosine is 0 and so is its derivative, which elsewhere grows as 1/‖g‖; as ĝ it
+counts as matched in the relative distance.
+
+Rows may be whitened, g_po W_p in the place of g_po, with W_p W_p^T = A_p^{-1} for the second moments A_p = E[h h^T] of the
+layer's inputs h. A row is g_po = E[δ_o h] for errors δ_o, and A_p^{-1} g_po the linear regression of these errors on h. So
+
+    ‖(g_po − ĝ_po) W_p‖² = E[(h · A_p^{-1} (g_po − ĝ_po))²]
+
+compares what the gradients do, not their entries, of which the mean of h (never negative behind a ReLU) has nearly all. It is
+the norm of the natural gradient with the input factor of K-FAC (Martens and Grosse, 2015).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,13 +28,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-GradientMetric = Literal["cosine", "l2", "dotprod", "global_cosine"]
+GradientMetric = Literal["cosine", "l2", "dotprod", "relative", "global_cosine"]
 
 EPS = 1e-6
 """Norm below which a gradient has no direction."""
 
 
-def gradient_distance(synthetic: Sequence[Tensor], real: Sequence[Tensor], metric: GradientMetric = "cosine") -> Tensor:
+def gradient_distance(
+    synthetic: Sequence[Tensor],
+    real: Sequence[Tensor],
+    metric: GradientMetric = "cosine",
+    whitening: Sequence[Tensor | None] | None = None,
+) -> Tensor:
     """Distance between two gradients of the same parameters.
 
     Under DDP both must be the gradients of all ranks' images: the mean of the ranks' distances is another number.
@@ -33,6 +48,7 @@ def gradient_distance(synthetic: Sequence[Tensor], real: Sequence[Tensor], metri
         synthetic: gradient of the loss on synthetic images, one tensor per parameter. Differentiable.
         real: gradient of the loss on real images, of the same shapes. Differentiable as well.
         metric: see the module.
+        whitening: per parameter a constant W (n, n) for its rows of n entries, or None.
 
     Returns:
         A scalar.
@@ -41,6 +57,7 @@ def gradient_distance(synthetic: Sequence[Tensor], real: Sequence[Tensor], metri
         ValueError: the shapes differ, no tensor has rows to compare, or the metric is unknown.
     """
     value, _ = _check(synthetic, real, metric)
+    synthetic, real = _whiten(synthetic, whitening), _whiten(real, whitening)
     if metric == "global_cosine":
         return value(_all_in_one_row(synthetic), _all_in_one_row(real))[0]
     means = [value(_rows(g), _rows(h)).mean() for g, h in zip(synthetic, real, strict=True) if g.dim() >= 2]
@@ -49,7 +66,10 @@ def gradient_distance(synthetic: Sequence[Tensor], real: Sequence[Tensor], metri
 
 @torch.no_grad()
 def gradient_distance_derivative(
-    synthetic: Sequence[Tensor], real: Sequence[Tensor], metric: GradientMetric = "cosine"
+    synthetic: Sequence[Tensor],
+    real: Sequence[Tensor],
+    metric: GradientMetric = "cosine",
+    whitening: Sequence[Tensor | None] | None = None,
 ) -> list[Tensor]:
     """u = ∂D/∂g, in closed form: the tangent along which the annotator's labels are judged.
 
@@ -60,6 +80,7 @@ def gradient_distance_derivative(
         synthetic: g, one tensor per parameter.
         real: ĝ, of the same shapes.
         metric: see the module.
+        whitening: as in `gradient_distance`.
 
     Returns:
         A tensor per parameter, of its shape; zeros where the metric does not look at it.
@@ -68,16 +89,19 @@ def gradient_distance_derivative(
         ValueError: as `gradient_distance`.
     """
     _, derivative = _check(synthetic, real, metric)
+    back = None if whitening is None else [None if w is None else w.T for w in whitening]
+    synthetic, real = _whiten(synthetic, whitening), _whiten(real, whitening)
     if metric == "global_cosine":
         row = derivative(_all_in_one_row(synthetic), _all_in_one_row(real))[0]
         parts = row.split([g.numel() for g in synthetic])
-        return [part.view(g.shape) for part, g in zip(parts, synthetic, strict=True)]
-    return [
+        return _whiten([part.view(g.shape) for part, g in zip(parts, synthetic, strict=True)], back)
+    found = [
         derivative(_rows(g), _rows(h)).view(g.shape) / (len(synthetic) * len(g))
         if g.dim() >= 2
         else torch.zeros_like(g)
         for g, h in zip(synthetic, real, strict=True)
     ]
+    return _whiten(found, back)
 
 
 def _cosine(g: Tensor, h: Tensor) -> Tensor:
@@ -108,11 +132,20 @@ def _dotprod_derivative(g: Tensor, h: Tensor) -> Tensor:
     return -h
 
 
+def _relative(g: Tensor, h: Tensor) -> Tensor:
+    return ((g - h) / _safe_norm(h)).square().sum(dim=1) / 2
+
+
+def _relative_derivative(g: Tensor, h: Tensor) -> Tensor:
+    return (g - h) / _safe_norm(h).square()
+
+
 _Rowwise = Callable[[Tensor, Tensor], Tensor]
 _METRICS: dict[str, tuple[_Rowwise, _Rowwise]] = {
     "cosine": (_cosine, _cosine_derivative),
     "l2": (_l2, _l2_derivative),
     "dotprod": (_dotprod, _dotprod_derivative),
+    "relative": (_relative, _relative_derivative),
     "global_cosine": (_cosine, _cosine_derivative),
 }
 """Distance of every row, and its derivative to the first argument."""
@@ -122,6 +155,12 @@ def _safe_norm(rows: Tensor) -> Tensor:
     """(O, n) to (O, 1); infinite for rows without a direction, which makes their unit vectors zero."""
     length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return torch.where(length > EPS, length, torch.inf)
+
+
+def _whiten(tensors: Sequence[Tensor], whitening: Sequence[Tensor | None] | None) -> list[Tensor]:
+    if whitening is None:
+        return list(tensors)
+    return [t if w is None else (_rows(t) @ w).view(t.shape) for t, w in zip(tensors, whitening, strict=True)]
 
 
 def _rows(tensor: Tensor) -> Tensor:

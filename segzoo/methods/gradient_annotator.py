@@ -40,6 +40,7 @@ from segzoo.models.annotator import Annotator
 from segzoo.models.generators import Sample, StyleGAN2
 from segzoo.models.generators.base import resize_square
 from segzoo.models.generators.load import PACKAGED, describe, load_generator, rebuild
+from segzoo.models.layer_inputs import has_moments, input_moments, whitening
 from segzoo.models.norms import replace_norms
 from segzoo.models.state_dicts import load_part
 
@@ -67,7 +68,9 @@ class GradientAnnotator(SegmentationMethod):
         student_steps: K, steps of the student per step of the annotator; published: 1.
         matched: regular expression, matched with whole names of the segmenter's parameters: whose gradients are compared. The
             default is all behind the encoder, as published for DeepLab; ``.*`` is all, as published for U-Net.
-        metric: cosine (row by row, as in the published code), global_cosine (the paper's figure), l2 or dotprod.
+        metric: cosine (row by row, as in the published code), global_cosine (the paper's figure), l2, dotprod, or relative
+            (ours: row by row the squared distance, as a share of the labelled gradient's square).
+        whiten: ours: rows are compared by what they do to the layer's output, not by their entries.
         engine: forward (exact, no second-order graph) or double_backward (exact, reference).
         running_statistics: what the student's batch norms keep for testing: both, as published, the statistics of labelled
             and generated images; or labelled, those of the phase A passes with labelled images alone.
@@ -96,6 +99,7 @@ class GradientAnnotator(SegmentationMethod):
         student_steps: int = 1,
         matched: str = r"(?!network\.encoder\.).*",
         metric: GradientMetric = "cosine",
+        whiten: bool = False,
         engine: Literal["forward", "double_backward"] = "forward",
         running_statistics: Literal["both", "labelled"] = "both",
         **kwargs: Any,
@@ -124,6 +128,7 @@ class GradientAnnotator(SegmentationMethod):
         self.student_steps, self.metric, self.engine = student_steps, metric, engine
         self.running_statistics = running_statistics
         self.matched = self._matched(matched)
+        self.whitened = self._with_rows() if whiten else []
         self._seen: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property
@@ -168,21 +173,24 @@ class GradientAnnotator(SegmentationMethod):
         """Phase A: a zero that carries dD/dy to the annotator."""
         real, label = labelled["image"], labelled["label"]
         pixels = pixel_count(valid_pixels(label))
-        real_loss, real_gradient = self._gradient(real, lambda z: cross_entropy(z, label, pixels), _any_seed(), True)
-
         sample = self.gan.sample(count, self.image_generators("matching latent", count))
         image = self.to_input(sample.image, real.shape[-2:])
         y = self.annotate(sample, real.shape[-2:]).softmax(dim=1)
         fixed = y.detach().requires_grad_(self.engine == "double_backward")
         # One seed: the same dropout masks in g and in its derivative.
         seed, track = _any_seed(), self.running_statistics == "both"
-        loss, gradient = self._gradient(image, lambda z: soft_cross_entropy(z, fixed), seed, track)
-        g, h = list(gradient.values()), list(real_gradient.values())
-        distance = gradient_distance(g, h, self.metric)
+        with input_moments(self.segmenter, self.whitened) as moments:
+            real_loss, real_gradient = self._gradient(
+                real, lambda z: cross_entropy(z, label, pixels), _any_seed(), True
+            )
+            loss, gradient = self._gradient(image, lambda z: soft_cross_entropy(z, fixed), seed, track)
+        factors = whitening(average_gradients(moments))
+        g, h, w = list(gradient.values()), list(real_gradient.values()), [factors.get(name) for name in gradient]
+        distance = gradient_distance(g, h, self.metric, w)
         if self.engine == "double_backward":
             (slope,) = torch.autograd.grad(distance, fixed)
         else:
-            u = dict(zip(gradient, gradient_distance_derivative(g, h, self.metric), strict=True))
+            u = dict(zip(gradient, gradient_distance_derivative(g, h, self.metric, w), strict=True))
             theta, replayed = self.segmenter.parameters_of("all"), Replayed(self.segmenter, image, log_softmax, seed)
             slope = -pixel_jvp(replayed, theta, u, self.segmenter)[1] / fixed[:, 0].numel()
         self._watch(real_loss, loss, distance.detach(), slope, whole_norm(gradient), whole_norm(real_gradient))
@@ -316,6 +324,18 @@ class GradientAnnotator(SegmentationMethod):
             raise ConfigError(
                 f"--method.matched {pattern} matches no weight of the segmenter; they are named {weights[0]} to {weights[-1]}"
             )
+        return found
+
+    def _with_rows(self) -> list[str]:
+        """Matched weights; each must be of a layer whose inputs have moments."""
+        parameters = self.segmenter.parameters_of("all")
+        found = [name for name in self.matched if parameters[name].dim() > 1]
+        for name in found:
+            if not has_moments(self.segmenter.get_submodule(name.rpartition(".")[0])):
+                raise ConfigError(
+                    f"--method.whiten true: {name} is not the weight of a linear layer or of a convolution without groups; "
+                    "leave it out of --method.matched"
+                )
         return found
 
 

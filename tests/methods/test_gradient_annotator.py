@@ -25,7 +25,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 if "gradient-annotator" not in tiny.METHODS:
     pytest.skip("not a method yet: the generator to be packaged with it is not trained", allow_module_level=True)
 
-METRICS = ("cosine", "global_cosine", "l2", "dotprod")
+METRICS = ("cosine", "global_cosine", "l2", "dotprod", "relative")
+HEAD = r"network\.segmentation_head\..*"
 
 
 def first_step(**options: Any) -> tuple[GradientAnnotator, Catch]:
@@ -66,12 +67,48 @@ def distance(g: list[Tensor], h: list[Tensor], metric: str) -> Tensor:
         if a.dim() < 2:
             continue
         for x, y in zip(a.flatten(1), b.flatten(1), strict=True):
-            value = {"l2": (x - y).norm(), "dotprod": -(x @ y)}.get(metric, x.new_zeros(()))
+            value = {"l2": (x - y).norm(), "dotprod": -(x @ y), "relative": (x - y).square().sum() / 2 / (y @ y)}.get(
+                metric, x.new_zeros(())
+            )
             if metric == "cosine":
                 sure = x.norm() > 1e-6 and y.norm() > 1e-6
                 value = 1 - x @ y / (x.norm() * y.norm()) if sure else x.new_ones(())
             total = total + value / len(a)
     return total / len(g)
+
+
+class Inputs:
+    """What the matched convolutions see, one position after the other, and their rows in its eyes."""
+
+    def __init__(self, module: nn.Module, names: list[str]) -> None:
+        self.seen: dict[str, list[Tensor]] = {}
+        self.names = names
+        layers = {name: module.get_submodule(name.rpartition(".")[0]) for name in names}
+        self.handles = [
+            layer.register_forward_pre_hook(
+                lambda m, args, n=name: self.seen.setdefault(n, []).append(args[0].detach())
+            )
+            for name, layer in layers.items()
+            if isinstance(layer, nn.Conv2d) and name.endswith("weight")
+        ]
+
+    def remove(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def whiten(self, gradients: Any) -> list[Tensor]:
+        return [
+            g if g.dim() < 2 else g.flatten(1) @ self.root(name, g)
+            for name, g in zip(self.names, gradients, strict=True)
+        ]
+
+    def root(self, name: str, g: Tensor) -> Tensor:
+        """The symmetric root of the inverse: another factor than the method's, of the same distance."""
+        pad = g.shape[-1] // 2
+        h = torch.cat([F.unfold(x, g.shape[-2:], padding=pad).transpose(1, 2).flatten(0, 1) for x in self.seen[name]])
+        a = torch.einsum("ni,nj->ij", h, h) / len(h)
+        values, vectors = torch.linalg.eigh(a + 1e-3 * a.diagonal().mean() * torch.eye(len(a), dtype=a.dtype))
+        return vectors @ torch.diag(values.rsqrt()) @ vectors.T
 
 
 @pytest.mark.parametrize(
@@ -80,7 +117,10 @@ def distance(g: list[Tensor], h: list[Tensor], metric: str) -> Tensor:
     + [
         ("cosine", {"engine": "double_backward"}),
         ("cosine", {"matched": ".*", "labelling_mode": "train"}),
-        ("cosine", {"matched": r"network\.segmentation_head\..*", "norm": "group"}),
+        ("cosine", {"matched": HEAD, "norm": "group"}),
+        *((metric, {"matched": HEAD, "whiten": True}) for metric in ("cosine", "relative", "global_cosine")),
+        ("relative", {"matched": HEAD, "whiten": True, "engine": "double_backward", "synthetic_batch": 3}),
+        ("relative", {"whiten": True}),
     ],
     ids=str,
 )
@@ -88,20 +128,24 @@ def test_the_first_step_is_the_papers(metric: str, options: dict[str, Any]) -> N
     method, catch = first_step(metric=metric, **options)
     labelled = catch.batch["target"]
     matched = [p for name, p in method.segmenter.named_parameters() if name in method.matched]
+    count, inputs = options.get("synthetic_batch", 2), Inputs(method.segmenter, method.matched)
     labelled_loss = F.cross_entropy(method(labelled["image"].double()), labelled["label"], ignore_index=255)
     h = torch.autograd.grad(labelled_loss, matched)
 
     # Phase A
-    image, features = paint(method, "matching latent")
+    image, features = paint(method, "matching latent", count)
     y = annotate(method, features)
     g = torch.autograd.grad(soft_loss(method(image), y), matched, create_graph=True)
+    if options.get("whiten"):
+        g, h = inputs.whiten(g), inputs.whiten(h)
+    inputs.remove()
     d = distance(list(g), list(h), metric)
     expected = dict(method.annotator.named_parameters(prefix="annotator"))
     gradients = dict(zip(expected, torch.autograd.grad(d, list(expected.values())), strict=True))
     assert catch.logged["match/distance"] == pytest.approx(float(d), rel=1e-10)
 
     # Phase S: the annotator's statistics have seen one batch
-    image, features = paint(method, "student latent")
+    image, features = paint(method, "student latent", count)
     method.annotator.train(options.get("labelling_mode") == "train")
     with torch.no_grad():
         y = annotate(method, features)
@@ -307,6 +351,7 @@ def test_generators_of_all_kinds(tmp_path: Path) -> None:
         ({"matched": r".*\.bias"}, "matches no weight"),
         ({"matched": "("}, "not a regular expression"),
         ({"student_steps": 0}, "student_steps"),
+        ({"whiten": True, "matched": ".*", "encoder": "mobilenet_v2"}, "without groups"),
         ({"labels": "teacher", "running_statistics": "labelled"}, "no labelled image"),
     ],
 )
