@@ -66,8 +66,8 @@ class GradientAnnotator(SegmentationMethod):
         labelling_mode: eval, as published: the student's labels come from the annotator's running statistics, in which they
             lag behind at first; train: from those of the batch.
         student_steps: K, steps of the student per step of the annotator; published: 1.
-        matched: regular expression, matched with whole names of the segmenter's parameters: whose gradients are compared. The
-            default is all behind the encoder, as published for DeepLab; ``.*`` is all, as published for U-Net.
+        matched: whose gradients are compared: decoder (all behind the encoder, as published for DeepLab), all (as published for
+            U-Net), head, or a regular expression for whole names of the segmenter's parameters.
         metric: cosine (row by row, as in the published code), global_cosine (the paper's figure), l2, dotprod, or relative
             (ours: row by row the squared distance, as a share of the labelled gradient's square).
         whiten: ours: rows are compared by what they do to the layer's output, not by their entries.
@@ -97,7 +97,7 @@ class GradientAnnotator(SegmentationMethod):
         annotator_weight_decay: float = 0.0,
         labelling_mode: Literal["eval", "train"] = "eval",
         student_steps: int = 1,
-        matched: str = r"(?!network\.encoder\.).*",
+        matched: str = "decoder",
         metric: GradientMetric = "cosine",
         whiten: bool = False,
         engine: Literal["forward", "double_backward"] = "forward",
@@ -314,6 +314,8 @@ class GradientAnnotator(SegmentationMethod):
         return resize_square(maps, size, crop=self.fit == "crop")
 
     def _matched(self, pattern: str) -> list[str]:
+        if pattern in ("all", "decoder", "head"):
+            return list(self.segmenter.parameters_of(pattern))  # type: ignore[arg-type]
         parameters = self.segmenter.parameters_of("all")
         try:
             found = [name for name in parameters if re.fullmatch(pattern, name)]

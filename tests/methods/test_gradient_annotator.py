@@ -26,7 +26,7 @@ if "gradient-annotator" not in tiny.METHODS:
     pytest.skip("not a method yet: the generator to be packaged with it is not trained", allow_module_level=True)
 
 METRICS = ("cosine", "global_cosine", "l2", "dotprod", "relative")
-HEAD = r"network\.segmentation_head\..*"
+HEAD = "head"
 
 
 def first_step(**options: Any) -> tuple[GradientAnnotator, Catch]:
@@ -116,7 +116,7 @@ class Inputs:
     [(metric, {}) for metric in METRICS]
     + [
         ("cosine", {"engine": "double_backward"}),
-        ("cosine", {"matched": ".*", "labelling_mode": "train"}),
+        ("cosine", {"matched": "all", "labelling_mode": "train"}),
         ("cosine", {"matched": HEAD, "norm": "group"}),
         *((metric, {"matched": HEAD, "whiten": True}) for metric in ("cosine", "relative", "global_cosine")),
         ("relative", {"matched": HEAD, "whiten": True, "engine": "double_backward", "synthetic_batch": 3}),
