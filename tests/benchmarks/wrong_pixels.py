@@ -3,7 +3,7 @@
     segzoo fit --method metapix
     python -m tests.benchmarks.wrong_pixels runs/metapix/minicity/default-s0/checkpoints/last.ckpt
 
-One line per checkpoint, over the first 64 source images: the mean weight of wrong and of right pixels, and the area under
+One line per checkpoint, over the first 32 source images: the mean weight of wrong and of right pixels, and the area under
 the ROC curve of "a right pixel weighs more than a wrong one" (0.5: the weights do not know), for region selection that of
 every level's score as well.
 """
@@ -57,7 +57,7 @@ def report(path: Path, count: int, batch_size: int = 4) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoints", nargs="+", type=Path, help="last.ckpt of runs with weights")
-    parser.add_argument("--count", type=int, default=64, help="source images (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=32, help="source images (default: %(default)s)")
     arguments = parser.parse_args()
     be_quiet()
     for checkpoint in arguments.checkpoints:

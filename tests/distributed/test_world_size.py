@@ -30,6 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "maxsquare-multi-level": DESCENT | {"multi_level": True, "low_threshold": 0.2},
     "self-training-confident": DESCENT | {"threshold": 0.2, "mix_scope": "batch", "feature_distance": 1.0},
     "region-selection-fast": DESCENT | {"discriminator_lr": 0.05, "outputs": "per_class", "regions": "component"},
+    "gradient-annotator-whitened": DESCENT | {"matched": "head", "metric": "relative", "whiten": True},
     "sepico-confident": DESCENT | {"threshold": 0.2, "temperature": 1.0},
     "sepico-fast-bank": DESCENT | {"threshold": 0.2, "temperature": 1.0, "fast": True, "contrast": "bank"},
 }
