@@ -6,7 +6,7 @@
 
 A step moves the annotator's logit of class c at pixel i by y_ic (sum_k y_ik V_ik - V_ic), V = dD/dy. Printed per class is the
 area under the ROC curve of the bracket: pixels that the oracle calls c against all others. 0.5 says nothing, 1 is the truth.
-Beside it are the IoU of the annotator's labels with the oracle's, and the mean of y_c, which should be the class's share.
+Beside it are the IoU of the annotator's labels with the oracle's, the mean of y_c, and the share of the class by the oracle.
 """
 
 import argparse
@@ -71,9 +71,14 @@ class Report(L.Callback):
         names, count = method.label_space.classes, method.num_classes
         scores = Scores(torch.stack(matrices).sum(0).view(count, count).numpy(), names)
         area, mean = torch.stack([a for a in areas if a is not None]).mean(0), torch.stack(means).mean(0)
+        shares = torch.stack(matrices).sum(0).view(count, count).double().sum(1)
+        shares /= shares.sum()
         print(f"to step {trainer.global_step}: labelled loss {float(torch.stack(losses).mean()):.3f}", flush=True)
-        for name, auc, iou, share in zip(names, area.tolist(), scores.iou, mean.tolist(), strict=True):
-            print(f"    {name:12} AUC {auc:.2f}   IoU {100 * iou:5.1f} %   mean y {100 * share:5.1f} %", flush=True)
+        for name, auc, iou, y, share in zip(
+            names, area.tolist(), scores.iou, mean.tolist(), shares.tolist(), strict=True
+        ):
+            line = f"AUC {auc:.2f}   IoU {100 * iou:5.1f} %   mean y {100 * y:5.1f} %   oracle {100 * share:5.1f} %"
+            print(f"    {name:12} {line}", flush=True)
 
 
 def main() -> None:
