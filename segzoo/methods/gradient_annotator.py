@@ -40,7 +40,7 @@ from segzoo.models.annotator import Annotator
 from segzoo.models.generators import Sample, StyleGAN2
 from segzoo.models.generators.base import resize_square
 from segzoo.models.generators.load import PACKAGED, describe, load_generator, rebuild
-from segzoo.models.layer_inputs import has_moments, input_moments, whitening
+from segzoo.models.layer_inputs import input_moments, weights_with_moments, whitening
 from segzoo.models.norms import replace_norms
 from segzoo.models.state_dicts import load_part
 
@@ -128,7 +128,7 @@ class GradientAnnotator(SegmentationMethod):
         self.student_steps, self.metric, self.engine = student_steps, metric, engine
         self.running_statistics = running_statistics
         self.matched = self._matched(matched)
-        self.whitened = self._with_rows() if whiten else []
+        self.whitened = weights_with_moments(self.segmenter, self.matched) if whiten else []
         self._seen: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property
@@ -326,18 +326,6 @@ class GradientAnnotator(SegmentationMethod):
             raise ConfigError(
                 f"--method.matched {pattern} matches no weight of the segmenter; they are named {weights[0]} to {weights[-1]}"
             )
-        return found
-
-    def _with_rows(self) -> list[str]:
-        """Matched weights; each must be of a layer whose inputs have moments."""
-        parameters = self.segmenter.parameters_of("all")
-        found = [name for name in self.matched if parameters[name].dim() > 1]
-        for name in found:
-            if not has_moments(self.segmenter.get_submodule(name.rpartition(".")[0])):
-                raise ConfigError(
-                    f"--method.whiten true: {name} is not the weight of a linear layer or of a convolution without groups; "
-                    "leave it out of --method.matched"
-                )
         return found
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segzoo.errors import ConfigError
+
 MAX_POSITIONS = 2**16
 """Positions of a batch that the moments of a convolution are taken over; of a larger batch an even grid of them."""
 
@@ -20,6 +22,23 @@ def has_moments(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear) or (
         isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros"
     )
+
+
+def weights_with_moments(module: nn.Module, names: Iterable[str]) -> list[str]:
+    """Those of the named parameters that have rows.
+
+    Raises:
+        ConfigError: a layer whose rows cannot be whitened.
+    """
+    parameters = dict(module.named_parameters())
+    found = [name for name in names if parameters[name].dim() > 1]
+    for name in found:
+        if not has_moments(_layer(module, name)):
+            raise ConfigError(
+                f"--method.whiten true: {name} is not the weight of a linear layer or of a convolution without groups; "
+                "leave it out of --method.matched"
+            )
+    return found
 
 
 @contextlib.contextmanager
@@ -48,8 +67,7 @@ def input_moments(module: nn.Module, weights: Iterable[str]) -> Iterator[dict[st
 
         return hook
 
-    layers = {name: module.get_submodule(name.rpartition(".")[0]) for name in weights}
-    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    handles = [_layer(module, name).register_forward_pre_hook(watch(name)) for name in weights]
     try:
         yield moments
     finally:
@@ -67,6 +85,10 @@ def whitening(moments: Mapping[str, Tensor]) -> dict[str, Tensor]:
         lower = torch.linalg.cholesky(a / scale + DAMPING * eye)
         found[name] = torch.linalg.solve_triangular(lower, eye, upper=False).T / scale.sqrt()
     return found
+
+
+def _layer(module: nn.Module, weight: str) -> nn.Module:
+    return module.get_submodule(weight.rpartition(".")[0])
 
 
 def _patches(layer: nn.Module, x: Tensor) -> Tensor:
