@@ -2,7 +2,8 @@
 
 ``--method NAME`` stands for the packaged YAML of the method, ``--data NAME`` and ``--recipe NAME`` likewise,
 and ``--method.x`` for the parser's ``--model.x`` (LightningCLI ties hyper-parameters to the key ``model``).
-Later layers win: packaged defaults, data, method, recipe, what a checkpoint carries, the user's files, flags.
+Later layers win: packaged defaults, data, method, a data file of the user's own, recipe, what a checkpoint carries, the
+user's files, flags.
 """
 
 import re
@@ -156,7 +157,10 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     else:
         data = [_data_layer(methods()[method].default_data)]
     base = _read_file(config_root() / "base.yaml")
-    layers = [base, *data, Layer(f"the defaults of '{method}'", method_defaults(method)), *own]
+    defaults = [*data, Layer(f"the defaults of '{method}'", method_defaults(method))]
+    if data and Path(data[0].origin).parent != config_root() / "data":  # what a user wrote beats what is packaged
+        defaults.reverse()
+    layers = [base, *defaults, *own]
     for layer in layers:
         layer.content.pop("method", None)
     check_label_spaces(layers, flags)

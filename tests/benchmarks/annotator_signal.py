@@ -69,10 +69,9 @@ class Report(L.Callback):
         areas, matrices, means, losses = zip(*method.seen, strict=True)
         method.seen.clear()
         names, count = method.label_space.classes, method.num_classes
-        scores = Scores(torch.stack(matrices).sum(0).view(count, count).numpy(), names)
+        matrix = torch.stack(matrices).sum(0).view(count, count)
+        scores, shares = Scores(matrix.numpy(), names), matrix.sum(1).double() / matrix.sum()
         area, mean = torch.stack([a for a in areas if a is not None]).mean(0), torch.stack(means).mean(0)
-        shares = torch.stack(matrices).sum(0).view(count, count).double().sum(1)
-        shares /= shares.sum()
         print(f"to step {trainer.global_step}: labelled loss {float(torch.stack(losses).mean()):.3f}", flush=True)
         for name, auc, iou, y, share in zip(
             names, area.tolist(), scores.iou, mean.tolist(), shares.tolist(), strict=True

@@ -33,15 +33,14 @@ def source(count: int) -> tuple[Batch, torch.Tensor]:
 
 
 @torch.no_grad()
-def report(path: Path, count: int, batch_size: int = 4) -> str:
-    """The line of one checkpoint."""
+def report(path: Path, whole: Batch, wrong: torch.Tensor, batch_size: int = 4) -> str:
+    """The line of one checkpoint, for source images and the mask of what is wrong with them."""
     method, _ = load_checkpoint(path, "cpu")
     if not isinstance(method, WeightedJointTraining):
         raise SystemExit(f"{path}: '{method.slug}' has no weights")
     scores = getattr(method, "panel_maps", lambda _: {})
-    whole, wrong = source(count)
     maps: dict[str, list[torch.Tensor]] = {}
-    for start in range(0, count, batch_size):
+    for start in range(0, len(wrong), batch_size):
         batch = {name: value[start : start + batch_size] for name, value in whole.items()}
         for name, value in ({"weight": method.weights(batch)} | scores(batch)).items():
             maps.setdefault(name, []).append(value)
@@ -60,5 +59,6 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=32, help="source images (default: %(default)s)")
     arguments = parser.parse_args()
     be_quiet()
+    images, mask = source(arguments.count)
     for checkpoint in arguments.checkpoints:
-        print(report(checkpoint, arguments.count), flush=True)
+        print(report(checkpoint, images, mask), flush=True)

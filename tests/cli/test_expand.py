@@ -93,6 +93,14 @@ def test_own_data_file_replaces_the_default(tmp_path: Path) -> None:
         assert merged(invocation, "data", "name") == "pair"
 
 
+def test_own_data_file_beats_the_methods_defaults(tmp_path: Path) -> None:
+    own = write(tmp_path / "pair.yaml", {"data": {**TARGETS, "name": "pair", "batch_size": 3}})
+    arguments = ("fit", "--method", "gradient-annotator")
+    assert merged(expanded(*arguments, "--data", own), "data", "batch_size") == 3
+    assert merged(expanded(*arguments), "data", "batch_size") == 10
+    assert merged(expanded(*arguments, "--data", "minifaces"), "data", "batch_size") == 10
+
+
 def test_a_label_space_in_a_file_starts_at_that_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for folder in ("pair", "here"):

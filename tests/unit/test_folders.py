@@ -387,6 +387,18 @@ def test_packaged_yaml_describes_two_domains_of_one_label_space(name: str) -> No
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_source_of_celebamask_holds_no_image_of_its_test(tmp_path: Path) -> None:
+    for i in range(220):
+        for folder, pixels in (("image", np.zeros((8, 8, 3), np.uint8)), ("label", np.zeros((8, 8), np.uint8))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{i:03d}.png")
+    source, target = from_yaml("celebamask", "source"), from_yaml("celebamask", "target")
+    test = target.images("test", tmp_path).names
+    assert test == [f"{i:03d}" for i in range(120, 220)]
+    assert source.images("train", tmp_path).names == target.images("train", tmp_path).names
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real images at {SHARED}; set SEGZOO_SHARED")
 @pytest.mark.parametrize("name", ["carla_to_camvid", "airsim_to_camvid"])
 def test_real_data(name: str) -> None:

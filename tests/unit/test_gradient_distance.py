@@ -149,7 +149,7 @@ def test_a_whitened_row_is_a_regression_of_the_errors() -> None:
     h, errors = draw(0, [(50, 6), (50, 2)])
     mix = draw(1, [(6, 6)])[0]
     found = []
-    for inputs in (h, h @ mix + 0.0):
+    for inputs in (h, h @ mix):
         moments = inputs.T @ inputs / 50
         w = torch.linalg.inv(torch.linalg.cholesky(moments)).T
         g, real = (errors[:, i, None] * inputs for i in (0, 1))
