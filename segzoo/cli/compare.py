@@ -3,12 +3,14 @@
 import argparse
 import csv
 import os
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 
@@ -24,24 +26,35 @@ Train several methods with the same data, steps and seeds, and print one table: 
 mIoU over the seeds, and the differences to one row, seed by seed.
 
 A row is a method, a variant of one (`--variant`), or ROW@OTHER: ROW with the constant source weight that equals the mean
-weight of OTHER's run with the same seed (`joint@metapix`, the control of a learned weighting). Runs that are complete are
-not repeated, so that an interrupted comparison continues. Everything after `--` goes to every `segzoo fit`."""
+weight of OTHER's run with the same seed (`joint@metapix`, the control of a learned weighting). In a variant's options,
+{ROW} is the last checkpoint of that row's run with the same seed. Runs that are complete are not repeated, so that an
+interrupted comparison continues. Everything after `--` goes to every `segzoo fit`."""
 EXAMPLES = """\
 examples:
   segzoo compare --rows target-only,joint,metapix --seeds 0-4 --reference metapix
   segzoo compare --rows metapix,joint@metapix --seeds 0,1,2 --jobs 2 -- --data my_data.yaml --trainer.max_steps 2000
-  segzoo compare --rows sepico,sepico-fast --variant 'sepico-fast: sepico --method.fast true'"""
+  segzoo compare --rows sepico,sepico-fast --variant 'sepico-fast: sepico --method.fast true'
+  segzoo compare --rows source-only,tuned --variant 'tuned: target-only --method.initial_checkpoint {source-only}'"""
+CHECKPOINT = re.compile(r"\{([\w-]+)\}")
+"""A row's name in the options of another."""
 FIT_OPTIONS = ("--method", "--data", "--trainer.", "--config", "--logger", "--checkpoint_steps", "--panel_steps")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a method, its own options, and whose mean weight it takes."""
+    """One line of the table: a method, its own options, whose mean weight it takes, and whose checkpoints its options name."""
 
     name: str
     method: str
     options: tuple[str, ...] = ()
     weight_of: "Row | None" = None
+    starts: tuple["Row", ...] = ()
+
+    @property
+    def wave(self) -> int:
+        """How many rows, one behind the other, must be complete before this one."""
+        needed = self.starts + ((self.weight_of,) if self.weight_of else ())
+        return 1 + max((row.wave for row in needed), default=-1)
 
 
 def compare(argv: list[str]) -> int:
@@ -63,8 +76,8 @@ def compare(argv: list[str]) -> int:
         raise ConfigError(f"--reference {reference} is not a row{did_you_mean(reference, names)}")
     folder = create(args.out)
 
-    # Rows that take the weight of another wait for it: two waves, each over all seeds.
-    waves = [[row for row in rows if row.weight_of is None], [row for row in rows if row.weight_of]]
+    # Rows that take something from others wait for them.
+    waves = [list(wave) for _, wave in groupby(sorted(rows, key=lambda row: row.wave), lambda row: row.wave)]
     total, done = len(rows) * len(seeds), 0
     with ThreadPoolExecutor(args.jobs) as pool:
         for wave in waves:
@@ -123,13 +136,17 @@ def _variants(texts: Sequence[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
     return found
 
 
-def _row(text: str, variants: Mapping[str, tuple[str, tuple[str, ...]]]) -> Row:
+def _row(text: str, variants: Mapping[str, tuple[str, tuple[str, ...]]], within: tuple[str, ...] = ()) -> Row:
     own, _, other = text.partition("@")
     known = {**{slug: (slug, ()) for slug in methods()}, **variants}
-    for name in filter(None, (own, other)):
-        if name not in known:
-            raise ConfigError(f"unknown method '{name}'{did_you_mean(name, known)}")
-    return Row(text, *known[own], Row(other, *known[other]) if other else None)
+    if own not in known:
+        raise ConfigError(f"unknown method '{own}'{did_you_mean(own, known)}")
+    if text in within:
+        raise ConfigError(f"row '{text}' would start from itself: {' from '.join((*within, text))}")
+    method, options = known[own]
+    starts = dict.fromkeys(name for option in options for name in CHECKPOINT.findall(option))
+    needed = [_row(name, variants, (*within, text)) for name in (other, *starts) if name]
+    return Row(text, method, options, needed.pop(0) if other else None, tuple(needed))
 
 
 def _seeds(text: str) -> list[int]:
@@ -159,13 +176,15 @@ def _train(folder: Path, row: Row, seed: int, common: list[str], jobs: int) -> t
         _check_complete(run / "scores-test.json")
         return row, seed
     command = [sys.executable, "-m", "segzoo", "fit", "--method", row.method, "--seed_everything", str(seed)]
-    command += ["--runs", str(folder / row.name), *common, *row.options]
+    starts = {start.name: _checkpoint(folder, row, start, seed) for start in row.starts}
+    options = [CHECKPOINT.sub(lambda match: starts[match[1]], option) for option in row.options]
+    command += ["--runs", str(folder / row.name), *common, *options]
     if row.weight_of:
         command += ["--method.weight", f"{_mean_weight(_run(folder, row.weight_of, seed)):.4f}"]
     if (run / "checkpoints" / "last.ckpt").is_file():
         command += ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
     # Runs beside each other share the cores; more threads than cores slow all of them down.
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))}
     log = folder / f"{row.name}-s{seed}.log"
     with log.open("w") as out:
         status = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=os.environ | threads).returncode
@@ -185,6 +204,15 @@ def _check_complete(path: Path) -> None:
             f"{path} is of {protocol.images} of {protocol.split_images} test images; remove that run's folder and "
             "compare without --trainer.limit_test_batches and --trainer.fast_dev_run"
         )
+
+
+def _checkpoint(folder: Path, row: Row, start: Row, seed: int) -> str:
+    path = _run(folder, start, seed) / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        raise ConfigError(
+            f"row {row.name} starts from a checkpoint of {start.name}, seed {seed}: add {start.name} to --rows"
+        )
+    return str(path)
 
 
 def _mean_weight(run: Path) -> float:

@@ -34,6 +34,11 @@ def test_seeds(text: str, seeds: list[int]) -> None:
         (["--rows", "joint", "--variant", "joint: joint"], "a name that is no method's"),
         (["--rows", "half", "--variant", "half: jiont"], "unknown method 'jiont'; did you mean 'joint'?"),
         (["--rows", "haf", "--variant", "half: joint"], "did you mean 'half'"),
+        (["--rows", "a", "--variant", "a: joint --x {jiont}"], "unknown method 'jiont'; did you mean 'joint'?"),
+        (
+            ["--rows", "a", "--variant", "a: joint --x {b}", "--variant", "b: joint --x {a}"],
+            "row 'a' would start from itself: a from b from a",
+        ),
     ],
 )
 def test_wrong_arguments_are_one_line(
@@ -55,6 +60,15 @@ def test_the_mean_weight_is_over_training(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("step,train/loss\n0,1.0\n")
     with pytest.raises(ConfigError, match="has no weight/mean"):
         compare._mean_weight(tmp_path)
+
+
+def test_rows_wait_for_what_they_start_from(tmp_path: Path) -> None:
+    variants = compare._variants(["c: joint --x {b}/file --y {e: 1}", "b: joint --x {target-only}"])
+    waves = {name: compare._row(name, variants).wave for name in ("target-only", "b", "c", "joint@metapix", "b@c")}
+    assert waves == {"target-only": 0, "b": 1, "c": 2, "joint@metapix": 1, "b@c": 3}
+    row = compare._row("b", variants)
+    with pytest.raises(ConfigError, match="row b starts from a checkpoint of target-only, seed 1: add target-only"):
+        compare._train(tmp_path, row, 1, [], 1)
 
 
 def test_a_run_without_a_checkpoint_does_not_stand_in_the_way(tmp_path: Path) -> None:
@@ -89,13 +103,15 @@ def test_a_comparison_runs_resumes_and_prints_a_table(tmp_path: Path, capsys: py
     config = write_config(tmp_path, "metapix")
     out = tmp_path / "out"
     shared = "--config", str(config), "--method.encoder", "tu-test_resnet"
-    arguments = ["compare", "--rows", "target-only,brief", "--seeds", "0", "--jobs", "2", "--out", str(out)]
-    arguments += ["--variant", "brief: source-only --trainer.max_steps 1"]
+    arguments = ["compare", "--rows", "brief,target-only", "--seeds", "0", "--jobs", "2", "--out", str(out)]
+    arguments += ["--variant", "brief: source-only --trainer.max_steps 1 --method.initial_checkpoint {target-only}"]
     config.write_text(config.read_text().replace("  weight_width: 4\n", ""))
     assert main([*arguments, "--", *shared]) == 0
     table = (out / "comparison.md").read_text()
-    assert table.splitlines()[2].startswith("| target-only | 1 |") and table in capsys.readouterr().out
-    assert "max_steps: 1\n" in next(out.glob("brief/source-only/tiny/*/config.yaml")).read_text()
+    assert table.splitlines()[3].startswith("| target-only | 1 |") and table in capsys.readouterr().out
+    brief = next(out.glob("brief/source-only/tiny/*/config.yaml")).read_text()
+    assert "max_steps: 1\n" in brief
+    assert f"initial_checkpoint: {next(out.glob('target-only/target-only/tiny/*/checkpoints/last.ckpt'))}\n" in brief
     logs = {log: log.stat().st_mtime_ns for log in out.glob("*.log")}
     assert len(logs) == 2
     assert main([*arguments, "--", *shared]) == 0
