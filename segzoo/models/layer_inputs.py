@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from segzoo.errors import ConfigError
 
-MAX_POSITIONS = 2**16
-"""Positions of a batch that the moments of a convolution are taken over; of a larger batch an even grid of them."""
+MAX_POSITIONS = 2**13
+"""About how many positions the moments of a convolution are taken over; of a larger batch an even grid."""
 
 DAMPING = 1e-3
 """Added to the moments' diagonal, as a share of its mean: directions that the inputs hardly take stay harmless."""
@@ -98,6 +98,7 @@ def _patches(layer: nn.Module, x: Tensor) -> Tensor:
         return x.flatten(0, -2)
     assert isinstance(layer, nn.Conv2d)
     x = F.pad(x, layer._reversed_padding_repeated_twice)
-    apart = max(1, int((len(x) * x[0, 0].numel() / MAX_POSITIONS) ** 0.5))
+    # Odd, or every position would have the same phase behind upsampling by two.
+    apart = int((len(x) * x[0, 0].numel() / MAX_POSITIONS) ** 0.5) | 1
     stride = tuple(step * apart for step in layer.stride)
     return F.unfold(x, layer.kernel_size, layer.dilation, 0, stride).transpose(1, 2).flatten(0, 1)
