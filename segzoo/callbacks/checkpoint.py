@@ -1,6 +1,7 @@
 """The last checkpoint, which is the result."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ class LastCheckpoint(ModelCheckpoint):
     Args:
         run_dir: the run folder.
         every_n_steps: optimiser steps between two checkpoints.
+        keep_steps: at multiples of it a copy stays, ``step<number>.ckpt``; None: only the last one.
     """
 
-    def __init__(self, run_dir: str | Path, every_n_steps: int = 200) -> None:
+    def __init__(self, run_dir: str | Path, every_n_steps: int = 200, keep_steps: int | None = None) -> None:
         # save_top_k=0: none of ModelCheckpoint's own rules applies, the hooks below decide
         super().__init__(dirpath=Path(run_dir) / "checkpoints", filename=self.CHECKPOINT_NAME_LAST, save_top_k=0)
-        self.every_n_steps = every_n_steps
+        self.every_n_steps, self.keep_steps = every_n_steps, keep_steps
         self.path = Path(run_dir).resolve() / "checkpoints" / f"{self.CHECKPOINT_NAME_LAST}{self.FILE_EXTENSION}"
         self._saved = -1
 
@@ -39,7 +41,8 @@ class LastCheckpoint(ModelCheckpoint):
         """Saves at multiples of ``every_n_steps`` and at ``max_steps``."""
         # At the last step too, and not only in on_train_end: there the epoch counts as over, here the run can
         # be continued with a larger max_steps exactly as if it had never stopped.
-        if trainer.global_step % self.every_n_steps == 0 or trainer.global_step == trainer.max_steps:
+        step, every = trainer.global_step, (self.every_n_steps, self.keep_steps)
+        if step == trainer.max_steps or any(n and step % n == 0 for n in every):
             self._save(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -76,6 +79,8 @@ class LastCheckpoint(ModelCheckpoint):
         if trainer.is_global_zero:
             with partial.open("rb") as file:
                 os.fsync(file.fileno())  # or a power cut could leave the new name without its content
+            if self.keep_steps and self._saved % self.keep_steps == 0:
+                shutil.copyfile(partial, self.path.with_name(f"step{self._saved:08}{self.FILE_EXTENSION}"))
             partial.replace(self.path)
         trainer.strategy.barrier("last checkpoint")
         self.last_model_path = str(self.path)

@@ -37,7 +37,16 @@ examples:
   segzoo compare --rows source-only,tuned --variant 'tuned: target-only --method.initial_checkpoint {source-only}'"""
 CHECKPOINT = re.compile(r"\{([\w-]+)\}")
 """A row's name in the options of another."""
-FIT_OPTIONS = ("--method", "--data", "--trainer.", "--config", "--logger", "--checkpoint_steps", "--panel_steps")
+FIT_OPTIONS = (
+    "--method",
+    "--data",
+    "--trainer.",
+    "--config",
+    "--logger",
+    "--checkpoint_steps",
+    "--keep_steps",
+    "--panel_steps",
+)
 
 
 @dataclass(frozen=True)

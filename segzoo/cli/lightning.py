@@ -143,6 +143,12 @@ class SegzooCLI(LightningCLI):
             help="steps between two checkpoints; the last step has one",
         )
         parser.add_argument(
+            "--keep_steps",
+            type=PositiveInt | None,
+            default=None,
+            help="steps between two checkpoints that stay (`segzoo folds`); null: only the last one",
+        )
+        parser.add_argument(
             "--panel_steps",
             type=PositiveInt | None,
             default=None,
@@ -266,7 +272,7 @@ class SegzooCLI(LightningCLI):
             ImagePanels(folder, every_n_steps=config.panel_steps),
             HistoryFigures(folder),
             FinalReport(folder),
-            LastCheckpoint(folder, every_n_steps=config.checkpoint_steps),
+            LastCheckpoint(folder, config.checkpoint_steps, config.keep_steps),
         ]
 
 

@@ -29,8 +29,12 @@ COMMANDS = {
     "fit": Command("segzoo.cli.train:fit", "train a method, then test it on the target's test split"),
     "validate": Command("segzoo.cli.train:validate", "score a checkpoint on the target's val split"),
     "test": Command("segzoo.cli.train:test", "score a checkpoint on the target's test split"),
+    "folds": Command("segzoo.cli.folds:folds", "choose and score a run's checkpoints by folds of the test images"),
     "predict": Command("segzoo.cli.predict:predict", "label a folder of images with a checkpoint"),
     "annotate": Command("segzoo.cli.annotate:annotate", "write labelled images of a gradient-annotator checkpoint"),
+    "prepare": Command(
+        "segzoo.cli.prepare:prepare", "turn a part data set as downloaded into folders that --data reads"
+    ),
     "compare": Command("segzoo.cli.compare:compare", "train several methods with the same seeds, and print one table"),
     "bench": Command("segzoo.cli.bench.command:bench", "measure time and memory of a training step"),
     "methods": Command("segzoo.cli.methods:methods", "list the methods"),

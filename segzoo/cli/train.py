@@ -90,7 +90,7 @@ def usage(command: str) -> str:
 
 
 def _run(command: str, argv: list[str]) -> int:
-    invocation = expand(command, argv, _read_checkpoint)
+    invocation = expand(command, argv, read)
     if invocation is None:
         print(usage(command))
         return 0
@@ -106,8 +106,9 @@ def _run(command: str, argv: list[str]) -> int:
         os.environ.pop(VARIABLE, None)
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    from segzoo.cli.checkpoint import read_checkpoint  # imports torch
+def read(path: Path) -> dict[str, Any]:
+    """See `segzoo.cli.checkpoint.read_checkpoint`, which imports torch."""
+    from segzoo.cli.checkpoint import read_checkpoint
 
     return read_checkpoint(path)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import lightning as L
@@ -40,6 +40,7 @@ class DomainDataModule(L.LightningDataModule):
         eval_batch_size: images per evaluation step.
         target_labels: how many labelled target images a method may see (null: all). The same ones for every seed, and
             a smaller budget is a subset of a larger one.
+        labelled_order: which ones these are: random, or sorted: the first ones, as benchmarks with published lists do.
         crop_scale: share of the image's area that a training crop covers; the crop is resized to the domain's size.
         crop_size: (height, width) of a training crop of the resized image, instead of crop_scale; SePiCo: 640 640.
         crop_max_class_share: training crops of labelled images in which one class fills this share of the labelled pixels
@@ -67,6 +68,7 @@ class DomainDataModule(L.LightningDataModule):
         batch_size: int = 4,
         eval_batch_size: int = 8,
         target_labels: int | None = None,
+        labelled_order: Literal["random", "sorted"] = "random",
         crop_scale: tuple[float, float] = (0.5, 1.0),
         crop_size: tuple[int, int] | None = None,
         crop_max_class_share: float = 1.0,
@@ -84,7 +86,8 @@ class DomainDataModule(L.LightningDataModule):
             )
         self.source, self.target, self.name, self.root = source, target, name, Path(root)
         self.size, self.batch_size, self.eval_batch_size = size, batch_size, eval_batch_size
-        self.target_labels, self.num_workers, self.seed = target_labels, num_workers, seed
+        self.target_labels, self.labelled_order = target_labels, labelled_order
+        self.num_workers, self.seed = num_workers, seed
         self.train_sizes = {"source": source_size or size, "target": target_size or size}
         self.crop_scale, self.crop_size, self.crop_max_class_share = crop_scale, crop_size, crop_max_class_share
         self.flip, self.color_jitter, self.blur = flip, color_jitter, blur
@@ -166,7 +169,8 @@ class DomainDataModule(L.LightningDataModule):
     def _labelled_target(self) -> Sequence[int]:
         total = len(self.images("target", "train"))
         budget = total if self.target_labels is None else self.target_labels
-        return [int(i) for i in labelled_subset(total, budget)]
+        chosen = labelled_subset(total, budget)
+        return range(budget) if self.labelled_order == "sorted" else [int(i) for i in chosen]
 
     def _train_loader(self, name: str, stream: Stream) -> DataLoader[Batch]:
         if stream.domain == "target" and stream.labelled and self.target_labels == 0:

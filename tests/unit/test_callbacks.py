@@ -275,6 +275,12 @@ def test_last_checkpoint_every_n_steps_and_at_the_end(tmp_path, monkeypatch):
     assert step_of(tmp_path / "checkpoints" / "last.ckpt") == 5
 
 
+def test_checkpoints_that_stay(tmp_path):
+    fitted(tmp_path, LastCheckpoint(tmp_path, every_n_steps=4, keep_steps=3), steps=7)
+    found = {path.name: step_of(path) for path in (tmp_path / "checkpoints").iterdir()}
+    assert found == {"step00000003.ckpt": 3, "step00000006.ckpt": 6, "last.ckpt": 7}
+
+
 def test_a_stopped_training_is_saved_too(tmp_path):
     class Stop(L.Callback):
         def on_train_batch_end(self, trainer, *_):

@@ -67,6 +67,14 @@ def test_no_target_labels_is_refused_by_methods_that_need_them() -> None:
         trained_with(target_labels=0)
 
 
+def test_published_lists_begin_at_the_first_image() -> None:
+    module = trained_with(target_labels=3, labelled_order="sorted")
+    names = {name for batch in islice(module.train_dataloader(), 6) for name in batch[0]["target"]["name"]}
+    assert names == set(module.images("target", "train").names[:3])
+    with pytest.raises(DataError, match=r"target_labels 500.*8 labelled"):
+        trained_with(target_labels=500, labelled_order="sorted")
+
+
 def test_labelled_target_images_are_those_of_the_budget() -> None:
     module = trained_with(target_labels=3)
     names = {name for batch in islice(module.train_dataloader(), 6) for name in batch[0]["target"]["name"]}

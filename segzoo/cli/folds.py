@@ -1,0 +1,128 @@
+"""``segzoo folds``: checkpoints of one run, chosen and scored by folds of the test images."""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any
+
+import numpy as np
+
+from segzoo.checks import check_range
+from segzoo.cli.expand import expand
+from segzoo.cli.predict import Parser
+from segzoo.cli.train import read
+from segzoo.errors import ConfigError
+
+DESCRIPTION = """\
+Score a run as DatasetGAN's benchmarks do: of each fold of the test images the checkpoint with the best mIoU is scored on all
+other images. Prints mean and standard deviation over the folds and writes them to RUN/folds-DATA.json.
+
+The checkpoints are those that `segzoo fit --keep_steps N` left in RUN/checkpoints, in their order, and the last one. What
+follows `--` goes to `segzoo test`."""
+EXAMPLES = """\
+examples:
+  segzoo fit --method source-only --data made/data.yaml --trainer.max_steps 25000 --keep_steps 1250
+  segzoo folds --run runs/source-only/made/default-s0
+  segzoo folds --run runs/source-only/made/default-s0 --latest 20 -- --data.root /data"""
+
+
+def folds(argv: list[str]) -> int:
+    """Runs the command."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    args = _parser().parse(argv[:at])
+    check_range("--folds", args.folds, 2)
+    check_range("--latest", args.latest, 1)
+    checkpoints = kept_checkpoints(args.run)[-args.latest :]
+    with tempfile.TemporaryDirectory() as scratch:  # the run's own scores and logs stay as they are
+        own = ["--ckpt_path", str(checkpoints[-1]), "--out", scratch, "--data.eval_batch_size", "1"]
+        cli = _cli([*argv[at + 1 :], *own])
+        if not cli.model.segments:
+            raise ConfigError(f"the method '{cli.model.slug}' labels no images: there is nothing to score")
+        matrices = np.stack([_per_image(cli, path) for path in checkpoints])
+    from segzoo.evaluation.folds import score_folds
+
+    space = cli.model.label_space
+    found = score_folds(matrices, space.classes, space.subsets, args.folds)
+    columns = {"mIoU": [fold.scores.miou for fold in found]}
+    columns |= {f"mIoU ({name})": [fold.scores.subset(name) for fold in found] for name in space.subsets}
+    chosen = [checkpoints[fold.checkpoint].name for fold in found]
+    _print(columns, chosen)
+    print(f"{matrices.shape[1]} test images, {len(checkpoints)} checkpoints, of which each fold chose one")
+    path = args.run / f"folds-{cli.datamodule.name}.json"
+    content = {"images": matrices.shape[1], "checkpoints": [c.name for c in checkpoints], "chosen": chosen, **columns}
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    print(f"written to {path}")
+    return 0
+
+
+def kept_checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run by step, the last one at the end.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    folder = run / "checkpoints"
+    kept = sorted(folder.glob("step*.ckpt"))
+    last = folder / "last.ckpt"
+    if last.is_file() and not (kept and kept[-1].samefile(last)):
+        kept.append(last)
+    if not kept:
+        raise ConfigError(f"--run {run}: no checkpoint in {folder}; expected the folder of a run of `segzoo fit`")
+    return kept
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="segzoo folds",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="folder of the run")
+    parser.add_argument("--folds", type=int, default=5, metavar="N", help="how many (default: 5)")
+    parser.add_argument("--latest", type=int, default=20, metavar="N", help="checkpoints to choose from (default: 20)")
+    return parser
+
+
+def _cli(argv: list[str]) -> Any:
+    invocation = expand("test", argv, read)
+    assert invocation is not None
+    from segzoo.cli.quiet import be_quiet
+
+    be_quiet()
+    from segzoo.cli.lightning import SegzooCLI
+
+    return SegzooCLI("test", invocation)
+
+
+def _print(columns: Mapping[str, Sequence[float]], chosen: Sequence[str]) -> None:
+    from segzoo.evaluation.tables import percent
+
+    rows = [["", *columns, ""]]
+    rows += [
+        [f"fold {k + 1}", *(percent(values[k]) for values in columns.values()), name] for k, name in enumerate(chosen)
+    ]
+    rows.append(["mean ± std", *(f"{percent(fmean(v))} ± {percent(pstdev(v))}" for v in columns.values()), ""])
+    for row in rows:
+        print("  ".join(text.ljust(max(len(other[i]) for other in rows)) for i, text in enumerate(row)).rstrip())
+
+
+def _per_image(cli: Any, checkpoint: Path) -> Any:
+    """(images, C, C) confusion matrices of one checkpoint."""
+    from lightning.pytorch.callbacks import Callback
+
+    class PerImage(Callback):
+        def __init__(self) -> None:
+            self.sums: list[Any] = []
+
+        def on_test_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            self.sums.append(pl_module.confusion.confmat.cpu().numpy().copy())
+
+    watch = PerImage()
+    cli.trainer.callbacks = [watch, *(c for c in cli.trainer.callbacks if type(c).__name__ == "StepProgress")]
+    cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=str(checkpoint), verbose=False, weights_only=True)
+    return np.diff(np.stack(watch.sums), axis=0, prepend=0)

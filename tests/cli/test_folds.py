@@ -1,0 +1,49 @@
+"""`segzoo folds`: the checkpoints that a run kept, and what the command makes of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from segzoo.cli.folds import kept_checkpoints
+from segzoo.errors import ConfigError
+from tests.cli.conftest import Segzoo
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def test_the_folds_of_a_run(segzoo: Segzoo, toy: Path) -> None:
+    result = segzoo("fit", "--method", "source-only", "--data", toy, "--trainer.max_steps", 3, "--keep_steps", 2)
+    assert result.status == 0, result.err
+    run = Path("runs/source-only/toy/default-s0")
+    names = [path.name for path in kept_checkpoints(run)]
+    assert names == ["step00000002.ckpt", "last.ckpt"]
+    step = torch.load(run / "checkpoints" / names[0], weights_only=True)["global_step"]
+    assert step == 2
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    result = segzoo("folds", "--run", run, "--folds", 2)
+    assert result.status == 0, result.err
+    found = json.loads((run / "folds-toy.json").read_text())
+    assert found["images"] == 2 and found["checkpoints"] == names and len(found["mIoU"]) == 2
+    assert "mean ± std" in result.out and "fold 2" in result.out
+    assert {path: path.read_bytes() for path in before} == before, "the run's own files were touched"
+    # Of one checkpoint the folds are the two images: the other one's score each.
+    segzoo("folds", "--run", run, "--folds", 2, "--latest", 1)
+    one = json.loads((run / "folds-toy.json").read_text())
+    assert one["chosen"] == ["last.ckpt"] * 2
+    scores = json.loads((run / "scores-test.json").read_text())
+    assert min(one["mIoU"]) - 0.15 <= scores["miou"] <= max(one["mIoU"]) + 0.15
+
+
+def test_wrong_arguments_are_one_line(segzoo: Segzoo, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no checkpoint in"):
+        kept_checkpoints(tmp_path)
+    for arguments, message in (
+        (["--run", tmp_path], "expected the folder of a run"),
+        (["--run", tmp_path, "--folds", "1"], "--folds 1: expected 2 or more"),
+        (["--rn", tmp_path], "did you mean '--run'"),
+    ):
+        result = segzoo("folds", *arguments)
+        assert result.status == 2 and message in result.err and result.err.count("\n") == 1
