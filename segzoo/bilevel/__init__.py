@@ -12,6 +12,7 @@ from segzoo.bilevel.attach import attach_gradient
 from segzoo.bilevel.errors import DerivativeError, LostTangentError, MissingDerivativeError, ShardedParametersError
 from segzoo.bilevel.hypergradient import Engine, Hypergradient, Pass, hypergradient
 from segzoo.bilevel.jvp import pixel_jvp
+from segzoo.bilevel.kept import Kept, record, replay
 from segzoo.bilevel.replay import Replayed, frozen_buffers
 from segzoo.bilevel.unroll import UnrolledHypergradient, unrolled_hypergradient
 from segzoo.bilevel.virtual import ClippedStep, OptimizerStep, SGDStep, VirtualStep
@@ -21,6 +22,7 @@ __all__ = [
     "DerivativeError",
     "Engine",
     "Hypergradient",
+    "Kept",
     "LostTangentError",
     "MissingDerivativeError",
     "OptimizerStep",
@@ -34,5 +36,7 @@ __all__ = [
     "frozen_buffers",
     "hypergradient",
     "pixel_jvp",
+    "record",
+    "replay",
     "unrolled_hypergradient",
 ]

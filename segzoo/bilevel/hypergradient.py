@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from segzoo.bilevel.jvp import refuse_sharded, unit_jvp, whole_norm
+from segzoo.bilevel.kept import Kept
 from segzoo.bilevel.replay import Params, is_sharded, moved
 from segzoo.bilevel.virtual import VirtualStep
 
@@ -50,6 +51,7 @@ def hypergradient(
     average: Callable[[Params], Params] = lambda gradients: gradients,
     scope: Iterable[str] | None = None,
     reuse: Literal["nothing", "g", "g + v"] = "g + v",
+    keep: bool = True,
     scale: float = 1.0,
     radius: float = 0.01,
 ) -> Hypergradient:
@@ -70,6 +72,8 @@ def hypergradient(
         scope: names of the parameters that the virtual step moves; all when None. The rest stay where they are.
         reuse: what the caller wants of the gradients. v is taken for all parameters if it is to be used again, else for those
             of the scope; nothing is kept longer than needed, as each is as large as the network.
+        keep: engine ``forward`` takes up what convolutions and linear layers returned in the source passes, for the memory of
+            these maps: two forward passes instead of three (`segzoo.bilevel.kept`).
         scale: factor on both losses during their backward passes, taken out of the gradients again: float16 needs it.
         radius: length of the finite difference.
 
@@ -82,6 +86,8 @@ def hypergradient(
         refuse_sharded(params)
     if engine == "double_backward":
         return _double_backward(source, target, params, weights, count, step, average, names, reuse)
+    if keep and engine == "forward":
+        source = [Kept(micro_batch, module) for micro_batch in source]
     losses, g = _source_gradient(source, params, weights, count, scale)
     g = average(g)
     own, g_own = {name: params[name] for name in names}, {name: g[name] for name in names}

@@ -173,7 +173,11 @@ def _data(args: argparse.Namespace, method: "GradientAnnotator", size: tuple[int
         "class_path": "segzoo.data.PairedFolders",
         "init_args": folders | {"label_space": str(out / "label_space.yaml")},
     }
-    kept = {name: run[name] for name in ("target", "target_labels", "batch_size", "num_workers") if name in run}
+    kept = {
+        name: run[name]
+        for name in ("target", "target_labels", "labelled_order", "batch_size", "num_workers")
+        if name in run
+    }
     named = {
         "name": f"{run['name']}-generated",
         "root": str(Path(run["root"]).resolve()),

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from segzoo.bilevel import Hypergradient, attach_gradient, hypergradient, pixel_jvp, unrolled_hypergradient
+from segzoo.bilevel import Hypergradient, Kept, attach_gradient, hypergradient, pixel_jvp, unrolled_hypergradient
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import average_gradients
 from segzoo.errors import ConfigError
@@ -35,11 +35,11 @@ REUSE: dict[str, Literal["nothing", "g", "g + v"]] = {"sequential": "g + v", "fu
 class MetaPix(LookAheadTraining):
     """Pixel weights learned through a one-step bilevel update.
 
-    Update orders, with the cost of a step in joint steps (forward 1, backward 2, forward-mode pass 3; joint is 6):
+    Update orders, with the cost of a step in joint steps (forward 1, backward 2, forward-mode pass 2; joint is 6):
 
-    * ``sequential`` (1.5): the virtual step is the source step; the target gradient at theta' serves both updates.
-    * ``fused`` (2.0): as published on one pair of batches: the segmenter's target gradient is taken at theta.
-    * ``paper`` (2.5): as published, the meta objective on fresh batches of its own. The published code alternates; here both
+    * ``sequential`` (1.33): the virtual step is the source step; the target gradient at theta' serves both updates.
+    * ``fused`` (1.83): as published on one pair of batches: the segmenter's target gradient is taken at theta.
+    * ``paper`` (2.33): as published, the meta objective on fresh batches of its own. The published code alternates; here both
       updates of a step start from the same (theta, phi), so the segmenter sees weights that are one meta update older.
 
     Args:
@@ -61,6 +61,8 @@ class MetaPix(LookAheadTraining):
         meta_split: share of the labelled target images that only the meta objective sees (fused and paper).
         micro_batches: parts in which a batch goes through the segmenter (sequential): the memory of a part and, with a norm
             that does not couple images, the result of the whole. (accumulate_grad_batches looks ahead from each part alone.)
+        keep_outputs: the forward-mode pass takes up what layers returned in the source pass before it, for the memory of these
+            maps; without, or with micro_batches, which are there to save memory, it costs 3 instead of 2.
         kwargs: see `LookAheadTraining`; published: virtual sgd, scope all.
     """
 
@@ -83,6 +85,7 @@ class MetaPix(LookAheadTraining):
         meta_start: int = 0,
         meta_split: float = 0.0,
         micro_batches: int = 1,
+        keep_outputs: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -119,7 +122,7 @@ class MetaPix(LookAheadTraining):
         self.weight_lr, self.weight_decay_weights = weight_lr, weight_decay_weights
         self.update, self.unroll, self.unroll_chain, self.weight_norm = update, unroll, unroll_chain, weight_norm
         self.meta_every, self.meta_start, self.meta_split = meta_every, meta_start, meta_split
-        self.micro_batches = micro_batches
+        self.micro_batches, self.keep_outputs = micro_batches, keep_outputs
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -209,6 +212,7 @@ class MetaPix(LookAheadTraining):
             average_gradients,
             scope=reach,
             reuse=REUSE[self.update],
+            keep=self.keep_outputs and parts == 1,
             scale=self.loss_scale,
         )
         return self._attach([raw], [pull_back(hyper.weights)], hyper.target_loss), hyper, weights
@@ -248,13 +252,15 @@ class MetaPix(LookAheadTraining):
         v = torch.autograd.grad(scale * target_loss, list(theta.values()), allow_unused=True, materialize_grads=True)
         mean = average_gradients({name: g / scale for name, g in zip(theta, v, strict=True)})
         direction = {name: mean[name] for name in self.reach}
-        source_pass = self.source_pass(source)
+        replayed = self.source_pass(source)
+        source_pass = Kept(replayed, self.segmenter) if self.keep_outputs else replayed
+        losses = source_pass()
         helps = pixel_jvp(source_pass, theta, direction, self.segmenter)[1].relu()
         if self.scaler:  # an infinite v makes it skip the step; until then the loss has to stay finite
             helps = helps.nan_to_num(0, 0, 0)
         weights = self._normalise(helps, source["label"])[0]
         self.log_weights(weights, source["label"])
-        source_loss = (weights * source_pass()).sum() / self.source_count(source["label"])
+        source_loss = (weights * losses).sum() / self.source_count(source["label"])
         loss = self.total({"source": source_loss, "target": target_loss.detach()})
         return loss + attach_gradient(torch.zeros_like(loss), list(theta.values()), list(mean.values()))
 

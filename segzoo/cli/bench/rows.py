@@ -65,6 +65,8 @@ ROWS = {
     "metapix/head": _metapix(scope="head"),
     "metapix/every-4": _metapix(meta_every=4),
     "metapix/finite-difference": _metapix(engine="finite_difference"),
+    # Exact, and the cost in memory and in time of what makes it fast.
+    "metapix/recomputed": _metapix(keep_outputs=False),
 }
 
 

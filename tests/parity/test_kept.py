@@ -1,0 +1,141 @@
+"""Forward-mode passes that take up what layers returned before: the same numbers, fewer products."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segzoo.bilevel import Kept, Replayed, pixel_jvp, record, replay
+from segzoo.models.segmenter import create_segmenter
+
+
+class Net(nn.Module):
+    """Layers of every kind that is kept, one of them called twice, a convolution without norm behind it, dropout."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, stride=2, padding=1, padding_mode="reflect")
+        self.norm = nn.BatchNorm2d(4)
+        self.twice = nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=2, bias=False)
+        self.act, self.drop = nn.ReLU(inplace=inplace), nn.Dropout(0.3)
+        self.mix, self.head = nn.Linear(4, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.first(x))
+        x = self.twice(self.drop(self.norm(self.twice(x))))
+        x = F.gelu(self.mix(x.flatten(2).transpose(1, 2)))
+        return self.head(x)
+
+
+def problem(
+    net: nn.Module, names: list[str] | None = None, dtype: torch.dtype = torch.float64
+) -> tuple[Replayed, dict[str, Tensor], dict[str, Tensor]]:
+    draws = torch.Generator().manual_seed(1)
+    net.to(dtype).train()
+    params = dict(net.named_parameters())
+    chosen = params if names is None else {name: params[name] for name in names}
+    u = {name: torch.randn(p.shape, dtype=p.dtype, generator=draws) for name, p in chosen.items()}
+    x = torch.randn(2, 3, 8, 8, dtype=dtype, generator=draws)
+    return Replayed(net, x, lambda z: z.square(), seed=5), params, u
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        None,
+        ["head.weight", "head.bias"],
+        ["first.bias"],
+        ["mix.bias"],
+        ["twice.weight", "norm.weight"],
+    ],
+)
+@pytest.mark.parametrize("inplace", [False, True])
+def test_the_same_derivative(names: list[str] | None, inplace: bool) -> None:
+    torch.manual_seed(0)
+    net = Net(inplace)
+    run, params, u = problem(net, names)
+    kept = Kept(run, net)
+    kept()
+    value, slope = pixel_jvp(kept, params, u, net)
+    expected_value, expected = pixel_jvp(run, params, u, net)
+    torch.testing.assert_close(value, expected_value, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(slope, expected, rtol=1e-12, atol=1e-14)
+    assert expected.abs().max() > 0
+
+
+def test_a_third_of_the_products_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 1, 1))
+    run, params, u = problem(net)
+    calls = []
+    original = nn.Conv2d._conv_forward
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", lambda *a: calls.append(1) or original(*a))
+    kept = Kept(run, net)
+    kept()
+    calls.clear()
+    pixel_jvp(kept, params, u, net)
+    # x' W of the second and the third, x W' of all: the image has no tangent.
+    assert len(calls) == 5
+
+
+def test_an_output_that_was_changed_in_place_is_computed_again() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(inplace=True))
+    run, params, u = problem(net)
+    with record(net) as outputs:
+        run()
+    ((output, version),) = outputs[net[0]]
+    assert output._version != version
+    with replay(net, outputs):
+        found = pixel_jvp(run, params, u, net)
+    torch.testing.assert_close(found, pixel_jvp(run, params, u, net), rtol=0, atol=0)
+
+
+def test_the_layers_are_as_before_whatever_happens() -> None:
+    net = Net()
+    run, params, _ = problem(net)
+    with record(net) as outputs:
+        run()
+    with pytest.raises(ZeroDivisionError), replay(net, outputs):
+        assert "forward" in vars(net.first)
+        raise ZeroDivisionError
+    assert not outputs and "forward" not in vars(net.first) and not net.first._forward_hooks
+    torch.testing.assert_close(run(), run(params), rtol=1e-12, atol=1e-14)
+    with record(net) as outputs:
+        run()
+    with pytest.raises(AssertionError, match="no graph"), replay(net, outputs):
+        run()
+
+
+def test_compiled_layers_and_subclasses_are_left_alone() -> None:
+    class Padded(nn.Conv2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(F.pad(input, (1, 1, 1, 1)))
+
+    net = nn.Sequential(Padded(3, 4, 3), nn.Conv2d(4, 2, 1))
+    run, params, u = problem(net)
+    with record(net) as outputs:
+        run()
+    assert list(outputs) == [net[1]]
+    with replay(net, outputs):
+        found = pixel_jvp(run, params, u, net)
+    torch.testing.assert_close(found, pixel_jvp(run, params, u, net), rtol=1e-12, atol=1e-14)
+    net[1]._compiled_call_impl = net[1]._call_impl
+    with record(net) as outputs:
+        run()
+    assert not outputs
+
+
+def test_under_autocast() -> None:
+    """The cosine on a trained network is in test_precision.py."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = create_segmenter("segformer", "mit_b0", 4)
+    draws = torch.Generator().manual_seed(1)
+    params = net.train().parameters_of("all")
+    u = {name: torch.randn(p.shape, generator=draws) for name, p in params.items()}
+    run = Replayed(net, torch.rand(2, 3, 64, 64, generator=draws), lambda z: z.float(), seed=5)
+    kept, truth = Kept(run, net), pixel_jvp(run, params, u, net)[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        kept()
+        errors = [(pixel_jvp(one, params, u, net)[1] - truth).norm() / truth.norm() for one in (kept, run)]
+    # Norms compute in float32 where they are differentiated, so that the passes differ by the rounding of bfloat16.
+    assert errors[0] < 1.25 * errors[1] + 1e-3
