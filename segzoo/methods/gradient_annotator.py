@@ -27,7 +27,7 @@ import yaml
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from segzoo.bilevel import Replayed, attach_gradient, frozen_buffers, pixel_jvp
+from segzoo.bilevel import Replayed, attach_gradient, frozen_buffers, pixel_jvp, record, replay
 from segzoo.bilevel.jvp import whole_norm
 from segzoo.checks import check_range
 from segzoo.data.streams import Batch, Stream
@@ -183,7 +183,8 @@ class GradientAnnotator(SegmentationMethod):
             real_loss, real_gradient = self._gradient(
                 real, lambda z: cross_entropy(z, label, pixels), _any_seed(), True
             )
-            loss, gradient = self._gradient(image, lambda z: soft_cross_entropy(z, fixed), seed, track)
+            with record(self.segmenter) as outputs:
+                loss, gradient = self._gradient(image, lambda z: soft_cross_entropy(z, fixed), seed, track)
         factors = whitening(average_gradients(moments))
         g, h, w = list(gradient.values()), list(real_gradient.values()), [factors.get(name) for name in gradient]
         distance = gradient_distance(g, h, self.metric, w)
@@ -192,7 +193,8 @@ class GradientAnnotator(SegmentationMethod):
         else:
             u = dict(zip(gradient, gradient_distance_derivative(g, h, self.metric, w), strict=True))
             theta, replayed = self.segmenter.parameters_of("all"), Replayed(self.segmenter, image, log_softmax, seed)
-            slope = -pixel_jvp(replayed, theta, u, self.segmenter)[1] / fixed[:, 0].numel()
+            with replay(self.segmenter, outputs):
+                slope = -pixel_jvp(replayed, theta, u, self.segmenter)[1] / fixed[:, 0].numel()
         self._watch(real_loss, loss, distance.detach(), slope, whole_norm(gradient), whole_norm(real_gradient))
         return attach_gradient(loss.new_zeros(()), [y], [slope])
 

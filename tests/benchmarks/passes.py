@@ -3,8 +3,9 @@
 python -m tests.benchmarks.passes [--size 192] [--batch 2] [--rounds 5]
 
 Prints, per network, the seconds of a forward pass, of forward and backward together, of the dual forward pass that
-`segzoo.bilevel.pixel_jvp` is, and of the weight network. The dual pass computes every value a second time; the last rows are
-`torch.func.linearize`'s program of tangents, which keeps those of one forward pass, and the tracing that each step would pay.
+`segzoo.bilevel.pixel_jvp` is, and of the weight network. The dual pass computes every value a second time, or, with
+`segzoo.bilevel.Kept`, takes up those of convolutions and linear layers. The last rows are `torch.func.linearize`'s program of
+tangents, which keeps all values of one forward pass, and the tracing that each step would pay.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.func import functional_call, linearize
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from segzoo.bilevel import Replayed, frozen_buffers, pixel_jvp
+from segzoo.bilevel import Kept, Replayed, frozen_buffers, pixel_jvp
 from segzoo.losses import pixel_cross_entropy
 from segzoo.models.segmenter import create_segmenter
 from segzoo.models.weighting import PixelWeightNet
@@ -34,6 +35,17 @@ def seconds(run: Callable[[], Any], rounds: int) -> float:
         run()
         times.append(time.perf_counter() - start)
     return median(times)
+
+
+def kept_seconds(
+    losses: Replayed, params: dict[str, Tensor], direction: dict[str, Tensor], net: torch.nn.Module
+) -> float:
+    """Of the second pass; the first one, which keeps, is an ordinary source pass."""
+    kept = Kept(losses, net)
+    kept()
+    start = time.perf_counter()
+    pixel_jvp(kept, params, direction, net)
+    return time.perf_counter() - start
 
 
 def measure(architecture: str, encoder: str, size: int, batch: int, rounds: int) -> dict[str, float]:
@@ -59,6 +71,7 @@ def measure(architecture: str, encoder: str, size: int, batch: int, rounds: int)
         found = {"forward": seconds(losses, rounds)}
     found["forward and backward"] = seconds(both, rounds)
     found["dual forward"] = seconds(lambda: pixel_jvp(losses, params, direction, net), rounds)
+    found["dual forward, outputs kept"] = median(kept_seconds(losses, params, direction, net) for _ in range(rounds))
     weighting = PixelWeightNet(19, width=8)
     with torch.no_grad():
         found["weight network forward"] = seconds(lambda: weighting(image, label), rounds)
