@@ -196,6 +196,17 @@ class SegmentationMethod(L.LightningModule):
             return warm
         return float(warm * (1 - min(step, steps) / steps) ** self.poly_power)
 
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """The scaler of float16, else None. Where it finds an infinite gradient it skips the whole step."""
+        scaler: torch.amp.GradScaler | None = getattr(self.trainer.precision_plugin, "scaler", None)
+        return scaler
+
+    @property
+    def loss_scale(self) -> float:
+        """The factor that keeps float16 gradients from vanishing, else 1."""
+        return float(self.scaler.get_scale()) if self.scaler else 1.0
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds dropout per (seed, rank, batch), so that a resumed run continues bit for bit."""
         torch.manual_seed(self._step_seed(self.global_rank))
@@ -308,3 +319,8 @@ def pixel_count(mask: Tensor) -> Tensor:
     With this denominator the mean over the ranks is the mean over all pixels of the global batch.
     """
     return mean_across_ranks(mask.sum().double()).clamp_min(1.0)
+
+
+def any_seed() -> int:
+    """Of dropout, one for a pass and its derivative: both drop the same units."""
+    return int(torch.randint(2**31, ()))

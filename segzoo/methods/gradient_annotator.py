@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-import yaml
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -35,29 +34,21 @@ from segzoo.distributed import average_gradients
 from segzoo.errors import ConfigError
 from segzoo.losses import cross_entropy, log_softmax, soft_cross_entropy
 from segzoo.losses.gradient_distance import GradientMetric, gradient_distance, gradient_distance_derivative
-from segzoo.methods.base import SegmentationMethod, pixel_count, valid_pixels
+from segzoo.methods.base import any_seed, pixel_count, valid_pixels
+from segzoo.methods.generated import GeneratedImagesTraining
 from segzoo.models.annotator import Annotator
-from segzoo.models.generators import Sample, StyleGAN2
-from segzoo.models.generators.base import resize_square
-from segzoo.models.generators.load import PACKAGED, describe, load_generator, rebuild
+from segzoo.models.generators import Sample
 from segzoo.models.layer_inputs import input_moments, weights_with_moments, whitening
 from segzoo.models.norms import replace_norms
 from segzoo.models.state_dicts import load_part
 
 
-class GradientAnnotator(SegmentationMethod):
+class GradientAnnotator(GeneratedImagesTraining):
     """A GAN's images, labelled such that a segmenter trained on them suits the few labelled images.
 
     Published: sgd without weight decay at constant lr 1e-3 for both networks, two images of each kind per step, 150,000 steps.
 
     Args:
-        generator: ``packaged`` (MiniFaces), or a path: a checkpoint of the method ``gan``, the state dict of a 64-pixel DCGAN,
-            or a network file (.pkl) of the StyleGAN2-ADA and StyleGAN3 releases. It is never trained.
-        generator_description: filled in from a checkpoint, which holds the generator's weights.
-        truncation: psi of a StyleGAN2's latents,
-        truncation_layers: for as many of its first layers; null: all. Published: 7 or 8, by category.
-        synthetic_batch: generated images per step and process, of each phase; null: as many as labelled ones.
-        fit: how the generator's square images meet the labelled ones' shape: stretch, or crop to their aspect ratio.
         labels: annotator; or teacher, a control: a segmenter trained on the labelled images alone labels the generated ones.
         teacher_checkpoint: that segmenter, of the same architecture: a checkpoint of ``target-only``.
         annotator_width: channels of the annotator.
@@ -74,22 +65,16 @@ class GradientAnnotator(SegmentationMethod):
         engine: forward (exact, no second-order graph) or double_backward (exact, reference).
         running_statistics: what the student's batch norms keep for testing: both, as published, the statistics of labelled
             and generated images; or labelled, those of the phase A passes with labelled images alone.
-        kwargs: see `SegmentationMethod`.
+        kwargs: see `GeneratedImagesTraining`.
     """
 
     slug = "gradient-annotator"
     supervision = "few"
-    STARTING_POINTS: ClassVar[tuple[str, ...]] = (*SegmentationMethod.STARTING_POINTS, "teacher_checkpoint")
+    STARTING_POINTS: ClassVar[tuple[str, ...]] = (*GeneratedImagesTraining.STARTING_POINTS, "teacher_checkpoint")
 
     def __init__(
         self,
         *,
-        generator: str = PACKAGED,
-        generator_description: dict[str, Any] | None = None,
-        truncation: float = 0.7,
-        truncation_layers: int | None = 8,
-        synthetic_batch: int | None = None,
-        fit: Literal["stretch", "crop"] = "stretch",
         labels: Literal["annotator", "teacher"] = "annotator",
         teacher_checkpoint: str | None = None,
         annotator_width: int = 128,
@@ -106,13 +91,6 @@ class GradientAnnotator(SegmentationMethod):
     ) -> None:
         super().__init__(**kwargs)
         check_range("--method.student_steps", student_steps, 1)
-        check_range("--method.synthetic_batch", 1 if synthetic_batch is None else synthetic_batch, 1)
-        # A checkpoint holds the weights: the file that they came from may not be on this machine.
-        self.gan = rebuild(generator_description) if generator_description else load_generator(generator)
-        self.gan.eval().requires_grad_(False)
-        self.save_hyperparameters({"generator_description": describe(self.gan)})
-        if isinstance(self.gan, StyleGAN2):
-            self.gan.truncation, self.gan.cutoff = truncation, truncation_layers
         self.by_teacher, self.teacher_checkpoint = labels == "teacher", teacher_checkpoint
         if self.by_teacher:
             if running_statistics == "labelled":
@@ -124,9 +102,8 @@ class GradientAnnotator(SegmentationMethod):
             self.annotator = Annotator(self.gan.feature_channels, self.num_classes, annotator_width)
             replace_norms(self.annotator, self.hparams.get("norm", "batch"))
         self.annotator_lr, self.annotator_weight_decay = annotator_lr, annotator_weight_decay
-        self.synthetic_batch, self.fit, self.labelling_mode = synthetic_batch, fit, labelling_mode
+        self.labelling_mode, self.running_statistics = labelling_mode, running_statistics
         self.student_steps, self.metric, self.engine = student_steps, metric, engine
-        self.running_statistics = running_statistics
         self.matched = self._matched(matched)
         self.whitened = weights_with_moments(self.segmenter, self.matched) if whiten else []
         self._seen: tuple[Tensor, Tensor, Tensor] | None = None
@@ -149,9 +126,8 @@ class GradientAnnotator(SegmentationMethod):
     def train(self, mode: bool = True) -> Self:
         """Generator and teacher stay in evaluation."""
         super().train(mode)
-        for fixed in (self.gan, getattr(self, "teacher", None)):
-            if fixed is not None:
-                fixed.eval()
+        if hasattr(self, "teacher"):
+            self.teacher.eval()
         return self
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
@@ -178,11 +154,9 @@ class GradientAnnotator(SegmentationMethod):
         y = self.annotate(sample, real.shape[-2:]).softmax(dim=1)
         fixed = y.detach().requires_grad_(self.engine == "double_backward")
         # One seed: the same dropout masks in g and in its derivative.
-        seed, track = _any_seed(), self.running_statistics == "both"
+        seed, track = any_seed(), self.running_statistics == "both"
         with input_moments(self.segmenter, self.whitened) as moments:
-            real_loss, real_gradient = self._gradient(
-                real, lambda z: cross_entropy(z, label, pixels), _any_seed(), True
-            )
+            real_loss, real_gradient = self._gradient(real, lambda z: cross_entropy(z, label, pixels), any_seed(), True)
             with record(self.segmenter) as outputs:
                 loss, gradient = self._gradient(image, lambda z: soft_cross_entropy(z, fixed), seed, track)
         factors = whitening(average_gradients(moments))
@@ -244,25 +218,13 @@ class GradientAnnotator(SegmentationMethod):
     def annotate(self, sample: Sample, size: Sequence[int]) -> Tensor:
         """The annotator's logits (B, C, H, W) of a sample, at the size (H, W) of the student's input."""
         logits: Tensor = self.annotator(sample.features)
-        return self._resize(logits.to(torch.promote_types(logits.dtype, torch.float32)), size)
-
-    def to_input(self, image: Tensor, size: Sequence[int]) -> Tensor:
-        """The generator's images, in about [-1, 1], to the student's input (B, 3, H, W) in [0, 1]."""
-        return self._resize(((image + 1) / 2).clamp(0, 1), size)
+        return self.resized(logits.to(torch.promote_types(logits.dtype, torch.float32)), size)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """While the student alone moves, w rests: without gradients the optimiser leaves it and its momentum alone."""
         if not self._annotator_moves() and not self.by_teacher:
             for p in self.annotator.parameters():
                 p.grad = None
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what the generator is made of: its weights are in the checkpoint, and the file is no longer needed."""
-        super().on_save_checkpoint(checkpoint)
-        if self.run_config is not None:
-            config = yaml.safe_load(self.run_config)
-            config["model"]["generator_description"] = describe(self.gan)
-            checkpoint["segzoo"]["config"] = yaml.safe_dump(config, sort_keys=False)
 
     def _gradient(
         self, image: Tensor, loss: Callable[[Tensor], Tensor], seed: int, track: bool
@@ -276,7 +238,7 @@ class GradientAnnotator(SegmentationMethod):
         second_order = self.engine == "double_backward"
         with sdpa_kernel(SDPBackend.MATH) if second_order else contextlib.nullcontext():
             value = Replayed(self.segmenter, image, loss, seed, track)(params)
-            scale = self._scale
+            scale = self.loss_scale
             found = torch.autograd.grad(
                 scale * value, own, create_graph=second_order, allow_unused=True, materialize_grads=True
             )
@@ -290,7 +252,7 @@ class GradientAnnotator(SegmentationMethod):
         self, real_loss: Tensor, loss: Tensor, distance: Tensor, slope: Tensor, norm: Tensor, real_norm: Tensor
     ) -> None:
         terms = {"labelled": real_loss, "synthetic": loss}
-        if not self._scaler:  # with one (float16) an infinite gradient is no error: it skips the step
+        if not self.scaler:  # with one (float16) an infinite gradient is no error: it skips the step
             terms |= {"gradient distance": distance, "annotator gradient": slope.norm()}
         self.check_finite(terms)
         self.log_dict({"match/distance": distance, "match/labelled_loss": real_loss}, prog_bar=False)
@@ -303,17 +265,6 @@ class GradientAnnotator(SegmentationMethod):
 
     def _annotator_moves(self) -> bool:
         return not self.by_teacher and self.global_step % self.student_steps == 0
-
-    @property
-    def _scaler(self) -> Any:
-        return getattr(self.trainer.precision_plugin, "scaler", None)
-
-    @property
-    def _scale(self) -> float:
-        return float(self._scaler.get_scale()) if self._scaler else 1.0
-
-    def _resize(self, maps: Tensor, size: Sequence[int]) -> Tensor:
-        return resize_square(maps, size, crop=self.fit == "crop")
 
     def _matched(self, pattern: str) -> list[str]:
         if pattern in ("all", "decoder", "head"):
@@ -329,7 +280,3 @@ class GradientAnnotator(SegmentationMethod):
                 f"--method.matched {pattern} matches no weight of the segmenter; they are named {weights[0]} to {weights[-1]}"
             )
         return found
-
-
-def _any_seed() -> int:
-    return int(torch.randint(2**31, ()))

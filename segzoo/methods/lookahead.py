@@ -11,7 +11,7 @@ from segzoo.bilevel import ClippedStep, Engine, OptimizerStep, Replayed, SGDStep
 from segzoo.data.streams import Batch
 from segzoo.errors import ConfigError
 from segzoo.losses import cross_entropy, pixel_cross_entropy
-from segzoo.methods.base import pixel_count, valid_pixels
+from segzoo.methods.base import any_seed, pixel_count, valid_pixels
 from segzoo.methods.joint import WeightedJointTraining
 from segzoo.models.segmenter import Scope
 
@@ -68,7 +68,7 @@ class LookAheadTraining(WeightedJointTraining):
     def source_pass(self, batch: Batch) -> Replayed:
         """The per-pixel losses l_i (B, H, W) of a batch as a function of theta; running statistics stay as they are."""
         label = batch["label"]
-        return Replayed(self.segmenter, batch["image"], lambda z: pixel_cross_entropy(z, label), _any_seed())
+        return Replayed(self.segmenter, batch["image"], lambda z: pixel_cross_entropy(z, label), any_seed())
 
     def target_pass(self, batch: Batch, track: bool, count: Tensor | None = None) -> Replayed:
         """L_T of a batch as a function of theta.
@@ -80,7 +80,7 @@ class LookAheadTraining(WeightedJointTraining):
         """
         label = batch["label"]
         n = pixel_count(valid_pixels(label)) if count is None else count
-        return Replayed(self.segmenter, batch["image"], lambda z: cross_entropy(z, label, n), _any_seed(), track)
+        return Replayed(self.segmenter, batch["image"], lambda z: cross_entropy(z, label, n), any_seed(), track)
 
     def virtual_step(self, params: Mapping[str, Tensor]) -> VirtualStep:
         """The step theta' = theta - S(g) for these parameters of the segmenter."""
@@ -92,24 +92,8 @@ class LookAheadTraining(WeightedJointTraining):
         by_norm = str(self.trainer.gradient_clip_algorithm or "norm") == "norm"
         return ClippedStep(step, clip) if clip and by_norm else step
 
-    @property
-    def scaler(self) -> torch.amp.GradScaler | None:
-        """The scaler of float16, else None. Where it finds an infinite gradient it skips the whole step."""
-        scaler: torch.amp.GradScaler | None = getattr(self.trainer.precision_plugin, "scaler", None)
-        return scaler
-
-    @property
-    def loss_scale(self) -> float:
-        """The factor that keeps float16 gradients from vanishing, else 1."""
-        return float(self.scaler.get_scale()) if self.scaler else 1.0
-
 
 def split(batch: Batch, parts: int) -> list[Batch]:
     """Images and labels of a batch in ``parts`` batches of about the same size."""
     pairs = zip(batch["image"].chunk(parts), batch["label"].chunk(parts), strict=True)
     return [{"image": image, "label": label} for image, label in pairs]
-
-
-def _any_seed() -> int:
-    # One for a pass and its derivative: both drop the same units.
-    return int(torch.randint(2**31, ()))
