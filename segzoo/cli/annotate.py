@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from segzoo.checks import check_range
-from segzoo.cli.predict import Parser, load_checkpoint, make_folder, with_palette, write_legend, write_picture
+from segzoo.cli.parser import Parser
+from segzoo.cli.predict import load_checkpoint, make_folder, with_palette, write_legend, write_picture
 from segzoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,13 +69,7 @@ def annotate(argv: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="segzoo annotate",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("segzoo annotate", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
     add("--ckpt_path", type=Path, required=True, metavar="FILE", help="checkpoint of gradient-annotator")
     add("--count", type=int, required=True, metavar="N", help="number of images; published: 10000")

@@ -1,6 +1,5 @@
 """``segzoo compare``: the same data, steps and seeds for several methods, and one table."""
 
-import argparse
 import csv
 import os
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 
 from segzoo.checks import check_range
-from segzoo.cli.predict import Parser
+from segzoo.cli.parser import Parser
 from segzoo.cli.rundir import create
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.methods.registry import methods
@@ -105,9 +104,7 @@ def compare(argv: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        "segzoo compare", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("segzoo compare", DESCRIPTION, EXAMPLES)
     parser.add_argument("--rows", required=True, metavar="LIST", help="methods, separated by commas; see above")
     parser.add_argument(
         "--variant",

@@ -1,6 +1,5 @@
 """``segzoo folds``: checkpoints of one run, chosen and scored by folds of the test images."""
 
-import argparse
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 
 from segzoo.checks import check_range
 from segzoo.cli.expand import expand
-from segzoo.cli.predict import Parser
+from segzoo.cli.parser import Parser
 from segzoo.cli.train import read
 from segzoo.errors import ConfigError
 
@@ -75,13 +74,7 @@ def kept_checkpoints(run: Path) -> list[Path]:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="segzoo folds",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("segzoo folds", DESCRIPTION, EXAMPLES)
     parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="folder of the run")
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="how many (default: 5)")
     parser.add_argument("--latest", type=int, default=20, metavar="N", help="checkpoints to choose from (default: 20)")

@@ -2,12 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from segzoo.cli.parser import Parser
 from segzoo.errors import CheckpointError, ConfigError, DataError
-from segzoo.suggest import did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,22 +32,6 @@ EXAMPLES = """\
 examples:
   segzoo predict --ckpt_path runs/metapix/minicity/default-s0/checkpoints/last.ckpt --input photos --out seen
   segzoo predict --ckpt_path last.ckpt --input photos --out labelled --size 384 512 --device cuda:1"""
-
-
-class Parser(argparse.ArgumentParser):
-    """Names the nearest option, and raises instead of exiting."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises what `main` prints in one line."""
-        raise ConfigError(message.replace("argument --", "--", 1))
-
-    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Parses, and refuses what it does not know (before it misses anything: a typo explains that)."""
-        for argument in argv:
-            name = argument.partition("=")[0]
-            if name.startswith("--") and name not in self._option_string_actions:
-                raise ConfigError(f"unknown option '{name}'{did_you_mean(name, self._option_string_actions)}")
-        return self.parse_args(argv)
 
 
 def predict(argv: list[str]) -> int:
@@ -111,13 +94,7 @@ def load_checkpoint(path: Path, device: str) -> "tuple[SegmentationMethod, tuple
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="segzoo predict",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("segzoo predict", DESCRIPTION, EXAMPLES)
     parser.add_argument("--ckpt_path", type=Path, required=True, metavar="FILE", help="checkpoint of `segzoo fit`")
     parser.add_argument("--input", type=Path, required=True, metavar="DIR", help="folder of images")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")

@@ -1,6 +1,5 @@
 """``segzoo prepare``: a part data set as it is downloaded, into folders of images and masks."""
 
-import argparse
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segzoo.checks import check_range
-from segzoo.cli.predict import Parser
+from segzoo.cli.parser import Parser
 from segzoo.cli.rundir import create
 from segzoo.errors import ConfigError, DataError
 
@@ -34,13 +33,7 @@ NAMES = ("celebamask_hq", "pascal_horse", "pascal_aeroplane", "cat16", "face34",
 
 def prepare(argv: list[str]) -> int:
     """Runs the command."""
-    parser = Parser(
-        prog="segzoo prepare",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("segzoo prepare", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
     add("name", choices=NAMES, help="the data set, named as in --data NAME")
     add("--root", type=Path, required=True, metavar="DIR", help="where it was unpacked")

@@ -124,7 +124,11 @@ def pascal_part(root: Path, category: str, smallest_side: int) -> Iterator[Examp
 
 def _object_crops(root: Path, stem: str, category: str, smallest_side: int) -> Iterator[tuple[int, Any]]:
     """Number among its kind and crop of the objects of one image that the rules keep."""
-    found = [o for o in ET.parse(root / "Annotations" / f"{stem}.xml").iter("object") if o.findtext("name") == category]
+    path = root / "Annotations" / f"{stem}.xml"
+    try:
+        found = [o for o in ET.parse(path).iter("object") if o.findtext("name") == category]
+    except (OSError, ET.ParseError) as error:
+        raise DataError(f"cannot read the boxes in {path}: {error}") from error
     corners = [[int(float(o.findtext(f"bndbox/{c}", "0"))) for c in ("xmin", "ymin", "xmax", "ymax")] for o in found]
     boxes = np.array(corners, dtype=np.int64).reshape(-1, 4)
     mask: Mask | None = None
@@ -166,7 +170,10 @@ def _pascal_mask(root: Path, stem: str, category: str) -> Mask:
     from scipy.io import loadmat
 
     path = root / "part_segmentation" / "Annotations_Part" / f"{stem}.mat"
-    annotation = loadmat(path, simplify_cells=True)["anno"]
+    try:
+        annotation = loadmat(path, simplify_cells=True)["anno"]
+    except Exception as error:  # scipy's reader raises nearly anything on broken bytes
+        raise DataError(f"cannot read the annotation {path}: {' '.join(str(error).split())}") from error
     objects = [o for o in _several(annotation["objects"]) if o["class"] == category]
     if not objects:
         raise DataError(f"{path} has no {category}, and the image list says that the image has")

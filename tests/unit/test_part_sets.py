@@ -128,6 +128,14 @@ def test_numbered_parts_and_unknown_ones(tmp_path: Path) -> None:
         list(pascal_part(tmp_path, "aeroplane", 32))
 
 
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    voc(tmp_path, "a", [(1, 1, 40, 40)], [horse(0, 0, 40, 40, tail=area(0, 0, 20, 20))])
+    for path in (tmp_path / "part_segmentation/Annotations_Part/a.mat", tmp_path / "Annotations/a.xml"):
+        path.write_bytes(b"torn")
+        with pytest.raises(DataError, match=rf"cannot read .*{path.name}"):
+            list(pascal_part(tmp_path, "horse", 32))
+
+
 @pytest.mark.parametrize(
     ("box", "rows", "columns", "before"),
     [

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from segzoo.cli.bench.rows import SUITES, Peer, Suite, Task, default_peers, load_peers
-from segzoo.cli.predict import Parser
+from segzoo.cli.parser import Parser
 from segzoo.errors import ConfigError
 from segzoo.suggest import did_you_mean
 
@@ -73,9 +73,7 @@ def bench(argv: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        "segzoo bench", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("segzoo bench", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
     add("what", choices=list(SUITES), metavar="{" + ",".join(SUITES) + "}", help="what to measure")
     add("--rows", metavar="LIST", help="rows, separated by commas (default: all); the first one is always measured")

@@ -1,0 +1,39 @@
+"""The parser of the commands that are not LightningCLI's."""
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from segzoo.errors import ConfigError
+from segzoo.suggest import did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """Names the nearest option, and raises instead of exiting.
+
+    Args:
+        command: as it is typed, e.g. ``segzoo predict``.
+        description: what it does; line breaks stay.
+        examples: shown below the options.
+    """
+
+    def __init__(self, command: str, description: str, examples: str) -> None:
+        super().__init__(
+            command,
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,  # a typo must not count as an abbreviation
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what `main` prints in one line."""
+        raise ConfigError(message.replace("argument --", "--", 1))
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Parses, and refuses what it does not know (before it misses anything: a typo explains that)."""
+        for argument in argv:
+            name = argument.partition("=")[0]
+            if name.startswith("--") and name not in self._option_string_actions:
+                raise ConfigError(f"unknown option '{name}'{did_you_mean(name, self._option_string_actions)}")
+        return self.parse_args(argv)
