@@ -22,10 +22,10 @@ those of the published few-shot protocol; docs/gradient_annotator.md says what t
 an interrupted command continues."""
 EXAMPLES = """\
 examples:
-  segzoo prepare celebamask_hq    --root CelebAMask-HQ          --out data/celebamask_hq
-  segzoo prepare pascal_horse     --root VOC2010                --out data/pascal_horse --smallest_side 32
-  segzoo prepare face34           --root DatasetGAN/annotation  --out data/face34
-  segzoo prepare cgpart_car       --root CGPart                 --out data/cgpart_car
+  segzoo prepare celebamask_hq --root CelebAMask-HQ --out data/celebamask_hq
+  segzoo prepare pascal_horse --root VOC2010 --out data/pascal_horse --smallest_side 32
+  segzoo prepare face34 --root DatasetGAN/annotation --out data/face34
+  segzoo prepare cgpart_car --root CGPart --out data/cgpart_car
 
   segzoo fit --method target-only --data pascal_horse --data.root data/pascal_horse --data.target_labels 10"""
 NAMES = ("celebamask_hq", "pascal_horse", "pascal_aeroplane", "cat16", "face34", "car20", "cgpart_car")
