@@ -1,5 +1,6 @@
 """``segzoo folds``: checkpoints of one run, chosen and scored by folds of the test images."""
 
+import filecmp
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,8 @@ def kept_checkpoints(run: Path) -> list[Path]:
     folder = run / "checkpoints"
     kept = sorted(folder.glob("step*.ckpt"))
     last = folder / "last.ckpt"
-    if last.is_file() and not (kept and kept[-1].samefile(last)):
+    # A run that ended at a multiple of --keep_steps has its last checkpoint twice.
+    if last.is_file() and not (kept and filecmp.cmp(kept[-1], last, shallow=False)):
         kept.append(last)
     if not kept:
         raise ConfigError(f"--run {run}: no checkpoint in {folder}; expected the folder of a run of `segzoo fit`")
@@ -108,6 +110,8 @@ def _per_image(cli: Any, checkpoint: Path) -> Any:
     """(images, C, C) confusion matrices of one checkpoint."""
     from lightning.pytorch.callbacks import Callback
 
+    from segzoo.callbacks import StepProgress
+
     class PerImage(Callback):
         def __init__(self) -> None:
             self.sums: list[Any] = []
@@ -116,6 +120,6 @@ def _per_image(cli: Any, checkpoint: Path) -> Any:
             self.sums.append(pl_module.confusion.confmat.cpu().numpy().copy())
 
     watch = PerImage()
-    cli.trainer.callbacks = [watch, *(c for c in cli.trainer.callbacks if type(c).__name__ == "StepProgress")]
+    cli.trainer.callbacks = [watch, *(c for c in cli.trainer.callbacks if isinstance(c, StepProgress))]
     cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=str(checkpoint), verbose=False, weights_only=True)
     return np.diff(np.stack(watch.sums), axis=0, prepend=0)

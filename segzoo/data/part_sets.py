@@ -139,8 +139,9 @@ def _object_crops(root: Path, stem: str, category: str, smallest_side: int) -> I
             continue
         mask = _pascal_mask(root, stem, category) if mask is None else mask
         square = partial(_square_crop, box=box)
-        if (square(mask) > 0).mean() >= 0.01:
-            yield i, partial(_pascal_crop, root / "JPEGImages" / f"{stem}.jpg", square, square(mask))
+        crop = square(mask)
+        if (crop > 0).mean() >= 0.01:
+            yield i, partial(_pascal_crop, root / "JPEGImages" / f"{stem}.jpg", square, crop)
 
 
 def _overlap(box: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -16,9 +16,6 @@ from tests.cli.conftest import Segzoo
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-if "gradient-annotator" not in tiny.METHODS:
-    pytest.skip("not a method yet: the generator to be packaged with it is not trained", allow_module_level=True)
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from segzoo.cli.folds import kept_checkpoints
+from segzoo.cli.folds import _cli, _per_image, kept_checkpoints
 from segzoo.errors import ConfigError
+from segzoo.evaluation import Scores
 from tests.cli.conftest import Segzoo
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -33,8 +35,19 @@ def test_the_folds_of_a_run(segzoo: Segzoo, toy: Path) -> None:
     segzoo("folds", "--run", run, "--folds", 2, "--latest", 1)
     one = json.loads((run / "folds-toy.json").read_text())
     assert one["chosen"] == ["last.ckpt"] * 2
-    scores = json.loads((run / "scores-test.json").read_text())
-    assert min(one["mIoU"]) - 0.15 <= scores["miou"] <= max(one["mIoU"]) + 0.15
+    # Together the images are what the test after the training counted.
+    cli = _cli(["--ckpt_path", str(run / "checkpoints/last.ckpt"), "--out", "scratch", "--data.eval_batch_size", "1"])
+    matrices = _per_image(cli, run / "checkpoints" / "last.ckpt")
+    assert matrices.shape == (2, 3, 3)
+    assert np.array_equal(matrices.sum(0), Scores.load(run / "scores-test.json").confusion)
+
+
+def test_a_last_checkpoint_that_stays_counts_once(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for name, content in (("step00000002", "a"), ("step00000004", "b"), ("last", "b")):
+        (folder / f"{name}.ckpt").write_text(content)
+    assert [path.stem for path in kept_checkpoints(tmp_path)] == ["step00000002", "step00000004"]
 
 
 def test_wrong_arguments_are_one_line(segzoo: Segzoo, tmp_path: Path) -> None:

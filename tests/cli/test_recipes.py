@@ -23,7 +23,7 @@ from segzoo.methods.registry import load_method, method_defaults
 from segzoo.models.segmenter import create_segmenter
 from tests.cli.conftest import Segzoo
 
-RECIPES = [name for name in config_names("recipe") if name != "gradient_annotator"]  # see test_part_sets.py
+RECIPES = [name for name in config_names("recipe") if name != "gradient_annotator"]  # see test_prepare.py
 every_recipe = pytest.mark.parametrize("name", RECIPES)
 HEIGHT, WIDTH = 36, 72
 # In the ordinary suite each method and each data set runs once; the others are parsed, and stepped with `-m slow`.

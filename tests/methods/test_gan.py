@@ -15,9 +15,6 @@ from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-if "gan" not in tiny.METHODS:
-    pytest.skip("not a method yet: the generator to be packaged with it is not trained", allow_module_level=True)
-
 
 class Catch(L.Callback):
     """Batch and gradients of the last step."""

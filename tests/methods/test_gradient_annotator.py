@@ -22,9 +22,6 @@ from tests.methods.catching import Catch, caught
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-if "gradient-annotator" not in tiny.METHODS:
-    pytest.skip("not a method yet: the generator to be packaged with it is not trained", allow_module_level=True)
-
 METRICS = ("cosine", "global_cosine", "l2", "dotprod", "relative")
 HEAD = "head"
 
