@@ -109,7 +109,7 @@ def hypergradient(
         norm = whole_norm(u)
         for t in u.values():  # in place: a copy would be as large as the network
             t.div_(norm)
-        slopes = norm * torch.cat([unit_jvp(micro_batch, params, u, module)[1] for micro_batch in source])
+        slopes = norm * torch.cat([unit_jvp(micro_batch, params, u)[1] for micro_batch in source])
     else:
         slopes = _difference(source, params, u, radius)
     return Hypergradient(-slopes / count, gradient, losses, target_loss)

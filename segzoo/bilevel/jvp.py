@@ -2,14 +2,14 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import torch
 import torch.autograd.forward_ad as fwAD
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from segzoo.bilevel.errors import LostTangentError, MissingDerivativeError, ShardedParametersError
+from segzoo.bilevel.norms import DualNorms
 from segzoo.bilevel.replay import is_sharded
 
 
@@ -17,7 +17,6 @@ def pixel_jvp(
     losses: Callable[[Mapping[str, Tensor]], Tensor],
     params: Mapping[str, Tensor],
     direction: Mapping[str, Tensor],
-    module: nn.Module,
 ) -> tuple[Tensor, Tensor]:
     """``<grad l_i(params), direction>`` for every entry i of a loss map.
 
@@ -25,7 +24,6 @@ def pixel_jvp(
         losses: params -> loss map of any shape; must not change anything but its result (see `Replayed`).
         params: all parameters by name.
         direction: tangents by name; a subset leaves the other parameters constant.
-        module: what ``losses`` calls; its normalisation layers are watched over.
 
     Returns:
         The loss map and its derivative along ``direction``, both of the map's shape, without graph.
@@ -36,7 +34,7 @@ def pixel_jvp(
         ShardedParametersError: the parameters are sharded.
     """
     unit, norm = unit_direction(direction)
-    value, tangent = unit_jvp(losses, params, unit, module)
+    value, tangent = unit_jvp(losses, params, unit)
     return value, tangent * norm
 
 
@@ -44,10 +42,9 @@ def unit_jvp(
     losses: Callable[[Mapping[str, Tensor]], Tensor],
     params: Mapping[str, Tensor],
     direction: Mapping[str, Tensor],
-    module: nn.Module,
 ) -> tuple[Tensor, Tensor]:
     """`pixel_jvp` along a direction of about length one, which is not copied."""
-    with torch.no_grad(), dual(params, direction, module) as duals:
+    with torch.no_grad(), dual(params, direction) as duals:
         try:
             value, tangent = fwAD.unpack_dual(losses(duals))
         except NotImplementedError as error:
@@ -74,11 +71,11 @@ def unit_direction(direction: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], 
 
 @contextlib.contextmanager
 def dual(
-    params: Mapping[str, Tensor], direction: Mapping[str, Tensor], module: nn.Module, with_graph: bool = False
+    params: Mapping[str, Tensor], direction: Mapping[str, Tensor], with_graph: bool = False
 ) -> Iterator[dict[str, Tensor]]:
     """The parameters with tangents along ``direction``; with ``with_graph`` their gradients can be taken inside."""
     refuse_sharded(params)
-    with sdpa_kernel(SDPBackend.MATH), _steady_norms(module), fwAD.dual_level():  # fused attention has no derivative
+    with sdpa_kernel(SDPBackend.MATH), DualNorms(), fwAD.dual_level():  # fused attention has no derivative
         primals = {name: p if with_graph else p.detach() for name, p in params.items()}
         tangents = {name: t.to(params[name].dtype) for name, t in direction.items()}
         yield {name: fwAD.make_dual(p, tangents[name]) if name in tangents else p for name, p in primals.items()}
@@ -103,38 +100,3 @@ def refuse_sharded(params: Mapping[str, Tensor]) -> None:
                 f"the parameter '{name}' is sharded (FSDP2), and sharded parameters have no exact hypergradient; "
                 "use data parallelism (DDP), or the engine 'finite_difference'"
             )
-
-
-@contextlib.contextmanager
-def _steady_norms(module: nn.Module) -> Iterator[None]:
-    """Under autocast: batch norms differentiate in float32, and no norm hands on a tangent of another dtype than its value.
-
-    The derivative of a batch norm holds sums over all pixels and the cube of 1 / std, which overflow float16 where a channel
-    varies little; and norm layers answer half-precision inputs with float32 tangents, which the next convolution refuses.
-    """
-    lowered: list[torch.dtype] = []
-
-    def raise_input(norm: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        lowered.append(inputs[0].dtype)
-        return inputs[0].to(torch.promote_types(inputs[0].dtype, torch.float32)), *inputs[1:]
-
-    def lower_output(norm: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        return output.to(lowered.pop())
-
-    def recast(norm: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        primal, tangent = fwAD.unpack_dual(output)
-        if tangent is None or tangent.dtype == primal.dtype:
-            return output
-        return fwAD.make_dual(primal, tangent.to(primal.dtype))
-
-    hooks = []
-    for m in module.modules():
-        if isinstance(m, nn.modules.batchnorm._NormBase):
-            hooks += [m.register_forward_pre_hook(raise_input), m.register_forward_hook(lower_output)]
-        elif isinstance(m, nn.LayerNorm | nn.GroupNorm):
-            hooks.append(m.register_forward_hook(recast))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

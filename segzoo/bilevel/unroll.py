@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.autograd.forward_ad as fwAD
-from torch import Tensor, nn
+from torch import Tensor
 
 from segzoo.bilevel.errors import LostTangentError, MissingDerivativeError
 from segzoo.bilevel.hypergradient import Pass
@@ -35,7 +35,6 @@ class UnrolledHypergradient:
 
 
 def unrolled_hypergradient(
-    module: nn.Module,
     sources: Sequence[Pass],
     target: Pass,
     params: Mapping[str, Tensor],
@@ -48,7 +47,6 @@ def unrolled_hypergradient(
     """The gradient of the target loss after K = ``len(sources)`` steps of plain descent.
 
     Args:
-        module: what the losses call.
         sources: per-pixel losses of each step; the same masks and no buffer updates at every call.
         target: the scalar L_T.
         params: theta_0 by name; they stay where they are, the K points are copies.
@@ -73,10 +71,10 @@ def unrolled_hypergradient(
     slopes: list[Tensor] = []
     for k in reversed(range(len(sources))):
         if exact and k > 0:  # nothing comes before the first step that could use its H z
-            tangents, hz = _slopes_and_curvature(module, sources[k], points[k], weights[k], counts[k], z)
+            tangents, hz = _slopes_and_curvature(sources[k], points[k], weights[k], counts[k], z)
             hz = average(hz)
         else:
-            tangents, hz = pixel_jvp(sources[k], points[k], z, module)[1], None
+            tangents, hz = pixel_jvp(sources[k], points[k], z)[1], None
         slopes.append(-(lr / counts[k]) * tangents)
         if hz is not None:
             z = {name: t - lr * hz[name] for name, t in z.items()}
@@ -84,12 +82,12 @@ def unrolled_hypergradient(
 
 
 def _slopes_and_curvature(
-    module: nn.Module, source: Pass, point: Params, weights: Tensor, count: Tensor | float, z: Params
+    source: Pass, point: Params, weights: Tensor, count: Tensor | float, z: Params
 ) -> tuple[Tensor, Params]:
     """<grad l_i, z> of every pixel, and H z: the tangents of the losses and of their gradient along z."""
     leaves = _leaves(point)
     unit, norm = unit_direction(z)
-    with dual(leaves, unit, module, with_graph=True) as duals:
+    with dual(leaves, unit, with_graph=True) as duals:
         losses = source(duals)
         try:
             gradients = _gradients((weights * losses).sum() / count, leaves)

@@ -47,6 +47,8 @@ class MetaPix(LookAheadTraining):
             relu(-dL_T/dw) at w = 0 (Ren et al., 2018, arXiv 1803.09050), at the cost of ``sequential``.
         weight_width: channels of the weight network; 64 as published.
         weight_stride: side of the squares of pixels that share a weight; 1 as published, 2 costs a quarter.
+        weight_checkpoint: the weight network computes its activations twice, rather than keep them through all passes of the
+            segmenter: at width 64 they are as large as a network's.
         weight_net_norm: instance as published, or group, which keeps differences of contrast between images.
         weight_lr: learning rate of the weight network; it follows no schedule.
         weight_decay_weights: weight decay of the weight network.
@@ -61,8 +63,8 @@ class MetaPix(LookAheadTraining):
         meta_split: share of the labelled target images that only the meta objective sees (fused and paper).
         micro_batches: parts in which a batch goes through the segmenter (sequential): the memory of a part and, with a norm
             that does not couple images, the result of the whole. (accumulate_grad_batches looks ahead from each part alone.)
-        keep_outputs: the forward-mode pass takes up what layers returned in the source pass before it, for the memory of these
-            maps; without, or with micro_batches, which are there to save memory, it costs 3 instead of 2.
+        keep_outputs: the forward-mode pass takes up what large layers returned in the source pass before it, for the memory of
+            these maps; without, or with micro_batches, which are there to save memory, it costs 3 instead of 2.
         kwargs: see `LookAheadTraining`; published: virtual sgd, scope all.
     """
 
@@ -74,6 +76,7 @@ class MetaPix(LookAheadTraining):
         weights: Literal["pixel", "image", "online"] = "pixel",
         weight_width: int = 64,
         weight_stride: int = 1,
+        weight_checkpoint: bool = True,
         weight_net_norm: WeightNorm = "instance",
         weight_lr: float = 1e-3,
         weight_decay_weights: float = 1e-4,
@@ -119,7 +122,11 @@ class MetaPix(LookAheadTraining):
         if not self.online:
             net = PixelWeightNet if weights == "pixel" else ImageWeightNet
             self.weighting = net(self.num_classes, weight_width, weight_net_norm, weight_stride)
-        self.weight_lr, self.weight_decay_weights = weight_lr, weight_decay_weights
+        self.weight_lr, self.weight_decay_weights, self.weight_checkpoint = (
+            weight_lr,
+            weight_decay_weights,
+            weight_checkpoint,
+        )
         self.update, self.unroll, self.unroll_chain, self.weight_norm = update, unroll, unroll_chain, weight_norm
         self.meta_every, self.meta_start, self.meta_split = meta_every, meta_start, meta_split
         self.micro_batches, self.keep_outputs = micro_batches, keep_outputs
@@ -225,7 +232,6 @@ class MetaPix(LookAheadTraining):
         raw = [self._raw_weights(source) for source in sources]
         normalised = [self._normalise(one, source["label"]) for one, source in zip(raw, sources, strict=True)]
         result = unrolled_hypergradient(
-            self.segmenter,
             [self.source_pass(source) for source in sources],
             self.target_pass(batch["meta_target"], track=False),
             self.reach,
@@ -255,7 +261,7 @@ class MetaPix(LookAheadTraining):
         replayed = self.source_pass(source)
         source_pass = Kept(replayed, self.segmenter) if self.keep_outputs else replayed
         losses = source_pass()
-        helps = pixel_jvp(source_pass, theta, direction, self.segmenter)[1].relu()
+        helps = pixel_jvp(source_pass, theta, direction)[1].relu()
         if self.scaler:  # an infinite v makes it skip the step; until then the loss has to stay finite
             helps = helps.nan_to_num(0, 0, 0)
         weights = self._normalise(helps, source["label"])[0]
@@ -266,8 +272,11 @@ class MetaPix(LookAheadTraining):
 
     def _raw_weights(self, source: Batch) -> Tensor:
         image, label = source["image"], source["label"]
-        # Its activations would lie there through all passes of the segmenter; it is small, and computes them again.
-        weights: Tensor = checkpoint(self.weighting, image, label, use_reentrant=False, preserve_rng_state=False)
+        weights: Tensor
+        if self.weight_checkpoint:
+            weights = checkpoint(self.weighting, image, label, use_reentrant=False, preserve_rng_state=False)
+        else:
+            weights = self.weighting(image, label)
         # The network ends in a sigmoid; the odds are the exponential of its logit.
         return weights / (1 - weights).clamp_min(1e-6) if self.weight_norm == "softmax" else weights
 

@@ -44,7 +44,7 @@ def kept_seconds(
     kept = Kept(losses, net)
     kept()
     start = time.perf_counter()
-    pixel_jvp(kept, params, direction, net)
+    pixel_jvp(kept, params, direction)
     return time.perf_counter() - start
 
 
@@ -70,13 +70,13 @@ def measure(architecture: str, encoder: str, size: int, batch: int, rounds: int)
     with torch.no_grad():
         found = {"forward": seconds(losses, rounds)}
     found["forward and backward"] = seconds(both, rounds)
-    found["dual forward"] = seconds(lambda: pixel_jvp(losses, params, direction, net), rounds)
+    found["dual forward"] = seconds(lambda: pixel_jvp(losses, params, direction), rounds)
     found["dual forward, outputs kept"] = median(kept_seconds(losses, params, direction, net) for _ in range(rounds))
     weighting = PixelWeightNet(19, width=8)
     with torch.no_grad():
         found["weight network forward"] = seconds(lambda: weighting(image, label), rounds)
     found["and with backward"] = seconds(lambda: weighting(image, label).sum().backward(), rounds)
-    exact = pixel_jvp(losses, params, direction, net)[1]
+    exact = pixel_jvp(losses, params, direction)[1]
     with frozen_buffers(net), sdpa_kernel(SDPBackend.MATH):
         start = time.perf_counter()
         _, tangents = linearize(loss_map, params)

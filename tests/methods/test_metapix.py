@@ -210,6 +210,13 @@ def test_micro_batches_change_memory_alone() -> None:
         )
 
 
+@pytest.mark.parametrize("update", ["sequential", "paper"])
+def test_a_checkpointed_weight_network_changes_memory_alone(update: str) -> None:
+    (_, kept), (_, twice) = (caught(update=update, weight_checkpoint=on, virtual_lr=0.5) for on in (False, True))
+    torch.testing.assert_close(twice.gradients, kept.gradients, rtol=1e-12, atol=1e-14)
+    assert any(float(g.abs().max()) > 0 for name, g in kept.gradients.items() if name.startswith("weighting"))
+
+
 def test_a_part_of_the_network_is_stepped_alone() -> None:
     (_, whole), (_, head) = caught(virtual_lr=0.5), caught(virtual_lr=0.5, scope="head")
     assert whole.gradients.keys() == head.gradients.keys()

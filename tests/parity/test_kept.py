@@ -9,6 +9,11 @@ from segzoo.bilevel import Kept, Replayed, pixel_jvp, record, replay
 from segzoo.models.segmenter import create_segmenter
 
 
+@pytest.fixture(autouse=True)
+def _small_layers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segzoo.bilevel.kept.FAN_IN", 0)
+
+
 class Net(nn.Module):
     """Layers of every kind that is kept, one of them called twice, a convolution without norm behind it, dropout."""
 
@@ -56,8 +61,8 @@ def test_the_same_derivative(names: list[str] | None, inplace: bool) -> None:
     run, params, u = problem(net, names)
     kept = Kept(run, net)
     kept()
-    value, slope = pixel_jvp(kept, params, u, net)
-    expected_value, expected = pixel_jvp(run, params, u, net)
+    value, slope = pixel_jvp(kept, params, u)
+    expected_value, expected = pixel_jvp(run, params, u)
     torch.testing.assert_close(value, expected_value, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(slope, expected, rtol=1e-12, atol=1e-14)
     assert expected.abs().max() > 0
@@ -72,7 +77,7 @@ def test_a_third_of_the_products_is_saved(monkeypatch: pytest.MonkeyPatch) -> No
     kept = Kept(run, net)
     kept()
     calls.clear()
-    pixel_jvp(kept, params, u, net)
+    pixel_jvp(kept, params, u)
     # x' W of the second and the third, x W' of all: the image has no tangent.
     assert len(calls) == 5
 
@@ -85,8 +90,8 @@ def test_an_output_that_was_changed_in_place_is_computed_again() -> None:
     ((output, version),) = outputs[net[0]]
     assert output._version != version
     with replay(net, outputs):
-        found = pixel_jvp(run, params, u, net)
-    torch.testing.assert_close(found, pixel_jvp(run, params, u, net), rtol=0, atol=0)
+        found = pixel_jvp(run, params, u)
+    torch.testing.assert_close(found, pixel_jvp(run, params, u), rtol=0, atol=0)
 
 
 def test_the_layers_are_as_before_whatever_happens() -> None:
@@ -105,6 +110,16 @@ def test_the_layers_are_as_before_whatever_happens() -> None:
         run()
 
 
+def test_layers_that_save_little_for_their_memory_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segzoo.bilevel.kept.FAN_IN", 27)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 2, 3))
+    run, params, u = problem(net)
+    kept = Kept(run, net)
+    kept()
+    assert list(kept.outputs) == [net[0], net[3]]
+    torch.testing.assert_close(pixel_jvp(kept, params, u), pixel_jvp(run, params, u), rtol=1e-12, atol=1e-14)
+
+
 def test_compiled_layers_and_subclasses_are_left_alone() -> None:
     class Padded(nn.Conv2d):
         def forward(self, input: Tensor) -> Tensor:
@@ -116,8 +131,8 @@ def test_compiled_layers_and_subclasses_are_left_alone() -> None:
         run()
     assert list(outputs) == [net[1]]
     with replay(net, outputs):
-        found = pixel_jvp(run, params, u, net)
-    torch.testing.assert_close(found, pixel_jvp(run, params, u, net), rtol=1e-12, atol=1e-14)
+        found = pixel_jvp(run, params, u)
+    torch.testing.assert_close(found, pixel_jvp(run, params, u), rtol=1e-12, atol=1e-14)
     net[1]._compiled_call_impl = net[1]._call_impl
     with record(net) as outputs:
         run()
@@ -133,9 +148,9 @@ def test_under_autocast() -> None:
     params = net.train().parameters_of("all")
     u = {name: torch.randn(p.shape, generator=draws) for name, p in params.items()}
     run = Replayed(net, torch.rand(2, 3, 64, 64, generator=draws), lambda z: z.float(), seed=5)
-    kept, truth = Kept(run, net), pixel_jvp(run, params, u, net)[1]
+    kept, truth = Kept(run, net), pixel_jvp(run, params, u)[1]
     with torch.autocast("cpu", torch.bfloat16):
         kept()
-        errors = [(pixel_jvp(one, params, u, net)[1] - truth).norm() / truth.norm() for one in (kept, run)]
+        errors = [(pixel_jvp(one, params, u)[1] - truth).norm() / truth.norm() for one in (kept, run)]
     # Norms compute in float32 where they are differentiated, so that the passes differ by the rounding of bfloat16.
     assert errors[0] < 1.25 * errors[1] + 1e-3

@@ -17,7 +17,7 @@ LR = 0.5
 def solve(p: Problem, weights: list[Tensor], **options: Any) -> UnrolledHypergradient:
     sources = [p.source_losses(seed) for seed in range(len(weights))]
     counts = [float(w.numel()) for w in weights]
-    return unrolled_hypergradient(p.net, sources, p.target_loss(), p.params, weights, counts, LR, **options)
+    return unrolled_hypergradient(sources, p.target_loss(), p.params, weights, counts, LR, **options)
 
 
 def reference(p: Problem, weights: list[Tensor]) -> tuple[list[Tensor], Tensor]:

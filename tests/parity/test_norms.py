@@ -1,0 +1,104 @@
+"""Norms in a forward-mode pass: the numbers of torch's own forward mode, in every dtype and layout."""
+
+import pytest
+import torch
+import torch.autograd.forward_ad as fwAD
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segzoo.bilevel.norms import DualNorms
+
+LAYERS = {
+    "batch": lambda: nn.BatchNorm2d(6, track_running_stats=False),
+    "running": lambda: nn.BatchNorm2d(6).eval(),
+    "batch, not affine": lambda: nn.BatchNorm2d(6, affine=False, track_running_stats=False),
+    "layer": lambda: nn.LayerNorm([4, 5]),
+    "layer, no bias": lambda: nn.LayerNorm(5, bias=False),
+    "group": lambda: nn.GroupNorm(3, 6, eps=1e-3),
+    "instance": lambda: nn.InstanceNorm2d(6, affine=True),
+    "with activation": lambda: BatchNormAct2d(6).eval(),
+}
+
+
+def layer_and_input(name: str, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Tensor, Tensor]:
+    torch.manual_seed(0)
+    layer = LAYERS[name]().to(dtype)
+    for tensor in [*layer.parameters(), *(b for b in layer.buffers() if b.is_floating_point())]:
+        nn.init.uniform_(tensor, 0.5, 2)
+    x = 3 * torch.randn(2, 6, 4, 5, dtype=dtype) + 1
+    return layer, x, torch.randn_like(x)
+
+
+def derivative(layer: nn.Module, x: Tensor, dx: Tensor | None, names: list[str]) -> tuple[Tensor, Tensor | None]:
+    torch.manual_seed(1)
+    with torch.no_grad(), fwAD.dual_level():
+        params = {n: fwAD.make_dual(p, torch.randn_like(p)) if n in names else p for n, p in layer.named_parameters()}
+        x = x if dx is None else fwAD.make_dual(x, dx)
+        value, tangent = fwAD.unpack_dual(torch.func.functional_call(layer, params, (x,)))
+        return value, tangent
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("of_input", [True, False])
+@pytest.mark.parametrize("names", [["weight", "bias"], ["weight"], ["bias"], []])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_torchs_numbers(name: str, of_input: bool, names: list[str], layout: torch.memory_format) -> None:
+    layer, x, dx = layer_and_input(name)
+    x = x.contiguous(memory_format=layout)
+    expected = derivative(layer, x, dx if of_input else None, names)
+    with DualNorms():
+        found = derivative(layer, x, dx if of_input else None, names)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (3, 6, 7), (2, 6, 2, 3, 4)])
+def test_batch_norm_of_every_rank(shape: tuple[int, ...]) -> None:
+    x, dx, w = torch.randn(shape).double(), torch.randn(shape).double(), torch.rand(6).double()
+    found = []
+    for mode in (DualNorms(), torch.autograd.profiler.record_function("torch's own")):
+        with torch.no_grad(), fwAD.dual_level(), mode:
+            y = F.batch_norm(fwAD.make_dual(x, dx), None, None, w, training=True)
+            found.append(tuple(fwAD.unpack_dual(y)))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["batch", "layer", "group", "instance"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_in_and_out_and_float32_between(name: str, dtype: torch.dtype) -> None:
+    layer, x, dx = layer_and_input(name, torch.float32)
+    with DualNorms():
+        value, slope = derivative(layer, x.to(dtype), dx.to(dtype), ["weight"])
+        expected = derivative(layer, x.to(dtype).float(), dx.to(dtype).float(), ["weight"])
+    assert slope is not None and value.dtype == slope.dtype == dtype
+    torch.testing.assert_close((value, slope), tuple(t.to(dtype) for t in expected), rtol=0, atol=0)
+
+
+def test_input_and_tangent_are_left_as_they_were() -> None:
+    layer, x, dx = layer_and_input("batch")
+    before = x.clone(), dx.clone()
+    with DualNorms():
+        derivative(layer, x, dx, ["weight", "bias"])
+    torch.testing.assert_close((x, dx), before, rtol=0, atol=0)
+
+
+def test_with_a_graph_torchs_own_rules_apply() -> None:
+    """The curvature of an unrolled step is the gradient of a pass with tangents."""
+    layer, x, dx = layer_and_input("batch")
+    gradients = []
+    for mode in (DualNorms(), torch.autograd.profiler.record_function("torch's own")):
+        with fwAD.dual_level(), mode:
+            y = layer(fwAD.make_dual(x.requires_grad_(), dx))
+            gradients.append(fwAD.unpack_dual(torch.autograd.grad(y.pow(3).sum(), x)[0]).tangent)
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+
+
+def test_a_pass_that_tracks_statistics_still_does() -> None:
+    found = []
+    for mode in (DualNorms(), torch.autograd.profiler.record_function("torch's own")):
+        norm, x = nn.BatchNorm2d(6).double(), torch.arange(240.0).sin().view(2, 6, 4, 5).double()
+        with torch.no_grad(), fwAD.dual_level(), mode:
+            value, slope = fwAD.unpack_dual(norm(fwAD.make_dual(x, x.cos())))
+        found.append((value, slope, norm.running_mean, norm.running_var))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+    assert float(found[0][2].abs().max()) > 0
