@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from segzoo.bilevel.errors import LostTangentError, MissingDerivativeError, ShardedParametersError
-from segzoo.bilevel.norms import DualNorms
 from segzoo.bilevel.replay import is_sharded
+from segzoo.bilevel.rules import DualRules
 
 
 def pixel_jvp(
@@ -75,7 +75,7 @@ def dual(
 ) -> Iterator[dict[str, Tensor]]:
     """The parameters with tangents along ``direction``; with ``with_graph`` their gradients can be taken inside."""
     refuse_sharded(params)
-    with sdpa_kernel(SDPBackend.MATH), DualNorms(), fwAD.dual_level():  # fused attention has no derivative
+    with sdpa_kernel(SDPBackend.MATH), DualRules(), fwAD.dual_level():  # fused attention has no derivative
         primals = {name: p if with_graph else p.detach() for name, p in params.items()}
         tangents = {name: t.to(params[name].dtype) for name, t in direction.items()}
         yield {name: fwAD.make_dual(p, tangents[name]) if name in tangents else p for name, p in primals.items()}

@@ -1,4 +1,4 @@
-"""Norms in a forward-mode pass: the numbers of torch's own forward mode, in every dtype and layout."""
+"""Norms and cross-entropies in a forward-mode pass: the numbers of torch's own forward mode, in every dtype and layout."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segzoo.bilevel.norms import DualNorms
+from segzoo.bilevel.rules import DualRules
 
 LAYERS = {
     "batch": lambda: nn.BatchNorm2d(6, track_running_stats=False),
@@ -47,7 +47,7 @@ def test_torchs_numbers(name: str, of_input: bool, names: list[str], layout: tor
     layer, x, dx = layer_and_input(name)
     x = x.contiguous(memory_format=layout)
     expected = derivative(layer, x, dx if of_input else None, names)
-    with DualNorms():
+    with DualRules():
         found = derivative(layer, x, dx if of_input else None, names)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
@@ -56,7 +56,7 @@ def test_torchs_numbers(name: str, of_input: bool, names: list[str], layout: tor
 def test_batch_norm_of_every_rank(shape: tuple[int, ...]) -> None:
     x, dx, w = torch.randn(shape).double(), torch.randn(shape).double(), torch.rand(6).double()
     found = []
-    for mode in (DualNorms(), torch.autograd.profiler.record_function("torch's own")):
+    for mode in (DualRules(), torch.autograd.profiler.record_function("torch's own")):
         with torch.no_grad(), fwAD.dual_level(), mode:
             y = F.batch_norm(fwAD.make_dual(x, dx), None, None, w, training=True)
             found.append(tuple(fwAD.unpack_dual(y)))
@@ -67,7 +67,7 @@ def test_batch_norm_of_every_rank(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_in_and_out_and_float32_between(name: str, dtype: torch.dtype) -> None:
     layer, x, dx = layer_and_input(name, torch.float32)
-    with DualNorms():
+    with DualRules():
         value, slope = derivative(layer, x.to(dtype), dx.to(dtype), ["weight"])
         expected = derivative(layer, x.to(dtype).float(), dx.to(dtype).float(), ["weight"])
     assert slope is not None and value.dtype == slope.dtype == dtype
@@ -77,7 +77,7 @@ def test_half_precision_in_and_out_and_float32_between(name: str, dtype: torch.d
 def test_input_and_tangent_are_left_as_they_were() -> None:
     layer, x, dx = layer_and_input("batch")
     before = x.clone(), dx.clone()
-    with DualNorms():
+    with DualRules():
         derivative(layer, x, dx, ["weight", "bias"])
     torch.testing.assert_close((x, dx), before, rtol=0, atol=0)
 
@@ -86,7 +86,7 @@ def test_with_a_graph_torchs_own_rules_apply() -> None:
     """The curvature of an unrolled step is the gradient of a pass with tangents."""
     layer, x, dx = layer_and_input("batch")
     gradients = []
-    for mode in (DualNorms(), torch.autograd.profiler.record_function("torch's own")):
+    for mode in (DualRules(), torch.autograd.profiler.record_function("torch's own")):
         with fwAD.dual_level(), mode:
             y = layer(fwAD.make_dual(x.requires_grad_(), dx))
             gradients.append(fwAD.unpack_dual(torch.autograd.grad(y.pow(3).sum(), x)[0]).tangent)
@@ -95,10 +95,47 @@ def test_with_a_graph_torchs_own_rules_apply() -> None:
 
 def test_a_pass_that_tracks_statistics_still_does() -> None:
     found = []
-    for mode in (DualNorms(), torch.autograd.profiler.record_function("torch's own")):
+    for mode in (DualRules(), torch.autograd.profiler.record_function("torch's own")):
         norm, x = nn.BatchNorm2d(6).double(), torch.arange(240.0).sin().view(2, 6, 4, 5).double()
         with torch.no_grad(), fwAD.dual_level(), mode:
             value, slope = fwAD.unpack_dual(norm(fwAD.make_dual(x, x.cos())))
         found.append((value, slope, norm.running_mean, norm.running_var))
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
     assert float(found[0][2].abs().max()) > 0
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"reduction": "mean"}, {"reduction": "sum"}, {"label_smoothing": 0.1}, {"ignore_index": 1}]
+)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 4, 5), (2, 4, 3, 5)])
+def test_cross_entropy(shape: tuple[int, ...], weighted: bool, options: dict[str, object]) -> None:
+    draws = torch.Generator().manual_seed(0)
+    x, dx = (9 * torch.randn(shape, generator=draws, dtype=torch.float64) for _ in range(2))
+    target = torch.randint(4, shape[:1] + shape[2:] if len(shape) > 1 else (), generator=draws)
+    weight = torch.rand(4, generator=draws).double() if weighted else None
+    found = []
+    for mode in (DualRules(), torch.autograd.profiler.record_function("torch's own")):
+        with torch.no_grad(), fwAD.dual_level(), mode:
+            y = F.cross_entropy(fwAD.make_dual(x, dx), target, weight, **({"reduction": "none"} | options))
+            found.append(tuple(fwAD.unpack_dual(y)))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+def test_void_pixels_have_no_loss_and_no_slope() -> None:
+    x, target = torch.randn(2, 4, 3, 3), torch.full((2, 3, 3), 255)
+    target[0, 0, 0] = 2
+    with torch.no_grad(), fwAD.dual_level(), DualRules():
+        y = F.cross_entropy(fwAD.make_dual(x, torch.ones_like(x)), target, ignore_index=255, reduction="none")
+        value, slope = fwAD.unpack_dual(y)
+    assert int((value != 0).sum()) == 1 and float(slope.abs().max()) < 1e-6
+
+
+def test_cross_entropy_with_a_graph() -> None:
+    x = torch.randn(2, 4, 3, 3, dtype=torch.float64, requires_grad=True)
+    with fwAD.dual_level(), DualRules():
+        y = F.cross_entropy(
+            fwAD.make_dual(x, torch.ones_like(x)), torch.zeros(2, 3, 3, dtype=torch.long), reduction="none"
+        )
+        (g,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(g, x.softmax(1) - F.one_hot(torch.tensor(0), 4).view(1, 4, 1, 1), rtol=1e-12, atol=1e-12)

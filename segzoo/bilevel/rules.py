@@ -1,8 +1,10 @@
-"""Normalisation in a forward-mode pass: fast, and steady in half precision.
+"""Forward-mode rules that are faster than torch's, or steadier in half precision.
 
-What centres x and divides it by its standard deviation has the Jacobian (1 / std) (1 - 1 1^T / n - z z^T / n), z its result. It
-is symmetric, so that the kernel of the backward pass computes tangents just as well; torch's own forward mode takes a dozen
-passes over the map instead.
+Norms: what centres x and divides it by its standard deviation has the Jacobian (1 / std) (1 - 1 1^T / n - z z^T / n), z its
+result. It is symmetric, so that the kernel of the backward pass computes tangents just as well; torch's own forward mode takes
+a dozen passes over the map instead.
+
+Cross-entropy: with p the probabilities of logits x, l = -log p_y has the tangent l' = sum_c p_c x'_c - x'_y.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +17,12 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 
-class DualNorms(TorchFunctionMode):
-    """Inside, `torch.nn.functional`'s norms compute in float32 or better, and answer in their input's dtype.
+class DualRules(TorchFunctionMode):
+    """Inside, norms and cross-entropies of `torch.nn.functional` follow the rules of this module.
 
-    The derivative of a norm holds sums over all pixels and the cube of 1 / std, which overflow float16 where a channel varies
-    little; and torch's norms answer half-precision inputs with float32 tangents, which the next convolution refuses.
+    Norms compute in float32 or better, and answer in their input's dtype. Their derivative holds sums over all pixels and the
+    cube of 1 / std, which overflow float16 where a channel varies little; and torch's norms answer half-precision inputs with
+    float32 tangents, which the next convolution refuses.
     """
 
     def __torch_function__(
@@ -27,13 +30,12 @@ class DualNorms(TorchFunctionMode):
     ) -> Any:
         """Calls the function, or what takes its place."""
         kwargs = kwargs or {}
-        if func not in _NORMS:
-            return func(*args, **kwargs)
-        x, *rest = args
-        whole = x.to(torch.promote_types(x.dtype, torch.float32))
         # With a graph to be built the kernels would need second derivatives, which torch's own rules have for all norms.
-        norm = func if torch.is_grad_enabled() else _NORMS[func]
-        return _recast(norm(whole, *rest, **kwargs), x.dtype)
+        graph = torch.is_grad_enabled()
+        if func in _NORMS:
+            norm = func if graph else _NORMS[func]
+            return _recast(norm(_at_least_float32(args[0]), *args[1:], **kwargs), args[0].dtype)
+        return func(*args, **kwargs) if func is not F.cross_entropy or graph else _cross_entropy(*args, **kwargs)
 
 
 def _batch_norm(
@@ -78,6 +80,21 @@ def _group_norm(
     return _affine(z, dx, weight, bias, (-1, *[1] * (x.dim() - 2)))
 
 
+def _cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, **options: Any) -> Tensor:
+    plain = options["reduction"] == "none" and not options["label_smoothing"] and not target.is_floating_point()
+    whole = _at_least_float32(x)  # as under autocast
+    if not plain or fwAD.unpack_dual(whole).tangent is None or x.dim() == 1:
+        return F.cross_entropy(whole, target, weight, **options)
+    x, dx = fwAD.unpack_dual(whole)
+    valid = (target != options["ignore_index"])[:, None]
+    label = target[:, None].where(valid, 0)
+    factor = valid if weight is None else valid * weight[label]
+    log_p = x.log_softmax(1)
+    loss = -log_p.gather(1, label)
+    slope = log_p.exp_().mul_(dx).sum(1, keepdim=True) - dx.gather(1, label)
+    return fwAD.make_dual((loss * factor)[:, 0], (slope * factor)[:, 0])
+
+
 def _unpack(x: Tensor, layout: torch.memory_format = torch.contiguous_format) -> tuple[Tensor, Tensor | None]:
     # The kernels read value and tangent by the same strides.
     x, dx = fwAD.unpack_dual(x)
@@ -106,6 +123,10 @@ def _affine(z: Tensor, dz: Tensor | None, weight: Tensor | None, bias: Tensor | 
 def _recast(x: Tensor, dtype: torch.dtype) -> Tensor:
     x, dx = fwAD.unpack_dual(x)
     return x.to(dtype) if dx is None else fwAD.make_dual(x.to(dtype), dx.to(dtype))
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 _aten = torch.ops.aten
