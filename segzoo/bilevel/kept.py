@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FAN_IN = 256
-"""Products per entry of the output, from which on keeping it is worth its memory: with 256, half of the maps of a ResNet and a
-quarter of those of a SegFormer save most of what all would save."""
+"""Layers of fewer products per entry of their output compute it again: that saves little for its memory. With 256, half of the
+maps of a ResNet and a quarter of those of a SegFormer save most of what all would save."""
 
 Outputs = dict[nn.Module, deque[tuple[Tensor, int]]]
 """Per layer what its calls returned, in their order, and the version of each: a later change in place makes it useless."""
@@ -112,4 +112,4 @@ def _layers(module: nn.Module) -> list[Any]:
 
 
 def _large(layer: Any) -> bool:
-    return bool(layer.weight[0].numel() >= FAN_IN)
+    return bool(layer.weight.shape[1:].numel() >= FAN_IN)

@@ -1,8 +1,8 @@
 """Forward-mode rules that are faster than torch's, or steadier in half precision.
 
-Norms: what centres x and divides it by its standard deviation has the Jacobian (1 / std) (1 - 1 1^T / n - z z^T / n), z its
-result. It is symmetric, so that the kernel of the backward pass computes tangents just as well; torch's own forward mode takes
-a dozen passes over the map instead.
+Norms: z = (x - mean) / std has the Jacobian (1 / std) (1 - 1 1^T / n - z z^T / n). It is symmetric, so that the kernel of its
+backward pass maps tangents just as well, where torch's own forward mode takes a dozen passes over the map. That holds without
+scale and shift alone, which are added behind: the backward pass scales before the Jacobian, the forward mode after it.
 
 Cross-entropy: with p the probabilities of logits x, l = -log p_y has the tangent l' = sum_c p_c x'_c - x'_y.
 """
@@ -20,22 +20,27 @@ from torch.overrides import TorchFunctionMode
 class DualRules(TorchFunctionMode):
     """Inside, norms and cross-entropies of `torch.nn.functional` follow the rules of this module.
 
-    Norms compute in float32 or better, and answer in their input's dtype. Their derivative holds sums over all pixels and the
-    cube of 1 / std, which overflow float16 where a channel varies little; and torch's norms answer half-precision inputs with
-    float32 tangents, which the next convolution refuses.
+    Norms compute in float32 or better, and value and tangent of what they answer have the dtype of the ordinary pass. Their
+    derivative holds sums over all pixels and the cube of 1 / std, which overflow float16 where a channel varies little; and
+    torch's norms answer half-precision inputs with float32 tangents, which the next convolution refuses.
     """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Calls the function, or what takes its place."""
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
         # With a graph to be built the kernels would need second derivatives, which torch's own rules have for all norms.
         graph = torch.is_grad_enabled()
         if func in _NORMS:
+            for name in ("weight", "bias"):
+                if kwargs.get(name) is not None:
+                    kwargs[name] = _at_least_float32(kwargs[name])
             norm = func if graph else _NORMS[func]
-            return _recast(norm(_at_least_float32(args[0]), *args[1:], **kwargs), args[0].dtype)
-        return func(*args, **kwargs) if func is not F.cross_entropy or graph else _cross_entropy(*args, **kwargs)
+            return _recast(norm(_at_least_float32(args[0]), *args[1:], **kwargs), _answer_dtype(func, args[0]))
+        if func is F.cross_entropy and not graph:
+            return _cross_entropy(*args, **kwargs)
+        return func(*args, **kwargs)
 
 
 def _batch_norm(
@@ -48,13 +53,15 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    if training and running_mean is not None:
-        return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    x, dx = _unpack(x, torch.channels_last if last else torch.contiguous_format)
-    z, mean, scale = torch.native_batch_norm(x, None, None, running_mean, running_var, training, 0.0, eps)
+    if running_mean is not None and running_var is not None:
+        if training:  # statistics are to be tracked
+            return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+        running_mean, running_var = _at_least_float32(running_mean), _at_least_float32(running_var)
+    channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    x, dx = _unpack(x, torch.channels_last if channels_last else torch.contiguous_format)
+    z, mean, invstd = torch.native_batch_norm(x, None, None, running_mean, running_var, training, 0.0, eps)
     if dx is not None:
-        rest = (None, running_mean, running_var, mean, scale, training, eps, _ONLY_INPUT)
+        rest = (None, running_mean, running_var, mean, invstd, training, eps, _ONLY_INPUT)
         dx = _aten.native_batch_norm_backward(dx, x, *rest)[0]
     return _affine(z, dx, weight, bias, (-1, *[1] * (x.dim() - 2)))
 
@@ -63,9 +70,9 @@ def _layer_norm(
     x: Tensor, shape: list[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
     x, dx = _unpack(x)
-    z, mean, scale = torch.native_layer_norm(x, shape, None, None, eps)
+    z, mean, invstd = torch.native_layer_norm(x, shape, None, None, eps)
     if dx is not None:
-        dx = _aten.native_layer_norm_backward(dx, x, shape, mean, scale, None, None, _ONLY_INPUT)[0]
+        dx = _aten.native_layer_norm_backward(dx, x, shape, mean, invstd, None, None, _ONLY_INPUT)[0]
     return _affine(z, dx, weight, bias, shape)
 
 
@@ -73,26 +80,28 @@ def _group_norm(
     x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
     x, dx = _unpack(x)
-    sizes = (len(x), x.shape[1], x[0, 0].numel(), groups)
-    z, mean, scale = torch.native_group_norm(x, None, None, *sizes, eps)
+    sizes = (len(x), x.shape[1], x.shape[2:].numel(), groups)
+    z, mean, invstd = torch.native_group_norm(x, None, None, *sizes, eps)
     if dx is not None:
-        dx = _aten.native_group_norm_backward(dx, x, mean, scale, None, *sizes, _ONLY_INPUT)[0]
+        dx = _aten.native_group_norm_backward(dx, x, mean, invstd, None, *sizes, _ONLY_INPUT)[0]
     return _affine(z, dx, weight, bias, (-1, *[1] * (x.dim() - 2)))
 
 
 def _cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, **options: Any) -> Tensor:
-    plain = options["reduction"] == "none" and not options["label_smoothing"] and not target.is_floating_point()
-    whole = _at_least_float32(x)  # as under autocast
-    if not plain or fwAD.unpack_dual(whole).tangent is None or x.dim() == 1:
-        return F.cross_entropy(whole, target, weight, **options)
+    whole = _at_least_float32(x)
     x, dx = fwAD.unpack_dual(whole)
+    plain = options["reduction"] == "none" and not options["label_smoothing"] and not target.is_floating_point()
+    if not plain or dx is None or x.dim() == 1:
+        return F.cross_entropy(whole, target, None if weight is None else weight.to(x.dtype), **options)
     valid = (target != options["ignore_index"])[:, None]
     label = target[:, None].where(valid, 0)
-    factor = valid if weight is None else valid * weight[label]
     log_p = x.log_softmax(1)
     loss = -log_p.gather(1, label)
     slope = log_p.exp_().mul_(dx).sum(1, keepdim=True) - dx.gather(1, label)
-    return fwAD.make_dual((loss * factor)[:, 0], (slope * factor)[:, 0])
+    if weight is not None:
+        loss, slope = loss * weight[label], slope * weight[label]
+    # Not a product with 0, which an infinite logit of a void pixel would make a NaN.
+    return fwAD.make_dual(loss.where(valid, 0)[:, 0], slope.where(valid, 0)[:, 0])
 
 
 def _unpack(x: Tensor, layout: torch.memory_format = torch.contiguous_format) -> tuple[Tensor, Tensor | None]:
@@ -118,6 +127,12 @@ def _affine(z: Tensor, dz: Tensor | None, weight: Tensor | None, bias: Tensor | 
     if b is not None:
         z.add_(b)
     return z if dz is None else fwAD.make_dual(z, dz)
+
+
+def _answer_dtype(func: Any, x: Tensor) -> torch.dtype:
+    # There autocast lets these two answer in float32, and all that is added to the answer, too.
+    raised = x.is_cuda and torch.is_autocast_enabled("cuda") and func in (F.layer_norm, F.group_norm)
+    return torch.promote_types(x.dtype, torch.float32) if raised else x.dtype
 
 
 def _recast(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.autograd.forward_ad as fwAD
+from torch import nn
 from torch.nn import functional as F
 
 from segzoo.bilevel import SGDStep
+from segzoo.bilevel.rules import DualRules
 from segzoo.models.segmenter import create_segmenter
 from tests import tiny
 from tests.parity.problems import Problem, problem, relative_error
@@ -54,3 +57,17 @@ def test_a_training_step_in_every_precision(update: str, precision: str) -> None
 def test_faster_settings_train(option: str) -> None:
     trained = tiny.fit("metapix", 2, trainer_options=ON_CUDA, **{option: True})
     assert all(bool(torch.isfinite(p).all()) for p in trained.parameters())
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(4).eval(), nn.LayerNorm(5), nn.GroupNorm(2, 4)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_norms_of_a_pass_with_tangents_answer_in_the_dtype_of_an_ordinary_one(
+    norm: nn.Module, dtype: torch.dtype
+) -> None:
+    norm, x = norm.cuda(), torch.randn(2, 4, 3, 5, device="cuda", dtype=dtype)
+    with torch.no_grad(), torch.autocast("cuda", torch.float16), fwAD.dual_level(), DualRules():
+        value, slope = fwAD.unpack_dual(norm(fwAD.make_dual(x, torch.ones_like(x))))
+    with torch.no_grad(), torch.autocast("cuda", torch.float16):
+        expected = norm(x)
+    assert slope is not None and value.dtype == slope.dtype == expected.dtype
+    torch.testing.assert_close(value, expected)

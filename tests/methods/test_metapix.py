@@ -16,6 +16,7 @@ from segzoo.bilevel import attach_gradient, frozen_buffers
 from segzoo.bilevel.normalize import mean_one
 from segzoo.errors import ConfigError, NonFiniteLossError
 from segzoo.methods.metapix import MetaPix
+from segzoo.models.weighting import PixelWeightNet
 from tests import tiny
 from tests.methods import catching
 from tests.methods.catching import Catch
@@ -211,10 +212,20 @@ def test_micro_batches_change_memory_alone() -> None:
 
 
 @pytest.mark.parametrize("update", ["sequential", "paper"])
-def test_a_checkpointed_weight_network_changes_memory_alone(update: str) -> None:
-    (_, kept), (_, twice) = (caught(update=update, weight_checkpoint=on, virtual_lr=0.5) for on in (False, True))
-    torch.testing.assert_close(twice.gradients, kept.gradients, rtol=1e-12, atol=1e-14)
-    assert any(float(g.abs().max()) > 0 for name, g in kept.gradients.items() if name.startswith("weighting"))
+def test_a_checkpointed_weight_network_runs_twice_with_the_same_result(
+    update: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+    forward = PixelWeightNet.forward
+    monkeypatch.setattr(PixelWeightNet, "forward", lambda *a: calls.append(True) or forward(*a))
+    gradients, counts = [], []
+    for checkpointed in (False, True):
+        calls.clear()
+        gradients.append(caught(update=update, weight_checkpoint=checkpointed, virtual_lr=0.5)[1].gradients)
+        counts.append(len(calls))
+    assert counts[1] == counts[0] + 1
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
+    assert any(float(g.abs().max()) > 0 for name, g in gradients[0].items() if name.startswith("weighting"))
 
 
 def test_a_part_of_the_network_is_stepped_alone() -> None:

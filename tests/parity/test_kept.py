@@ -9,11 +9,6 @@ from segzoo.bilevel import Kept, Replayed, pixel_jvp, record, replay
 from segzoo.models.segmenter import create_segmenter
 
 
-@pytest.fixture(autouse=True)
-def _small_layers_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segzoo.bilevel.kept.FAN_IN", 0)
-
-
 class Net(nn.Module):
     """Layers of every kind that is kept, one of them called twice, a convolution without norm behind it, dropout."""
 

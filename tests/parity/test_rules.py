@@ -1,11 +1,16 @@
 """Norms and cross-entropies in a forward-mode pass: the numbers of torch's own forward mode, in every dtype and layout."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
 import pytest
 import torch
 import torch.autograd.forward_ad as fwAD
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from segzoo.bilevel.rules import DualRules
 
@@ -52,11 +57,39 @@ def test_torchs_numbers(name: str, of_input: bool, names: list[str], layout: tor
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
+class Calls(TorchDispatchMode):
+    """Names of the kernels that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func._schema.name.removeprefix("aten::"))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("run", "kernel", "instead_of"),
+    [
+        (lambda x: F.batch_norm(x, None, None, training=True), "native_batch_norm_backward", "rsqrt"),
+        (lambda x: F.layer_norm(x, x.shape[1:]), "native_layer_norm_backward", "rsqrt"),
+        (lambda x: F.group_norm(x, 2), "native_group_norm_backward", "rsqrt"),
+        (lambda x: F.cross_entropy(x, x[:, 0].long() * 0, reduction="none"), "gather", "nll_loss2d_forward"),
+    ],
+)
+def test_the_rules_are_used(run: Callable[[Tensor], Tensor], kernel: str, instead_of: str) -> None:
+    x = torch.randn(2, 4, 3, 3)
+    with torch.no_grad(), fwAD.dual_level(), DualRules(), Calls() as calls:
+        run(fwAD.make_dual(x, torch.ones_like(x)))
+    assert kernel in calls.names and instead_of not in calls.names
+
+
 @pytest.mark.parametrize("shape", [(4, 6), (3, 6, 7), (2, 6, 2, 3, 4)])
 def test_batch_norm_of_every_rank(shape: tuple[int, ...]) -> None:
     x, dx, w = torch.randn(shape).double(), torch.randn(shape).double(), torch.rand(6).double()
     found = []
-    for mode in (DualRules(), torch.autograd.profiler.record_function("torch's own")):
+    for mode in (DualRules(), nullcontext()):
         with torch.no_grad(), fwAD.dual_level(), mode:
             y = F.batch_norm(fwAD.make_dual(x, dx), None, None, w, training=True)
             found.append(tuple(fwAD.unpack_dual(y)))
@@ -74,6 +107,16 @@ def test_half_precision_in_and_out_and_float32_between(name: str, dtype: torch.d
     torch.testing.assert_close((value, slope), tuple(t.to(dtype) for t in expected), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", ["batch", "running", "layer", "group"])
+def test_parameters_in_half_precision(name: str) -> None:
+    layer, x, dx = layer_and_input(name, torch.bfloat16)
+    with DualRules():
+        value, slope = derivative(layer, x, dx, ["weight", "bias"])
+    expected = derivative(layer.float(), x.float(), dx.float(), [])
+    assert slope is not None and value.dtype == slope.dtype == torch.bfloat16
+    torch.testing.assert_close(value.float(), expected[0], rtol=0.01, atol=0.01)
+
+
 def test_input_and_tangent_are_left_as_they_were() -> None:
     layer, x, dx = layer_and_input("batch")
     before = x.clone(), dx.clone()
@@ -86,7 +129,7 @@ def test_with_a_graph_torchs_own_rules_apply() -> None:
     """The curvature of an unrolled step is the gradient of a pass with tangents."""
     layer, x, dx = layer_and_input("batch")
     gradients = []
-    for mode in (DualRules(), torch.autograd.profiler.record_function("torch's own")):
+    for mode in (DualRules(), nullcontext()):
         with fwAD.dual_level(), mode:
             y = layer(fwAD.make_dual(x.requires_grad_(), dx))
             gradients.append(fwAD.unpack_dual(torch.autograd.grad(y.pow(3).sum(), x)[0]).tangent)
@@ -95,7 +138,7 @@ def test_with_a_graph_torchs_own_rules_apply() -> None:
 
 def test_a_pass_that_tracks_statistics_still_does() -> None:
     found = []
-    for mode in (DualRules(), torch.autograd.profiler.record_function("torch's own")):
+    for mode in (DualRules(), nullcontext()):
         norm, x = nn.BatchNorm2d(6).double(), torch.arange(240.0).sin().view(2, 6, 4, 5).double()
         with torch.no_grad(), fwAD.dual_level(), mode:
             value, slope = fwAD.unpack_dual(norm(fwAD.make_dual(x, x.cos())))
@@ -115,20 +158,33 @@ def test_cross_entropy(shape: tuple[int, ...], weighted: bool, options: dict[str
     target = torch.randint(4, shape[:1] + shape[2:] if len(shape) > 1 else (), generator=draws)
     weight = torch.rand(4, generator=draws).double() if weighted else None
     found = []
-    for mode in (DualRules(), torch.autograd.profiler.record_function("torch's own")):
+    for mode in (DualRules(), nullcontext()):
         with torch.no_grad(), fwAD.dual_level(), mode:
             y = F.cross_entropy(fwAD.make_dual(x, dx), target, weight, **({"reduction": "none"} | options))
             found.append(tuple(fwAD.unpack_dual(y)))
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
 
 
-def test_void_pixels_have_no_loss_and_no_slope() -> None:
+def test_void_pixels_have_no_loss_and_no_slope_whatever_their_logits() -> None:
     x, target = torch.randn(2, 4, 3, 3), torch.full((2, 3, 3), 255)
     target[0, 0, 0] = 2
+    x[1, 0, 1, 1], x[1, 1, 2, 2] = float("inf"), -float("inf")
     with torch.no_grad(), fwAD.dual_level(), DualRules():
-        y = F.cross_entropy(fwAD.make_dual(x, torch.ones_like(x)), target, ignore_index=255, reduction="none")
+        y = F.cross_entropy(fwAD.make_dual(x, torch.randn_like(x)), target, ignore_index=255, reduction="none")
         value, slope = fwAD.unpack_dual(y)
-    assert int((value != 0).sum()) == 1 and float(slope.abs().max()) < 1e-6
+    for found in (value, slope):
+        assert found[0, 0, 0] != 0 and int((found != 0).sum()) == 1
+
+
+def test_cross_entropy_of_half_precision_logits_is_that_of_float32() -> None:
+    draws = torch.Generator().manual_seed(0)
+    x, dx = (torch.randn(2, 4, 3, 3, generator=draws).bfloat16() for _ in range(2))
+    target, found = torch.randint(4, (2, 3, 3), generator=draws), []
+    for raise_first in (False, True):
+        with torch.no_grad(), fwAD.dual_level(), DualRules():
+            logits = fwAD.make_dual(x.float(), dx.float()) if raise_first else fwAD.make_dual(x, dx)
+            found.append(tuple(fwAD.unpack_dual(F.cross_entropy(logits, target, reduction="none"))))
+    torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
 def test_cross_entropy_with_a_graph() -> None:
