@@ -150,5 +150,5 @@ _NORMS: dict[Any, Any] = {
     F.batch_norm: _batch_norm,
     F.layer_norm: _layer_norm,
     F.group_norm: _group_norm,
-    F.instance_norm: F.instance_norm,
+    F.instance_norm: F.instance_norm,  # torch's own rule, in float32
 }
