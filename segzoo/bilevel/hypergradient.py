@@ -73,7 +73,7 @@ def hypergradient(
         reuse: what the caller wants of the gradients. v is taken for all parameters if it is to be used again, else for those
             of the scope; nothing is kept longer than needed, as each is as large as the network.
         keep: engine ``forward`` takes up what large convolutions and linear layers returned in the source passes, for the
-            memory of these maps: two forward passes instead of three (`segzoo.bilevel.kept`).
+            memory of these maps: two forward passes instead of three (`segzoo.bilevel.kept`); and those of the scope alone.
         scale: factor on both losses during their backward passes, taken out of the gradients again: float16 needs it.
         radius: length of the finite difference.
 
@@ -87,7 +87,7 @@ def hypergradient(
     if engine == "double_backward":
         return _double_backward(source, target, params, weights, count, step, average, names, reuse)
     if keep and engine == "forward":
-        source = [Kept(micro_batch, module) for micro_batch in source]
+        source = [Kept(micro_batch, module, names) for micro_batch in source]
     losses, g = _source_gradient(source, params, weights, count, scale)
     g = average(g)
     own, g_own = {name: params[name] for name in names}, {name: g[name] for name in names}

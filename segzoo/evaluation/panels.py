@@ -49,15 +49,15 @@ def panel_figure(
     total = (len(columns) * cell_width, count * cell_height + top + bar + legend)
     figure = Figure(figsize=total)
     gap = 0.04
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, total[0]), ylim=(0, total[1]), autoscale_on=False)
+    axes.set_axis_off()
     for column, (name, pictures) in enumerate(columns.items()):
         for row, picture in enumerate(pictures):
-            left = column * cell_width + gap
-            bottom = total[1] - top - (row + 1) * cell_height + gap
-            size = (cell_width - 2 * gap, cell_height - 2 * gap)
-            axes = figure.add_axes(_fraction((left, bottom, *size), total))
-            _picture(axes, picture, label_space, maps.get(name, 1.0))
-            if row == 0:
-                axes.set_title(name, fontsize=NORMAL, color=INK, pad=4)
+            left, bottom = column * cell_width + gap, total[1] - top - (row + 1) * cell_height + gap
+            box = (left, left + cell_width - 2 * gap, bottom, bottom + cell_height - 2 * gap)
+            _picture(axes, picture, box, label_space, maps.get(name, 1.0))
+        middle, above = (column + 0.5) * cell_width, total[1] - top + 0.02
+        axes.text(middle, above, name, ha="center", va="bottom", fontsize=NORMAL, color=INK)
         if name in maps:
             box = (column * cell_width + 0.3, legend + 0.24, cell_width - 0.6, 0.09)
             _colour_bar(figure, figure.add_axes(_fraction(box, total)), maps[name])
@@ -79,23 +79,29 @@ def panel_figure(
     return figure
 
 
-def _picture(axes: Axes, picture: npt.NDArray[Any], label_space: "LabelSpace", limit: float) -> None:
+def _picture(
+    axes: Axes,
+    picture: npt.NDArray[Any],
+    box: tuple[float, float, float, float],
+    label_space: "LabelSpace",
+    limit: float,
+) -> None:
+    """Draws a picture at (left, right, bottom, top), in inches: many axes take longer than all that is in them."""
     if _is_map(picture):
-        axes.imshow(picture.astype(np.float64), cmap="viridis", vmin=0, vmax=limit, interpolation="nearest")
+        values = picture.astype(np.float64)
+        axes.imshow(values, cmap="viridis", vmin=0, vmax=limit, interpolation="nearest", extent=box)
         axes.text(
-            0.015,
-            0.03,
+            box[0] + 0.04,
+            box[2] + 0.06,
             f"mean {np.nanmean(picture):.2f}",
-            transform=axes.transAxes,
             fontsize=6.5,
             color="white",
             bbox={"facecolor": "black", "edgecolor": "none", "alpha": 0.55, "pad": 1.5},
         )
     elif _is_labels(picture):
-        axes.imshow(label_space.colorize(picture), interpolation="nearest")
+        axes.imshow(label_space.colorize(picture), interpolation="nearest", extent=box)
     else:
-        axes.imshow(picture)
-    axes.set_axis_off()
+        axes.imshow(picture, extent=box)
 
 
 def _colour_bar(figure: Figure, axes: Axes, limit: float) -> None:

@@ -41,7 +41,8 @@ class SegmentationMethod(L.LightningModule):
             processes equal one on the whole batch.
         segmenter_options: further arguments of the architecture, e.g. {decoder_channels: [128, 64, 32, 32, 16]}.
         compile: run the segmenter's ordinary passes through torch.compile; needs a C++ compiler or Triton.
-        channels_last: keep its convolutions in channels-last memory, which tensor cores prefer.
+        channels_last: keep convolutions in channels-last memory, which tensor cores prefer, and CPUs where there are few
+            channels.
         optimizer: adamw, adam or sgd (momentum 0.9).
         lr: learning rate of the segmenter.
         head_lr_factor: times ``lr`` is the learning rate of all that follows the encoder.
@@ -95,8 +96,7 @@ class SegmentationMethod(L.LightningModule):
             )
             if initial_checkpoint:
                 load_part(self.segmenter, Path(initial_checkpoint))
-            if channels_last:
-                self.segmenter.to(memory_format=torch.channels_last)
+            self.arrange(self.segmenter)
             if compile:
                 # Dropout as without compilation: a derivative that is taken eagerly must drop the same units.
                 self.segmenter.compile(options={"fallback_random": True})
@@ -119,6 +119,11 @@ class SegmentationMethod(L.LightningModule):
     def streams(self) -> dict[str, Stream]:
         """What a training batch holds; the DataModule gives this and nothing more."""
         return {"source": Stream("source"), "target": Stream("target", labelled=self.supervision != "none")}
+
+    def arrange(self, network: nn.Module) -> None:
+        """Puts a network into the memory format that ``channels_last`` says."""
+        if self.hparams.get("channels_last"):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor) -> Tensor:
         """Images (B, 3, H, W), RGB in [0, 1], to logits (B, C, H, W)."""

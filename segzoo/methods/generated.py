@@ -43,6 +43,7 @@ class GeneratedImagesTraining(SegmentationMethod):
         # A checkpoint holds the weights: the file that they came from may not be on this machine.
         self.gan = rebuild(generator_description) if generator_description else load_generator(generator)
         self.gan.eval().requires_grad_(False)
+        self.arrange(self.gan)
         self.save_hyperparameters({"generator_description": describe(self.gan)})
         if isinstance(self.gan, StyleGAN2):
             self.gan.truncation, self.gan.cutoff = truncation, truncation_layers

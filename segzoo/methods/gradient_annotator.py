@@ -101,6 +101,7 @@ class GradientAnnotator(GeneratedImagesTraining):
         else:
             self.annotator = Annotator(self.gan.feature_channels, self.num_classes, annotator_width)
             replace_norms(self.annotator, self.hparams.get("norm", "batch"))
+            self.arrange(self.annotator)
         self.annotator_lr, self.annotator_weight_decay = annotator_lr, annotator_weight_decay
         self.labelling_mode, self.running_statistics = labelling_mode, running_statistics
         self.student_steps, self.metric, self.engine = student_steps, metric, engine
@@ -157,7 +158,7 @@ class GradientAnnotator(GeneratedImagesTraining):
         seed, track = any_seed(), self.running_statistics == "both"
         with input_moments(self.segmenter, self.whitened) as moments:
             real_loss, real_gradient = self._gradient(real, lambda z: cross_entropy(z, label, pixels), any_seed(), True)
-            with record(self.segmenter) as outputs:
+            with record(self.segmenter, self.matched) as outputs:
                 loss, gradient = self._gradient(image, lambda z: soft_cross_entropy(z, fixed), seed, track)
         factors = whitening(average_gradients(moments))
         g, h, w = list(gradient.values()), list(real_gradient.values()), [factors.get(name) for name in gradient]

@@ -259,7 +259,7 @@ class MetaPix(LookAheadTraining):
         mean = average_gradients({name: g / scale for name, g in zip(theta, v, strict=True)})
         direction = {name: mean[name] for name in self.reach}
         replayed = self.source_pass(source)
-        source_pass = Kept(replayed, self.segmenter) if self.keep_outputs else replayed
+        source_pass = Kept(replayed, self.segmenter, self.reach) if self.keep_outputs else replayed
         losses = source_pass()
         helps = pixel_jvp(source_pass, theta, direction)[1].relu()
         if self.scaler:  # an infinite v makes it skip the step; until then the loss has to stay finite

@@ -52,7 +52,7 @@ def test_panel_draws_each_kind_of_picture():
     image = np.full((2, 2, 3), 40, np.uint8)
     weight = np.array([[0.0, 1.0], [2.0, 3.0]])
     figure = panel_figure({"image": [image], "label": [labels], "weight": [weight]}, SPACE, "title")
-    drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    drawn = [image.get_array() for image in figure.axes[0].images]
     np.testing.assert_array_equal(drawn[0], image)
     np.testing.assert_array_equal(drawn[1], SPACE.colorize(labels))
     np.testing.assert_array_equal(drawn[2], weight)
@@ -65,7 +65,7 @@ def test_panel_draws_each_kind_of_picture():
 def test_maps_share_one_scale_from_zero_to_at_least_one(largest, limit):
     maps = [np.full((2, 2), 0.1), np.full((2, 2), largest)]
     figure = panel_figure({"weight": maps}, SPACE)
-    assert [axes.images[0].get_clim() for axes in figure.axes if axes.images] == [(0, limit)] * 2
+    assert [image.get_clim() for image in figure.axes[0].images] == [(0, limit)] * 2
 
 
 def test_panel_needs_equal_columns():
