@@ -123,7 +123,7 @@ class SegmentationMethod(L.LightningModule):
     def arrange(self, network: nn.Module) -> None:
         """Puts a network into the memory format that ``channels_last`` says."""
         if self.hparams.get("channels_last"):
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor) -> Tensor:
         """Images (B, 3, H, W), RGB in [0, 1], to logits (B, C, H, W)."""

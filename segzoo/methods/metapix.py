@@ -47,8 +47,6 @@ class MetaPix(LookAheadTraining):
             relu(-dL_T/dw) at w = 0 (Ren et al., 2018, arXiv 1803.09050), at the cost of ``sequential``.
         weight_width: channels of the weight network; 64 as published.
         weight_stride: side of the squares of pixels that share a weight; 1 as published, 2 costs a quarter.
-        weight_checkpoint: the weight network computes its activations twice, rather than keep them through all passes of the
-            segmenter: at width 64 they are as large as a network's.
         weight_net_norm: instance as published, or group, which keeps differences of contrast between images.
         weight_lr: learning rate of the weight network; it follows no schedule.
         weight_decay_weights: weight decay of the weight network.
@@ -76,7 +74,6 @@ class MetaPix(LookAheadTraining):
         weights: Literal["pixel", "image", "online"] = "pixel",
         weight_width: int = 64,
         weight_stride: int = 1,
-        weight_checkpoint: bool = True,
         weight_net_norm: WeightNorm = "instance",
         weight_lr: float = 1e-3,
         weight_decay_weights: float = 1e-4,
@@ -122,11 +119,7 @@ class MetaPix(LookAheadTraining):
         if not self.online:
             net = PixelWeightNet if weights == "pixel" else ImageWeightNet
             self.weighting = net(self.num_classes, weight_width, weight_net_norm, weight_stride)
-        self.weight_lr, self.weight_decay_weights, self.weight_checkpoint = (
-            weight_lr,
-            weight_decay_weights,
-            weight_checkpoint,
-        )
+        self.weight_lr, self.weight_decay_weights = weight_lr, weight_decay_weights
         self.update, self.unroll, self.unroll_chain, self.weight_norm = update, unroll, unroll_chain, weight_norm
         self.meta_every, self.meta_start, self.meta_split = meta_every, meta_start, meta_split
         self.micro_batches, self.keep_outputs = micro_batches, keep_outputs
@@ -272,11 +265,8 @@ class MetaPix(LookAheadTraining):
 
     def _raw_weights(self, source: Batch) -> Tensor:
         image, label = source["image"], source["label"]
-        weights: Tensor
-        if self.weight_checkpoint:
-            weights = checkpoint(self.weighting, image, label, use_reentrant=False, preserve_rng_state=False)
-        else:
-            weights = self.weighting(image, label)
+        # Its activations are computed twice, rather than kept through all passes of the segmenter.
+        weights: Tensor = checkpoint(self.weighting, image, label, use_reentrant=False, preserve_rng_state=False)
         # The network ends in a sigmoid; the odds are the exponential of its logit.
         return weights / (1 - weights).clamp_min(1e-6) if self.weight_norm == "softmax" else weights
 

@@ -128,7 +128,10 @@ def _double_conv(inputs: int, outputs: int, norm: WeightNorm, middle: int | None
     for before, after in ((inputs, middle), (middle, outputs)):
         # No bias: the norm that follows would remove it.
         layers.append(nn.Conv2d(before, after, 3, padding=1, bias=False))
-        layers.append(nn.InstanceNorm2d(after) if norm == "instance" else nn.GroupNorm(math.gcd(8, after), after))
+        # Instance norm is a group norm of single channels, whose kernel needs no copies around it.
+        layers.append(
+            nn.GroupNorm(after, after, affine=False) if norm == "instance" else nn.GroupNorm(math.gcd(8, after), after)
+        )
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
 

@@ -167,6 +167,19 @@ def test_both_engines_drop_the_same_units() -> None:
         torch.testing.assert_close(forward.gradients[name], reference.gradients[name], rtol=0, atol=1e-10 * scale)
 
 
+def test_the_memory_format_changes_rounding_alone() -> None:
+    (_, plain), (method, last) = first_step(), first_step(channels_last=True)
+    for network in (method.segmenter, method.annotator, method.gan):
+        convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.weight.shape[2:] == (3, 3)]
+        weights = [m.weight for m in convolutions] or [p for p in network.parameters() if p.shape[2:] == (3, 3)]
+        assert weights and all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
+    assert plain.gradients.keys() == last.gradients.keys()
+    for name, gradient in plain.gradients.items():
+        torch.testing.assert_close(
+            last.gradients[name], gradient, rtol=1e-8, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
 def slopes(monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Tensor, Tensor, Catch]:
     """y and dD/dy of the first step."""
     seen: list[Tensor] = []

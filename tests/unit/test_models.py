@@ -103,6 +103,26 @@ def test_weights_start_near_sigmoid_of_one(net_class: Any, norm: Any) -> None:
     assert bool(((weights > 0) & (weights < 1)).all())
 
 
+def test_instance_norms_are_those_of_torch() -> None:
+    torch.manual_seed(0)
+    net = PixelWeightNet(9, 8, "instance").double()
+    reference = copy.deepcopy(net)
+    for block in (*reference.down, *reference.up):
+        for i, layer in enumerate(block):
+            if isinstance(layer, nn.GroupNorm):
+                block[i] = nn.InstanceNorm2d(layer.num_channels).double()
+    assert net.state_dict().keys() == reference.state_dict().keys()
+    x, label = torch.rand(2, 3, 40, 24, dtype=torch.float64), torch.randint(9, (2, 40, 24))
+    weights, expected = net(x, label), reference(x, label)
+    torch.testing.assert_close(weights, expected, rtol=1e-12, atol=1e-14)
+    for found, true in zip(
+        torch.autograd.grad(weights.square().sum(), list(net.parameters())),
+        torch.autograd.grad(expected.square().sum(), list(reference.parameters())),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, true, rtol=1e-9, atol=1e-12)
+
+
 def test_an_image_weight_is_one_number_per_image() -> None:
     torch.manual_seed(0)
     net = ImageWeightNet(9, 8, "group")

@@ -46,7 +46,7 @@ class Row:
 def _metapix(**options: Any) -> Row:
     # No normalisation of the weights: the peers, which have none, compute the same hypergradient.
     shared = {"weight_norm": "none", "virtual": "sgd", "virtual_lr": VIRTUAL_LR, "weight_lr": LR}
-    shared |= {"weight_width": 8, "weight_checkpoint": False}  # as in configs/method/metapix.yaml
+    shared |= {"weight_width": 8}  # as in configs/method/metapix.yaml
     return Row("metapix", shared | options)
 
 
@@ -66,8 +66,8 @@ ROWS = {
     "metapix/head": _metapix(scope="head"),
     "metapix/every-4": _metapix(meta_every=4),
     "metapix/finite-difference": _metapix(engine="finite_difference"),
-    # Exact, in the least memory: nothing is kept that can be computed again.
-    "metapix/recomputed": _metapix(keep_outputs=False, weight_checkpoint=True),
+    # Exact, in the least memory: the forward-mode pass computes the values of all layers again.
+    "metapix/recomputed": _metapix(keep_outputs=False),
 }
 
 
