@@ -73,7 +73,8 @@ def hypergradient(
         reuse: what the caller wants of the gradients. v is taken for all parameters if it is to be used again, else for those
             of the scope; nothing is kept longer than needed, as each is as large as the network.
         keep: engine ``forward`` takes up what large convolutions and linear layers returned in the source passes, for the
-            memory of these maps: two forward passes instead of three (`segzoo.bilevel.kept`); and those of the scope alone.
+            memory of these maps: two forward passes instead of three, and what comes before the scope not at all
+            (`segzoo.bilevel.kept`).
         scale: factor on both losses during their backward passes, taken out of the gradients again: float16 needs it.
         radius: length of the finite difference.
 

@@ -24,57 +24,81 @@ the maps of a ResNet and a seventh of those of a SegFormer save most of what all
 class _Output:
     """What a call returned, detached, and where it left the random numbers."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, draws: bool) -> None:
         self.value = tree_map_only(Tensor, Tensor.detach, value)
-        self.versions = [t._version for t in self._tensors()]
-        self.drawn = torch.get_rng_state()
-        self.drawn_on = {t.device: torch.cuda.get_rng_state(t.device) for t in self._tensors() if t.is_cuda}
+        self.versions = _versions(value)
+        devices = {t.device for t in _tensors(value) if t.is_cuda} if draws else set()
+        self.drawn = torch.get_rng_state() if draws else None
+        self.drawn_on = {device: torch.cuda.get_rng_state(device) for device in devices}
 
     @property
     def intact(self) -> bool:
         """A later change in place makes it useless."""
-        return self.versions == [t._version for t in self._tensors()]
+        return self.versions == _versions(self.value)
 
     def leave_random_numbers(self) -> None:
         """Those that follow are as if the call had been made."""
-        torch.set_rng_state(self.drawn)
+        if self.drawn is not None:
+            torch.set_rng_state(self.drawn)
         for device, state in self.drawn_on.items():
             torch.cuda.set_rng_state(state, device)
 
-    def _tensors(self) -> list[Tensor]:
-        return [t for t in tree_leaves(self.value) if isinstance(t, Tensor)]
-
 
 Outputs = dict[nn.Module, deque[_Output]]
-"""Per module what its calls returned, in their order."""
+"""Per module what its calls returned, all of them and in their order."""
 
 
 @contextlib.contextmanager
 def record(module: nn.Module, moving: Iterable[str] | None = None) -> Iterator[Outputs]:
     """Collects what the layers of a module return inside the context; nothing of compiled code, which hooks would break up.
 
+    Before the first call of a module that owns a moving parameter nothing can have a tangent: until then the outermost modules
+    are kept as wholes, from then on large convolutions and linear layers. (A module that computes with parameters of one which
+    is neither inside it nor called would break this.)
+
     Args:
         module: what is called inside.
-        moving: names of the parameters that will have tangents; all when None. Of the others' modules, the outermost ones are
-            recorded as a whole.
+        moving: names of the parameters that will have tangents; all when None. Without any there is nothing to keep.
     """
     outputs: Outputs = {}
+    useless: set[nn.Module] = set()  # of some calls nothing can be kept; which one a later call is, could not be told
+    before: dict[nn.Module, list[int]] = {}
+    reached = False
 
-    def keep(layer: nn.Module, inputs: Any, output: Any) -> None:
-        outputs.setdefault(layer, deque()).append(_Output(output))
+    def reach(*_: Any) -> None:
+        nonlocal reached
+        reached = True
 
-    kept: list[nn.Module] = []
-    if all(m._compiled_call_impl is None for m in module.modules()):
-        parameters = dict(module.named_parameters())
-        resting = list(_resting(module, {parameters[name] for name in (parameters if moving is None else moving)}))
-        inside = {m for whole in resting for m in whole.modules()}
-        kept = [*resting, *(layer for layer in _layers(module) if _large(layer) and layer not in inside)]
-    hooks = [m.register_forward_hook(keep) for m in kept]
+    def enter(m: nn.Module, args: Any, kwargs: Any) -> None:
+        before[m] = _versions((args, kwargs))
+
+    def keep(m: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if m in layers and (reached or m in wholes):
+            outputs.setdefault(m, deque()).append(_Output(output, draws=False))
+        elif m in wholes and not reached and _plain(output) and before[m] == _versions((args, kwargs)):
+            outputs.setdefault(m, deque()).append(_Output(output, draws=True))
+        else:
+            useless.add(m)
+
+    hooks: list[Any] = []
+    wholes: set[nn.Module] = set()
+    layers: set[nn.Module] = set()
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    moved = {parameters[name] for name in (parameters if moving is None else moving)}
+    if moved and all(m._compiled_call_impl is None for m in module.modules()):
+        wholes, layers = _wholes(module, moved), {layer for layer in _layers(module) if _large(layer)}
+        owners = [m for m in module.modules() if not moved.isdisjoint(m.parameters(recurse=False))]
+        hooks = [m.register_forward_pre_hook(reach) for m in owners]
+        hooks += [m.register_forward_pre_hook(enter, with_kwargs=True) for m in wholes]
+        # Prepended: what other hooks make of an output they will make of it again.
+        hooks += [m.register_forward_hook(keep, with_kwargs=True, prepend=True) for m in wholes | layers]
     try:
         yield outputs
     finally:
         for hook in hooks:
             hook.remove()
+        for m in useless:
+            outputs.pop(m, None)
 
 
 @contextlib.contextmanager
@@ -124,8 +148,7 @@ class _Constant:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         assert not torch.is_grad_enabled(), "what was kept has no graph"
         output = self.outputs.popleft()
-        inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-        if not output.intact or any(fwAD.unpack_dual(t).tangent is not None for t in inputs):
+        if not output.intact or any(fwAD.unpack_dual(t).tangent is not None for t in _tensors((args, kwargs))):
             return self.forward(*args, **kwargs)
         output.leave_random_numbers()
         return output.value
@@ -164,14 +187,16 @@ class _Tangents:
         return F.linear(x, weight, bias)
 
 
-def _resting(module: nn.Module, moving: set[nn.Parameter]) -> Iterator[nn.Module]:
+def _wholes(module: nn.Module, moved: set[nn.Parameter]) -> set[nn.Module]:
     """The outermost modules that have parameters, none of which moves."""
-    for child in module.children():
+    found: set[nn.Module] = set()
+    for child in module.modules():
         parameters = set(child.parameters())
-        if not parameters.isdisjoint(moving) or type(child).forward is nn.Module.forward:  # a list is never called
-            yield from _resting(child, moving)
-        elif parameters:
-            yield child
+        if (
+            parameters and parameters.isdisjoint(moved) and type(child).forward is not nn.Module.forward
+        ):  # a list is never called
+            found.add(child)
+    return found - {inner for whole in found for inner in whole.modules() if inner is not whole}
 
 
 def _layers(module: nn.Module) -> list[Any]:
@@ -182,3 +207,16 @@ def _layers(module: nn.Module) -> list[Any]:
 
 def _large(layer: Any) -> bool:
     return bool(layer.weight.shape[1:].numel() >= FAN_IN)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _versions(tree: Any) -> list[int]:
+    return [t._version for t in _tensors(tree)]
+
+
+def _plain(tree: Any) -> bool:
+    """Whether no tensor could hide in an object of another kind."""
+    return all(leaf is None or isinstance(leaf, Tensor) for leaf in tree_leaves(tree))

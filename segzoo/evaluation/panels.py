@@ -86,7 +86,15 @@ def _picture(
     label_space: "LabelSpace",
     limit: float,
 ) -> None:
-    """Draws a picture at (left, right, bottom, top), in inches: many axes take longer than all that is in them."""
+    """Draws a picture in the middle of (left, right, bottom, top), in inches.
+
+    Not in axes of its own: many axes take longer to draw than all that is in them.
+    """
+    left, right, bottom, top = box
+    scale = min((right - left) / picture.shape[1], (top - bottom) / picture.shape[0])
+    across, up = scale * picture.shape[1] / 2, scale * picture.shape[0] / 2
+    x, y = (left + right) / 2, (bottom + top) / 2
+    box = (x - across, x + across, y - up, y + up)
     if _is_map(picture):
         values = picture.astype(np.float64)
         axes.imshow(values, cmap="viridis", vmin=0, vmax=limit, interpolation="nearest", extent=box)

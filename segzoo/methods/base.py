@@ -41,8 +41,8 @@ class SegmentationMethod(L.LightningModule):
             processes equal one on the whole batch.
         segmenter_options: further arguments of the architecture, e.g. {decoder_channels: [128, 64, 32, 32, 16]}.
         compile: run the segmenter's ordinary passes through torch.compile; needs a C++ compiler or Triton.
-        channels_last: keep convolutions in channels-last memory, which tensor cores prefer, and CPUs where there are few
-            channels.
+        channels_last: keep the segmenter (and generator and annotator, where there are some) in channels-last memory, which
+            tensor cores prefer, and CPUs where there are few channels.
         optimizer: adamw, adam or sgd (momentum 0.9).
         lr: learning rate of the segmenter.
         head_lr_factor: times ``lr`` is the learning rate of all that follows the encoder.

@@ -158,7 +158,7 @@ class GradientAnnotator(GeneratedImagesTraining):
         seed, track = any_seed(), self.running_statistics == "both"
         with input_moments(self.segmenter, self.whitened) as moments:
             real_loss, real_gradient = self._gradient(real, lambda z: cross_entropy(z, label, pixels), any_seed(), True)
-            with record(self.segmenter, self.matched) as outputs:
+            with record(self.segmenter, self.matched if self.engine == "forward" else ()) as outputs:
                 loss, gradient = self._gradient(image, lambda z: soft_cross_entropy(z, fixed), seed, track)
         factors = whitening(average_gradients(moments))
         g, h, w = list(gradient.values()), list(real_gradient.values()), [factors.get(name) for name in gradient]

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX
+from segzoo.errors import ConfigError
 
 WeightNorm = Literal["instance", "group"]
 
@@ -36,13 +37,17 @@ class _WeightNet(nn.Module):
     def __init__(self, num_classes: int, width: int, norm: WeightNorm, stride: int) -> None:
         super().__init__()
         check_range("--method.weight_stride", stride, 1)
-        self.num_classes, self.stride = num_classes, stride
+        self.num_classes, self.norm, self.stride = num_classes, norm, stride
         channels = [width, 2 * width, 4 * width, 4 * width]
         inputs = [3 + num_classes + 1, *channels]
         self.down = nn.ModuleList(_double_conv(i, o, norm) for i, o in zip(inputs, channels, strict=False))
 
     def encode(self, image: Tensor, label: Tensor) -> list[Tensor]:
-        """Feature maps at 1, 1/2, 1/4, 1/8 of the size; void is a class of its own."""
+        """Feature maps at 1, 1/2, 1/4, 1/8 of the size; void is a class of its own.
+
+        Raises:
+            ConfigError: images so small that nothing is left at 1/8 of the size.
+        """
         classes = torch.where(label == IGNORE_INDEX, self.num_classes, label)
         ids = torch.arange(self.num_classes + 1, device=label.device)
         one_hot = (classes[:, None] == ids[:, None, None]).to(image.dtype)  # F.one_hot counts in int64, channels last
@@ -53,6 +58,12 @@ class _WeightNet(nn.Module):
         maps: list[Tensor] = []
         for level in self.down:
             maps.append(level(F.max_pool2d(maps[-1], 2, ceil_mode=True) if maps else x))
+        if self.norm == "instance" and maps[-1][0, 0].numel() == 1:
+            height, width = label.shape[-2:]
+            raise ConfigError(
+                f"instance norms of the weight network: of images of {height}x{width} its coarsest map is one pixel, which "
+                "they make zero; use --method.weight_net_norm group, a smaller --method.weight_stride, or larger crops"
+            )
         return maps
 
     def initialise(self, head: nn.Conv2d) -> None:
@@ -128,7 +139,7 @@ def _double_conv(inputs: int, outputs: int, norm: WeightNorm, middle: int | None
     for before, after in ((inputs, middle), (middle, outputs)):
         # No bias: the norm that follows would remove it.
         layers.append(nn.Conv2d(before, after, 3, padding=1, bias=False))
-        # Instance norm is a group norm of single channels, whose kernel needs no copies around it.
+        # Instance norm is a group norm of single channels; on a CPU that kernel needs no copies around it.
         layers.append(
             nn.GroupNorm(after, after, affine=False) if norm == "instance" else nn.GroupNorm(math.gcd(8, after), after)
         )

@@ -167,6 +167,18 @@ def test_both_engines_drop_the_same_units() -> None:
         torch.testing.assert_close(forward.gradients[name], reference.gradients[name], rtol=0, atol=1e-10 * scale)
 
 
+def test_the_derivative_does_not_run_the_encoder_again() -> None:
+    runs: list[bool] = []
+
+    def count(module: nn.Module, *_: Any) -> None:
+        if isinstance(module, nn.Conv2d) and module.in_channels == 3:
+            runs.append(True)
+
+    with torch.nn.modules.module.register_module_forward_hook(count):
+        first_step()
+    assert len(runs) == 3  # labelled, generated, and phase S
+
+
 def test_the_memory_format_changes_rounding_alone() -> None:
     (_, plain), (method, last) = first_step(), first_step(channels_last=True)
     for network in (method.segmenter, method.annotator, method.gan):

@@ -78,7 +78,10 @@ def test_a_part_of_the_network_can_be_stepped_alone(scope: Scope) -> None:
     forward, reference = (p.solve(e, step, scope=names) for e in ("forward", "double_backward"))  # type: ignore[arg-type]
     assert relative_error(forward.weights, reference.weights) < 1e-12
     assert forward.gradient.keys() == p.params.keys()
+    runs: list[bool] = []
+    net.network.encoder.conv1.register_forward_hook(lambda *_: runs.append(True))
     alone = p.solve("forward", step, scope=names, reuse="nothing")
+    assert len(runs) == 2  # source and target: no tangent reaches the encoder
     assert not alone.gradient and torch.equal(alone.weights, forward.weights)
     assert relative_error(p.solve("forward", step).weights, reference.weights) > 1e-3
 

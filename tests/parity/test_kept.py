@@ -1,5 +1,7 @@
 """Forward-mode passes that take up what layers returned before: the same numbers, fewer products."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -129,6 +131,111 @@ def test_modules_that_no_tangent_reaches_do_not_run(moving: list[str], inplace: 
     torch.testing.assert_close(pixel_jvp(kept, params, u), expected, rtol=1e-12, atol=1e-14)
     assert encoder.calls - before == runs
     assert expected[1].abs().max() > 0 and all("forward" not in vars(m) for m in net.modules())
+
+
+class Chain(nn.Module):
+    """Stages one after the other; the last is called ``head``."""
+
+    def __init__(self, *stages: nn.Module) -> None:
+        super().__init__()
+        self.stages, self.head = nn.ModuleList(stages[:-1]), stages[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages:
+            x = stage(x)
+        return self.head(x)
+
+
+def conv() -> nn.Conv2d:
+    return nn.Conv2d(3, 3, 3, padding=1)
+
+
+def shared_by_a_whole() -> tuple[nn.Module, list[str]]:
+    c = conv()
+    return Chain(nn.Sequential(c, nn.ReLU()), nn.Sequential(c, conv()), conv()), ["stages.1.1.weight"]
+
+
+def shared_by_two_that_move() -> tuple[nn.Module, list[str]]:
+    c = conv()
+    return Chain(nn.Sequential(c, conv()), nn.Sequential(c, conv())), ["stages.0.1.weight", "head.1.weight"]
+
+
+def called_before_and_behind() -> tuple[nn.Module, list[str]]:
+    whole = nn.Sequential(conv(), nn.BatchNorm2d(3), nn.Dropout(0.3))
+    return Chain(whole, conv(), whole, nn.Dropout(0.3), conv()), ["stages.1.bias"]
+
+
+def hooked() -> tuple[nn.Module, list[str]]:
+    net = Chain(nn.Sequential(conv(), nn.BatchNorm2d(3)), conv())
+    net.stages[0].register_forward_hook(lambda module, args, output: 2 * output)
+    return net, ["head.weight"]
+
+
+def changed_input() -> tuple[nn.Module, list[str]]:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branch, self.last = nn.Sequential(nn.ReLU(inplace=True), conv()), conv()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.branch(x) + x)
+
+    return Chain(conv(), Residual()), ["head.last.weight"]
+
+
+def hidden_tensors() -> tuple[nn.Module, list[str]]:
+    class Box:
+        def __init__(self, x: Tensor) -> None:
+            self.x = x
+
+    class Pack(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = conv()
+
+        def forward(self, x: Tensor | Box) -> Box:
+            return Box(self.conv(x.x if isinstance(x, Box) else x))
+
+    class Open(nn.Module):
+        def forward(self, box: Box) -> Tensor:
+            return box.x
+
+    return Chain(Pack(), Pack(), Pack(), Open(), conv()), ["stages.1.conv.weight", "head.weight"]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        shared_by_a_whole,
+        shared_by_two_that_move,
+        called_before_and_behind,
+        hooked,
+        changed_input,
+        hidden_tensors,
+    ],
+)
+def test_what_might_be_kept_for_another_call(build: Callable[[], tuple[nn.Module, list[str]]]) -> None:
+    torch.manual_seed(0)
+    net, moving = build()
+    run, params, u = problem(net, moving)
+    expected = pixel_jvp(run, params, u)
+    kept = Kept(run, net, moving)
+    kept()
+    torch.testing.assert_close(pixel_jvp(kept, params, u), expected, rtol=1e-12, atol=1e-14)
+    assert expected[1].abs().max() > 0
+
+
+def test_behind_the_first_tangent_layers_are_kept_as_ever() -> None:
+    net = Chain(conv(), nn.Sequential(conv(), nn.BatchNorm2d(3), nn.ReLU(), conv()), conv())
+    run, params, u = problem(net, ["stages.0.bias"])
+    kept = Kept(run, net, ["stages.0.bias"])
+    kept()
+    (_, block) = net.stages
+    assert set(kept.outputs) == {net.stages[0], block[0], block[3], net.head}
+    torch.testing.assert_close(pixel_jvp(kept, params, u), pixel_jvp(run, params, u), rtol=1e-12, atol=1e-14)
+    with record(net, ()) as outputs:
+        run()
+    assert not outputs
 
 
 def test_an_output_that_was_changed_in_place_is_computed_again() -> None:

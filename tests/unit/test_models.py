@@ -123,6 +123,14 @@ def test_instance_norms_are_those_of_torch() -> None:
         torch.testing.assert_close(found, true, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("net_class", [PixelWeightNet, ImageWeightNet])
+def test_instance_norms_need_more_than_a_pixel(net_class: Any) -> None:
+    image, label = torch.rand(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long)
+    net_class(3, 8, "group")(image, label)
+    with pytest.raises(ConfigError, match=r"8x8.*weight_stride"):
+        net_class(3, 8)(image, label)
+
+
 def test_an_image_weight_is_one_number_per_image() -> None:
     torch.manual_seed(0)
     net = ImageWeightNet(9, 8, "group")

@@ -68,6 +68,14 @@ def test_maps_share_one_scale_from_zero_to_at_least_one(largest, limit):
     assert [image.get_clim() for image in figure.axes[0].images] == [(0, limit)] * 2
 
 
+def test_pictures_of_a_panel_keep_their_shape():
+    image, labels = np.zeros((32, 32, 3), np.uint8), np.zeros((32, 64), int)
+    figure = panel_figure({"image": [image], "label": [labels]}, SPACE)
+    figure_pixels(figure)
+    shapes = [drawn.get_window_extent() for drawn in figure.axes[0].images]
+    np.testing.assert_allclose([shape.width / shape.height for shape in shapes], [1, 2])
+
+
 def test_panel_needs_equal_columns():
     image = np.zeros((2, 2, 3), np.uint8)
     for columns in ({}, {"image": []}, {"image": [image], "label": []}):
