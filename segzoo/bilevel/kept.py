@@ -189,13 +189,10 @@ class _Tangents:
 
 def _wholes(module: nn.Module, moved: set[nn.Parameter]) -> set[nn.Module]:
     """The outermost modules that have parameters, none of which moves."""
-    found: set[nn.Module] = set()
-    for child in module.modules():
-        parameters = set(child.parameters())
-        if (
-            parameters and parameters.isdisjoint(moved) and type(child).forward is not nn.Module.forward
-        ):  # a list is never called
-            found.add(child)
+    if moved.issuperset(module.parameters()):
+        return set()
+    found = {m for m in module.modules() if type(m).forward is not nn.Module.forward}  # a list is never called
+    found = {m for m in found if moved.isdisjoint(m.parameters()) and any(True for _ in m.parameters())}
     return found - {inner for whole in found for inner in whole.modules() if inner is not whole}
 
 
