@@ -124,7 +124,7 @@ class Kept:
     Args:
         run: the pass; called without parameters at the module's own, which is recorded, and with parameters of the same values.
         module: what it calls.
-        moving: the parameters that will have tangents; all when None.
+        moving: names of the parameters that will have tangents; all when None.
     """
 
     def __init__(self, run: Callable[..., Tensor], module: nn.Module, moving: Iterable[str] | None = None) -> None:
