@@ -9,7 +9,7 @@ import numpy as np
 from segzoo.evaluation.tables import ABSENT
 
 MIB = 2**20
-HEADER = ("row", "s/step", "quartiles", "× {unit}", "peak MiB", "× {unit}", "cosine")
+HEADER = ("row", "s/step", "× {unit}", "quartiles", "peak MiB", "× {unit}", "cosine")
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class StepCost:
     """The cost of one row's training step.
 
     Attributes:
-        seconds: of every measured step, the rounds pooled.
+        seconds: of every measured step, the rounds pooled. Those of two rows at one index were measured next to each other.
         peak_bytes: peak memory above idle; None where it cannot be measured.
         cosine: between its hypergradient and the reference; None for a row without one.
     """
@@ -38,8 +38,16 @@ class StepCost:
         return float(low), float(high)
 
     def time_ratio(self, unit: "StepCost") -> float:
-        """Median over the unit's median."""
-        return self.median / unit.median
+        """Median of the ratios of steps measured next to each other: a machine that is slow for a while is so for both."""
+        return float(np.median(self._ratios(unit)))
+
+    def ratio_quartiles(self, unit: "StepCost") -> tuple[float, float]:
+        """First and third quartile of these ratios."""
+        low, high = np.percentile(self._ratios(unit), [25, 75])
+        return float(low), float(high)
+
+    def _ratios(self, unit: "StepCost") -> list[float]:
+        return [own / other for own, other in zip(self.seconds, unit.seconds, strict=True)]
 
     def memory_ratio(self, unit: "StepCost") -> float | None:
         """Peak over the unit's peak; None if either is unknown."""
@@ -63,8 +71,8 @@ def cost_table(costs: Mapping[str, StepCost], unit: str, skipped: Mapping[str, s
     """
     lines = [[cell.format(unit=unit) for cell in HEADER]]
     for name, cost in costs.items():
-        low, high = cost.quartiles
-        times = [f"{cost.median:.3f}", f"{low:.3f}–{high:.3f}", f"{cost.time_ratio(costs[unit]):.2f}"]
+        low, high = cost.ratio_quartiles(costs[unit])
+        times = [f"{cost.median:.3f}", f"{cost.time_ratio(costs[unit]):.2f}", f"{low:.2f}–{high:.2f}"]
         peak = ABSENT if cost.peak_bytes is None else f"{cost.peak_bytes / MIB:.0f}"
         ratio = cost.memory_ratio(costs[unit])
         likeness = ABSENT if cost.cosine is None else f"{cost.cosine:.6f}"
@@ -101,6 +109,7 @@ def cost_json(costs: Mapping[str, StepCost], unit: str, settings: Mapping[str, A
             "seconds": cost.median,
             "seconds_quartiles": list(cost.quartiles),
             "ratio": cost.time_ratio(costs[unit]),
+            "ratio_quartiles": list(cost.ratio_quartiles(costs[unit])),
             "peak_bytes": cost.peak_bytes,
             "peak_ratio": cost.memory_ratio(costs[unit]),
             "cosine": cost.cosine,

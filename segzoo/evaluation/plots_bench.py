@@ -26,7 +26,7 @@ def cost_figure(costs: Mapping[str, StepCost], unit: str, peers: Collection[str]
     left, right = figure.subplots(1, 2, sharey=True)
     colours = [UNIT if name == unit else PEER if name in peers else OWN for name in costs]
     times = [cost.time_ratio(costs[unit]) for cost in costs.values()]
-    spreads = [[bound / costs[unit].median for bound in cost.quartiles] for cost in costs.values()]
+    spreads = [cost.ratio_quartiles(costs[unit]) for cost in costs.values()]
     _bars(left, times, colours, [high for _, high in spreads])
     for row, spread in enumerate(spreads):
         left.plot(spread, [row, row], color=INK, linewidth=1)

@@ -1,14 +1,15 @@
 """Measuring without processes: quick, and good for everything but the numbers."""
 
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
 from segzoo.cli.bench import runner
 from segzoo.cli.bench.measure import main
+from segzoo.cli.bench.process import Process
 from segzoo.cli.bench.rows import Task
 
 PEERS = Path(__file__).with_name("peers.py")
@@ -16,16 +17,24 @@ NETWORK = ["--architecture", "unet", "--encoder", "tu-test_resnet", "--size", "3
 SMALL = [*NETWORK, "--steps", "1", "--warmup", "1", "--rounds", "1"]
 
 
+class Ended(Process):
+    """A process that has ended when it is started."""
+
+    def __init__(self, status: int = 0, output: str = "") -> None:
+        self.status, self.output = status, output.splitlines()
+
+
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """`segzoo bench` calls its measuring process as a function."""
 
-    def start(task: Task, environment: dict[str, str]) -> "CompletedProcess[str]":
+    def start(task: Task, environment: dict[str, str]) -> Ended:
         try:
-            return CompletedProcess([], main([task.to_json()]), stdout="")
+            return Ended(main([task.to_json()]))
         except Exception as error:
-            return CompletedProcess([], 1, stdout=f"Traceback ...\n{type(error).__name__}: {error}\n")
+            return Ended(1, f"Traceback ...\n{type(error).__name__}: {error}\n")
 
+    monkeypatch.setattr("sys.stdin", StringIO())  # at its end there is nothing to wait for
     monkeypatch.setattr(runner, "start", start)
 
 

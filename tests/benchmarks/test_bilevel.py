@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -16,11 +15,12 @@ from segzoo.cli.bench import runner
 from segzoo.cli.bench.measure import measure
 from segzoo.cli.bench.meter import Meter
 from segzoo.cli.bench.problem import create_batch, create_method, write_start
-from segzoo.cli.bench.rows import REFERENCE, ROWS, UNIT, Peer, Row, Task, load_peers
+from segzoo.cli.bench.process import Process
+from segzoo.cli.bench.rows import REFERENCE, ROWS, UNIT, WAITS, Peer, Row, Task, load_peers
 from segzoo.cli.bench.runner import Runner
 from segzoo.cli.main import main
 from segzoo.errors import ConfigError, SegzooError
-from tests.benchmarks.conftest import PEERS, SMALL
+from tests.benchmarks.conftest import PEERS, SMALL, Ended
 
 CPU = torch.device("cpu")
 Make = Callable[..., Task]
@@ -32,12 +32,13 @@ def check_output(folder: Path, out: str) -> None:
     for name in ("joint", "metapix/sequential"):
         row = found[name]
         assert row["seconds_quartiles"][0] <= row["seconds"] <= row["seconds_quartiles"][1]
-        assert row["ratio"] == row["seconds"] / found["joint"]["seconds"]
+        assert row["ratio_quartiles"][0] <= row["ratio"] <= row["ratio_quartiles"][1]
+    assert found["joint"]["ratio"] == 1
     assert found["joint"]["cosine"] is None
     assert found["metapix/sequential"]["cosine"] > 0.999
     assert {"device", "torch", "threads", "size", "batch", "precision"} <= set(found["settings"])
     assert (folder / "bench.png").stat().st_size > 0
-    assert "| metapix/sequential |" in out and "round 1, joint" in out
+    assert "| metapix/sequential |" in out and "round 1, turn 1 of 1" in out
 
 
 @pytest.mark.usefixtures("in_process")
@@ -103,14 +104,79 @@ def test_a_time_is_the_mean_over_a_period(task: Make, monkeypatch: pytest.Monkey
     assert len(measure(task("metapix/every-2", steps=4))["seconds"]) == 2
     steps = []
 
-    def start(task: Task, environment: dict[str, str]) -> "CompletedProcess[str]":
+    def start(task: Task, environment: dict[str, str]) -> Ended:
         steps.append((task.row, task.steps))
         Path(task.result).write_text(json.dumps({"seconds": [1.0], "peak_bytes": None, "environment": {}}))
-        return CompletedProcess([], 0, stdout="")
+        return Ended()
 
     monkeypatch.setattr(runner, "start", start)
     Runner(task("", steps=3), Path(task("").result).parent, rounds=1).run([UNIT, "metapix/every-2"])
-    assert steps[1:] == [(UNIT, 1), ("metapix/every-2", 2), (UNIT, 3), ("metapix/every-2", 4)]
+    assert steps[1:] == [(UNIT, 1), ("metapix/every-2", 2), (UNIT, 3), ("metapix/every-2", 6)]
+
+
+LOG = "import sys; write = lambda t: print(t, file=open(sys.argv[1], 'a', buffering=1))\n"
+
+
+def process(folder: Path, name: str, steps: int, last: str = "") -> Process:
+    program = (
+        f"{LOG}for step in range({steps}):\n"
+        f"    print({WAITS!r}, flush=True); sys.stdin.readline(); write('{name}' + str(step))\n{last}"
+    )
+    return Process([sys.executable, "-c", program, str(folder / "log")], {})
+
+
+def test_processes_take_turns(tmp_path: Path) -> None:
+    with process(tmp_path, "a", 2) as a, process(tmp_path, "b", 2, "print('x'); raise SystemExit(3)") as b:
+        for _ in range(3):  # once more than they have steps: nothing happens
+            a.proceed()
+            b.proceed()
+    assert (tmp_path / "log").read_text().split() == ["a0", "b0", "a1", "b1"]
+    assert (a.status, b.status, b.last_words()) == (0, 3, "x")
+
+
+def test_a_process_that_dies_while_it_waits(tmp_path: Path) -> None:
+    with process(tmp_path, "a", 2) as a:
+        a._process.kill()
+        a._process.wait()
+        a.proceed()
+    assert (a.status, a.last_words()) == (-9, "killed by signal 9")
+
+
+def test_a_process_is_killed_at_the_end_of_its_context(tmp_path: Path) -> None:
+    with process(tmp_path, "a", 2) as a:
+        a.proceed()
+    assert a.status is None and a._process.poll() == -9
+    assert (tmp_path / "log").read_text().split() == ["a0"]
+
+
+class Turns(Process):
+    """Measures nothing, and says when it is called."""
+
+    said: list[str]
+
+    def __init__(self, task: Task) -> None:
+        self.name, self.left, self.status, self.output = task.row, task.steps, None, []
+        found = {"seconds": [1.0] * task.steps, "peak_bytes": None, "environment": {}}
+        Path(task.result).write_text(json.dumps(found))
+
+    def proceed(self) -> None:
+        self.said.append(self.name)
+        self.left -= 1
+        self.status = None if self.left else 0
+
+    def __exit__(self, *_: object) -> None:
+        assert self.status == 0
+
+
+@pytest.mark.parametrize(("device", "turns"), [("cpu", "abab"), ("cuda:0", "aabb")])
+def test_rows_take_turns_but_on_cuda(
+    device: str, turns: str, task: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "start", lambda task, environment: Turns(task))
+    Turns.said = []
+    Runner(task("", steps=2, device=device), tmp_path, rounds=2).run([UNIT, "metapix/fused"])
+    name = {"a": UNIT, "b": "metapix/fused"}
+    assert Turns.said[3:] == 2 * [name[turn] for turn in turns]
 
 
 def peak_of_a_known_load() -> int | None:
@@ -138,16 +204,16 @@ def test_the_peak_is_counted_from_an_idle_process(monkeypatch: pytest.MonkeyPatc
 # What can go wrong
 
 
-def outcome(**results: dict[str, object] | int) -> Callable[[Task, dict[str, str]], "CompletedProcess[str]"]:
+def outcome(**results: dict[str, object] | int) -> Callable[[Task, dict[str, str]], Ended]:
     """A process that finds what is given for its row, or dies with a status."""
 
-    def start(task: Task, environment: dict[str, str]) -> "CompletedProcess[str]":
+    def start(task: Task, environment: dict[str, str]) -> Ended:
         key = "reference" if task.precision == "64" else task.row.partition("/")[0]
         found = results.get(key, {"seconds": [1.0], "peak_bytes": 1, "environment": {}})
         if isinstance(found, int):
-            return CompletedProcess([], found, stdout="Traceback\n  ...\nValueError: no\n")
+            return Ended(found, "Traceback\n  ...\nValueError: no\n")
         Path(task.result).write_text(json.dumps(found))
-        return CompletedProcess([], 0, stdout="")
+        return Ended()
 
     return start
 
@@ -165,7 +231,7 @@ def test_rows_that_do_not_fit_are_skipped(task: Make, tmp_path: Path, monkeypatc
 
 def test_a_row_of_ours_that_fails_is_an_error(task: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "start", outcome(metapix=1))
-    with pytest.raises(SegzooError, match="'metapix/fused' failed: ValueError: no"):
+    with pytest.raises(SegzooError, match="row 'metapix/fused' failed: ValueError: no"):
         Runner(task(""), tmp_path, rounds=1).run([UNIT, "metapix/fused"])
     monkeypatch.setattr(runner, "start", outcome(joint={"failed": "out of memory"}))
     with pytest.raises(SegzooError, match="'joint' could not be measured: out of memory"):

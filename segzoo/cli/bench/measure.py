@@ -1,9 +1,13 @@
-"""The measuring process: ``python -m segzoo.cli.bench.measure TASK`` runs one row and writes what it found."""
+"""The measuring process: ``python -m segzoo.cli.bench.measure TASK`` runs one row and writes what it found.
+
+Before every measured step (or period of steps) it writes a line, `WAITS`, and reads one: so the steps of several processes take
+turns. It does not wait at the end of its standard input.
+"""
 
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ from torch.utils.data import DataLoader
 import segzoo
 from segzoo.cli.bench.meter import Meter
 from segzoo.cli.bench.problem import create_batch, create_method, create_problem, write_start
-from segzoo.cli.bench.rows import SUITES, Row, Task, load_peers
+from segzoo.cli.bench.rows import SUITES, WAITS, Row, Task, load_peers
 from segzoo.cli.predict import find_device
 from segzoo.cli.quiet import be_quiet
 from segzoo.data.streams import Batch
@@ -31,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     task = Task.from_json(argv[0])
     be_quiet()
     try:
-        result = measure(task)
+        result = measure(task, _wait)
     except SegzooError as error:
         result = {"error": str(error)}
     except torch.OutOfMemoryError:
@@ -40,8 +44,17 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def measure(task: Task) -> dict[str, Any]:
+def _wait() -> None:
+    print(f"\n{WAITS}", flush=True)
+    sys.stdin.readline()
+
+
+def measure(task: Task, wait: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Runs the warm-up and the measured steps of one row.
+
+    Args:
+        task: what to run.
+        wait: called before every measured period of steps.
 
     Returns:
         ``seconds`` of the steps (each the mean over the row's period), ``peak_bytes`` above idle, ``environment``.
@@ -54,9 +67,9 @@ def measure(task: Task) -> dict[str, Any]:
         write_start(task, device)
     row = SUITES[task.suite].rows.get(task.row)
     if row is not None:
-        meter, gradient = _run_own(task, row, device)
+        meter, gradient = _run_own(task, row, device, wait)
     else:
-        meter, gradient = _run_peer(task, device)
+        meter, gradient = _run_peer(task, device, wait)
     if gradient is not None and task.gradient:
         np.save(task.gradient, gradient.double().cpu().numpy())
     period = row.period if row else 1
@@ -80,8 +93,8 @@ def _prepare(task: Task) -> torch.device:
 class _Watch(L.Callback):
     """Measures the steps of a trainer and keeps the first step's gradient of one of the method's networks."""
 
-    def __init__(self, device: torch.device, warmup: int, network: str) -> None:
-        self.meter = Meter(device, warmup, self._drop_gradients)
+    def __init__(self, device: torch.device, warmup: int, network: str, period: int, wait: Callable[[], None]) -> None:
+        self.meter = Meter(device, warmup, self._drop_gradients, period, wait)
         self.network = network
         self.gradient: Tensor | None = None
         self._optimizers: list[Optimizer] = []
@@ -109,9 +122,9 @@ class _Watch(L.Callback):
             optimizer.zero_grad()
 
 
-def _run_own(task: Task, row: Row, device: torch.device) -> tuple[Meter, Tensor | None]:
+def _run_own(task: Task, row: Row, device: torch.device, wait: Callable[[], None]) -> tuple[Meter, Tensor | None]:
     """The real training loop: trainer, hooks, logging and all, on one batch in memory."""
-    watch = _Watch(device, task.warmup, SUITES[task.suite].network)
+    watch = _Watch(device, task.warmup, SUITES[task.suite].network, row.period, wait)
     steps = task.warmup + task.steps
     trainer = L.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -133,7 +146,7 @@ def _run_own(task: Task, row: Row, device: torch.device) -> tuple[Meter, Tensor 
     return watch.meter, watch.gradient
 
 
-def _run_peer(task: Task, device: torch.device) -> tuple[Meter, Tensor | None]:
+def _run_peer(task: Task, device: torch.device, wait: Callable[[], None]) -> tuple[Meter, Tensor | None]:
     """A bare loop around the adapter's step."""
     if task.precision not in ("32", "bf16"):
         raise ConfigError(f"--precision {task.precision}: the peers know 32 and bf16; leave them out of --rows")
@@ -144,7 +157,7 @@ def _run_peer(task: Task, device: torch.device) -> tuple[Meter, Tensor | None]:
         for network in (problem.segmenter, problem.weighting):
             network.zero_grad()
 
-    meter = Meter(device, task.warmup, drop_gradients)
+    meter = Meter(device, task.warmup, drop_gradients, wait=wait)
     step = load_peers(Path(task.peers or ""))[task.row].build(problem)
     first = None
     for i in range(task.warmup + task.steps):

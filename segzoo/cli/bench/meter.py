@@ -18,10 +18,20 @@ class Meter:
         device: where the steps run.
         warmup: steps that are not measured.
         drop_gradients: sets all gradients to None.
+        period: steps after which the costs repeat.
+        wait: called before every measured period; returns when it may begin.
     """
 
-    def __init__(self, device: torch.device, warmup: int, drop_gradients: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        warmup: int,
+        drop_gradients: Callable[[], None],
+        period: int = 1,
+        wait: Callable[[], None] = lambda: None,
+    ) -> None:
         self.device, self.warmup, self.drop_gradients = device, warmup, drop_gradients
+        self.period, self.wait = period, wait
         self.seconds: list[float] = []
         self._idle: int | None = None
         self._peak: int | None = None
@@ -41,6 +51,8 @@ class Meter:
             self._idle = _memory(self.device, peak=False)
         if step == self.warmup:
             _reset_peak(self.device)
+        if step >= self.warmup and (step - self.warmup) % self.period == 0:
+            self.wait()
         self._start = self._now()
 
     def end(self, step: int) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 UNIT = "joint"
 """The row that the others are compared with; it is always measured."""
 
+WAITS = "segzoo bench: waits for its turn"
+"""What a measuring process writes before it reads a line and goes on with the next step."""
+
 LR, WEIGHT_DECAY = 1e-3, 1e-4
 VIRTUAL_LR = 0.1
 """Step of the meta objective: large enough that the look-ahead shows in the hypergradient."""
@@ -187,7 +190,7 @@ class Task:
         device: cpu, cuda, cuda:1.
         threads: threads of torch on the CPU; None for torch's own choice.
         warmup: steps that are not measured.
-        steps: steps that are.
+        steps: steps that are; a multiple of the row's period.
         start: the trained segmenter that all rows start from; the first process writes it.
         result: where it writes what it found, as JSON.
         gradient: where it writes the first step's hypergradient, if it has one.

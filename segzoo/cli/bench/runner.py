@@ -1,18 +1,16 @@
-"""Starts the measuring processes one after the other, and says what runs and how long it will take."""
+"""Measures rows in processes of their own, whose steps take turns, and says what runs and how long it will take."""
 
 import json
-import math
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from segzoo.cli.bench.process import Process, start
 from segzoo.cli.bench.rows import SUITES, Task
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.evaluation.benchmark import MIB, StepCost, cosine
@@ -30,7 +28,7 @@ class Runner:
     Args:
         task: settings that all rows share.
         folder: for what the processes write.
-        rounds: how often the time of all rows is measured.
+        rounds: how often the processes that measure time are started.
 
     Attributes:
         skipped: the rows that could not be measured, and why.
@@ -38,9 +36,8 @@ class Runner:
     """
 
     def __init__(self, task: Task, folder: Path, rounds: int) -> None:
-        start, result, gradient = (str(folder / name) for name in ("start.pt", "result.json", "gradient.npy"))
-        self.task = replace(task, start=start, result=result, gradient=gradient)
-        self.suite, self.rounds = SUITES[task.suite], rounds
+        self.task, self.folder, self.rounds = replace(task, start=str(folder / "start.pt")), folder, rounds
+        self.suite = SUITES[task.suite]
         self.skipped: dict[str, str] = {}
         self.environment: dict[str, Any] = {}
         self._began, self._done, self._total = time.monotonic(), 0, 0
@@ -51,88 +48,102 @@ class Runner:
         Raises:
             SegzooError: wrong settings, or a row of our own that fails for another reason than a lack of memory.
         """
-        self._total = 1 + len(names) * (1 + self.rounds)
+        one_by_one = self.task.device.startswith("cuda")  # whose memory the waiting processes would hold
+        turns = self.task.steps * (len(names) if one_by_one else 1)
+        self._total = 1 + len(names) + self.rounds * (len(names) + turns)
         reference = replace(self.task, row=self.suite.reference, precision="64", warmup=0, steps=1)
         truth = (self._measure(reference, "reference in float64") or {}).get("gradient")
         alone: dict[str, dict[str, Any]] = {}
         for name in names:
             task = replace(self.task, row=name, warmup=MEMORY_WARMUP, steps=self._period(name))
-            found = self._measure(task, f"memory of {name}", ALLOCATOR)
-            if found:
+            if found := self._measure(task, f"memory of {name}", ALLOCATOR):
                 alone[name] = found
         seconds: dict[str, list[float]] = {name: [] for name in alone}
-        for turn in range(self.rounds):
-            for name in list(seconds):
-                steps = self._period(name) * math.ceil(self.task.steps / self._period(name))
-                found = self._measure(replace(self.task, row=name, steps=steps), f"round {turn + 1}, {name}")
-                if found:
-                    seconds[name] += found["seconds"]
-                else:
-                    del seconds[name]
+        for number in range(1, self.rounds + 1):
+            rows = list(seconds)
+            for group in [[name] for name in rows] if one_by_one else [rows]:
+                for name, times in self._take_turns(group, f"round {number}").items():
+                    seconds[name] += times
+            seconds = {name: times for name, times in seconds.items() if name not in self.skipped}
         unit = self.suite.unit
         if unit not in seconds:
             raise SegzooError(f"the row '{unit}' could not be measured: {self.skipped[unit]}")
         return {name: _cost(times, alone[name], truth) for name, times in seconds.items()}
 
     def _measure(self, task: Task, label: str, environment: Mapping[str, str] | None = None) -> dict[str, Any] | None:
-        """What a process found, with its ``gradient`` if it has one; None, and a note, if the row failed."""
-        print(f"{self._done + 1}/{self._total}  {label} ...", end=" ", flush=True)
-        result, gradient = Path(task.result), Path(task.gradient)
+        """What a process found, with its ``gradient`` if it has one; None if the row failed."""
+        self._say(label)
+        task = self._with_files(task)
+        with start(task, environment or {}) as process:
+            while process.status is None:
+                process.proceed()
+        found = self._result(task, process)
+        peak = None if found is None else found["peak_bytes"]
+        self._done_with(self.skipped.get(_key(task)) or ("" if peak is None else f"{peak / MIB:.0f} MiB"))
+        return found
+
+    def _take_turns(self, names: Sequence[str], label: str) -> dict[str, list[float]]:
+        """Seconds of the steps of rows whose processes measure one each in turn; without rows that failed."""
+        processes: dict[str, Process] = {}
+        tasks: dict[str, Task] = {}
+        with ExitStack() as stack:
+            for name in names:
+                self._say(f"{label}, warm-up of {name}")
+                steps = self.task.steps * self._period(name)
+                tasks[name] = self._with_files(replace(self.task, row=name, steps=steps))
+                processes[name] = stack.enter_context(start(tasks[name], {}))
+                self._done_with("")
+            for turn in range(self.task.steps):
+                self._say(f"{label}, turn {turn + 1} of {self.task.steps}")
+                for process in processes.values():
+                    process.proceed()
+                self._done_with("")
+        found = {name: self._result(tasks[name], process) for name, process in processes.items()}
+        return {name: result["seconds"] for name, result in found.items() if result}
+
+    def _with_files(self, task: Task) -> Task:
+        stem = task.row.replace("/", "-")
+        result, gradient = (self.folder / f"{stem}{ending}" for ending in (".json", ".npy"))
         for path in (result, gradient):
             path.unlink(missing_ok=True)
-        done = start(task, environment or {})
+        return replace(task, result=str(result), gradient=str(gradient))
+
+    def _result(self, task: Task, process: Process) -> dict[str, Any] | None:
+        """What a process found; None, and a note, if the row failed."""
+        result, gradient = Path(task.result), Path(task.gradient)
         found: dict[str, Any] = json.loads(result.read_text()) if result.is_file() else {}
-        self._done += 1
-        failure = found.get("error") or found.get("failed") or (None if found else _last_words(done))
+        failure = found.get("error") or found.get("failed") or (None if found else process.last_words())
         if failure:
-            print(failure, flush=True)
-            if "error" in found and task.row in self.suite.rows:
-                raise ConfigError(failure)
-            if done.returncode > 0 and task.row in self.suite.rows:
-                raise SegzooError(f"the row '{task.row}' failed: {failure}")
-            self.skipped["cosine" if task.precision == "64" else task.row] = failure
+            if task.row in self.suite.rows and ("error" in found or (process.status or 0) > 0):
+                print(failure, flush=True)
+                raise ConfigError(failure) if "error" in found else SegzooError(f"row '{task.row}' failed: {failure}")
+            self.skipped[_key(task)] = failure
             return None
         self.environment = found["environment"]
         if gradient.is_file():
             found["gradient"] = np.load(gradient)
-        print(self._report(found, memory=environment is not None), flush=True)
         return found
 
     def _period(self, name: str) -> int:
         return self.suite.rows[name].period if name in self.suite.rows else 1
 
-    def _report(self, found: Mapping[str, Any], memory: bool) -> str:
-        peak = found["peak_bytes"]
-        text = f"{np.median(found['seconds']):.3f} s"
-        if memory:
-            text = "unknown on this system" if peak is None else f"{peak / MIB:.0f} MiB"
+    def _say(self, label: str) -> None:
+        print(f"{self._done + 1}/{self._total}  {label} ...", end=" ", flush=True)
+
+    def _done_with(self, text: str) -> None:
+        self._done += 1
         left = (time.monotonic() - self._began) / self._done * (self._total - self._done)
-        return text if not left else f"{text}; about {_duration(left)} left"
+        print("; ".join(filter(None, (text, f"about {_duration(left)} left" if left else ""))), flush=True)
 
 
-def start(task: Task, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
-    """Runs a measuring process, with further environment variables, to its end."""
-    threads = {"OMP_NUM_THREADS": str(task.threads)} if task.threads else {}
-    return subprocess.run(
-        [sys.executable, "-m", "segzoo.cli.bench.measure", task.to_json()],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **threads, **environment},
-    )
+def _key(task: Task) -> str:
+    return "cosine" if task.precision == "64" else task.row
 
 
 def _cost(seconds: Sequence[float], alone: Mapping[str, Any], truth: Any) -> StepCost:
     gradient = alone.get("gradient")
     likeness = None if gradient is None or truth is None else cosine(gradient, truth)
     return StepCost(tuple(seconds), alone["peak_bytes"], likeness)
-
-
-def _last_words(done: "subprocess.CompletedProcess[str]") -> str:
-    if done.returncode < 0:  # what a system short of memory does
-        return f"killed by signal {-done.returncode}"
-    lines = [line for line in done.stdout.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f"exit status {done.returncode}"
 
 
 def _duration(seconds: float) -> str:

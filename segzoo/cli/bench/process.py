@@ -1,0 +1,74 @@
+"""A measuring process that takes one step at a time, when told."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from segzoo.cli.bench.rows import WAITS, Task
+
+
+class Process:
+    """Started, and at its first turn when this returns; killed at the end of the context if it still runs.
+
+    Args:
+        command: program and arguments. It writes `WAITS` before every step, and then reads a line.
+        environment: further environment variables.
+
+    Attributes:
+        output: the lines that it wrote.
+        status: how it ended; None while it has not.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.output: list[str] = []
+        self.status: int | None = None
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
+        )
+        self._read()
+
+    def proceed(self) -> None:
+        """One step, until it waits again or ends; nothing if it has ended."""
+        if self.status is not None:
+            return
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it died while it waited
+        self._read()
+
+    def last_words(self) -> str:
+        """Why it failed, in a line."""
+        assert self.status is not None
+        if self.status < 0:  # what a system short of memory does
+            return f"killed by signal {-self.status}"
+        lines = [line.strip() for line in self.output if line.strip()]
+        return lines[-1] if lines else f"exit status {self.status}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.status is None:
+            self._process.kill()
+            self._process.communicate()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.rstrip() == WAITS:
+                return
+            self.output.append(line)
+        self.status = self._process.wait()
+
+
+def start(task: Task, environment: Mapping[str, str]) -> Process:
+    """The process that measures a task."""
+    threads = {"OMP_NUM_THREADS": str(task.threads)} if task.threads else {}
+    return Process([sys.executable, "-m", "segzoo.cli.bench.measure", task.to_json()], {**threads, **environment})
