@@ -9,7 +9,7 @@ import numpy as np
 from segzoo.evaluation.tables import ABSENT
 
 MIB = 2**20
-HEADER = ("row", "s/step", "× {unit}", "quartiles", "peak MiB", "× {unit}", "cosine")
+HEADER = ("row", "s/step", "× {unit}", "its quartiles", "peak MiB", "× {unit}", "cosine")
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class StepCost:
     """The cost of one row's training step.
 
     Attributes:
-        seconds: of every measured step, the rounds pooled. Those of two rows at one index were measured next to each other.
+        seconds: of every measured step, the rounds pooled. Those of all rows at one index are of one turn.
         peak_bytes: peak memory above idle; None where it cannot be measured.
         cosine: between its hypergradient and the reference; None for a row without one.
     """
@@ -38,7 +38,7 @@ class StepCost:
         return float(low), float(high)
 
     def time_ratio(self, unit: "StepCost") -> float:
-        """Median of the ratios of steps measured next to each other: a machine that is slow for a while is so for both."""
+        """Median of the ratios of steps of one turn: a machine that is slow for a while is so for both."""
         return float(np.median(self._ratios(unit)))
 
     def ratio_quartiles(self, unit: "StepCost") -> tuple[float, float]:
@@ -96,7 +96,7 @@ def speed_up(costs: Mapping[str, StepCost], row: str, peers: Collection[str]) ->
     rivals = {name: costs[name] for name in peers if name in costs}
     if row not in costs or not rivals:
         return None
-    best = min(rivals, key=lambda name: rivals[name].median)
+    best = min(rivals, key=lambda name: rivals[name].time_ratio(costs[row]))
     text = f"{row} is {rivals[best].time_ratio(costs[row]):.2f} times as fast as the fastest peer, {best}"
     memory = costs[row].memory_ratio(rivals[best])
     return text if memory is None else f"{text}, with {memory:.2f} times its memory"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -22,6 +22,12 @@ class Ended(Process):
 
     def __init__(self, status: int = 0, output: str = "") -> None:
         self.status, self.output = status, output.splitlines()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.status is not None
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@
 import json
 import sys
 from collections.abc import Callable
+from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import torch
 from torch import nn
 
 from segzoo.cli.bench import runner
+from segzoo.cli.bench.measure import main as measure_as_process
 from segzoo.cli.bench.measure import measure
 from segzoo.cli.bench.meter import Meter
 from segzoo.cli.bench.problem import create_batch, create_method, write_start
@@ -32,8 +35,7 @@ def check_output(folder: Path, out: str) -> None:
     for name in ("joint", "metapix/sequential"):
         row = found[name]
         assert row["seconds_quartiles"][0] <= row["seconds"] <= row["seconds_quartiles"][1]
-        assert row["ratio_quartiles"][0] <= row["ratio"] <= row["ratio_quartiles"][1]
-    assert found["joint"]["ratio"] == 1
+        assert row["ratio"] == row["seconds"] / found["joint"]["seconds"]  # as there is one step
     assert found["joint"]["cosine"] is None
     assert found["metapix/sequential"]["cosine"] > 0.999
     assert {"device", "torch", "threads", "size", "batch", "precision"} <= set(found["settings"])
@@ -145,17 +147,44 @@ def test_a_process_that_dies_while_it_waits(tmp_path: Path) -> None:
 def test_a_process_is_killed_at_the_end_of_its_context(tmp_path: Path) -> None:
     with process(tmp_path, "a", 2) as a:
         a.proceed()
-    assert a.status is None and a._process.poll() == -9
+        assert a.status is None
+    assert a.last_words() == "killed by signal 9"
     assert (tmp_path / "log").read_text().split() == ["a0"]
 
 
-class Turns(Process):
+def test_an_interrupt_during_the_warm_up_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Process) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Process, "_read", interrupted)
+    a = process(tmp_path, "a", 2)
+    with pytest.raises(KeyboardInterrupt), a:
+        pass
+    assert a.status == -9
+
+
+def test_the_measuring_process_waits_before_every_period(
+    task: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at: list[int] = []
+    begin = Meter.begin
+    monkeypatch.setattr(Meter, "begin", lambda self, step: (at.append(step), begin(self, step))[1])
+    waits: list[list[int]] = []
+    measure(task("metapix/every-4", steps=8, warmup=1), lambda: waits.append(list(at)))
+    assert [steps[-1] for steps in waits] == [1, 5]
+    monkeypatch.setattr("sys.stdin", StringIO())
+    assert measure_as_process([task(UNIT, steps=3, warmup=1).to_json()]) == 0
+    assert capsys.readouterr().out.count(WAITS) == 3
+
+
+class Turns(Ended):
     """Measures nothing, and says when it is called."""
 
-    said: list[str]
+    said: ClassVar[list[str]] = []
 
     def __init__(self, task: Task) -> None:
-        self.name, self.left, self.status, self.output = task.row, task.steps, None, []
+        super().__init__()
+        self.name, self.left, self.status = task.row, task.steps, None
         found = {"seconds": [1.0] * task.steps, "peak_bytes": None, "environment": {}}
         Path(task.result).write_text(json.dumps(found))
 
@@ -164,19 +193,17 @@ class Turns(Process):
         self.left -= 1
         self.status = None if self.left else 0
 
-    def __exit__(self, *_: object) -> None:
-        assert self.status == 0
 
-
-@pytest.mark.parametrize(("device", "turns"), [("cpu", "abab"), ("cuda:0", "aabb")])
+@pytest.mark.parametrize(("device", "turns"), [("cpu", "abba"), ("cuda:0", "aabb")])
 def test_rows_take_turns_but_on_cuda(
     device: str, turns: str, task: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "start", lambda task, environment: Turns(task))
-    Turns.said = []
-    Runner(task("", steps=2, device=device), tmp_path, rounds=2).run([UNIT, "metapix/fused"])
+    Turns.said.clear()
+    costs = Runner(task("", steps=2, device=device), tmp_path, rounds=2).run([UNIT, "metapix/fused"])
     name = {"a": UNIT, "b": "metapix/fused"}
     assert Turns.said[3:] == 2 * [name[turn] for turn in turns]
+    assert [len(cost.seconds) for cost in costs.values()] == [4, 4]
 
 
 def peak_of_a_known_load() -> int | None:
@@ -229,12 +256,30 @@ def test_rows_that_do_not_fit_are_skipped(task: Make, tmp_path: Path, monkeypatc
     }
 
 
+def test_a_row_that_dies_in_a_later_round_is_skipped(
+    task: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    starts: list[str] = []
+
+    def start(task: Task, environment: dict[str, str]) -> Ended:
+        starts.append(task.row)
+        return outcome(
+            peer=-9 if starts.count("peer") == 3 else {"seconds": [1.0], "peak_bytes": 1, "environment": {}}
+        )(task, environment)
+
+    monkeypatch.setattr(runner, "start", start)
+    run = Runner(task(""), tmp_path, rounds=3)
+    assert {name: len(cost.seconds) for name, cost in run.run([UNIT, "peer"]).items()} == {UNIT: 3}
+    assert run.skipped == {"peer": "killed by signal 9"} and starts.count("peer") == 3
+    assert "round 2, warm-up of peer ... killed by signal 9" in capsys.readouterr().out
+
+
 def test_a_row_of_ours_that_fails_is_an_error(task: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "start", outcome(metapix=1))
     with pytest.raises(SegzooError, match="row 'metapix/fused' failed: ValueError: no"):
         Runner(task(""), tmp_path, rounds=1).run([UNIT, "metapix/fused"])
     monkeypatch.setattr(runner, "start", outcome(joint={"failed": "out of memory"}))
-    with pytest.raises(SegzooError, match="'joint' could not be measured: out of memory"):
+    with pytest.raises(SegzooError, match="row 'joint' could not be measured: out of memory"):
         Runner(task(""), tmp_path, rounds=1).run([UNIT])
 
 
@@ -243,6 +288,7 @@ def test_a_row_of_ours_that_fails_is_an_error(task: Make, tmp_path: Path, monkey
     ("arguments", "message"),
     [
         (["--device", "tpu9"], "--device tpu9 is not available"),
+        (["--device", "auto"], "--device auto: name the device"),
         (["--device", "meta"], "steps are measured on cpu or cuda"),
         (["--precision", "16"], "--precision 16 needs a CUDA device"),
         (["--architecture", "unett"], "did you mean 'unet'"),

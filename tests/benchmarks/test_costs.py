@@ -39,7 +39,7 @@ def test_table_has_aligned_columns_and_names_what_is_missing() -> None:
     lines = cost_table(COSTS, "joint", {"betty": "not installed: pip install x"}).splitlines()
     assert len({len(line) for line in lines[:6]}) == 1
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:6]]
-    assert cells[0] == ["row", "s/step", "× joint", "quartiles", "peak MiB", "× joint", "cosine"]
+    assert cells[0] == ["row", "s/step", "× joint", "its quartiles", "peak MiB", "× joint", "cosine"]
     assert cells[2] == ["joint", "1.000", "1.00", "1.00–1.00", "100", "1.00", "–"]
     assert cells[3] == ["ours", "2.350", "1.70", "1.58–3.60", "110", "1.10", "1.000000"]
     assert cells[5][4:6] == ["–", "–"]

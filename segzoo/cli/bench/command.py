@@ -16,11 +16,12 @@ DESCRIPTION = """\
 Measure one training step. bilevel: MetaPix's update orders, meta update included, and the same step written with other
 libraries, against a step of joint training. annotator: gradient-annotator's step by a forward-mode pass and by double
 backward, against a step on the labelled images alone. Every row runs in processes of its own: one for peak memory and
-hypergradient, and one per round for time. Those of a round take turns, one step each, so that a machine that is slow for a
-while is so for all; on CUDA, where they would share the memory, one runs after the other.
+hypergradient, and one per round for time. Those of a round take turns, one step each (every-4: four), so that a machine that
+is slow for a while is so for all; they need the memory of all of them. On CUDA one row runs after the other, and its steps are
+paired with the reference's in their order.
 
   s/step    median over the steps of all rounds
-  × joint   median of the ratios of steps in one turn, with quartiles
+  × joint   median of the ratios of steps in one turn, and its quartiles
   peak MiB  above an idle process that holds networks, batch and optimiser state
   cosine    of the first step's hypergradient with that of double backward in float64"""
 ROWS = "\n".join(f"  {name}: {', '.join(suite.rows)}" for name, suite in SUITES.items())
@@ -86,9 +87,15 @@ def _parser() -> Parser:
     add("--precision", choices=["32", "bf16", "16"], default="32", help="16 on CUDA only (default: 32)")
     add("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
     add("--threads", type=int, metavar="N", help="threads of torch on the CPU (default: torch's own choice)")
-    add("--steps", type=int, default=10, metavar="N", help="turns of a round, each of one step (default: 10)")
+    add("--steps", type=int, default=10, metavar="N", help="turns of a round (default: 10)")
     add("--warmup", type=int, default=3, metavar="N", help="steps before them (default: 3)")
-    add("--rounds", type=int, default=3, metavar="N", help="times that the processes are started (default: 3)")
+    add(
+        "--rounds",
+        type=int,
+        default=3,
+        metavar="N",
+        help="times that all rows are timed, in new processes (default: 3)",
+    )
     add("--peers", type=Path, metavar="FILE", help="adapters (default: tests/benchmarks/peers.py of a checkout)")
     add("--json", type=Path, metavar="FILE", help="write the numbers there")
     add("--figure", type=Path, metavar="FILE", help="draw them: a bar chart as PNG, PDF or SVG")
@@ -98,6 +105,8 @@ def _parser() -> Parser:
 def _check(args: argparse.Namespace) -> None:
     if min(args.size) < 32:
         raise ConfigError(f"--size {args.size[0]} {args.size[1]}: expected at least 32 32")
+    if args.device == "auto":
+        raise ConfigError("--device auto: name the device that is to be measured: cpu, cuda, cuda:1")
     for name in ("batch", "steps", "warmup", "rounds", "threads"):
         value = getattr(args, name)
         if value is not None and value < 1:

@@ -1,20 +1,20 @@
-"""A measuring process that takes one step at a time, when told."""
+"""A measuring process that takes its turns when told."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from types import TracebackType
+from contextlib import suppress
 from typing import Self
 
 from segzoo.cli.bench.rows import WAITS, Task
 
 
 class Process:
-    """Started, and at its first turn when this returns; killed at the end of the context if it still runs.
+    """A context: at its begin the process has come to its first turn or ended, at its end it is killed if it still runs.
 
     Args:
-        command: program and arguments. It writes `WAITS` before every step, and then reads a line.
+        command: program and arguments. It writes `WAITS` before every turn, and then reads a line.
         environment: further environment variables.
 
     Attributes:
@@ -25,22 +25,24 @@ class Process:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.output: list[str] = []
         self.status: int | None = None
-        pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**os.environ, **environment},
         )
-        self._read()
 
     def proceed(self) -> None:
-        """One step, until it waits again or ends; nothing if it has ended."""
+        """One turn, until it waits again or ends; nothing if it has ended."""
         if self.status is not None:
             return
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # it died while it waited
             self._process.stdin.write("\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it died while it waited
         self._read()
 
     def last_words(self) -> str:
@@ -52,12 +54,21 @@ class Process:
         return lines[-1] if lines else f"exit status {self.status}"
 
     def __enter__(self) -> Self:
+        try:
+            self._read()
+        except BaseException:  # an interrupt, in the longest wait of all
+            self.__exit__()
+            raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.status is None:
             self._process.kill()
-            self._process.communicate()
+            self.status = self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -48,26 +48,23 @@ class Runner:
         Raises:
             SegzooError: wrong settings, or a row of our own that fails for another reason than a lack of memory.
         """
-        one_by_one = self.task.device.startswith("cuda")  # whose memory the waiting processes would hold
-        turns = self.task.steps * (len(names) if one_by_one else 1)
-        self._total = 1 + len(names) + self.rounds * (len(names) + turns)
+        unit = self.suite.unit
+        self._total = 1 + len(names) + self.rounds * (len(names) + (0 if self._one_by_one else self.task.steps))
         reference = replace(self.task, row=self.suite.reference, precision="64", warmup=0, steps=1)
         truth = (self._measure(reference, "reference in float64") or {}).get("gradient")
         alone: dict[str, dict[str, Any]] = {}
         for name in names:
             task = replace(self.task, row=name, warmup=MEMORY_WARMUP, steps=self._period(name))
-            if found := self._measure(task, f"memory of {name}", ALLOCATOR):
-                alone[name] = found
+            if result := self._measure(task, f"memory of {name}", ALLOCATOR):
+                alone[name] = result
         seconds: dict[str, list[float]] = {name: [] for name in alone}
         for number in range(1, self.rounds + 1):
-            rows = list(seconds)
-            for group in [[name] for name in rows] if one_by_one else [rows]:
-                for name, times in self._take_turns(group, f"round {number}").items():
-                    seconds[name] += times
-            seconds = {name: times for name, times in seconds.items() if name not in self.skipped}
-        unit = self.suite.unit
+            if unit in seconds:
+                take = self._take_one_by_one if self._one_by_one else self._take_turns
+                found = take(list(seconds), f"round {number}")
+                seconds = {name: seconds[name] + found[name] for name in seconds if name in found}
         if unit not in seconds:
-            raise SegzooError(f"the row '{unit}' could not be measured: {self.skipped[unit]}")
+            raise SegzooError(f"row '{unit}' could not be measured: {self.skipped[unit]}")
         return {name: _cost(times, alone[name], truth) for name, times in seconds.items()}
 
     def _measure(self, task: Task, label: str, environment: Mapping[str, str] | None = None) -> dict[str, Any] | None:
@@ -77,28 +74,37 @@ class Runner:
         with start(task, environment or {}) as process:
             while process.status is None:
                 process.proceed()
-        found = self._result(task, process)
-        peak = None if found is None else found["peak_bytes"]
-        self._done_with(self.skipped.get(_key(task)) or ("" if peak is None else f"{peak / MIB:.0f} MiB"))
+            found = self._result(task, process)
+        text = ""
+        if environment is not None and found:
+            text = "unknown on this system" if found["peak_bytes"] is None else f"{found['peak_bytes'] / MIB:.0f} MiB"
+        self._done_with(text or self.skipped.get(_key(task), ""))
         return found
+
+    def _take_one_by_one(self, names: Sequence[str], label: str) -> dict[str, list[float]]:
+        """Seconds of the steps of rows that are measured one after the other; without rows that failed."""
+        tasks = (replace(self.task, row=name, steps=self.task.steps * self._period(name)) for name in names)
+        found = {task.row: self._measure(task, f"{label}, {task.row}") for task in tasks}
+        return {name: result["seconds"] for name, result in found.items() if result}
 
     def _take_turns(self, names: Sequence[str], label: str) -> dict[str, list[float]]:
         """Seconds of the steps of rows whose processes measure one each in turn; without rows that failed."""
-        processes: dict[str, Process] = {}
-        tasks: dict[str, Task] = {}
+        running: dict[str, tuple[Task, Process]] = {}
         with ExitStack() as stack:
             for name in names:
                 self._say(f"{label}, warm-up of {name}")
-                steps = self.task.steps * self._period(name)
-                tasks[name] = self._with_files(replace(self.task, row=name, steps=steps))
-                processes[name] = stack.enter_context(start(tasks[name], {}))
-                self._done_with("")
+                task = self._with_files(replace(self.task, row=name, steps=self.task.steps * self._period(name)))
+                running[name] = task, stack.enter_context(start(task, {}))
+                if running[name][1].status is not None:  # it should wait for its first turn
+                    self._result(*running[name])
+                self._done_with(self.skipped.get(name, ""))
             for turn in range(self.task.steps):
                 self._say(f"{label}, turn {turn + 1} of {self.task.steps}")
-                for process in processes.values():
-                    process.proceed()
+                first = turn % len(names)  # no row shall always come after the same one
+                for name in [*names[first:], *names[:first]]:
+                    running[name][1].proceed()
                 self._done_with("")
-        found = {name: self._result(tasks[name], process) for name, process in processes.items()}
+        found = {name: self._result(*run) for name, run in running.items()}
         return {name: result["seconds"] for name, result in found.items() if result}
 
     def _with_files(self, task: Task) -> Task:
@@ -115,7 +121,7 @@ class Runner:
         failure = found.get("error") or found.get("failed") or (None if found else process.last_words())
         if failure:
             if task.row in self.suite.rows and ("error" in found or (process.status or 0) > 0):
-                print(failure, flush=True)
+                print(flush=True)
                 raise ConfigError(failure) if "error" in found else SegzooError(f"row '{task.row}' failed: {failure}")
             self.skipped[_key(task)] = failure
             return None
@@ -123,6 +129,11 @@ class Runner:
         if gradient.is_file():
             found["gradient"] = np.load(gradient)
         return found
+
+    @property
+    def _one_by_one(self) -> bool:
+        """On CUDA, whose memory the waiting processes would hold."""
+        return self.task.device.startswith("cuda")
 
     def _period(self, name: str) -> int:
         return self.suite.rows[name].period if name in self.suite.rows else 1
