@@ -83,8 +83,7 @@ class Runner:
 
     def _take_one_by_one(self, names: Sequence[str], label: str) -> dict[str, list[float]]:
         """Seconds of the steps of rows that are measured one after the other; without rows that failed."""
-        tasks = (replace(self.task, row=name, steps=self.task.steps * self._period(name)) for name in names)
-        found = {task.row: self._measure(task, f"{label}, {task.row}") for task in tasks}
+        found = {name: self._measure(self._timed(name), f"{label}, {name}") for name in names}
         return {name: result["seconds"] for name, result in found.items() if result}
 
     def _take_turns(self, names: Sequence[str], label: str) -> dict[str, list[float]]:
@@ -93,7 +92,7 @@ class Runner:
         with ExitStack() as stack:
             for name in names:
                 self._say(f"{label}, warm-up of {name}")
-                task = self._with_files(replace(self.task, row=name, steps=self.task.steps * self._period(name)))
+                task = self._with_files(self._timed(name))
                 running[name] = task, stack.enter_context(start(task, {}))
                 if running[name][1].status is not None:  # it should wait for its first turn
                     self._result(*running[name])
@@ -106,6 +105,9 @@ class Runner:
                 self._done_with("")
         found = {name: self._result(*run) for name, run in running.items()}
         return {name: result["seconds"] for name, result in found.items() if result}
+
+    def _timed(self, name: str) -> Task:
+        return replace(self.task, row=name, steps=self.task.steps * self._period(name))
 
     def _with_files(self, task: Task) -> Task:
         stem = task.row.replace("/", "-")
