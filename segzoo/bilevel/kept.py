@@ -13,8 +13,9 @@ from typing import Any
 import torch
 import torch.autograd.forward_ad as fwAD
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map_only
+
+from segzoo.bilevel.rules import linear_tangent
 
 FAN_IN = 640
 """Layers of fewer products per entry of their output compute it again: that saves little for its memory. With 640, a sixth of
@@ -167,32 +168,37 @@ class _Tangents:
             whole: Tensor = self.forward(x)
             return whole
         output: Tensor = kept.value
-        x, dx = fwAD.unpack_dual(x)
-        weight, dweight = fwAD.unpack_dual(self.layer.weight)
+        (x, dx), (weight, dweight) = fwAD.unpack_dual(x), fwAD.unpack_dual(self.layer.weight)
         dbias = None if self.layer.bias is None else fwAD.unpack_dual(self.layer.bias).tangent
-        terms = [] if dx is None else [self._apply(dx, weight, None)]
-        if dweight is not None:
-            terms.append(self._apply(x, dweight, dbias))
-        elif dbias is not None:
-            shape = (-1, 1, 1) if isinstance(self.layer, nn.Conv2d) else (-1,)
-            terms.append(dbias.view(shape).to(output.dtype).expand_as(output))
-        if not terms:
-            return output
-        tangent = terms[0] if len(terms) == 1 else terms[0].add_(terms[1])
-        return fwAD.make_dual(output, tangent)
+        rule = linear_tangent if isinstance(self.layer, nn.Linear) else self._conv_tangent
+        tangent = rule(output, x, dx, weight, dweight, dbias)
+        return output if tangent is None else fwAD.make_dual(output, tangent)
 
-    def _apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if isinstance(self.layer, nn.Conv2d):
-            return self.layer._conv_forward(x, weight, bias)
-        return F.linear(x, weight, bias)
+    def _conv_tangent(
+        self, y: Tensor, x: Tensor, dx: Tensor | None, weight: Tensor, dweight: Tensor | None, dbias: Tensor | None
+    ) -> Tensor | None:
+        dy = None if dx is None else self.layer._conv_forward(dx, weight, None)
+        if dweight is not None:
+            more = self.layer._conv_forward(x, dweight, dbias)
+        elif dbias is not None:
+            more = dbias.view(-1, 1, 1).to(y.dtype).expand_as(y)
+        else:
+            return dy
+        return more if dy is None else dy.add_(more)
 
 
 def _wholes(module: nn.Module, moved: set[nn.Parameter]) -> set[nn.Module]:
     """The outermost modules that have parameters, none of which moves."""
-    if moved.issuperset(module.parameters()):
-        return set()
-    found = {m for m in module.modules() if type(m).forward is not nn.Module.forward}  # a list is never called
-    found = {m for m in found if moved.isdisjoint(m.parameters()) and any(True for _ in m.parameters())}
+    found: set[nn.Module] = set()
+    left = [] if moved.issuperset(module.parameters()) else [module]
+    while left:
+        m = left.pop()
+        called = type(m).forward is not nn.Module.forward  # a list is not
+        if not called or not moved.isdisjoint(m.parameters()):
+            left.extend(m.children())
+        elif any(True for _ in m.parameters()):
+            found.add(m)
+    # One that is shared may stand inside another and elsewhere.
     return found - {inner for whole in found for inner in whole.modules() if inner is not whole}
 
 

@@ -34,7 +34,11 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Draws inside depend on ``seed`` alone; draws outside are as if the block were not there."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        # torch.manual_seed notes a stack trace for every kind of accelerator that was not used yet.
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield
 
 

@@ -4,6 +4,8 @@ Norms: z = (x - mean) / std has the Jacobian (1 / std) (1 - 1 1^T / n - z z^T / 
 backward pass maps tangents just as well, where torch's own forward mode takes a dozen passes over the map. That holds without
 scale and shift alone, which are added behind: the backward pass scales before the Jacobian, the forward mode after it.
 
+Linear layers: of the two products in y' = x' W^T + x W'^T + b' the second is added to the first while it is computed.
+
 Cross-entropy: with p the probabilities of logits x, l = -log p_y has the tangent l' = sum_c p_c x'_c - x'_y.
 """
 
@@ -18,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class DualRules(TorchFunctionMode):
-    """Inside, norms and cross-entropies of `torch.nn.functional` follow the rules of this module.
+    """Inside, norms, linear layers and cross-entropies of `torch.nn.functional` follow the rules of this module.
 
     Norms compute in float32 or better, and value and tangent of what they answer have the dtype of the ordinary pass. Their
     derivative holds sums over all pixels and the cube of 1 / std, which overflow float16 where a channel varies little; and
@@ -38,9 +40,31 @@ class DualRules(TorchFunctionMode):
                     kwargs[name] = _at_least_float32(kwargs[name])
             norm = func if graph else _NORMS[func]
             return _recast(norm(_at_least_float32(args[0]), *args[1:], **kwargs), _answer_dtype(func, args[0]))
-        if func is F.cross_entropy and not graph:
-            return _cross_entropy(*args, **kwargs)
+        if func in _OTHERS and not graph:
+            return _OTHERS[func](*args, **kwargs)
         return func(*args, **kwargs)
+
+
+def linear_tangent(
+    y: Tensor, x: Tensor, dx: Tensor | None, weight: Tensor, dweight: Tensor | None, dbias: Tensor | None
+) -> Tensor | None:
+    """x' W^T + x W'^T + b' for y = x W^T + b; a tangent of None is zero."""
+    if dx is None and dweight is None:
+        return None if dbias is None else dbias.to(y.dtype).expand_as(y)
+    if dx is None:
+        return F.linear(x, dweight, dbias)  # type: ignore[arg-type]
+    dy = F.linear(dx, weight, dbias).contiguous()
+    if dweight is not None:  # what works in place is not cast by autocast
+        dy.view(-1, dy.shape[-1]).addmm_(x.reshape(-1, x.shape[-1]).to(dy.dtype), dweight.T.to(dy.dtype))
+    return dy
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    (x, dx), (weight, dweight) = fwAD.unpack_dual(x), fwAD.unpack_dual(weight)
+    bias, dbias = (None, None) if bias is None else fwAD.unpack_dual(bias)
+    y = F.linear(x, weight, bias)
+    dy = linear_tangent(y, x, dx, weight, dweight, dbias)
+    return y if dy is None else fwAD.make_dual(y, dy)
 
 
 def _batch_norm(
@@ -152,3 +176,4 @@ _NORMS: dict[Any, Any] = {
     F.group_norm: _group_norm,
     F.instance_norm: F.instance_norm,  # torch's own rule, in float32
 }
+_OTHERS: dict[Any, Any] = {F.linear: _linear, F.cross_entropy: _cross_entropy}

@@ -1,4 +1,4 @@
-"""Norms and cross-entropies in a forward-mode pass: the numbers of torch's own forward mode, in every dtype and layout."""
+"""What a forward-mode pass computes by rules of ours: the numbers of torch's own, in every dtype and layout."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -22,6 +22,8 @@ LAYERS = {
     "layer, no bias": lambda: nn.LayerNorm(5, bias=False),
     "group": lambda: nn.GroupNorm(3, 6, eps=1e-3),
     "instance": lambda: nn.InstanceNorm2d(6, affine=True),
+    "linear": lambda: nn.Linear(5, 3),
+    "linear, no bias": lambda: nn.Linear(5, 3, bias=False),
     "with activation": lambda: BatchNormAct2d(6).eval(),
 }
 
@@ -75,6 +77,7 @@ class Calls(TorchDispatchMode):
         (lambda x: F.batch_norm(x, None, None, training=True), "native_batch_norm_backward", "rsqrt"),
         (lambda x: F.layer_norm(x, x.shape[1:]), "native_layer_norm_backward", "rsqrt"),
         (lambda x: F.group_norm(x, 2), "native_group_norm_backward", "rsqrt"),
+        (lambda x: F.linear(x, fwAD.make_dual(torch.ones(5, 3), torch.ones(5, 3))), "addmm_", "add"),
         (lambda x: F.cross_entropy(x, x[:, 0].long() * 0, reduction="none"), "gather", "nll_loss2d_forward"),
     ],
 )
@@ -94,6 +97,27 @@ def test_batch_norm_of_every_rank(shape: tuple[int, ...]) -> None:
             y = F.batch_norm(fwAD.make_dual(x, dx), None, None, w, training=True)
             found.append(tuple(fwAD.unpack_dual(y)))
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5), (0, 5), (2, 3, 4, 5)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_linear_layers_of_every_rank_and_layout(shape: tuple[int, ...], turned: bool) -> None:
+    x, dx = (torch.randn(shape).double() for _ in range(2))
+    if turned:  # the tokens of a transformer are a turned map
+        x, dx = (t.movedim(-1, 0).contiguous().movedim(0, -1) for t in (x, dx))
+    layer, found = nn.Linear(5, 3).double(), []
+    for mode in (DualRules(), nullcontext()):
+        with mode:
+            found.append(derivative(layer, x, dx, ["weight", "bias"]))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+def test_linear_layers_under_autocast() -> None:
+    layer, x, dx = nn.Linear(64, 32), torch.randn(8, 9, 64), torch.randn(8, 9, 64)
+    with torch.autocast("cpu", torch.bfloat16), DualRules():
+        value, slope = derivative(layer, x, dx, ["weight", "bias"])
+    assert slope is not None and value.dtype == slope.dtype == torch.bfloat16
+    torch.testing.assert_close(slope.float(), derivative(layer, x, dx, ["weight", "bias"])[1], rtol=0.02, atol=0.3)
 
 
 @pytest.mark.parametrize("name", ["batch", "layer", "group", "instance"])
