@@ -123,6 +123,17 @@ def test_instance_norms_are_those_of_torch() -> None:
         torch.testing.assert_close(found, true, rtol=1e-9, atol=1e-12)
 
 
+def test_the_weight_network_sees_the_image_and_a_channel_per_class_and_one_for_void() -> None:
+    torch.manual_seed(0)
+    net, seen = PixelWeightNet(4, 2), []
+    net.down[0][0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    image, label = torch.rand(2, 3, 16, 24), torch.randint(5, (2, 16, 24))
+    one_hot = nn.functional.one_hot(label, 5).movedim(-1, 1)
+    label[label == 4] = 255
+    net(image, label)
+    torch.testing.assert_close(seen[0], torch.cat([(image - 0.5) / 0.25, one_hot.float()], dim=1))
+
+
 @pytest.mark.parametrize("net_class", [PixelWeightNet, ImageWeightNet])
 def test_instance_norms_need_more_than_a_pixel(net_class: Any) -> None:
     image, label = torch.rand(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long)
