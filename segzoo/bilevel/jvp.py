@@ -75,10 +75,12 @@ def dual(
 ) -> Iterator[dict[str, Tensor]]:
     """The parameters with tangents along ``direction``; with ``with_graph`` their gradients can be taken inside."""
     refuse_sharded(params)
-    with sdpa_kernel(SDPBackend.MATH), DualRules(), fwAD.dual_level():  # fused attention has no derivative
+    with sdpa_kernel(SDPBackend.MATH), fwAD.dual_level():  # fused attention has no derivative
         primals = {name: p if with_graph else p.detach() for name, p in params.items()}
         tangents = {name: t.to(params[name].dtype) for name, t in direction.items()}
-        yield {name: fwAD.make_dual(p, tangents[name]) if name in tangents else p for name, p in primals.items()}
+        duals = {name: fwAD.make_dual(p, tangents[name]) if name in tangents else p for name, p in primals.items()}
+        with DualRules():
+            yield duals
 
 
 def whole_norm(vectors: Mapping[str, Tensor]) -> Tensor:

@@ -88,7 +88,8 @@ def record(module: nn.Module, moving: Iterable[str] | None = None) -> Iterator[O
     moved = {parameters[name] for name in (parameters if moving is None else moving)}
     if moved and all(m._compiled_call_impl is None for m in module.modules()):
         wholes, layers = _wholes(module, moved), {layer for layer in _layers(module) if _large(layer)}
-        owners = [m for m in module.modules() if not moved.isdisjoint(m.parameters(recurse=False))]
+        reached = not wholes  # hooks cost time, and there is one per layer
+        owners = [] if reached else [m for m in module.modules() if not moved.isdisjoint(m.parameters(recurse=False))]
         hooks = [m.register_forward_pre_hook(reach) for m in owners]
         hooks += [m.register_forward_pre_hook(enter, with_kwargs=True) for m in wholes]
         # Prepended: what other hooks make of an output they will make of it again.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from segzoo.bilevel.jvp import unit_jvp
 from segzoo.bilevel.rules import DualRules
 
 LAYERS = {
@@ -77,6 +78,7 @@ class Calls(TorchDispatchMode):
         (lambda x: F.batch_norm(x, None, None, training=True), "native_batch_norm_backward", "rsqrt"),
         (lambda x: F.layer_norm(x, x.shape[1:]), "native_layer_norm_backward", "rsqrt"),
         (lambda x: F.group_norm(x, 2), "native_group_norm_backward", "rsqrt"),
+        (lambda x: 0.5 * x, "mul", "_efficientzerotensor"),
         (lambda x: F.linear(x, fwAD.make_dual(torch.ones(5, 3), torch.ones(5, 3))), "addmm_", "add"),
         (lambda x: F.cross_entropy(x, x[:, 0].long() * 0, reduction="none"), "gather", "nll_loss2d_forward"),
     ],
@@ -118,6 +120,54 @@ def test_linear_layers_under_autocast() -> None:
         value, slope = derivative(layer, x, dx, ["weight", "bias"])
     assert slope is not None and value.dtype == slope.dtype == torch.bfloat16
     torch.testing.assert_close(slope.float(), derivative(layer, x, dx, ["weight", "bias"])[1], rtol=0.02, atol=0.3)
+
+
+OPERANDS = {
+    "number": lambda: 0.5,
+    "constant": lambda: torch.rand(2, 1, 3).double() + 1,
+    "float32": lambda: torch.rand(()) + 1,
+    "integer": lambda: torch.tensor(3),
+    "dual": lambda: fwAD.make_dual(torch.rand(4, 3).double() + 1, torch.rand(4, 3).double()),
+}
+PRODUCTS: dict[str, Callable[[Any, Any], Tensor]] = {
+    "x * c": lambda x, c: x * c,
+    "c * x": lambda x, c: c * x,
+    "mul": torch.mul,
+    "method mul": lambda x, c: x.mul(c),
+    "x / c": lambda x, c: x / c,
+    "c / x": lambda x, c: c / x,
+    "div": torch.div,
+    "floor": lambda x, c: torch.div(x, c, rounding_mode="floor"),
+}
+
+
+@pytest.mark.parametrize("operand", OPERANDS)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_products_with_numbers_constants_and_duals(product: str, operand: str) -> None:
+    torch.manual_seed(0)
+    x, dx, found = torch.rand(2, 4, 3).double() + 1, torch.randn(2, 4, 3).double(), []
+    for mode in (DualRules(), nullcontext()):
+        torch.manual_seed(1)
+        with torch.no_grad(), fwAD.dual_level(), mode:
+            found.append(tuple(fwAD.unpack_dual(PRODUCTS[product](fwAD.make_dual(x, dx), OPERANDS[operand]()))))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+def test_parameters_get_their_tangents_before_the_rules_apply() -> None:
+    """A mode sees every call: for the hundreds of small ones that make dual numbers it would cost more than it saves."""
+    seen: list[Any] = []
+    whole = DualRules.__torch_function__
+
+    def watched(self: DualRules, func: Any, *rest: Any) -> Any:
+        seen.append(func)
+        return whole(self, func, *rest)
+
+    layer = nn.Linear(3, 2)
+    params = {name: p.detach() for name, p in layer.named_parameters()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DualRules, "__torch_function__", watched)
+        unit_jvp(lambda p: F.linear(torch.ones(1, 3), p["weight"], p["bias"]), params, params)
+    assert F.linear in seen and torch._make_dual not in seen
 
 
 @pytest.mark.parametrize("name", ["batch", "layer", "group", "instance"])
