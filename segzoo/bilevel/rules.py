@@ -83,6 +83,8 @@ def _parts(x: Any) -> tuple[Any, Tensor | None]:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if weight.dim() != 2:  # a single row, as F.linear takes it, too
+        return F.linear(x, weight, bias)
     (x, dx), (weight, dweight) = fwAD.unpack_dual(x), fwAD.unpack_dual(weight)
     bias, dbias = (None, None) if bias is None else fwAD.unpack_dual(bias)
     y = F.linear(x, weight, bias)

@@ -114,6 +114,13 @@ def test_linear_layers_of_every_rank_and_layout(shape: tuple[int, ...], turned: 
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
 
 
+def test_a_linear_layer_of_a_single_row() -> None:
+    x, w, d = (torch.randn(5).double() for _ in range(3))
+    with torch.no_grad(), fwAD.dual_level(), DualRules():
+        tangent = fwAD.unpack_dual(F.linear(x.expand(3, 5), fwAD.make_dual(w, d))).tangent
+    torch.testing.assert_close(tangent, (x @ d).expand(3), rtol=1e-12, atol=1e-12)
+
+
 def test_linear_layers_under_autocast() -> None:
     layer, x, dx = nn.Linear(64, 32), torch.randn(8, 9, 64), torch.randn(8, 9, 64)
     with torch.autocast("cpu", torch.bfloat16), DualRules():
