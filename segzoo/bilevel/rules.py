@@ -62,19 +62,19 @@ def linear_tangent(
     return dy
 
 
-def _mul(x: Any, y: Any, **options: Any) -> Tensor:
+def _mul(input: Any, other: Any, **options: Any) -> Tensor:
     """Of a dual number and a constant. For these torch asks Python for the shape of a zero tangent: half a millisecond each."""
-    (a, da), (b, db) = _parts(x), _parts(y)
+    (a, da), (b, db) = _parts(input), _parts(other)
     if options or (da is None) == (db is None):
-        return torch.mul(x, y, **options)
+        return torch.mul(input, other, **options)
     return fwAD.make_dual(a * b, a * db if da is None else da * b)
 
 
-def _div(x: Any, y: Any, **options: Any) -> Tensor:
+def _div(input: Any, other: Any, **options: Any) -> Tensor:
     """Of a dual number by a constant, likewise."""
-    (a, da), (b, db) = _parts(x), _parts(y)
+    (a, da), (b, db) = _parts(input), _parts(other)
     if options or da is None or db is not None:
-        return torch.div(x, y, **options)
+        return torch.div(input, other, **options)
     return fwAD.make_dual(a / b, da / b)
 
 
@@ -82,10 +82,10 @@ def _parts(x: Any) -> tuple[Any, Tensor | None]:
     return fwAD.unpack_dual(x) if isinstance(x, Tensor) else (x, None)
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if weight.dim() != 2:  # a single row, as F.linear takes it, too
-        return F.linear(x, weight, bias)
-    (x, dx), (weight, dweight) = fwAD.unpack_dual(x), fwAD.unpack_dual(weight)
+        return F.linear(input, weight, bias)
+    (x, dx), (weight, dweight) = fwAD.unpack_dual(input), fwAD.unpack_dual(weight)
     bias, dbias = (None, None) if bias is None else fwAD.unpack_dual(bias)
     y = F.linear(x, weight, bias)
     dy = linear_tangent(y, x, dx, weight, dweight, dbias)
@@ -201,6 +201,7 @@ _NORMS: dict[Any, Any] = {
     F.group_norm: _group_norm,
     F.instance_norm: F.instance_norm,  # torch's own rule, in float32
 }
+# Operands of linear layers and products may come by name: their parameters are called as torch calls them.
 _OTHERS: dict[Any, Any] = {F.linear: _linear, F.cross_entropy: _cross_entropy}
 _OTHERS |= dict.fromkeys((torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__), _mul)
 _OTHERS |= dict.fromkeys((torch.div, Tensor.div, Tensor.__truediv__), _div)

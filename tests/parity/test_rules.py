@@ -121,6 +121,14 @@ def test_a_linear_layer_of_a_single_row() -> None:
     torch.testing.assert_close(tangent, (x @ d).expand(3), rtol=1e-12, atol=1e-12)
 
 
+def test_operands_may_be_named() -> None:
+    x, w = torch.rand(2, 3).double(), torch.rand(4, 3).double()
+    with torch.no_grad(), fwAD.dual_level(), DualRules():
+        dual = fwAD.make_dual(x, x)  # each of these is linear: its tangent along x is its value
+        for y in (torch.mul(input=dual, other=2.0), dual.div(other=2.0), F.linear(input=dual, weight=w)):
+            torch.testing.assert_close(*fwAD.unpack_dual(y))
+
+
 def test_linear_layers_under_autocast() -> None:
     layer, x, dx = nn.Linear(64, 32), torch.randn(8, 9, 64), torch.randn(8, 9, 64)
     with torch.autocast("cpu", torch.bfloat16), DualRules():
