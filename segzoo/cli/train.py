@@ -94,9 +94,11 @@ def _run(command: str, argv: list[str]) -> int:
     if invocation is None:
         print(usage(command))
         return 0
+    from segzoo.cli.memory import keep_freed_memory
     from segzoo.cli.quiet import be_quiet
 
     be_quiet()
+    keep_freed_memory()
     from segzoo.cli.lightning import SegzooCLI
 
     try:

@@ -22,6 +22,7 @@ import segzoo
 from segzoo.cli.bench.meter import Meter
 from segzoo.cli.bench.problem import create_batch, create_method, create_problem, write_start
 from segzoo.cli.bench.rows import SUITES, WAITS, Row, Task, load_peers
+from segzoo.cli.memory import keep_freed_memory
 from segzoo.cli.predict import find_device
 from segzoo.cli.quiet import be_quiet
 from segzoo.data.streams import Batch
@@ -34,6 +35,7 @@ def main(argv: Sequence[str]) -> int:
     """Measures one task; errors of the user and a lack of memory are results, too."""
     task = Task.from_json(argv[0])
     be_quiet()
+    keep_freed_memory()  # as in `segzoo fit`
     try:
         result = measure(task, _wait)
     except SegzooError as error:
