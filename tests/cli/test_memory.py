@@ -7,9 +7,12 @@ import sys
 
 import pytest
 
+from segzoo.cli.main import main
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
+
 PASSES = """
 import resource
-import sys
 import torch
 from segzoo.cli.memory import keep_freed_memory
 
@@ -19,11 +22,13 @@ def passes():
     torch.ones(2**24)  # larger than what glibc takes from its heap by itself
 
 told = keep_freed_memory()
-passes()
+for _ in range(5):
+    passes()  # in the first ones small blocks still find their places
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 passes()
 print(int(told), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+PAGES = (16 * 2**20 + 2**24) * 4 // os.sysconf("SC_PAGESIZE")
 
 
 def told_and_new_pages(**settings):
@@ -34,12 +39,22 @@ def told_and_new_pages(**settings):
     return bool(int(found[0])), int(found[1])
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
-def test_a_second_pass_needs_no_new_pages():
-    assert told_and_new_pages() == (True, pytest.approx(0, abs=100))
+def test_a_later_pass_needs_no_new_pages():
+    told, pages = told_and_new_pages()
+    assert told
+    assert pages < PAGES / 10
 
 
 def test_settings_of_the_environment_are_left_alone():
     told, pages = told_and_new_pages(MALLOC_TRIM_THRESHOLD_="65536")
     assert not told
-    assert pages > 2**24 * 4 / 2**12 - 100
+    assert pages > 0.9 * PAGES
+
+
+def test_fit_tells_it(monkeypatch):
+    told = []
+    monkeypatch.setattr("segzoo.cli.memory.keep_freed_memory", lambda: told.append(True))
+    assert (
+        main(["fit", "--method", "joint", "--trainer.max_steps", "many"]) == 2
+    )  # refused, but only by the parser behind
+    assert told
