@@ -138,7 +138,7 @@ def _group_norm(
 
 def _cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, **options: Any) -> Tensor:
     whole = _at_least_float32(x)
-    x, dx = _unpack(whole)  # over the channels of maps that are channels last, log_softmax takes twice as long
+    x, dx = fwAD.unpack_dual(whole)
     plain = options["reduction"] == "none" and not options["label_smoothing"] and not target.is_floating_point()
     if not plain or dx is None or x.dim() == 1:
         return F.cross_entropy(whole, target, None if weight is None else weight.to(x.dtype), **options)

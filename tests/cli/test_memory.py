@@ -54,7 +54,6 @@ def test_settings_of_the_environment_are_left_alone():
 def test_fit_tells_it(monkeypatch):
     told = []
     monkeypatch.setattr("segzoo.cli.memory.keep_freed_memory", lambda: told.append(True))
-    assert (
-        main(["fit", "--method", "joint", "--trainer.max_steps", "many"]) == 2
-    )  # refused, but only by the parser behind
+    # Refused, but only by the parser behind.
+    assert main(["fit", "--method", "joint", "--trainer.max_steps", "many"]) == 2
     assert told

@@ -135,6 +135,22 @@ def test_the_weight_network_sees_the_image_and_a_channel_per_class_and_one_for_v
 
 
 @pytest.mark.parametrize("net_class", [PixelWeightNet, ImageWeightNet])
+def test_the_weight_network_halves_its_maps_by_their_maxima(net_class: Any) -> None:
+    torch.manual_seed(0)
+    net = net_class(4, 2)
+    above: list[torch.Tensor] = []
+    pooled: list[torch.Tensor] = []
+    for level in net.down:
+        level.register_forward_pre_hook(lambda _, args: pooled.append(args[0]))
+        level.register_forward_hook(lambda _, args, output: above.append(output))
+    net(torch.rand(2, 3, 17, 22), torch.randint(4, (2, 17, 22)))
+    assert [tuple(x.shape[-2:]) for x in pooled] == [(17, 22), (9, 11), (5, 6), (3, 3)]
+    for x, y in zip(above, pooled[1:], strict=False):
+        padded = nn.functional.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), value=-torch.inf)
+        torch.testing.assert_close(y, padded.unfold(-2, 2, 2).unfold(-2, 2, 2).amax((-2, -1)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("net_class", [PixelWeightNet, ImageWeightNet])
 def test_instance_norms_need_more_than_a_pixel(net_class: Any) -> None:
     image, label = torch.rand(2, 3, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long)
     net_class(3, 8, "group")(image, label)
