@@ -26,6 +26,9 @@ class Ended(Process):
     def __enter__(self) -> Self:
         return self
 
+    def await_turn(self) -> None:
+        assert self.status is not None
+
     def __exit__(self, *_: object) -> None:
         assert self.status is not None
 

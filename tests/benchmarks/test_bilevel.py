@@ -129,6 +129,8 @@ def process(folder: Path, name: str, steps: int, last: str = "") -> Process:
 
 def test_processes_take_turns(tmp_path: Path) -> None:
     with process(tmp_path, "a", 2) as a, process(tmp_path, "b", 2, "print('x'); raise SystemExit(3)") as b:
+        a.await_turn()
+        b.await_turn()
         for _ in range(3):  # once more than they have steps: nothing happens
             a.proceed()
             b.proceed()
@@ -138,6 +140,7 @@ def test_processes_take_turns(tmp_path: Path) -> None:
 
 def test_a_process_that_dies_while_it_waits(tmp_path: Path) -> None:
     with process(tmp_path, "a", 2) as a:
+        a.await_turn()
         a._process.kill()
         a._process.wait()
         a.proceed()
@@ -146,21 +149,11 @@ def test_a_process_that_dies_while_it_waits(tmp_path: Path) -> None:
 
 def test_a_process_is_killed_at_the_end_of_its_context(tmp_path: Path) -> None:
     with process(tmp_path, "a", 2) as a:
+        a.await_turn()
         a.proceed()
         assert a.status is None
     assert a.last_words() == "killed by signal 9"
     assert (tmp_path / "log").read_text().split() == ["a0"]
-
-
-def test_an_interrupt_during_the_warm_up_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: Process) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Process, "_read", interrupted)
-    a = process(tmp_path, "a", 2)
-    with pytest.raises(KeyboardInterrupt), a:
-        pass
-    assert a.status == -9
 
 
 def test_the_measuring_process_waits_before_every_period(
@@ -174,19 +167,23 @@ def test_the_measuring_process_waits_before_every_period(
     assert [steps[-1] for steps in waits] == [1, 5]
     monkeypatch.setattr("sys.stdin", StringIO())
     assert measure_as_process([task(UNIT, steps=3, warmup=1).to_json()]) == 0
-    assert capsys.readouterr().out.count(WAITS) == 3
+    assert capsys.readouterr().out.count(WAITS) == 4  # the first time when all is imported
 
 
 class Turns(Ended):
-    """Measures nothing, and says when it is called."""
+    """Measures nothing, and says when it has imported what it needs (in capitals) and when it proceeds."""
 
     said: ClassVar[list[str]] = []
 
     def __init__(self, task: Task) -> None:
         super().__init__()
-        self.name, self.left, self.status = task.row, task.steps, None
-        found = {"seconds": [1.0] * task.steps, "peak_bytes": None, "environment": {}}
+        self.name = "r" if task.precision == "64" else {UNIT: "a", "metapix/fused": "b"}[task.row]
+        self.left, self.status = 1 + task.steps, None  # the first time for the warm-up
+        found = {"seconds": [1.0] * task.steps, "peak_bytes": 2**20, "environment": {}}
         Path(task.result).write_text(json.dumps(found))
+
+    def await_turn(self) -> None:
+        self.said.append(self.name.upper())
 
     def proceed(self) -> None:
         self.said.append(self.name)
@@ -194,16 +191,28 @@ class Turns(Ended):
         self.status = None if self.left else 0
 
 
-@pytest.mark.parametrize(("device", "turns"), [("cpu", "abba"), ("cuda:0", "aabb")])
+ALONE = "Rrr" + "Aaa" + "Bbb"
+
+
+@pytest.mark.parametrize(
+    ("device", "turns"),
+    [("cpu", ALONE + 2 * ("AaBb" + "abba")), ("cuda:0", "BAR" + "rr" + "aaabbb" + "BA" + "aaabbb")],
+)
 def test_rows_take_turns_but_on_cuda(
-    device: str, turns: str, task: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    device: str,
+    turns: str,
+    task: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(runner, "start", lambda task, environment: Turns(task))
     Turns.said.clear()
     costs = Runner(task("", steps=2, device=device), tmp_path, rounds=2).run([UNIT, "metapix/fused"])
-    name = {"a": UNIT, "b": "metapix/fused"}
-    assert Turns.said[3:] == 2 * [name[turn] for turn in turns]
-    assert [len(cost.seconds) for cost in costs.values()] == [4, 4]
+    assert "".join(Turns.said) == turns
+    assert [(len(cost.seconds), cost.peak_bytes) for cost in costs.values()] == 2 * [(4, 2**20)]
+    # The announced number of tasks is that of those done.
+    assert (last := capsys.readouterr().out.splitlines()[-1].split()[0].split("/"))[0] == last[1]
 
 
 def peak_of_a_known_load() -> int | None:

@@ -53,10 +53,10 @@ def derivative(layer: nn.Module, x: Tensor, dx: Tensor | None, names: list[str])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_torchs_numbers(name: str, of_input: bool, names: list[str], layout: torch.memory_format) -> None:
     layer, x, dx = layer_and_input(name)
-    x = x.contiguous(memory_format=layout)
+    # In the usual layout: torch's derivative of group norm, before 2.12, refuses channels-last inputs.
     expected = derivative(layer, x, dx if of_input else None, names)
     with DualRules():
-        found = derivative(layer, x, dx if of_input else None, names)
+        found = derivative(layer, x.contiguous(memory_format=layout), dx if of_input else None, names)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 

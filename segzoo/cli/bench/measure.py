@@ -1,7 +1,7 @@
 """The measuring process: ``python -m segzoo.cli.bench.measure TASK`` runs one row and writes what it found.
 
-Before every measured step (or period of steps) it writes a line, `WAITS`, and reads one: so the steps of several processes take
-turns. It does not wait at the end of its standard input.
+When all is imported and before every measured step (or period of steps) it writes a line, `WAITS`, and reads one: so the steps
+of several processes take turns. It does not wait at the end of its standard input.
 """
 
 import json
@@ -36,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
     task = Task.from_json(argv[0])
     be_quiet()
     keep_freed_memory()  # as in `segzoo fit`
+    _wait()
     try:
         result = measure(task, _wait)
     except SegzooError as error:

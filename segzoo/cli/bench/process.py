@@ -11,7 +11,7 @@ from segzoo.cli.bench.rows import WAITS, Task
 
 
 class Process:
-    """A context: at its begin the process has come to its first turn or ended, at its end it is killed if it still runs.
+    """A context: at its begin the process is started, at its end it is killed if it still runs.
 
     Args:
         command: program and arguments. It writes `WAITS` before every turn, and then reads a line.
@@ -25,15 +25,16 @@ class Process:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.output: list[str] = []
         self.status: int | None = None
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env={**os.environ, **environment},
-        )
+        self._command, self._environment = command, environment
+
+    def await_turn(self) -> None:
+        """Returns when it waits for its next turn, or has ended."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.rstrip() == WAITS:
+                return
+            self.output.append(line)
+        self.status = self._process.wait()
 
     def proceed(self) -> None:
         """One turn, until it waits again or ends; nothing if it has ended."""
@@ -43,7 +44,7 @@ class Process:
         with suppress(BrokenPipeError):  # it died while it waited
             self._process.stdin.write("\n")
             self._process.stdin.flush()
-        self._read()
+        self.await_turn()
 
     def last_words(self) -> str:
         """Why it failed, in a line."""
@@ -54,11 +55,15 @@ class Process:
         return lines[-1] if lines else f"exit status {self.status}"
 
     def __enter__(self) -> Self:
-        try:
-            self._read()
-        except BaseException:  # an interrupt, in the longest wait of all
-            self.__exit__()
-            raise
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**os.environ, **self._environment},
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,14 +74,6 @@ class Process:
             assert pipe is not None
             with suppress(BrokenPipeError):
                 pipe.close()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.rstrip() == WAITS:
-                return
-            self.output.append(line)
-        self.status = self._process.wait()
 
 
 def start(task: Task, environment: Mapping[str, str]) -> Process:

@@ -20,6 +20,9 @@ from segzoo.evaluation.benchmark import MIB, StepCost, cosine
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 MEMORY_WARMUP = 2
 """Optimiser state appears in the first step, gradients to be overwritten in the second."""
+COSINE = "cosine"
+"""The key of the reference in float64, without which there are no cosines."""
+Found = dict[str, dict[str, Any]]
 
 
 class Runner:
@@ -48,52 +51,74 @@ class Runner:
         Raises:
             SegzooError: wrong settings, or a row of our own that fails for another reason than a lack of memory.
         """
-        unit = self.suite.unit
-        self._total = 1 + len(names) + self.rounds * (len(names) + (0 if self._one_by_one else self.task.steps))
+        unit, on_cuda = self.suite.unit, self.task.device.startswith("cuda")
+        turns = 0 if on_cuda else self.task.steps
+        self._total = 1 + (0 if on_cuda else len(names)) + self.rounds * (len(names) + turns)
         reference = replace(self.task, row=self.suite.reference, precision="64", warmup=0, steps=1)
-        truth = (self._measure(reference, "reference in float64") or {}).get("gradient")
-        alone: dict[str, dict[str, Any]] = {}
-        for name in names:
-            task = replace(self.task, row=name, warmup=MEMORY_WARMUP, steps=self._period(name))
-            if result := self._measure(task, f"memory of {name}", ALLOCATOR):
-                alone[name] = result
-        seconds: dict[str, list[float]] = {name: [] for name in alone}
+        # Results by row, and that of the reference: on CUDA, where peaks cost no time to count, those of the first round.
+        alone: Found = {}
+        truth = {"reference in float64": reference}
+        if not on_cuda:
+            alone = self._one_by_one(truth)
+            for name in names:
+                task = replace(self.task, row=name, warmup=MEMORY_WARMUP, steps=self._period(name))
+                alone |= self._one_by_one({f"memory of {name}": task}, ALLOCATOR)
+        rows = [name for name in names if on_cuda or name in alone]
+        seconds: dict[str, list[float]] = {name: [] for name in rows}
         for number in range(1, self.rounds + 1):
-            if unit in seconds:
-                take = self._take_one_by_one if self._one_by_one else self._take_turns
-                found = take(list(seconds), f"round {number}")
-                seconds = {name: seconds[name] + found[name] for name in seconds if name in found}
-        if unit not in seconds:
+            if unit not in rows:
+                break
+            label = f"round {number}"
+            if on_cuda:
+                found = self._one_by_one(
+                    ({} if alone else truth) | {f"{label}, {name}": self._timed(name) for name in rows}
+                )
+                alone = alone or found
+            else:
+                found = self._take_turns(rows, label)
+            rows = [name for name in rows if name in found]
+            for name in rows:
+                seconds[name] += found[name]["seconds"]
+        if unit not in rows:
             raise SegzooError(f"row '{unit}' could not be measured: {self.skipped[unit]}")
-        return {name: _cost(times, alone[name], truth) for name, times in seconds.items()}
+        gradient = alone.get(COSINE, {}).get("gradient")
+        return {name: _cost(seconds[name], alone[name], gradient) for name in rows}
 
-    def _measure(self, task: Task, label: str, environment: Mapping[str, str] | None = None) -> dict[str, Any] | None:
-        """What a process found, with its ``gradient`` if it has one; None if the row failed."""
-        self._say(label)
-        task = self._with_files(task)
-        with start(task, environment or {}) as process:
-            while process.status is None:
-                process.proceed()
-            found = self._result(task, process)
-        text = ""
-        if environment is not None and found:
-            text = "unknown on this system" if found["peak_bytes"] is None else f"{found['peak_bytes'] / MIB:.0f} MiB"
-        self._done_with(text or self.skipped.get(_key(task), ""))
+    def _one_by_one(self, tasks: Mapping[str, Task], environment: Mapping[str, str] | None = None) -> Found:
+        """Runs tasks, by their labels, one after the other; before the first one, all their processes import what they need.
+
+        Here and below: what was found by row, with its ``gradient`` if it has one; without rows that failed.
+        """
+        found: Found = {}
+        with ExitStack() as stack:
+            running = []
+            for label, task in tasks.items():
+                task = self._with_files(task)
+                running.append((label, task, stack.enter_context(start(task, environment or {}))))
+            importing = [process for *_, process in running]
+            for label, task, process in running:
+                self._say(label)
+                while importing:
+                    importing.pop().await_turn()
+                while process.status is None:
+                    process.proceed()
+                result = self._result(task, process)
+                peak = result["peak_bytes"] if result else None
+                self._done_with(f"{peak / MIB:.0f} MiB" if peak else self.skipped.get(_key(task), ""))
+                if result:
+                    found[_key(task)] = result
         return found
 
-    def _take_one_by_one(self, names: Sequence[str], label: str) -> dict[str, list[float]]:
-        """Seconds of the steps of rows that are measured one after the other; without rows that failed."""
-        found = {name: self._measure(self._timed(name), f"{label}, {name}") for name in names}
-        return {name: result["seconds"] for name, result in found.items() if result}
-
-    def _take_turns(self, names: Sequence[str], label: str) -> dict[str, list[float]]:
-        """Seconds of the steps of rows whose processes measure one each in turn; without rows that failed."""
+    def _take_turns(self, names: Sequence[str], label: str) -> Found:
+        """Runs rows whose processes measure one step each in turn."""
         running: dict[str, tuple[Task, Process]] = {}
         with ExitStack() as stack:
             for name in names:
                 self._say(f"{label}, warm-up of {name}")
                 task = self._with_files(self._timed(name))
                 running[name] = task, stack.enter_context(start(task, {}))
+                running[name][1].await_turn()
+                running[name][1].proceed()
                 if running[name][1].status is not None:  # it should wait for its first turn
                     self._result(*running[name])
                 self._done_with(self.skipped.get(name, ""))
@@ -104,13 +129,13 @@ class Runner:
                     running[name][1].proceed()
                 self._done_with("")
         found = {name: self._result(*run) for name, run in running.items()}
-        return {name: result["seconds"] for name, result in found.items() if result}
+        return {name: result for name, result in found.items() if result}
 
     def _timed(self, name: str) -> Task:
         return replace(self.task, row=name, steps=self.task.steps * self._period(name))
 
     def _with_files(self, task: Task) -> Task:
-        stem = task.row.replace("/", "-")
+        stem = f"{task.row.replace('/', '-')}-{task.precision}"
         result, gradient = (self.folder / f"{stem}{ending}" for ending in (".json", ".npy"))
         for path in (result, gradient):
             path.unlink(missing_ok=True)
@@ -132,11 +157,6 @@ class Runner:
             found["gradient"] = np.load(gradient)
         return found
 
-    @property
-    def _one_by_one(self) -> bool:
-        """On CUDA, whose memory the waiting processes would hold."""
-        return self.task.device.startswith("cuda")
-
     def _period(self, name: str) -> int:
         return self.suite.rows[name].period if name in self.suite.rows else 1
 
@@ -150,7 +170,7 @@ class Runner:
 
 
 def _key(task: Task) -> str:
-    return "cosine" if task.precision == "64" else task.row
+    return COSINE if task.precision == "64" else task.row
 
 
 def _cost(seconds: Sequence[float], alone: Mapping[str, Any], truth: Any) -> StepCost:

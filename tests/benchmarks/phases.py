@@ -1,0 +1,190 @@
+"""Where the time of a whole training step goes, phase by phase; on CUDA, also how much of it the device computes.
+
+python -m tests.benchmarks.phases [--rows joint,metapix/sequential] [--architecture segformer --encoder mit_b2]
+    [--size 512 512] [--batch 4] [--precision bf16] [--device cuda] [--steps 10] [--kernels 8]
+
+A step is that of `segzoo bench bilevel`: trainer, hooks and logging included. On CUDA a phase lasts from the moment that the
+device reaches it to the moment that the device leaves it, and "busy" is the time that its kernels take: where the two part, the
+device waits for Python to launch them.
+"""
+
+import argparse
+import functools
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import lightning as L
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.data import DataLoader
+
+from segzoo.cli.bench.measure import TRAINER_PRECISION
+from segzoo.cli.bench.problem import create_batch, create_method
+from segzoo.cli.bench.rows import ROWS, Task
+from segzoo.cli.memory import keep_freed_memory
+from segzoo.cli.quiet import be_quiet
+from segzoo.methods.metapix import MetaPix
+
+HYPERGRADIENT = sys.modules["segzoo.bilevel.hypergradient"]  # the package has a function of this name
+PHASES: dict[str, tuple[Any, str]] = {
+    "weight network, forward": (MetaPix, "_raw_weights"),
+    "source, forward and backward": (HYPERGRADIENT, "_source_gradient"),
+    "target, forward and backward": (HYPERGRADIENT, "_target_gradient"),
+    "dual forward": (HYPERGRADIENT, "unit_jvp"),
+    "backward of the loss": (L.LightningModule, "backward"),
+    "optimiser": (sys.modules["torch.optim.adam"], "adam"),
+}
+WARMUP = 4
+
+
+class Clock:
+    """Moments on the device's time line."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+
+    def now(self) -> Any:
+        if not self.cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def between(self, first: Any, last: Any) -> float:
+        """Milliseconds."""
+        return float(first.elapsed_time(last)) if self.cuda else 1000 * (last - first)
+
+
+class Steps(L.Callback):
+    """Keeps the moments of the measured steps, and profiles the last one on CUDA."""
+
+    def __init__(self, clock: Clock, steps: int) -> None:
+        self.clock, self.last = clock, WARMUP + steps
+        self.moments: dict[str, list[tuple[int, Any, Any]]] = defaultdict(list)
+        self.step, self.profile = 0, profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA])
+
+    def around(self, label: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            first = self.clock.now()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.moments[label].append((self.step, first, self.clock.now()))
+
+        return measured
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.start = self.clock.now()
+        if self.clock.cuda and self.step == self.last:
+            torch.cuda.synchronize()
+            self.profile.start()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.clock.cuda and self.step == self.last:
+            torch.cuda.synchronize()
+            self.profile.stop()
+        self.moments["step"].append((self.step, self.start, self.clock.now()))
+        self.step += 1
+
+    def milliseconds(self, label: str) -> float:
+        """Median over the measured steps of what the phase took in each."""
+        if self.clock.cuda:
+            torch.cuda.synchronize()
+        total: dict[int, float] = defaultdict(float)
+        for step, first, last in self.moments[label]:
+            if WARMUP <= step < self.last:
+                total[step] += self.clock.between(first, last)
+        return median(total.values()) if total else 0.0
+
+
+def run(task: Task) -> Steps:
+    device = torch.device(task.device)
+    method, images = create_method(task, ROWS[task.row]), create_batch(task, device)
+    batch = {name: images[name] for name in method.streams}
+    steps = Steps(Clock(device), task.steps)
+    count = steps.last + 1
+    trainer = L.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=1,
+        precision=TRAINER_PRECISION[task.precision],  # type: ignore[arg-type]
+        max_steps=count,
+        callbacks=[steps],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with ExitStack() as stack:
+        for label, (owner, name) in PHASES.items():
+            stack.enter_context(patch.object(owner, name, steps.around(label, getattr(owner, name))))
+        trainer.fit(method, train_dataloaders=DataLoader([batch] * count, batch_size=None))  # type: ignore[arg-type]
+    return steps
+
+
+def report(task: Task, kernels: int) -> None:
+    steps = run(task)
+    whole = steps.milliseconds("step")
+    print(f"\n{task.row}, {task.architecture} on {task.encoder}, precision {task.precision}: {whole:.1f} ms")
+    rest = whole
+    for label in PHASES:
+        own = steps.milliseconds(label)
+        rest -= own
+        print(f"  {label:30} {own:8.1f} ms  {own / whole:5.0%}")
+    print(f"  {'the rest':30} {rest:8.1f} ms  {rest / whole:5.0%}")
+    if steps.clock.cuda:
+        found = [event for event in steps.profile.events() if event.device_type.name == "CUDA"]
+        spent: dict[str, list[float]] = defaultdict(list)
+        for event in found:
+            spent[event.name].append(event.device_time / 1000)
+        busy = sum(map(sum, spent.values()))
+        print(f"  busy {busy:.1f} ms with {len(found)} kernels; the longest:")
+        for name in sorted(spent, key=lambda name: -sum(spent[name]))[:kernels]:
+            print(f"  {sum(spent[name]):8.2f} ms  {len(spent[name]):5} x  {name[:110]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    for name, default in (
+        ("rows", "joint,metapix/sequential"),
+        ("architecture", "deeplabv3plus"),
+        ("encoder", "resnet18"),
+        ("precision", "32"),
+        ("device", "cpu"),
+    ):
+        add(f"--{name}", default=default)
+    add("--size", type=int, nargs=2, default=(192, 192))
+    for name, count in (("batch", 2), ("steps", 10), ("kernels", 8)):
+        add(f"--{name}", type=int, default=count)
+    args = parser.parse_args()
+    be_quiet()
+    keep_freed_memory()
+    with TemporaryDirectory() as folder:
+        for row in args.rows.split(","):
+            task = Task(
+                row=row,
+                architecture=args.architecture,
+                encoder=args.encoder,
+                size=tuple(args.size),
+                batch=args.batch,
+                precision=args.precision,
+                device=args.device,
+                threads=None,
+                warmup=WARMUP,
+                steps=args.steps,
+                start=str(Path(folder) / "start.pt"),
+            )
+            report(task, args.kernels)
+
+
+if __name__ == "__main__":
+    main()
