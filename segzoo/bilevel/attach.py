@@ -16,7 +16,7 @@ class _Attach(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = grad_outputs
-        return None, *(scale * g for g in ctx.gradients), *(None for _ in ctx.gradients)
+        return None, *torch._foreach_mul(ctx.gradients, scale), *(None for _ in ctx.gradients)
 
 
 def attach_gradient(value: Tensor, tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:

@@ -108,8 +108,7 @@ def hypergradient(
     del g, g_own, v
     if engine == "forward":
         norm = whole_norm(u)
-        for t in u.values():  # in place: a copy would be as large as the network
-            t.div_(norm)
+        torch._foreach_div_(list(u.values()), norm)  # in place: a copy would be as large as the network
         slopes = norm * torch.cat([unit_jvp(micro_batch, params, u)[1] for micro_batch in source])
     else:
         slopes = _difference(source, params, u, radius)
@@ -119,7 +118,9 @@ def hypergradient(
 def _kept(g: Params, v: Params, reuse: str) -> Params:
     if reuse == "nothing":
         return {}
-    return g if reuse == "g" else {name: t.add_(v[name]) for name, t in g.items()}
+    if reuse == "g + v":
+        torch._foreach_add_(list(g.values()), [v[name] for name in g])
+    return g
 
 
 def _source_gradient(

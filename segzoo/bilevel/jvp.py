@@ -85,7 +85,7 @@ def dual(
 
 def whole_norm(vectors: Mapping[str, Tensor]) -> Tensor:
     """Euclidean length of all tensors together, never zero."""
-    lengths = [t.float().norm() for t in vectors.values()]
+    lengths = torch._foreach_norm([t.float() for t in vectors.values()])
     whole = [length.full_tensor() if is_sharded(length) else length for length in lengths]
     return torch.linalg.vector_norm(torch.stack(whole)).clamp_min(1e-30)
 

@@ -37,11 +37,12 @@ class SGDStep:
 
     def update(self, params: Params, gradient: Params) -> Params:
         """See `VirtualStep.update`."""
-        return {name: torch.add(p, gradient[name], alpha=-self.lr) for name, p in params.items()}
+        ahead = torch._foreach_add(list(params.values()), [gradient[name] for name in params], alpha=-self.lr)
+        return dict(zip(params, ahead, strict=True))
 
     def transpose(self, params: Params, gradient: Params, v: Params) -> Params:
         """See `VirtualStep.transpose`; S' = lr, the identity up to scale."""
-        return {name: self.lr * t for name, t in v.items()}
+        return dict(zip(v, torch._foreach_mul(list(v.values()), self.lr), strict=True))
 
 
 class ClippedStep:

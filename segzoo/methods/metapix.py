@@ -196,6 +196,12 @@ class MetaPix(LookAheadTraining):
 
     def _meta_update(self, source: Batch, target: Batch) -> tuple[Tensor, Hypergradient, Tensor]:
         """A zero that carries dL_T(theta')/dphi, what was computed on the way, and the weights."""
+        hyper, weights, slopes = self._meta_gradient(source["image"], source["label"], target["image"], target["label"])
+        return self._attach(slopes, hyper.target_loss), hyper, weights
+
+    def _meta_gradient(self, *tensors: Tensor) -> tuple[Hypergradient, Tensor, list[Tensor]]:
+        """Of images and labels of source and target: dL_T(theta')/dw and what was computed on the way, w, and dL_T/dphi."""
+        source, target = ({"image": image, "label": label} for image, label in (tensors[:2], tensors[2:]))
         raw = self._raw_weights(source)
         weights, pull_back = self._normalise(raw, source["label"])
         reach, parts, track = self.reach, self.micro_batches, self.update == "sequential"
@@ -215,7 +221,7 @@ class MetaPix(LookAheadTraining):
             keep=self.keep_outputs and parts == 1,
             scale=self.loss_scale,
         )
-        return self._attach([raw], [pull_back(hyper.weights)], hyper.target_loss), hyper, weights
+        return hyper, weights, self._pull_back([raw], [pull_back(hyper.weights)])
 
     def _unrolled_update(self, batch: dict[str, Batch]) -> Tensor:
         """A zero that carries dL_T(theta_K)/dphi, after K virtual steps."""
@@ -235,14 +241,20 @@ class MetaPix(LookAheadTraining):
             average_gradients,
         )
         gradients = [pull_back(g) for (_, pull_back), g in zip(normalised, result.weights, strict=True)]
-        return self._attach(raw, gradients, result.target_loss)
+        return self._attach(self._pull_back(raw, gradients), result.target_loss)
 
-    def _attach(self, raw: list[Tensor], gradients: list[Tensor], target_loss: Tensor) -> Tensor:
-        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+    def _pull_back(self, raw: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """From the gradients of the network's outputs to those of phi."""
+        scale = self.loss_scale
+        phi = torch.autograd.grad(raw, list(self.weighting.parameters()), [scale * gradient for gradient in gradients])
+        return list(phi) if scale == 1.0 else [g / scale for g in phi]
+
+    def _attach(self, gradients: list[Tensor], target_loss: Tensor) -> Tensor:
+        norm = torch.nn.utils.get_total_norm(gradients)
         # With a scaler (float16) an infinite gradient is no error: the scaler skips the step, this update with it.
         self.check_finite({"meta": target_loss} | ({} if self.scaler else {"meta gradient": norm}))
         self.log_dict({"meta/target_loss": target_loss, "meta/gradient_norm": norm})
-        return attach_gradient(target_loss.new_zeros(()), raw, gradients)
+        return attach_gradient(target_loss.new_zeros(()), list(self.weighting.parameters()), gradients)
 
     def _online_step(self, source: Batch, target: Batch) -> Tensor:
         """At w = 0 the virtual step stays at theta, so that the target gradient there serves both updates."""
