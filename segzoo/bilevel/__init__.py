@@ -10,6 +10,7 @@ of a plain step. This package knows tensors and modules only, neither segmentati
 
 from segzoo.bilevel.attach import attach_gradient
 from segzoo.bilevel.errors import DerivativeError, LostTangentError, MissingDerivativeError, ShardedParametersError
+from segzoo.bilevel.graphed import Graphed
 from segzoo.bilevel.hypergradient import Engine, Hypergradient, Pass, hypergradient
 from segzoo.bilevel.jvp import pixel_jvp
 from segzoo.bilevel.kept import Kept, record, replay
@@ -21,6 +22,7 @@ __all__ = [
     "ClippedStep",
     "DerivativeError",
     "Engine",
+    "Graphed",
     "Hypergradient",
     "Kept",
     "LostTangentError",

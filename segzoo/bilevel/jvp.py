@@ -1,7 +1,8 @@
 """The forward-mode derivative of a loss map: inner products of every pixel's gradient with one direction, in one pass."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.autograd.forward_ad as fwAD
@@ -85,7 +86,7 @@ def dual(
 
 def whole_norm(vectors: Mapping[str, Tensor]) -> Tensor:
     """Euclidean length of all tensors together, never zero."""
-    lengths = torch._foreach_norm([t.float() for t in vectors.values()])
+    lengths: Sequence[Any] = torch._foreach_norm([t.float() for t in vectors.values()])
     whole = [length.full_tensor() if is_sharded(length) else length for length in lengths]
     return torch.linalg.vector_norm(torch.stack(whole)).clamp_min(1e-30)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +29,62 @@ def frozen_buffers(module: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
+class RecordedSeeds:
+    """Inside, `seeded` blocks can be recorded in a CUDA graph, which no seed can be set for; `renew` sets those of a replay.
+
+    A graph advances the random-number states that it has used with every replay. A pass and its derivative, which have one
+    seed, get a state each: so both draw the same numbers in every replay.
+
+    Args:
+        graph: not recorded yet.
+        device: of all draws.
+        count: of seeds; each can be used twice.
+    """
+
+    active: ClassVar["RecordedSeeds | None"] = None
+
+    def __init__(self, graph: torch.cuda.CUDAGraph, device: torch.device, count: int) -> None:
+        self.generator = torch.cuda.default_generators[device.index]
+        self.states = [[self.generator.clone_state() for _ in range(2)] for _ in range(count)]
+        for state in [state for pair in self.states for state in pair]:
+            graph.register_generator_state(state)
+        self._unused = iter(self.states)
+        self._of: dict[int, Iterator[torch.Generator]] = {}
+
+    def renew(self, draw: Callable[[], int]) -> None:
+        """New seeds, in the order in which the blocks were recorded."""
+        for pair in self.states:
+            seed = draw()
+            for state in pair:
+                state.manual_seed(seed)
+
+    @contextlib.contextmanager
+    def of(self, seed: int) -> Iterator[None]:
+        """A block of this seed."""
+        if seed not in self._of:
+            self._of[seed] = iter(next(self._unused))
+        before = self.generator.graphsafe_get_state()
+        self.generator.graphsafe_set_state(next(self._of[seed]))
+        try:
+            yield
+        finally:
+            self.generator.graphsafe_set_state(before)
+
+    def __enter__(self) -> Self:
+        RecordedSeeds.active = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        RecordedSeeds.active = None
+
+
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Draws inside depend on ``seed`` alone; draws outside are as if the block were not there."""
+    if RecordedSeeds.active is not None:
+        with RecordedSeeds.active.of(seed):
+            yield
+        return
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         # torch.manual_seed notes a stack trace for every kind of accelerator that was not used yet.

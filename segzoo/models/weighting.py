@@ -48,7 +48,7 @@ class _WeightNet(nn.Module):
         Raises:
             ConfigError: images so small that nothing is left at 1/8 of the size.
         """
-        classes = torch.where(label == IGNORE_INDEX, self.num_classes, label)
+        classes = label.masked_fill(label == IGNORE_INDEX, self.num_classes)
         x = image.new_zeros(*label.shape, 3 + self.num_classes + 1)
         # Raw 0..255 pixels would swamp the one-hot channels (spec, pitfall 7): both are of order one here.
         x[..., :3] = (image.movedim(1, -1) - 0.5) / 0.25

@@ -8,7 +8,7 @@ import torch.autograd.forward_ad as fwAD
 from torch import nn
 from torch.nn import functional as F
 
-from segzoo.bilevel import SGDStep
+from segzoo.bilevel import Graphed, Replayed, SGDStep
 from segzoo.bilevel.rules import DualRules
 from segzoo.models.segmenter import create_segmenter
 from tests import tiny
@@ -51,6 +51,50 @@ def test_autocast_agrees_with_its_own_double_backward(dtype: torch.dtype) -> Non
 def test_a_training_step_in_every_precision(update: str, precision: str) -> None:
     trained = tiny.fit("metapix", 3, update=update, trainer_options=ON_CUDA | {"precision": precision})
     assert all(bool(torch.isfinite(p).all()) for p in trained.parameters())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"update": "fused"}, {"update": "paper"}, {"micro_batches": 2, "norm": "group"}]
+)
+def test_a_recorded_meta_update_trains_as_the_usual_one(options: dict[str, Any]) -> None:
+    network = {"architecture": "deeplabv3plus", "encoder": "resnet18", "segmenter_options": {}}  # has dropout
+    settings = network | options | {"virtual_lr": 0.5, "trainer_options": ON_CUDA | {"precision": "64-true"}}
+    begin = tiny.method("metapix", **network | options).state_dict()
+    usual, recorded = (tiny.fit("metapix", 6, cuda_graph=graph, **settings).state_dict() for graph in (False, True))
+    for name, expected in usual.items():
+        torch.testing.assert_close(recorded[name], expected, rtol=1e-7, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+    assert not torch.allclose(begin["weighting.head.weight"].double(), usual["weighting.head.weight"].cpu())
+
+
+class Dropped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.dropout = nn.Parameter(torch.ones(1000)), nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.dropout(x * self.weight)
+
+
+def test_a_recording_takes_new_inputs_and_new_masks_and_leaves_other_sizes_alone() -> None:
+    net, draws = Dropped().cuda(), torch.Generator().manual_seed(3)
+
+    def draw() -> int:
+        return int(torch.randint(1000, ()))
+
+    def run(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        one = Replayed(net, x, lambda z: z, draw())
+        return one(), one()
+
+    graphed = Graphed(run, draw, seeds=1)
+    torch.manual_seed(3)
+    for i in range(6):
+        x = torch.full((2, 1000), float(i + 1), device="cuda")
+        first, second = graphed(x)
+        expected = Replayed(net, x, lambda z: z, int(torch.randint(1000, (), generator=draws)))()
+        torch.testing.assert_close(first, expected)
+        torch.testing.assert_close(second, expected)
+    assert graphed.graph is not None
+    assert graphed(torch.ones(3, 1000, device="cuda"))[0].shape == (3, 1000)
 
 
 @pytest.mark.parametrize("option", ["compile", "channels_last"])

@@ -11,6 +11,7 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from segzoo.bilevel import attach_gradient, frozen_buffers
 from segzoo.bilevel.normalize import mean_one
@@ -297,3 +298,47 @@ def test_wrong_pixels_lose_weight() -> None:
         wrongs.append(float(weights[wrong].mean()))
         rights.append(float(weights[~wrong].mean()))
     assert sum(wrongs) < sum(rights)
+
+
+class NoReads(TorchDispatchMode):
+    """Refuses what a CUDA graph cannot record: reading values."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func._schema.name not in (
+            "aten::_local_scalar_dense",
+            "aten::nonzero",
+            "aten::is_nonzero",
+            "aten::equal",
+        )
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("options", [{}, {"update": "fused"}, {"update": "paper"}, {"micro_batches": 2}])
+def test_the_meta_update_reads_no_values(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    compute, seeds, calls = MetaPix._meta_gradient, iter(range(100)), []
+
+    def watched(self: MetaPix, *tensors: torch.Tensor) -> Any:
+        calls.append(len(tensors))
+        with NoReads():
+            return compute(self, *tensors)
+
+    monkeypatch.setattr(MetaPix, "_meta_gradient", watched)
+    monkeypatch.setattr("segzoo.methods.lookahead.any_seed", lambda: next(seeds))  # drawn anew for every replay
+    tiny.fit("metapix", 2, **options)
+    assert calls == [4, 4]
+    assert next(seeds) == 2 * 2 * options.get("micro_batches", 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "one CUDA device"),
+        ({"virtual": "optimizer"}, "leave out unroll and compile"),
+        ({"scope": "decoder"}, "--method.scope all"),
+        ({"engine": "double_backward"}, "--method.engine forward"),
+        ({"compile": True}, "leave out unroll and compile"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tiny.fit("metapix", 1, cuda_graph=True, **options)

@@ -45,7 +45,7 @@ def bench(argv: list[str]) -> int:
     suite = SUITES[args.what]
     file = args.peers or default_peers() if suite.fastest else None
     peers = load_peers(file)
-    names = _rows(args.rows, suite, peers)
+    names = _rows(args.rows, suite, peers, args.device)
     skipped = {name: reason for name in names if name in peers and (reason := peers[name].missing())}
 
     from segzoo.cli.bench.runner import Runner
@@ -122,9 +122,10 @@ def _check(args: argparse.Namespace) -> None:
             raise ConfigError(f"cannot write to {path}: {error.strerror}") from error
 
 
-def _rows(text: str | None, suite: Suite, peers: Mapping[str, Peer]) -> list[str]:
+def _rows(text: str | None, suite: Suite, peers: Mapping[str, Peer], device: str) -> list[str]:
     known = [*suite.rows, *peers]
-    wanted = text.split(",") if text else known
+    here = [name for name, row in suite.rows.items() if device.startswith(row.device or "")]
+    wanted = text.split(",") if text else [*here, *peers]
     for name in wanted:
         if name not in known:
             raise ConfigError(f"unknown row '{name}'{did_you_mean(name, known)}")

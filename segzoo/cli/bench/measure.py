@@ -1,7 +1,7 @@
 """The measuring process: ``python -m segzoo.cli.bench.measure TASK`` runs one row and writes what it found.
 
-When all is imported and before every measured step (or period of steps) it writes a line, `WAITS`, and reads one: so the steps
-of several processes take turns. It does not wait at the end of its standard input.
+When all is imported and the device is ready, and before every measured step (or period of steps), it writes a line, `WAITS`,
+and reads one: so the steps of several processes take turns. It does not wait at the end of its standard input.
 """
 
 import json
@@ -36,7 +36,6 @@ def main(argv: Sequence[str]) -> int:
     task = Task.from_json(argv[0])
     be_quiet()
     keep_freed_memory()  # as in `segzoo fit`
-    _wait()
     try:
         result = measure(task, _wait)
     except SegzooError as error:
@@ -57,7 +56,7 @@ def measure(task: Task, wait: Callable[[], None] = lambda: None) -> dict[str, An
 
     Args:
         task: what to run.
-        wait: called before every measured period of steps.
+        wait: called before anything runs, and before every measured period of steps.
 
     Returns:
         ``seconds`` of the steps (each the mean over the row's period), ``peak_bytes`` above idle, ``environment``.
@@ -66,6 +65,7 @@ def measure(task: Task, wait: Callable[[], None] = lambda: None) -> dict[str, An
         ConfigError: an unknown device, or a precision that the row does not know there.
     """
     device = _prepare(task)
+    wait()
     if not Path(task.start).is_file():
         write_start(task, device)
     row = SUITES[task.suite].rows.get(task.row)
@@ -87,7 +87,7 @@ def _prepare(task: Task) -> torch.device:
     if task.precision == "16" and device.type == "cpu":
         raise ConfigError("--precision 16 needs a CUDA device; a CPU has 32 and bf16")
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)
     if task.threads:
         torch.set_num_threads(task.threads)
     return device

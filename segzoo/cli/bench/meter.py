@@ -49,7 +49,8 @@ class Meter:
             self.drop_gradients()
             gc.collect()
             self._idle = _memory(self.device, peak=False)
-        if step == self.warmup:
+        # On CUDA a recorded graph allocates its memory in the warm-up, and has it from then on.
+        if step == (1 if self.device.type == "cuda" else self.warmup):
             _reset_peak(self.device)
         if step >= self.warmup and (step - self.warmup) % self.period == 0:
             self.wait()

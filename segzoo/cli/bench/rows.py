@@ -35,10 +35,14 @@ class Row:
     Attributes:
         method: its slug.
         options: its options, as after ``--method.``.
+        device: the only kind of device that it runs on; None for any.
+        warmup: steps that it needs before its costs are the usual ones.
     """
 
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    device: str | None = None
+    warmup: int = 0
 
     @property
     def period(self) -> int:
@@ -46,11 +50,11 @@ class Row:
         return int(self.options.get("meta_every", 1))
 
 
-def _metapix(**options: Any) -> Row:
+def _metapix(device: str | None = None, warmup: int = 0, **options: Any) -> Row:
     # No normalisation of the weights: the peers, which have none, compute the same hypergradient.
     shared = {"weight_norm": "none", "virtual": "sgd", "virtual_lr": VIRTUAL_LR, "weight_lr": LR}
     shared |= {"weight_width": 8}  # as in configs/method/metapix.yaml
-    return Row("metapix", shared | options)
+    return Row("metapix", shared | options, device, warmup)
 
 
 REFERENCE = "metapix/double-backward"
@@ -62,6 +66,8 @@ ROWS = {
     "metapix/sequential": _metapix(update="sequential"),
     "metapix/fused": _metapix(update="fused"),
     "metapix/paper": _metapix(update="paper"),
+    # `sequential`, recorded in its third step and launched as a whole from then on.
+    "metapix/graph": _metapix(cuda_graph=True, device="cuda", warmup=3),
     # The strongest second-order rival: pruned to the weights, its gradients used again like those of `sequential`.
     REFERENCE: _metapix(update="sequential", engine="double_backward"),
     # Below the cost of the exact step; their cosines say what that costs.

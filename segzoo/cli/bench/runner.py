@@ -132,7 +132,9 @@ class Runner:
         return {name: result for name, result in found.items() if result}
 
     def _timed(self, name: str) -> Task:
-        return replace(self.task, row=name, steps=self.task.steps * self._period(name))
+        row = self.suite.rows.get(name)
+        warmup = max(self.task.warmup, row.warmup if row else 0)
+        return replace(self.task, row=name, warmup=warmup, steps=self.task.steps * self._period(name))
 
     def _with_files(self, task: Task) -> Task:
         stem = f"{task.row.replace('/', '-')}-{task.precision}"

@@ -1,0 +1,66 @@
+"""A function of tensors as a CUDA graph: recorded once, and then launched as a whole.
+
+A bilevel step consists of thousands of small kernels. A GPU computes them faster than Python launches them, and spends
+most of the time waiting. A recorded graph is launched by one call.
+"""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from segzoo.bilevel.replay import RecordedSeeds
+
+Result = TypeVar("Result")
+WARMUP = 2
+"""Ordinary calls before the one that is recorded: libraries choose their kernels and reserve their memory in them."""
+
+
+class Graphed(Generic[Result]):
+    """``run``, from its third call on as a CUDA graph. The numbers are the same, dropout masks included.
+
+    Every call has to launch the same kernels on the same memory. So ``run`` must not read values of tensors (``item``, masks as
+    indices) nor copy from the CPU; tensors that it uses besides its inputs must stay where they are, and numbers must stay the
+    same. What it changes in place, such as running statistics, every call changes. Inputs of another shape than the recorded
+    ones are computed as usual.
+
+    Args:
+        run: computes with tensors of one CUDA device; with `Replayed` for what draws random numbers.
+        draw_seed: what ``run`` takes the seeds of its passes from, one after the other.
+        seeds: how many of them it takes. Each may be used twice, by a pass and by its derivative.
+    """
+
+    def __init__(self, run: Callable[..., Result], draw_seed: Callable[[], int], seeds: int) -> None:
+        self.run, self.draw_seed, self.count = run, draw_seed, seeds
+        self.calls = 0
+        self.inputs: list[Tensor] = []
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, *inputs: Tensor) -> Result:
+        """The result, whose tensors the next call overwrites."""
+        self.calls += 1
+        if self.calls <= WARMUP:
+            return self.run(*inputs)
+        if self.graph is None:
+            self._record(inputs)
+        assert self.graph is not None
+        if any(x.shape != own.shape for x, own in zip(inputs, self.inputs, strict=True)):
+            return self.run(*inputs)
+        for x, own in zip(inputs, self.inputs, strict=True):
+            own.copy_(x)
+        self.seeds.renew(self.draw_seed)
+        self.graph.replay()
+        return self.result
+
+    def _record(self, inputs: tuple[Tensor, ...]) -> None:
+        self.inputs, graph = [x.clone() for x in inputs], torch.cuda.CUDAGraph()
+        self.seeds = RecordedSeeds(graph, inputs[0].device, self.count)
+        # Nothing is computed yet; so the seeds that are drawn here will be drawn again. Other threads may pin memory meanwhile.
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.cuda.graph(graph, capture_error_mode="thread_local"),
+            self.seeds,
+        ):
+            self.result = self.run(*self.inputs)
+        self.graph = graph
