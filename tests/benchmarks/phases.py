@@ -141,7 +141,8 @@ def report(task: Task, kernels: int) -> None:
         print(f"  {label:30} {own:8.1f} ms  {own / whole:5.0%}")
     print(f"  {'the rest':30} {rest:8.1f} ms  {rest / whole:5.0%}")
     if steps.clock.cuda:
-        found = [event for event in steps.profile.events() if event.device_type.name == "CUDA"]
+        events = [event for event in steps.profile.events() if event.device_type.name == "CUDA"]
+        found = [event for event in events if not event.is_user_annotation]
         spent: dict[str, list[float]] = defaultdict(list)
         for event in found:
             spent[event.name].append(event.device_time / 1000)
