@@ -62,7 +62,7 @@ def test_a_recorded_meta_update_trains_as_the_usual_one(options: dict[str, Any])
     begin = tiny.method("metapix", **network | options).state_dict()
     usual, recorded = (tiny.fit("metapix", 6, cuda_graph=graph, **settings).state_dict() for graph in (False, True))
     for name, expected in usual.items():
-        torch.testing.assert_close(recorded[name], expected, rtol=1e-7, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(recorded[name], expected, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
     assert not torch.allclose(begin["weighting.head.weight"].double(), usual["weighting.head.weight"].cpu())
 
 

@@ -90,6 +90,13 @@ def _parser() -> Parser:
     add("--steps", type=int, default=10, metavar="N", help="turns of a round (default: 10)")
     add("--warmup", type=int, default=3, metavar="N", help="steps before them (default: 3)")
     add(
+        "--start_steps",
+        type=int,
+        default=10,
+        metavar="N",
+        help="of joint training that all rows start from; large networks with batch norm need more (default: 10)",
+    )
+    add(
         "--rounds",
         type=int,
         default=3,
@@ -107,7 +114,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError(f"--size {args.size[0]} {args.size[1]}: expected at least 32 32")
     if args.device == "auto":
         raise ConfigError("--device auto: name the device that is to be measured: cpu, cuda, cuda:1")
-    for name in ("batch", "steps", "warmup", "rounds", "threads"):
+    for name in ("batch", "steps", "warmup", "rounds", "threads", "start_steps"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name} {value}: expected at least 1")
@@ -146,11 +153,22 @@ def _task(args: argparse.Namespace, peers: Path | None) -> Task:
         steps=args.steps,
         peers=str(peers) if peers else None,
         suite=args.what,
+        start_steps=args.start_steps,
     )
 
 
 def _settings(args: argparse.Namespace, environment: Mapping[str, Any]) -> dict[str, Any]:
-    names: Iterable[str] = ("architecture", "encoder", "size", "batch", "precision", "steps", "warmup", "rounds")
+    names: Iterable[str] = (
+        "architecture",
+        "encoder",
+        "size",
+        "batch",
+        "precision",
+        "steps",
+        "warmup",
+        "rounds",
+        "start_steps",
+    )
     return dict(environment) | {name: getattr(args, name) for name in names}
 
 

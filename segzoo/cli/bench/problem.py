@@ -23,9 +23,6 @@ DOMAINS = ("source", "target")
 CLASSES = 19
 BLOCK = 8
 """Side of the squares of one class that the labels are made of, in pixels."""
-START_STEPS = 10
-"""Steps of joint training before anything is measured. The gradient of an untrained network with batch norm is so large that
-after one step along it float32 and float64 part: cosines would say more of that than of the rows."""
 AUTOCAST = {"bf16": torch.bfloat16}
 
 
@@ -57,10 +54,14 @@ def create_method(task: Task, row: Row) -> SegmentationMethod:
 
 
 def write_start(task: Task, device: torch.device) -> None:
-    """Trains the seeded segmenter for some steps of joint training and writes it where all rows will find it."""
+    """Trains the seeded segmenter for some steps of joint training and writes it where all rows will find it.
+
+    The gradient of an untrained network with batch norm is so large that after one step along it float32 and float64 part:
+    cosines would say more of that than of the rows.
+    """
     segmenter, batch = create_method(task, Row("joint")).segmenter.to(device).train(), create_batch(task, device)
     optimizer = AdamW(segmenter.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
-    for _ in range(START_STEPS):
+    for _ in range(task.start_steps):
         optimizer.zero_grad()
         for domain in DOMAINS:
             image, label = batch[domain]["image"], batch[domain]["label"]

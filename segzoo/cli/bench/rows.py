@@ -202,6 +202,7 @@ class Task:
         gradient: where it writes the first step's hypergradient, if it has one.
         peers: file of the adapters.
         suite: a key of `SUITES`.
+        start_steps: steps of joint training that the segmenter starts with.
     """
 
     row: str
@@ -219,6 +220,7 @@ class Task:
     gradient: str = ""
     peers: str | None = None
     suite: str = "bilevel"
+    start_steps: int = 10
 
     def to_json(self) -> str:
         """As an argument of a process."""
