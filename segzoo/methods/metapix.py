@@ -19,20 +19,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from segzoo.bilevel import (
-    Graphed,
-    Hypergradient,
-    Kept,
-    attach_gradient,
-    hypergradient,
-    pixel_jvp,
-    unrolled_hypergradient,
-)
+from segzoo.bilevel import Hypergradient, Kept, attach_gradient, hypergradient, pixel_jvp, unrolled_hypergradient
 from segzoo.data.streams import Batch, Stream
-from segzoo.distributed import average_gradients, world_size
+from segzoo.distributed import average_gradients
 from segzoo.errors import ConfigError
 from segzoo.losses import cross_entropy
-from segzoo.methods.base import any_seed, pixel_count, valid_pixels
+from segzoo.methods.base import pixel_count, valid_pixels
 from segzoo.methods.lookahead import LookAheadTraining, split
 from segzoo.models.weighting import ImageWeightNet, PixelWeightNet, WeightNorm
 
@@ -71,8 +63,6 @@ class MetaPix(LookAheadTraining):
             that does not couple images, the result of the whole. (accumulate_grad_batches looks ahead from each part alone.)
         keep_outputs: the forward-mode pass takes up what large layers returned in the source pass before it, for the memory of
             these maps; without, or with micro_batches, which are there to save memory, it costs 3 instead of 2.
-        cuda_graph: record the meta update once and launch it as a whole (one CUDA device, 32 or bf16-mixed, crops of one size):
-            the same numbers, without the time that Python takes to launch kernels. The recorded memory stays reserved.
         kwargs: see `LookAheadTraining`; published: virtual sgd, scope all.
     """
 
@@ -96,7 +86,6 @@ class MetaPix(LookAheadTraining):
         meta_split: float = 0.0,
         micro_batches: int = 1,
         keep_outputs: bool = True,
-        cuda_graph: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -116,21 +105,16 @@ class MetaPix(LookAheadTraining):
                 f"micro_batches {micro_batches}: a positive number, with --method.update sequential at every step; use "
                 "--trainer.accumulate_grad_batches elsewhere"
             )
-        if unroll > 1 and (update, self.virtual, self.engine) != ("paper", "sgd", "forward"):
+        if unroll > 1 and (update, self.virtual, self.engine, self.cuda_graph) != ("paper", "sgd", "forward", False):
             raise ConfigError(
                 f"unroll {unroll}: several virtual steps need --method.update paper, --method.virtual sgd and "
-                "--method.engine forward"
+                "--method.engine forward, without cuda_graph"
             )
-        chosen = (update, self.virtual, self.engine, weight_norm, meta_every, meta_start)
-        if weights == "online" and chosen != ("sequential", "sgd", "forward", "mean1", 1, 0):
+        chosen = (update, self.virtual, self.engine, weight_norm, meta_every, meta_start, self.cuda_graph)
+        if weights == "online" and chosen != ("sequential", "sgd", "forward", "mean1", 1, 0, False):
             raise ConfigError(
-                "online weights are no network's: leave out update, virtual, engine, weight_norm, meta_every, meta_start"
-            )
-        recorded = (self.virtual, self.engine, self.scope, unroll, weights == "online", kwargs.get("compile", False))
-        if cuda_graph and recorded != ("sgd", "forward", "all", 1, False, False):
-            raise ConfigError(
-                "cuda_graph records the meta update of a network with --method.virtual sgd, --method.engine forward and "
-                "--method.scope all; leave out unroll and compile"
+                "online weights are no network's: leave out update, virtual, engine, weight_norm, meta_every, meta_start, "
+                "cuda_graph"
             )
         self.online = weights == "online"
         if not self.online:
@@ -139,8 +123,7 @@ class MetaPix(LookAheadTraining):
         self.weight_lr, self.weight_decay_weights = weight_lr, weight_decay_weights
         self.update, self.unroll, self.unroll_chain, self.weight_norm = update, unroll, unroll_chain, weight_norm
         self.meta_every, self.meta_start, self.meta_split = meta_every, meta_start, meta_split
-        self.micro_batches, self.keep_outputs, self.cuda_graph = micro_batches, keep_outputs, cuda_graph
-        self._recorded: Graphed[tuple[Hypergradient, Tensor, list[Tensor]]] | None = None
+        self.micro_batches, self.keep_outputs = micro_batches, keep_outputs
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -164,25 +147,6 @@ class MetaPix(LookAheadTraining):
             decay = self.weight_decay_weights
             groups.append(self.group("weighting", self.weighting, self.weight_lr, decay, schedule=False))
         return groups
-
-    def on_train_start(self) -> None:
-        """Begins a new recording: parameters may lie elsewhere than in an earlier run.
-
-        Raises:
-            ConfigError: cuda_graph where nothing can be recorded.
-        """
-        if not self.cuda_graph:
-            return
-        if self.device.type != "cuda" or world_size() > 1 or self.scaler:
-            raise ConfigError(
-                "cuda_graph needs one CUDA device and --trainer.precision 32 or bf16-mixed; leave it out, or use "
-                "--trainer.accelerator cuda --trainer.devices 1"
-            )
-        self._recorded = Graphed(self._meta_gradient, any_seed, seeds=2 * self.micro_batches)
-
-    def on_train_end(self) -> None:
-        """Gives the memory of the recording back."""
-        self._recorded = None
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """One update of theta and, every ``meta_every`` steps, of phi; one loss for both."""
@@ -233,7 +197,7 @@ class MetaPix(LookAheadTraining):
 
     def _meta_update(self, source: Batch, target: Batch) -> tuple[Tensor, Hypergradient, Tensor]:
         """A zero that carries dL_T(theta')/dphi, what was computed on the way, and the weights."""
-        compute = self._recorded or self._meta_gradient
+        compute = self.recorded(self._meta_gradient, seeds=2 * self.micro_batches)
         hyper, weights, slopes = compute(source["image"], source["label"], target["image"], target["label"])
         return self._attach(slopes, hyper.target_loss), hyper, weights
 

@@ -332,11 +332,13 @@ def test_the_meta_update_reads_no_values(options: dict[str, Any], monkeypatch: p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "one CUDA device"),
-        ({"virtual": "optimizer"}, "leave out unroll and compile"),
+        ({}, "one GPU"),
+        ({"virtual": "optimizer"}, "--method.virtual sgd"),
         ({"scope": "decoder"}, "--method.scope all"),
         ({"engine": "double_backward"}, "--method.engine forward"),
-        ({"compile": True}, "leave out unroll and compile"),
+        ({"compile": True}, "leave out compile"),
+        ({"weights": "online"}, "cuda_graph"),
+        ({"update": "paper", "unroll": 2}, "without cuda_graph"),
     ],
 )
 def test_what_cannot_be_recorded_is_refused(options: dict[str, Any], message: str) -> None:
