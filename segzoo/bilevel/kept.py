@@ -17,10 +17,9 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from segzoo.bilevel.rules import linear_tangent
 
-FAN_IN: dict[type[nn.Module], int] = {nn.Conv2d: 640, nn.Linear: 128}
+FAN_IN = 640
 """Layers of fewer products per entry of their output compute it again: that saves little for its memory. With 640, a sixth of
-the maps of a DeepLabV3+ on ResNet-18 and a seventh of those of a SegFormer save half and more of what all would save; linear
-layers, whose products are slower, pay from less on."""
+the maps of a DeepLabV3+ on ResNet-18 and a seventh of those of a SegFormer save half and more of what all would save."""
 
 
 class _Output:
@@ -211,8 +210,7 @@ def _layers(module: nn.Module) -> list[Any]:
 
 
 def _large(layer: Any) -> bool:
-    least = FAN_IN[nn.Linear if isinstance(layer, nn.Linear) else nn.Conv2d]
-    return bool(layer.weight.shape[1:].numel() >= least)
+    return bool(layer.weight.shape[1:].numel() >= FAN_IN)
 
 
 def _tensors(tree: Any) -> list[Tensor]:
