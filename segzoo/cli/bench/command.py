@@ -17,14 +17,17 @@ Measure one training step. bilevel: MetaPix's update orders, meta update include
 libraries, against a step of joint training. annotator: gradient-annotator's step by a forward-mode pass and by double
 backward, against a step on the labelled images alone. Every row runs in processes of its own: one for peak memory and
 hypergradient, and one per round for time. Those of a round take turns, one step each (every-4: four), so that a machine that
-is slow for a while is so for all; they need the memory of all of them. On CUDA one row runs after the other, and its steps are
-paired with the reference's in their order.
+is slow for a while is so for all; they need the memory of all of them. On CUDA one row runs after the other, the first round counts
+memory, too, and a row's steps are paired with the reference's in their order.
 
   s/step    median over the steps of all rounds
   × joint   median of the ratios of steps in one turn, and its quartiles
   peak MiB  above an idle process that holds networks, batch and optimiser state
   cosine    of the first step's hypergradient with that of double backward in float64"""
-ROWS = "\n".join(f"  {name}: {', '.join(suite.rows)}" for name, suite in SUITES.items())
+ROWS = "\n".join(
+    f"  {name}: {', '.join(row + ' (on CUDA)' * (about.device == 'cuda') for row, about in suite.rows.items())}"
+    for name, suite in SUITES.items()
+)
 EXAMPLES = f"""\
 rows:
 {ROWS}
@@ -34,7 +37,7 @@ examples:
   segzoo bench bilevel
   segzoo bench annotator --architecture unet --size 64 64 --batch 8
   segzoo bench bilevel --rows metapix/sequential,higher --size 128 128 --rounds 1
-  segzoo bench bilevel --device cuda --encoder resnet50 --size 512 512 --batch 4 --precision bf16 --steps 50"""
+  segzoo bench bilevel --device cuda --encoder resnet50 --size 512 512 --batch 4 --precision bf16 --start_steps 50"""
 FIGURE_ENDINGS = (".png", ".pdf", ".svg")
 
 
