@@ -17,8 +17,8 @@ Measure one training step. bilevel: MetaPix's update orders, meta update include
 libraries, against a step of joint training. annotator: gradient-annotator's step by a forward-mode pass and by double
 backward, against a step on the labelled images alone. Every row runs in processes of its own: one for peak memory and
 hypergradient, and one per round for time. Those of a round take turns, one step each (every-4: four), so that a machine that
-is slow for a while is so for all; they need the memory of all of them. On CUDA one row runs after the other, the first round counts
-memory, too, and a row's steps are paired with the reference's in their order.
+is slow for a while is so for all; they need the memory of all of them. On CUDA one row runs after the other, the first round
+counts memory, too, and a row's steps are paired with the reference's in their order.
 
   s/step    median over the steps of all rounds
   × joint   median of the ratios of steps in one turn, and its quartiles
