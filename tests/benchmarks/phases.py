@@ -24,10 +24,8 @@ from unittest.mock import patch
 import lightning as L
 import torch
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.data import DataLoader
 
-from segzoo.cli.bench.measure import TRAINER_PRECISION
-from segzoo.cli.bench.problem import create_batch, create_method
+from segzoo.cli.bench.measure import train
 from segzoo.cli.bench.rows import ROWS, Task
 from segzoo.cli.memory import keep_freed_memory
 from segzoo.cli.quiet import be_quiet
@@ -108,25 +106,11 @@ class Steps(L.Callback):
 
 def run(task: Task) -> Steps:
     device = torch.device(task.device)
-    method, images = create_method(task, ROWS[task.row]), create_batch(task, device)
-    batch = {name: images[name] for name in method.streams}
     steps = Steps(Clock(device), task.steps)
-    count = steps.last + 1
-    trainer = L.Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=1,
-        precision=TRAINER_PRECISION[task.precision],  # type: ignore[arg-type]
-        max_steps=count,
-        callbacks=[steps],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
     with ExitStack() as stack:
         for label, (owner, name) in PHASES.items():
             stack.enter_context(patch.object(owner, name, steps.around(label, getattr(owner, name))))
-        trainer.fit(method, train_dataloaders=DataLoader([batch] * count, batch_size=None))  # type: ignore[arg-type]
+        train(task, ROWS[task.row], device, steps, steps.last + 1)
     return steps
 
 

@@ -126,15 +126,19 @@ class _Watch(L.Callback):
 
 
 def _run_own(task: Task, row: Row, device: torch.device, wait: Callable[[], None]) -> tuple[Meter, Tensor | None]:
-    """The real training loop: trainer, hooks, logging and all, on one batch in memory."""
     watch = _Watch(device, task.warmup, SUITES[task.suite].network, row.period, wait)
-    steps = task.warmup + task.steps
+    train(task, row, device, watch, task.warmup + task.steps)
+    return watch.meter, watch.gradient
+
+
+def train(task: Task, row: Row, device: torch.device, callback: L.Callback, steps: int) -> None:
+    """The real training loop on one batch in memory: trainer, hooks, logging and all."""
     trainer = L.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1 if device.index is None or device.type == "cpu" else [device.index],
         precision=TRAINER_PRECISION[task.precision],  # type: ignore[arg-type]
         max_steps=steps,
-        callbacks=[watch],
+        callbacks=[callback],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -146,7 +150,6 @@ def _run_own(task: Task, row: Row, device: torch.device, wait: Callable[[], None
     images = create_batch(task, device)
     batch: dict[str, Batch] = {name: images[name] for name in method.streams}
     trainer.fit(method, train_dataloaders=DataLoader([batch] * steps, batch_size=None))  # type: ignore[arg-type]
-    return watch.meter, watch.gradient
 
 
 def _run_peer(task: Task, device: torch.device, wait: Callable[[], None]) -> tuple[Meter, Tensor | None]:
