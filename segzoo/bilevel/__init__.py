@@ -9,7 +9,13 @@ of a plain step. This package knows tensors and modules only, neither segmentati
 """
 
 from segzoo.bilevel.attach import attach_gradient
-from segzoo.bilevel.errors import DerivativeError, LostTangentError, MissingDerivativeError, ShardedParametersError
+from segzoo.bilevel.errors import (
+    DerivativeError,
+    LostTangentError,
+    MissingDerivativeError,
+    RecordingError,
+    ShardedParametersError,
+)
 from segzoo.bilevel.graphed import Graphed
 from segzoo.bilevel.hypergradient import Engine, Hypergradient, Pass, hypergradient
 from segzoo.bilevel.jvp import pixel_jvp
@@ -29,6 +35,7 @@ __all__ = [
     "MissingDerivativeError",
     "OptimizerStep",
     "Pass",
+    "RecordingError",
     "Replayed",
     "SGDStep",
     "ShardedParametersError",

@@ -1,4 +1,4 @@
-"""Why an exact derivative cannot be had. Each message says what to use instead."""
+"""Why an exact derivative, or a recorded one, cannot be had. Each message says what to use instead."""
 
 
 class DerivativeError(RuntimeError):
@@ -15,3 +15,7 @@ class MissingDerivativeError(DerivativeError):
 
 class ShardedParametersError(DerivativeError):
     """The parameters are sharded over the ranks, for which neither forward-mode nor second derivatives exist."""
+
+
+class RecordingError(DerivativeError):
+    """A computation that cannot be a CUDA graph: it reads values, or copies from the CPU."""

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from segzoo.bilevel.errors import RecordingError
 from segzoo.bilevel.replay import RecordedSeeds
 
 Result = TypeVar("Result")
@@ -38,7 +39,11 @@ class Graphed(Generic[Result]):
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, *inputs: Tensor) -> Result:
-        """The result, whose tensors the next call overwrites."""
+        """The result, whose tensors the next call overwrites.
+
+        Raises:
+            RecordingError: ``run`` does what cannot be recorded.
+        """
         self.calls += 1
         if self.calls <= WARMUP:
             return self.run(*inputs)
@@ -57,10 +62,18 @@ class Graphed(Generic[Result]):
         self.inputs, graph = [x.clone() for x in inputs], torch.cuda.CUDAGraph()
         self.seeds = RecordedSeeds(graph, inputs[0].device, self.count)
         # Nothing is computed yet; so the seeds that are drawn here will be drawn again. Other threads may pin memory meanwhile.
-        with (
-            torch.random.fork_rng(devices=[]),
-            torch.cuda.graph(graph, capture_error_mode="thread_local"),
-            self.seeds,
-        ):
-            self.result = self.run(*self.inputs)
+        try:
+            with (
+                torch.random.fork_rng(devices=[]),
+                torch.cuda.graph(graph, capture_error_mode="thread_local"),
+                self.seeds,
+            ):
+                self.result = self.run(*self.inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = " ".join(str(error.__context__ or error).split())[:160]
+            raise RecordingError(
+                f"this step cannot be recorded as a CUDA graph ({reason}); compute it as usual (cuda_graph false)"
+            ) from error
         self.graph = graph

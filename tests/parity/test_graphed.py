@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from segzoo.bilevel import Graphed
+from segzoo.bilevel import Graphed, RecordingError
 from segzoo.bilevel.graphed import WARMUP
 from segzoo.bilevel.replay import RecordedSeeds, seeded
 
@@ -91,6 +91,24 @@ def test_inputs_of_another_shape_are_computed_as_usual() -> None:
         graphed(torch.zeros(2))
     graph: Any = graphed.graph
     assert graphed(torch.zeros(3)).tolist() == [1.0] * 3 and len(graph.replays) == 1
+
+
+@pytest.mark.usefixtures("device")
+def test_what_cannot_be_recorded_says_so() -> None:
+    calls = []
+
+    def run(x: Tensor) -> Tensor:
+        calls.append(x)
+        if len(calls) > WARMUP:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return x
+
+    graphed = Graphed(run, draw, seeds=1)
+    for _ in range(WARMUP):
+        graphed(torch.zeros(2))
+    with pytest.raises(RecordingError, match=r"not permitted when stream .*cuda_graph false"):
+        graphed(torch.zeros(2))
+    assert RecordedSeeds.active is None
 
 
 def test_a_pass_and_its_derivative_draw_from_states_of_one_seed(device: Generator) -> None:
