@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.autograd.forward_ad as fwAD
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from segzoo.bilevel.duals import dual_level, make_dual, unpack_dual
 from segzoo.bilevel.errors import LostTangentError, MissingDerivativeError, ShardedParametersError
 from segzoo.bilevel.replay import is_sharded
 from segzoo.bilevel.rules import DualRules
@@ -47,7 +47,7 @@ def unit_jvp(
     """`pixel_jvp` along a direction of about length one, which is not copied."""
     with torch.no_grad(), dual(params, direction) as duals:
         try:
-            value, tangent = fwAD.unpack_dual(losses(duals))
+            value, tangent = unpack_dual(losses(duals))
         except NotImplementedError as error:
             raise MissingDerivativeError(
                 f"a layer has no forward-mode derivative ({' '.join(str(error).split())[:120]}); "
@@ -76,10 +76,10 @@ def dual(
 ) -> Iterator[dict[str, Tensor]]:
     """The parameters with tangents along ``direction``; with ``with_graph`` their gradients can be taken inside."""
     refuse_sharded(params)
-    with sdpa_kernel(SDPBackend.MATH), fwAD.dual_level():  # fused attention has no derivative
+    with sdpa_kernel(SDPBackend.MATH), dual_level():  # fused attention has no derivative
         primals = {name: p if with_graph else p.detach() for name, p in params.items()}
         tangents = {name: t.to(params[name].dtype) for name, t in direction.items()}
-        duals = {name: fwAD.make_dual(p, tangents[name]) if name in tangents else p for name, p in primals.items()}
+        duals = {name: make_dual(p, tangents[name]) if name in tangents else p for name, p in primals.items()}
         with DualRules():
             yield duals
 

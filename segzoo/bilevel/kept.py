@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.autograd.forward_ad as fwAD
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from segzoo.bilevel.duals import make_dual, unpack_dual
 from segzoo.bilevel.rules import linear_tangent
 
 FAN_IN = 640
@@ -104,15 +104,14 @@ def record(module: nn.Module, moving: Iterable[str] | None = None) -> Iterator[O
 
 
 @contextlib.contextmanager
-def replay(module: nn.Module, outputs: Outputs) -> Iterator[None]:
+def replay(outputs: Outputs) -> Iterator[None]:
     """Inside, a layer whose outputs were recorded returns them, and computes their tangents alone; they are used up.
 
     The calls must be those of the record: the same inputs, parameters and random numbers.
     """
-    replaced: list[Any] = [m for m in module.modules() if m in outputs]
-    layers = set(_layers(module))
+    replaced: list[Any] = list(outputs)
     for m in replaced:
-        m.forward = (_Tangents if m in layers else _Constant)(m, outputs.pop(m))
+        m.forward = (_Tangents if _is_layer(m) else _Constant)(m, outputs.pop(m))
     try:
         yield
     finally:
@@ -137,7 +136,7 @@ class Kept:
         if params is None:
             with record(self.module, self.moving) as self.outputs:
                 return self.run()
-        with replay(self.module, self.outputs):
+        with replay(self.outputs):
             return self.run(params)
 
 
@@ -150,7 +149,7 @@ class _Constant:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         assert not torch.is_grad_enabled(), "what was kept has no graph"
         output = self.outputs.popleft()
-        if not output.intact or any(fwAD.unpack_dual(t).tangent is not None for t in _tensors((args, kwargs))):
+        if not output.intact or any(unpack_dual(t).tangent is not None for t in _tensors((args, kwargs))):
             return self.forward(*args, **kwargs)
         output.leave_random_numbers()
         return output.value
@@ -169,11 +168,11 @@ class _Tangents:
             whole: Tensor = self.forward(x)
             return whole
         output: Tensor = kept.value
-        (x, dx), (weight, dweight) = fwAD.unpack_dual(x), fwAD.unpack_dual(self.layer.weight)
-        dbias = None if self.layer.bias is None else fwAD.unpack_dual(self.layer.bias).tangent
+        (x, dx), (weight, dweight) = unpack_dual(x), unpack_dual(self.layer.weight)
+        dbias = None if self.layer.bias is None else unpack_dual(self.layer.bias).tangent
         rule = linear_tangent if isinstance(self.layer, nn.Linear) else self._conv_tangent
         tangent = rule(output, x, dx, weight, dweight, dbias)
-        return output if tangent is None else fwAD.make_dual(output, tangent)
+        return output if tangent is None else make_dual(output, tangent)
 
     def _conv_tangent(
         self, y: Tensor, x: Tensor, dx: Tensor | None, weight: Tensor, dweight: Tensor | None, dbias: Tensor | None
@@ -204,9 +203,13 @@ def _wholes(module: nn.Module, moved: set[nn.Parameter]) -> set[nn.Module]:
 
 
 def _layers(module: nn.Module) -> list[Any]:
+    return [m for m in module.modules() if _is_layer(m)]
+
+
+def _is_layer(m: nn.Module) -> bool:
     # A subclass may do more than its parent (padding of its own, a normalised weight): it computes as usual.
     known = (nn.Conv2d.forward, nn.Linear.forward)
-    return [m for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear) and type(m).forward in known]
+    return isinstance(m, nn.Conv2d | nn.Linear) and type(m).forward in known
 
 
 def _large(layer: Any) -> bool:

@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.autograd.forward_ad as fwAD
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from segzoo.bilevel.duals import make_dual, unpack_dual
 
 
 class DualRules(TorchFunctionMode):
@@ -67,7 +68,7 @@ def _mul(input: Any, other: Any, **options: Any) -> Tensor:
     (a, da), (b, db) = _parts(input), _parts(other)
     if options or (da is None) == (db is None):
         return torch.mul(input, other, **options)
-    return fwAD.make_dual(a * b, a * db if da is None else da * b)
+    return make_dual(a * b, a * db if da is None else da * b)
 
 
 def _div(input: Any, other: Any, **options: Any) -> Tensor:
@@ -75,21 +76,21 @@ def _div(input: Any, other: Any, **options: Any) -> Tensor:
     (a, da), (b, db) = _parts(input), _parts(other)
     if options or da is None or db is not None:
         return torch.div(input, other, **options)
-    return fwAD.make_dual(a / b, da / b)
+    return make_dual(a / b, da / b)
 
 
 def _parts(x: Any) -> tuple[Any, Tensor | None]:
-    return fwAD.unpack_dual(x) if isinstance(x, Tensor) else (x, None)
+    return unpack_dual(x) if isinstance(x, Tensor) else (x, None)
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if weight.dim() != 2:  # a single row, as F.linear takes it, too
         return F.linear(input, weight, bias)
-    (x, dx), (weight, dweight) = fwAD.unpack_dual(input), fwAD.unpack_dual(weight)
-    bias, dbias = (None, None) if bias is None else fwAD.unpack_dual(bias)
+    (x, dx), (weight, dweight) = unpack_dual(input), unpack_dual(weight)
+    bias, dbias = (None, None) if bias is None else unpack_dual(bias)
     y = F.linear(x, weight, bias)
     dy = linear_tangent(y, x, dx, weight, dweight, dbias)
-    return y if dy is None else fwAD.make_dual(y, dy)
+    return y if dy is None else make_dual(y, dy)
 
 
 def _batch_norm(
@@ -138,7 +139,7 @@ def _group_norm(
 
 def _cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, **options: Any) -> Tensor:
     whole = _at_least_float32(x)
-    x, dx = fwAD.unpack_dual(whole)
+    x, dx = unpack_dual(whole)
     plain = options["reduction"] == "none" and not options["label_smoothing"] and not target.is_floating_point()
     if not plain or dx is None or x.dim() == 1:
         return F.cross_entropy(whole, target, None if weight is None else weight.to(x.dtype), **options)
@@ -150,19 +151,19 @@ def _cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, **op
     if weight is not None:
         loss, slope = loss * weight[label], slope * weight[label]
     # Not a product with 0, which an infinite logit of a void pixel would make a NaN.
-    return fwAD.make_dual(loss.where(valid, 0)[:, 0], slope.where(valid, 0)[:, 0])
+    return make_dual(loss.where(valid, 0)[:, 0], slope.where(valid, 0)[:, 0])
 
 
 def _unpack(x: Tensor, layout: torch.memory_format = torch.contiguous_format) -> tuple[Tensor, Tensor | None]:
     # The kernels read value and tangent by the same strides.
-    x, dx = fwAD.unpack_dual(x)
+    x, dx = unpack_dual(x)
     return x.contiguous(memory_format=layout), None if dx is None else dx.contiguous(memory_format=layout)
 
 
 def _affine(z: Tensor, dz: Tensor | None, weight: Tensor | None, bias: Tensor | None, shape: Sequence[int]) -> Tensor:
     """w z + b and its tangent w z' + w' z + b'; in place, as both maps are new."""
     (w, dw), (b, db) = (
-        [None if t is None else t.view(*shape) for t in ((None, None) if p is None else fwAD.unpack_dual(p))]
+        [None if t is None else t.view(*shape) for t in ((None, None) if p is None else unpack_dual(p))]
         for p in (weight, bias)
     )
     if dz is not None and w is not None:
@@ -175,7 +176,7 @@ def _affine(z: Tensor, dz: Tensor | None, weight: Tensor | None, bias: Tensor | 
         z.mul_(w)
     if b is not None:
         z.add_(b)
-    return z if dz is None else fwAD.make_dual(z, dz)
+    return z if dz is None else make_dual(z, dz)
 
 
 def _answer_dtype(func: Any, x: Tensor) -> torch.dtype:
@@ -185,8 +186,8 @@ def _answer_dtype(func: Any, x: Tensor) -> torch.dtype:
 
 
 def _recast(x: Tensor, dtype: torch.dtype) -> Tensor:
-    x, dx = fwAD.unpack_dual(x)
-    return x.to(dtype) if dx is None else fwAD.make_dual(x.to(dtype), dx.to(dtype))
+    x, dx = unpack_dual(x)
+    return x.to(dtype) if dx is None else make_dual(x.to(dtype), dx.to(dtype))
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

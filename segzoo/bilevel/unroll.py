@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.autograd.forward_ad as fwAD
 from torch import Tensor
 
+from segzoo.bilevel.duals import unpack_dual
 from segzoo.bilevel.errors import LostTangentError, MissingDerivativeError
 from segzoo.bilevel.hypergradient import Pass
 from segzoo.bilevel.jvp import dual, pixel_jvp, unit_direction
@@ -96,8 +96,8 @@ def _slopes_and_curvature(
                 f"the exact chain needs a second derivative that does not exist ({' '.join(str(error).split())[:120]}); "
                 "use the first-order chain, a single step, or batch instead of group normalisation"
             ) from error
-        tangents = fwAD.unpack_dual(losses).tangent
-        hz = {name: fwAD.unpack_dual(g).tangent for name, g in gradients.items()}
+        tangents = unpack_dual(losses).tangent
+        hz = {name: unpack_dual(g).tangent for name, g in gradients.items()}
     if tangents is None:
         raise LostTangentError("the loss map carries no tangent (see `pixel_jvp`)")
     zero = {name: torch.zeros_like(p) for name, p in point.items()}

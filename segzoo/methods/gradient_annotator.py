@@ -168,7 +168,7 @@ class GradientAnnotator(GeneratedImagesTraining):
         else:
             u = dict(zip(gradient, gradient_distance_derivative(g, h, self.metric, w), strict=True))
             theta, replayed = self.segmenter.parameters_of("all"), Replayed(self.segmenter, image, log_softmax, seed)
-            with replay(self.segmenter, outputs):
+            with replay(outputs):
                 slope = -pixel_jvp(replayed, theta, u)[1] / fixed[:, 0].numel()
         self._watch(real_loss, loss, distance.detach(), slope, whole_norm(gradient), whole_norm(real_gradient))
         return attach_gradient(loss.new_zeros(()), [y], [slope])
