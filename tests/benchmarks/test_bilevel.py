@@ -254,9 +254,12 @@ def outcome(**results: dict[str, object] | int) -> Callable[[Task, dict[str, str
     return start
 
 
-def test_rows_that_do_not_fit_are_skipped(task: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_rows_that_do_not_fit_are_skipped(
+    device: str, task: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(runner, "start", outcome(reference=-9, metapix={"failed": "out of memory"}, peer=1))
-    run = Runner(task(""), tmp_path, rounds=1)
+    run = Runner(task("", device=device), tmp_path, rounds=2)
     assert list(run.run([UNIT, "metapix/fused", "peer"])) == [UNIT]
     assert run.skipped == {
         "cosine": "killed by signal 9",
@@ -288,8 +291,9 @@ def test_a_row_of_ours_that_fails_is_an_error(task: Make, tmp_path: Path, monkey
     with pytest.raises(SegzooError, match="row 'metapix/fused' failed: ValueError: no"):
         Runner(task(""), tmp_path, rounds=1).run([UNIT, "metapix/fused"])
     monkeypatch.setattr(runner, "start", outcome(joint={"failed": "out of memory"}))
-    with pytest.raises(SegzooError, match="row 'joint' could not be measured: out of memory"):
-        Runner(task(""), tmp_path, rounds=1).run([UNIT])
+    for device in ("cpu", "cuda"):
+        with pytest.raises(SegzooError, match="row 'joint' could not be measured: out of memory"):
+            Runner(task("", device=device), tmp_path, rounds=1).run([UNIT])
 
 
 @pytest.mark.usefixtures("in_process")
