@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from io import StringIO
+from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from segzoo.cli.bench import runner
+from segzoo.cli.bench import problem, runner
 from segzoo.cli.bench.measure import main as measure_as_process
 from segzoo.cli.bench.measure import measure
 from segzoo.cli.bench.meter import Meter
@@ -88,6 +89,19 @@ def test_all_rows_start_from_the_same_segmenter(task: Make) -> None:
         for name, p in first.segmenter.state_dict().items():
             assert torch.equal(p, other.segmenter.state_dict()[name]), name
     assert not [m for m in first.modules() if isinstance(m, nn.Dropout) and m.p > 0]
+
+
+def test_the_start_is_trained_on_batches_of_its_own_if_asked_for(task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    loss = problem.cross_entropy
+    monkeypatch.setattr(problem, "cross_entropy", lambda z, y, n: seen.append(y) or loss(z, y, n))  # type: ignore[func-returns-value]
+    measured = create_batch(task(UNIT), CPU)
+    write_start(task(UNIT), CPU)
+    assert len(seen) == 2 * 10 and all(torch.equal(y, measured["source"]["label"]) for y in seen[::2])
+    seen.clear()
+    write_start(task(UNIT, start_steps=3), CPU)
+    labels = [measured["source"]["label"], *seen[::2]]
+    assert len(labels) == 4 and not any(torch.equal(a, b) for a, b in combinations(labels, 2))
 
 
 def test_the_batch_is_the_same_in_every_process_and_has_void(task: Make) -> None:

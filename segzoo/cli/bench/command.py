@@ -95,9 +95,9 @@ def _parser() -> Parser:
     add(
         "--start_steps",
         type=int,
-        default=10,
         metavar="N",
-        help="of joint training that all rows start from; large networks with batch norm need more (default: 10)",
+        help="of joint training that all rows start from, each on a batch of its own; for the cosines of large networks with "
+        "batch norm and of half precision (default: ten on the measured batch)",
     )
     add(
         "--rounds",

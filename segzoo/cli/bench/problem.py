@@ -1,7 +1,7 @@
 """The networks and the batch that all rows share: the same values in every process."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ DOMAINS = ("source", "target")
 CLASSES = 19
 BLOCK = 8
 """Side of the squares of one class that the labels are made of, in pixels."""
+START_STEPS = 10
 AUTOCAST = {"bf16": torch.bfloat16}
 
 
@@ -57,11 +58,15 @@ def write_start(task: Task, device: torch.device) -> None:
     """Trains the seeded segmenter for some steps of joint training and writes it where all rows will find it.
 
     The gradient of an untrained network with batch norm is so large that after one step along it float32 and float64 part:
-    cosines would say more of that than of the rows.
+    cosines would say more of that than of the rows. The small networks of a CPU need few steps, and the measured batch will do.
     """
-    segmenter, batch = create_method(task, Row("joint")).segmenter.to(device).train(), create_batch(task, device)
+    segmenter = create_method(task, Row("joint")).segmenter.to(device).train()
     optimizer = AdamW(segmenter.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
-    for _ in range(task.start_steps):
+    batches = _batches(task, device)
+    batch = next(batches)
+    for _ in range(START_STEPS if task.start_steps is None else task.start_steps):
+        if task.start_steps is not None:
+            batch = next(batches)
         optimizer.zero_grad()
         for domain in DOMAINS:
             image, label = batch[domain]["image"], batch[domain]["label"]
@@ -71,22 +76,31 @@ def write_start(task: Task, device: torch.device) -> None:
 
 
 def create_batch(task: Task, device: torch.device) -> dict[str, Batch]:
+    """The batch that is measured, one per domain; the same in every process."""
+    batch = next(_batches(task, device))
+    # What `paper` draws afresh costs the same when it is not fresh, and the hypergradient is then that of the other rows.
+    return batch | {f"meta_{domain}": images for domain, images in batch.items()}
+
+
+def _batches(task: Task, device: torch.device) -> Iterator[dict[str, Batch]]:
     """Noisy squares of the classes' colours, two domains of other colours; a margin is void."""
     generator = torch.Generator().manual_seed(1)
     height, width = task.size
+    colours: dict[str, Tensor] = {}
 
-    def draw() -> Batch:
+    def draw(domain: str) -> Batch:
         blocks = (task.batch, math.ceil(height / BLOCK), math.ceil(width / BLOCK))
         label = torch.randint(CLASSES, blocks, generator=generator)
         label = label.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)[:, :height, :width].contiguous()
-        colours = torch.rand(CLASSES, 3, generator=generator)[label].movedim(-1, 1)
-        image = ((colours + torch.rand(colours.shape, generator=generator)) / 2).contiguous()
+        if domain not in colours:
+            colours[domain] = torch.rand(CLASSES, 3, generator=generator)
+        image = colours[domain][label].movedim(-1, 1)
+        image = ((image + torch.rand(image.shape, generator=generator)) / 2).contiguous()
         label[:, :, :2] = IGNORE_INDEX
         return {"image": image.to(device), "label": label.to(device)}
 
-    batch = {"source": draw(), "target": draw()}
-    # What `paper` draws afresh costs the same when it is not fresh, and the hypergradient is then that of the other rows.
-    return batch | {f"meta_{domain}": images for domain, images in batch.items()}
+    while True:
+        yield {domain: draw(domain) for domain in DOMAINS}
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,8 @@ class Task:
         gradient: where it writes the first step's hypergradient, if it has one.
         peers: file of the adapters.
         suite: a key of `SUITES`.
-        start_steps: steps of joint training that the segmenter starts with.
+        start_steps: steps of joint training, each on a batch of its own, that the segmenter starts with; None: a few on the
+            measured batch.
     """
 
     row: str
@@ -220,7 +221,7 @@ class Task:
     gradient: str = ""
     peers: str | None = None
     suite: str = "bilevel"
-    start_steps: int = 10
+    start_steps: int | None = None
 
     def to_json(self) -> str:
         """As an argument of a process."""
