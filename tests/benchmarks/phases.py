@@ -153,22 +153,11 @@ def main() -> None:
     args = parser.parse_args()
     be_quiet()
     keep_freed_memory()
+    settings = vars(args) | {"size": tuple(args.size), "threads": None, "warmup": WARMUP}
+    rows, kernels = settings.pop("rows"), settings.pop("kernels")
     with TemporaryDirectory() as folder:
-        for row in args.rows.split(","):
-            task = Task(
-                row=row,
-                architecture=args.architecture,
-                encoder=args.encoder,
-                size=tuple(args.size),
-                batch=args.batch,
-                precision=args.precision,
-                device=args.device,
-                threads=None,
-                warmup=WARMUP,
-                steps=args.steps,
-                start=str(Path(folder) / "start.pt"),
-            )
-            report(task, args.kernels)
+        for row in rows.split(","):
+            report(Task(row, start=str(Path(folder) / "start.pt"), **settings), kernels)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -51,38 +51,49 @@ class Runner:
         Raises:
             SegzooError: wrong settings, or a row of our own that fails for another reason than a lack of memory.
         """
-        unit, on_cuda = self.suite.unit, self.task.device.startswith("cuda")
-        turns = 0 if on_cuda else self.task.steps
-        self._total = 1 + (0 if on_cuda else len(names)) + self.rounds * (len(names) + turns)
-        reference = replace(self.task, row=self.suite.reference, precision="64", warmup=0, steps=1)
-        # Results by row, and that of the reference: on CUDA, where peaks cost no time to count, those of the first round.
-        alone: Found = {}
-        truth = {"reference in float64": reference}
-        if not on_cuda:
-            alone = self._one_by_one(truth)
-            for name in names:
-                task = replace(self.task, row=name, warmup=MEMORY_WARMUP, steps=self._period(name))
-                alone |= self._one_by_one({f"memory of {name}": task}, ALLOCATOR)
-        rows = [name for name in names if on_cuda or name in alone]
-        seconds: dict[str, list[float]] = {name: [] for name in rows}
-        for number in range(1, self.rounds + 1):
-            if unit not in rows:
-                break
-            label = f"round {number}"
-            if on_cuda:
-                found = self._one_by_one(
-                    ({} if alone else truth) | {f"{label}, {name}": self._timed(name) for name in rows}
-                )
-                alone = alone or found
-            else:
-                found = self._take_turns(rows, label)
-            rows = [name for name in rows if name in found]
-            for name in rows:
-                seconds[name] += found[name]["seconds"]
-        if unit not in rows:
+        found, rounds = (self._on_cuda if self.task.device.startswith("cuda") else self._on_cpu)(names)
+        unit = self.suite.unit
+        if not rounds or unit not in rounds[-1]:
             raise SegzooError(f"row '{unit}' could not be measured: {self.skipped[unit]}")
-        gradient = alone.get(COSINE, {}).get("gradient")
-        return {name: _cost(seconds[name], alone[name], gradient) for name in rows}
+        gradient = found.get(COSINE, {}).get("gradient")
+        return {
+            name: _cost([second for result in rounds for second in result[name]["seconds"]], found[name], gradient)
+            for name in names
+            if name in rounds[-1]
+        }
+
+    def _on_cpu(self, names: Sequence[str]) -> tuple[Found, list[Found]]:
+        """Peaks and gradients, found in processes of their own, and the rounds, whose processes take turns."""
+        self._total = 1 + len(names) + self.rounds * (len(names) + self.task.steps)
+        found = self._one_by_one(self._reference())
+        for name in names:
+            task = replace(self.task, row=name, warmup=MEMORY_WARMUP, steps=self._period(name))
+            found |= self._one_by_one({f"memory of {name}": task}, ALLOCATOR)
+        return found, self._rounds([name for name in names if name in found], self._take_turns)
+
+    def _on_cuda(self, names: Sequence[str]) -> tuple[Found, list[Found]]:
+        """The rounds, whose processes run one after the other; counting peaks costs no time there: the first round does."""
+
+        def measure(names: Sequence[str], number: int) -> Found:
+            tasks = self._reference() if number == 1 else {}
+            return self._one_by_one(tasks | {f"round {number}, {name}": self._timed(name) for name in names})
+
+        self._total = 1 + self.rounds * len(names)
+        rounds = self._rounds(names, measure)
+        return rounds[0], rounds
+
+    def _rounds(self, names: Sequence[str], measure: Callable[[Sequence[str], int], Found]) -> list[Found]:
+        """As many as wanted, each of the rows that the one before could measure, while there is the row to compare with."""
+        rounds: list[Found] = []
+        for number in range(1, self.rounds + 1):
+            if self.suite.unit in names:
+                rounds.append(measure(names, number))
+                names = [name for name in names if name in rounds[-1]]
+        return rounds
+
+    def _reference(self) -> dict[str, Task]:
+        row = self.suite.reference
+        return {"reference in float64": replace(self.task, row=row, precision="64", warmup=0, steps=1)}
 
     def _one_by_one(self, tasks: Mapping[str, Task], environment: Mapping[str, str] | None = None) -> Found:
         """Runs tasks, by their labels, one after the other; before the first one, all their processes import what they need.
@@ -109,12 +120,12 @@ class Runner:
                     found[_key(task)] = result
         return found
 
-    def _take_turns(self, names: Sequence[str], label: str) -> Found:
+    def _take_turns(self, names: Sequence[str], number: int) -> Found:
         """Runs rows whose processes measure one step each in turn."""
         running: dict[str, tuple[Task, Process]] = {}
         with ExitStack() as stack:
             for name in names:
-                self._say(f"{label}, warm-up of {name}")
+                self._say(f"round {number}, warm-up of {name}")
                 task = self._with_files(self._timed(name))
                 running[name] = task, stack.enter_context(start(task, {}))
                 running[name][1].await_turn()
@@ -123,7 +134,7 @@ class Runner:
                     self._result(*running[name])
                 self._done_with(self.skipped.get(name, ""))
             for turn in range(self.task.steps):
-                self._say(f"{label}, turn {turn + 1} of {self.task.steps}")
+                self._say(f"round {number}, turn {turn + 1} of {self.task.steps}")
                 first = turn % len(names)  # no row shall always come after the same one
                 for name in [*names[first:], *names[:first]]:
                     running[name][1].proceed()
