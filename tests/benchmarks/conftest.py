@@ -43,7 +43,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         except Exception as error:
             return Ended(1, f"Traceback ...\n{type(error).__name__}: {error}\n")
 
-    monkeypatch.setattr("sys.stdin", StringIO())  # at its end there is nothing to wait for
+    monkeypatch.setattr("sys.stdin", StringIO("\n" * 1000))  # always its turn
     monkeypatch.setattr(runner, "start", start)
 
 

@@ -179,9 +179,19 @@ def test_the_measuring_process_waits_before_every_period(
     waits: list[list[int]] = []
     measure(task("metapix/every-4", steps=8, warmup=1), lambda: waits.append(list(at)))
     assert [steps[-1:] for steps in waits] == [[], [1], [5]]
-    monkeypatch.setattr("sys.stdin", StringIO())
+    monkeypatch.setattr("sys.stdin", StringIO("\n\n\n\n"))
     assert measure_as_process([task(UNIT, steps=3, warmup=1).to_json()]) == 0
     assert capsys.readouterr().out.count(WAITS) == 4  # the first time when all is imported
+
+
+def test_the_measuring_process_does_not_outlive_the_one_that_started_it(
+    task: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO("\n\n"))
+    with pytest.raises(SystemExit, match="has ended"):
+        measure_as_process([task(UNIT, steps=3, warmup=1).to_json()])
+    assert capsys.readouterr().out.count(WAITS) == 3
+    assert not Path(task("").result).exists()
 
 
 class Turns(Ended):

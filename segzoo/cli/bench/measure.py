@@ -1,7 +1,7 @@
 """The measuring process: ``python -m segzoo.cli.bench.measure TASK`` runs one row and writes what it found.
 
 When all is imported and the device is ready, and before every measured step (or period of steps), it writes a line, `WAITS`,
-and reads one: so the steps of several processes take turns. It does not wait at the end of its standard input.
+and reads one: so the steps of several processes take turns. It ends where its standard input does: nobody waits for it then.
 """
 
 import json
@@ -48,7 +48,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _wait() -> None:
     print(f"\n{WAITS}", flush=True)
-    sys.stdin.readline()
+    if not sys.stdin.readline():
+        raise SystemExit("segzoo bench has ended")
 
 
 def measure(task: Task, wait: Callable[[], None] = lambda: None) -> dict[str, Any]:
