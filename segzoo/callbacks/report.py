@@ -55,6 +55,7 @@ def run_protocol(trainer: L.Trainer, split: str) -> Protocol:
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     module: Any = trainer.lightning_module
     space = module.label_space
+    file = Path(trainer.ckpt_path or "last.ckpt").name
     return Protocol(
         classes=space.name,
         num_classes=space.num_classes,
@@ -62,4 +63,5 @@ def run_protocol(trainer: L.Trainer, split: str) -> Protocol:
         images=module.scored_images,
         split_images=data.counts()[f"target/{split}"],
         input_size=tuple(data.size),
+        checkpoint="last" if file == "last.ckpt" else file,
     )

@@ -1,6 +1,8 @@
 """``segzoo compare``: the same data, steps and seeds for several methods, and one table."""
 
 import csv
+import hashlib
+import json
 import os
 import re
 import shlex
@@ -8,10 +10,11 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from segzoo.checks import check_range
 from segzoo.cli.parser import Parser
@@ -27,7 +30,8 @@ mIoU over the seeds, and the differences to one row, seed by seed.
 A row is a method, a variant of one (`--variant`), or ROW@OTHER: ROW with the constant source weight that equals the mean
 weight of OTHER's run with the same seed (`joint@metapix`, the control of a learned weighting). In a variant's options,
 {ROW} is the last checkpoint of that row's run with the same seed. Runs that are complete are not repeated, so that an
-interrupted comparison continues. Everything after `--` goes to every `segzoo fit`."""
+interrupted comparison continues; one with other options needs another folder. Everything after `--` goes to every
+`segzoo fit`."""
 EXAMPLES = """\
 examples:
   segzoo compare --rows target-only,joint,metapix --seeds 0-4 --reference metapix
@@ -96,7 +100,9 @@ def compare(argv: list[str]) -> int:
 
     from segzoo.evaluation import Scores, comparison_table
 
-    scores = {row.name: [Scores.load(_run(folder, row, seed) / "scores-test.json") for seed in seeds] for row in rows}
+    files = {row.name: [_run(folder, row, seed) / "scores-test.json" for seed in seeds] for row in rows}
+    _check_comparable([path for paths in files.values() for path in paths])
+    scores = {name: [Scores.load(path) for path in paths] for name, paths in files.items()}
     table = comparison_table(scores, reference, per_class=args.per_class)
     (folder / "comparison.md").write_text(table + "\n")
     print(f"\n{table}\n\nwritten to {folder / 'comparison.md'}")
@@ -177,9 +183,12 @@ def _run(folder: Path, row: Row, seed: int) -> Path:
 
 
 def _train(folder: Path, row: Row, seed: int, common: list[str], jobs: int) -> tuple[Row, int]:
-    run = _run(folder, row, seed)
+    run, record = _run(folder, row, seed), folder / f"{row.name}-s{seed}.json"
+    orders = _orders(row, common)
+    if run != folder / row.name:
+        _check_orders(run, record, orders)
     if (run / "scores-test.json").is_file():
-        _check_complete(run / "scores-test.json")
+        _check_complete(run)
         return row, seed
     command = [sys.executable, "-m", "segzoo", "fit", "--method", row.method, "--seed_everything", str(seed)]
     starts = {start.name: _checkpoint(folder, row, start, seed) for start in row.starts}
@@ -191,25 +200,70 @@ def _train(folder: Path, row: Row, seed: int, common: list[str], jobs: int) -> t
         command += ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
     # Runs beside each other share the cores; more threads than cores slow all of them down.
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))}
-    log = folder / f"{row.name}-s{seed}.log"
+    record.write_text(json.dumps(orders, indent=1) + "\n")
+    log = record.with_suffix(".log")
     with log.open("w") as out:
         status = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=os.environ | threads).returncode
     if status:
         raise SegzooError(f"{row.name} with seed {seed} failed, see {log}: {log.read_text().strip().splitlines()[-1]}")
-    _check_complete(_run(folder, row, seed) / "scores-test.json")
+    _check_complete(_run(folder, row, seed))
     return row, seed
 
 
-def _check_complete(path: Path) -> None:
-    """Refuses scores of a part of the test split: they are no row of a table."""
+def _orders(row: Row, common: list[str]) -> dict[str, Any]:
+    """What decides a run beside its seed: the words of its command, and the content of the YAML files among them."""
+    words = [*common, *row.options]
+    paths = {word: Path(word.rpartition("=")[2]) for word in words if word.endswith((".yaml", ".yml"))}
+    digests = {word: hashlib.sha256(path.read_bytes()).hexdigest() for word, path in paths.items() if path.is_file()}
+    weight_of = [f"@{row.weight_of.name}"] if row.weight_of else []
+    return {"command": ["--method", row.method, *words, *weight_of], "files": digests}
+
+
+def _check_orders(run: Path, record: Path, now: dict[str, Any]) -> None:
+    """Refuses a run that others would be compared with as if its options were theirs."""
+    then = json.loads(record.read_text()) if record.is_file() else None
+    if then == now:
+        return
+    if then is None:
+        reason = f"with options that nobody noted ({record} is missing)"
+    elif then["command"] != now["command"]:
+        reason = f"with `{shlex.join(then['command'])}` and not with `{shlex.join(now['command'])}`"
+    else:
+        changed = [name for name in now["files"] if then["files"].get(name) != now["files"][name]]
+        reason = f"before {', '.join(changed)} changed"
+    raise ConfigError(f"{run} was trained {reason}; choose another --out, or remove that run")
+
+
+def _check_complete(run: Path) -> None:
+    """Refuses a training that did not come to its end, and scores of a part of the test split: they are no row of a table."""
     from segzoo.evaluation import Protocol  # imports torch
 
-    protocol = Protocol.load(path)
+    protocol, manifest = Protocol.load(run / "scores-test.json"), run / "manifest.json"
     if not protocol.complete:
         raise ConfigError(
-            f"{path} is of {protocol.images} of {protocol.split_images} test images; remove that run's folder and "
-            "compare without --trainer.limit_test_batches and --trainer.fast_dev_run"
+            f"{run / 'scores-test.json'} is of {protocol.images} of {protocol.split_images} test images; remove that run's "
+            "folder and compare without --trainer.limit_test_batches and --trainer.fast_dev_run"
         )
+    content = json.loads(manifest.read_text()) if manifest.is_file() else {}
+    if content.get("status") == "stopped":
+        raise ConfigError(
+            f"{run} stopped at step {content['training']['steps']} of {content['max_steps']}: rows are compared after the "
+            "same steps; remove that run's folder and compare without --trainer.max_time"
+        )
+
+
+def _check_comparable(paths: Sequence[Path]) -> None:
+    """Refuses a table of scores that were measured differently. What the network saw and when it was saved may differ."""
+    from segzoo.evaluation import Protocol
+
+    protocols = {path: replace(Protocol.load(path), input_size=None, checkpoint="last") for path in paths}
+    first = paths[0]
+    for path, protocol in protocols.items():
+        if protocol != protocols[first]:
+            raise ConfigError(
+                f"scores of different protocols are not compared: {first} is '{protocols[first].describe()}', {path} is "
+                f"'{protocol.describe()}'"
+            )
 
 
 def _checkpoint(folder: Path, row: Row, start: Row, seed: int) -> str:

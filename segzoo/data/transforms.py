@@ -14,6 +14,10 @@ from segzoo.data.label_spaces import IGNORE_INDEX
 REDRAWS = 10
 """How often a crop that `CropRule` refuses is drawn again; the last one is taken as it is."""
 
+# OpenCV's plain nearest neighbour takes the pixel at a cell's corner, so that labels would lie up to half a pixel beside
+# their image; this one takes the pixel at its centre, as images are resampled.
+LABELS = cv2.INTER_NEAREST_EXACT
+
 Crop = dict[str, Any]
 
 
@@ -90,7 +94,13 @@ def training_transform(
         steps.append(_resize(size))
     else:
         aspect = size[1] / size[0]
-        steps.append(RandomResizedCrop(size, scale=crop_scale, ratio=(0.9 * aspect, 1.1 * aspect)))
+        ratio = (0.9 * aspect, 1.1 * aspect)
+        # Reduced as evaluation reduces: bilinear reduction by more than two aliases.
+        steps.append(
+            RandomResizedCrop(
+                size, scale=crop_scale, ratio=ratio, mask_interpolation=LABELS, area_for_downscale="image"
+            )
+        )
     if flip:
         steps.append(A.HorizontalFlip(p=0.5))
     if color_jitter:
@@ -109,7 +119,7 @@ def evaluation_transform(size: tuple[int, int]) -> A.Compose:
 
 def _resize(size: tuple[int, int]) -> A.Resize:
     # Area averaging: photographs are usually reduced, and bilinear reduction by more than two aliases.
-    return A.Resize(*size, interpolation=cv2.INTER_AREA)
+    return A.Resize(*size, interpolation=cv2.INTER_AREA, mask_interpolation=LABELS)
 
 
 def _first(draw: Callable[[], Crop], acceptable: Callable[[Crop], bool]) -> Crop:

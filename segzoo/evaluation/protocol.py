@@ -25,7 +25,7 @@ class Protocol:
         flips: whether predictions are averaged with those of the mirrored image.
         ignore_index: label of pixels that are not counted.
         truth_size: ground truth is always used at its own size; logits are resized to it.
-        checkpoint: ``last``: the weights of the last step; ``best-on-val``: chosen by a validation score.
+        checkpoint: ``last``: the weights of the last step; or the name of another checkpoint's file.
         split_images: how many images the split holds, or ``None`` where nobody counted.
     """
 
@@ -38,7 +38,7 @@ class Protocol:
     flips: bool = False
     ignore_index: int = 255
     truth_size: Literal["native"] = "native"
-    checkpoint: Literal["last", "best-on-val"] = "last"
+    checkpoint: str = "last"
     split_images: int | None = None
 
     @property
@@ -58,7 +58,7 @@ class Protocol:
                 "whole image" if self.window is None else f"window {_size(self.window)}",
                 "flips averaged" if self.flips else "no flips",
                 f"truth at {self.truth_size} size",
-                f"{self.checkpoint} checkpoint",
+                f"{self.checkpoint} checkpoint" if self.checkpoint == "last" else f"checkpoint {self.checkpoint}",
             ]
         )
 

@@ -1,7 +1,9 @@
 """`segzoo compare`: rows, seeds, and a table of runs that are not repeated."""
 
 import csv
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,13 +92,60 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().err.startswith("error: cannot write to ")
 
 
-def test_scores_of_a_part_of_the_split_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = tmp_path / "joint" / "joint" / "toy" / "default-s0"
-    part = Protocol("toy", 2, "test", 1, split_images=200)
-    Scores(np.eye(2, dtype=int), ("a", "b")).save(run, "scores-test", part)
-    assert main(["compare", "--rows", "joint", "--seeds", "0", "--out", str(tmp_path)]) == 2
+def finished(out: Path, row: str = "joint", status: str = "finished", **protocol: Any) -> Path:
+    """A complete run of a row, as if `compare --rows ROW --seeds 0 -- --config some.yaml` had made it."""
+    run = out / row / row / "toy" / "default-s0"
+    facts = {"classes": "toy", "num_classes": 2, "split": "test", "images": 3}
+    Scores(np.eye(2, dtype=int), ("a", "b")).save(run, "scores-test", Protocol(**facts | protocol))
+    manifest = {"status": status, "max_steps": 100, "training": {"steps": 21}}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    orders = compare._orders(compare.Row(row, row), ["--config", str(out / "some.yaml")])
+    (out / f"{row}-s0.json").write_text(json.dumps(orders))
+    return run
+
+
+def again(out: Path, *rows: str, options: tuple[str, ...] = ()) -> int:
+    own = ["--rows", ",".join(rows), "--seeds", "0", "--out", str(out)]
+    return main(["compare", *own, "--", "--config", str(out / "some.yaml"), *options])
+
+
+def test_a_run_with_other_options_is_not_taken_for_this_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "some.yaml").write_text("trainer: {}\n")
+    finished(tmp_path)
+    assert again(tmp_path, "joint") == 0
+    capsys.readouterr()
+    assert again(tmp_path, "joint", options=("--method.lr", "0.1")) == 2
+    assert "some.yaml` and not with `--method joint --config" in capsys.readouterr().err
+    (tmp_path / "some.yaml").write_text("trainer: {max_steps: 7}\n")
+    assert again(tmp_path, "joint") == 2
     error = capsys.readouterr().err
-    assert "is of 1 of 200 test images" in error and error.count("\n") == 1
+    assert "some.yaml changed; choose another --out" in error and error.count("\n") == 1
+    (tmp_path / "joint-s0.json").unlink()
+    assert again(tmp_path, "joint") == 2
+    assert "options that nobody noted" in capsys.readouterr().err
+
+
+def test_scores_of_a_part_of_the_split_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finished(tmp_path, split_images=200)
+    assert again(tmp_path, "joint") == 2
+    error = capsys.readouterr().err
+    assert "is of 3 of 200 test images" in error and error.count("\n") == 1
+
+
+def test_a_training_that_was_stopped_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finished(tmp_path, status="stopped")
+    assert again(tmp_path, "joint") == 2
+    assert "stopped at step 21 of 100" in capsys.readouterr().err
+
+
+def test_scores_of_different_images_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finished(tmp_path)
+    finished(tmp_path, "metapix", input_size=(8, 8))
+    assert again(tmp_path, "joint", "metapix") == 0, "what the network saw may differ"
+    finished(tmp_path, "metapix", images=7)
+    assert again(tmp_path, "joint", "metapix") == 2
+    error = capsys.readouterr().err
+    assert "different protocols" in error and "test, 3 images" in error and "test, 7 images" in error
 
 
 def test_a_comparison_runs_resumes_and_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ def test_says_everything_in_one_line():
         "val, 500 images; 19 classes (cityscapes), label 255 ignored; input 1024x512 (WxH); "
         "window 512x512 (WxH); flips averaged; truth at native size; last checkpoint"
     )
+    assert Protocol("toy", 2, "test", 1, checkpoint="step7.ckpt").describe().endswith("size; checkpoint step7.ckpt")
     plain = Protocol("toy", 2, "test", 1)
     assert plain.describe() == (
         "test, 1 image; 2 classes (toy), label 255 ignored; input native; whole image; "

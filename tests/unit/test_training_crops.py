@@ -53,7 +53,13 @@ def test_by_default_images_are_those_of_the_plain_pipeline() -> None:
     aspect = tiny.SIZE[1] / tiny.SIZE[0]
     plain = A.Compose(
         [
-            A.RandomResizedCrop(tiny.SIZE, scale=(0.5, 1.0), ratio=(0.9 * aspect, 1.1 * aspect)),
+            A.RandomResizedCrop(
+                tiny.SIZE,
+                scale=(0.5, 1.0),
+                ratio=(0.9 * aspect, 1.1 * aspect),
+                mask_interpolation=cv2.INTER_NEAREST_EXACT,
+                area_for_downscale="image",
+            ),
             A.HorizontalFlip(p=0.5),
             A.ColorJitter(brightness=(0.8, 1.2), contrast=(0.8, 1.2), saturation=(0.8, 1.2), hue=(-0.02, 0.02), p=0.8),
         ]
@@ -66,6 +72,27 @@ def test_by_default_images_are_those_of_the_plain_pipeline() -> None:
         expected = plain(image=images.image(i), mask=images.label(i))
         np.testing.assert_array_equal(batch["label"][0], expected["mask"])
         assert torch.equal(batch["image"][0], torch.from_numpy(expected["image"].transpose(2, 0, 1)).float() / 255)
+
+
+@pytest.mark.parametrize("crop_scale", [(1.0, 1.0), (0.3, 0.6)])
+@pytest.mark.parametrize("native", [(90, 90), (18, 18)])
+def test_labels_lie_where_their_image_does(native: tuple[int, int], crop_scale: tuple[float, float]) -> None:
+    rows, columns = np.mgrid[: native[0], : native[1]]
+    ramp = (columns * 200 // native[1]).astype(np.uint8)
+    transform = training_transform((30, 30), crop_scale, flip=False, color_jitter=0.0)
+    apart = []
+    for seed in range(20):
+        transform.set_random_seed(seed)
+        found = transform(image=np.stack([ramp] * 3, axis=-1), mask=ramp)
+        inside = np.s_[:, 2:-2]  # at the border, images are continued
+        apart.append((found["image"][..., 0].astype(float) - found["mask"])[inside].mean())
+    assert abs(np.mean(apart)) < 0.15 * 200 / native[1], "in native pixels"
+
+
+def test_crops_are_reduced_without_aliasing() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3)).astype(np.uint8)
+    found = training_transform((50, 50), (0.9, 1.0), flip=False, color_jitter=0.0)(image=noise, mask=noise[..., 0])
+    assert found["image"].std() < 0.2 * noise.std()
 
 
 def test_each_domain_has_its_own_size_in_training_and_one_in_evaluation() -> None:
