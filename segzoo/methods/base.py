@@ -86,6 +86,9 @@ class SegmentationMethod(L.LightningModule):
     ) -> None:
         super().__init__()
         check_range("--method.warmup_steps", warmup_steps, 0)
+        check_range("--method.poly_power", poly_power, 0)
+        if schedule_steps is not None:
+            check_range("--method.schedule_steps", schedule_steps, 1)
         self.label_space = label_space if isinstance(label_space, LabelSpace) else LabelSpace.from_dict(label_space)
         self.save_hyperparameters(ignore=["label_space"])
         # Plain types only: checkpoints are read with `weights_only`.
@@ -143,6 +146,10 @@ class SegmentationMethod(L.LightningModule):
         loss = torch.stack(list(terms.values())).sum()
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss
+
+    def begins_step(self, batch_idx: int) -> bool:
+        """Whether a batch is the first of those that one step of the optimiser accumulates."""
+        return batch_idx % self.trainer.accumulate_grad_batches == 0
 
     def check_finite(self, terms: dict[str, Tensor]) -> None:
         """Stops the run at a term that is NaN or infinite on any rank, keeping the last good parameters."""

@@ -90,7 +90,8 @@ class GAN(SegmentationMethod):
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """L_G + L_C."""
-        self.average.update(self.network)
+        if self.begins_step(batch_idx):
+            self.average.update(self.network)
         real = self.to_resolution(batch["source"]["image"])
         fake = self.generate(len(real)).image
         seen = self.augmented(fake, "generated")

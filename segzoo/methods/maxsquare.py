@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 from torch.nn import functional as F
 
+from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.streams import Batch
 from segzoo.errors import ConfigError
@@ -30,6 +31,7 @@ from segzoo.losses import (
     guidance_labels,
     image_weighted_maximum_squares,
     image_weighted_minimum_entropy,
+    log_softmax,
     maximum_squares,
     minimum_entropy,
 )
@@ -80,14 +82,15 @@ class MaxSquare(UnsupervisedAdaptation):
         super().__init__(**kwargs)
         if not 0 <= ratio <= 1 or not 0 <= low_threshold <= 1:
             raise ConfigError(f"ratio and low_threshold must be in [0, 1], found {ratio} and {low_threshold}")
+        if hard_threshold is not None:
+            check_range("--method.hard_threshold", hard_threshold, 0, 1)
         self.target_weight, self.image_weighting, self.ratio = target_weight, image_weighting, ratio
         self.scale, self.target_start, self.hard_threshold = scale, target_start, hard_threshold
         self.multi_level, self.low_weight, self.low_threshold = multi_level, low_weight, low_threshold
         if multi_level:
             self.low_head = DilatedHead(self.segmenter.feature_channels[-2], self.num_classes, low_dilations)
-            if start := self.hparams[
-                "initial_checkpoint"
-            ]:  # of a source phase with this head: target_start after its end
+            # Of a source phase with this head, i.e. one whose target_start lies after its end.
+            if start := self.hparams["initial_checkpoint"]:
                 load_part(self.low_head, Path(start), "low_head", optional=True)
 
     @property
@@ -113,7 +116,7 @@ class MaxSquare(UnsupervisedAdaptation):
             terms["source low"] = self.low_weight * self.supervised(logits[1], source["label"])
         if adapting:
             logits = self.heads(target["image"])
-            probs = [z.softmax(dim=1) for z in logits]
+            probs = [log_softmax(z).exp() for z in logits]  # not in half precision
             terms["target"] = self.target_weight * self.confidence_loss(logits[0], probs[0])
             if self.multi_level:
                 labels = guidance_labels(probs[0], probs[1], self.low_threshold)

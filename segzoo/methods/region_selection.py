@@ -30,6 +30,7 @@ from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.streams import Batch, Stream
 from segzoo.errors import ConfigError
+from segzoo.losses import log_softmax
 from segzoo.methods.base import pixel_count, valid_pixels
 from segzoo.methods.joint import WeightedJointTraining, source_norms
 from segzoo.models.discriminators import (
@@ -207,7 +208,7 @@ class RegionSelection(WeightedJointTraining):
 
     def _evidence(self, batch: Batch, logits: Tensor) -> Tensor:
         """What is judged: p = softmax(f(x) / temperature), or the images."""
-        return batch["image"] if self.judge == "images" else (logits / self.temperature).softmax(dim=1)
+        return batch["image"] if self.judge == "images" else log_softmax(logits / self.temperature).exp()
 
     def _find_regions(self, batch: Batch) -> Tensor | None:
         if self.regions == "component":

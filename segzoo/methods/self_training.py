@@ -36,6 +36,7 @@ from segzoo.adaptation import (
 from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.streams import Batch, Stream
+from segzoo.errors import ConfigError
 from segzoo.evaluation import Scores, confusion_metric, update_confusion
 from segzoo.evaluation.history import PRECISION
 from segzoo.losses import log_softmax
@@ -72,7 +73,8 @@ class SelfTraining(UnsupervisedAdaptation):
             normalises by the batch.
         threshold: confidence from which a pixel counts into q.
         pseudo_weight: share: q at every pixel; pixel: 1 where the teacher is sure, else 0.
-        ignore_top: rows of the target image whose pseudo labels are not used (15 in DAFormer's GTA5 recipe, of 512).
+        ignore_top: rows of the target's crop whose pseudo labels are not used (15 in DAFormer's GTA5 recipe, of 512, where the
+            crop is as high as the image).
         ignore_bottom: likewise (120).
         mix_scope: whose classes are pasted, by half: image: those of the image; batch, as DACS published it: those of the
             whole batch, void too.
@@ -122,6 +124,9 @@ class SelfTraining(UnsupervisedAdaptation):
         self.feature_weight, self.feature_min_ratio = feature_distance, feature_min_ratio
         if feature_distance:
             self.feature_distance = FeatureDistance(self.segmenter, self.label_space.classes, feature_classes)
+        check_range("--method.ema_decay", ema_decay, 0, 1)
+        check_range("--method.ignore_top", ignore_top, 0)
+        check_range("--method.ignore_bottom", ignore_bottom, 0)
         check_range("--method.reference_weight", reference_weight, 0, 1)
         check_range("--method.reference_threshold", reference_threshold, 0, 1)
         self.uses_references = reference_classes is not None
@@ -159,7 +164,8 @@ class SelfTraining(UnsupervisedAdaptation):
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """Supervised on the source, by pseudo labels on the mixture."""
         source = batch["source"]
-        self.teacher.update(self.student())
+        if self.begins_step(batch_idx):
+            self.teacher.update(self.student())
         view = self.view(batch["target"], source["image"].shape[-2:])
         return self.total(self.source_terms(source) | self.mixed_terms(source, view))
 
@@ -209,6 +215,12 @@ class SelfTraining(UnsupervisedAdaptation):
 
     def mixed_terms(self, source: Batch, view: View) -> dict[str, Tensor]:
         """Weighted cross-entropy on the mixture."""
+        if view.image.shape[-2:] != source["image"].shape[-2:]:
+            sizes = "x".join(map(str, view.image.shape[-2:])), "x".join(map(str, source["image"].shape[-2:]))
+            raise ConfigError(
+                f"target images of {sizes[0]} pixels (HxW) cannot be mixed with source images of {sizes[1]}: give both one "
+                "--data.crop_size, or --data.source_size and --data.target_size alike"
+            )
         image, label, weights, mask = self.mix(source, view)
         logits, features = self.segmenter.with_features(self.augment(image))
         self._seen = (source["image"], view, image, label, logits.detach())

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segzoo.adaptation import ClassBank, ClassStatistics, EmaTeacher, class_balanced_crop, crop
+from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import mean_across_ranks
@@ -87,6 +88,8 @@ class SePiCo(SelfTraining):
         super().__init__(**kwargs)
         if temperature <= 0 or (crop_share is not None and not 0 < crop_share <= 1):
             raise ConfigError(f"temperature {temperature} must be above 0, crop_share {crop_share} in (0, 1] or null")
+        check_range("--method.cell_min_ratio", cell_min_ratio, 0, 1)
+        check_range("--method.bank_length", bank_length, 1)
         self.contrast, self.temperature, self.contrast_weight = contrast, temperature, contrast_weight
         self.contrast_start, self.fast = contrast_start, fast
         self.regularizer_weight, self.regularizer_sign = regularizer_weight, regularizer_sign
@@ -125,7 +128,8 @@ class SePiCo(SelfTraining):
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """Self-training, with the contrast on source and target."""
         source = batch["source"]
-        self.teacher.update(self.student())
+        if self.begins_step(batch_idx):
+            self.teacher.update(self.student())
         view = self.view(batch["target"], source["image"].shape[-2:])
         self.gather_concepts(source)
         terms = self.source_terms(source) | self.mixed_terms(source, view)

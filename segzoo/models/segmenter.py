@@ -151,7 +151,7 @@ def create_segmenter(
         num_classes: number of logits per pixel.
         encoder_weights: pretrained weights by name (``imagenet``); they are downloaded.
         encoder_checkpoint: a local state dict for the encoder instead; loaded strictly, tensors only.
-        norm: ``batch`` (as published), ``frozen`` (batch norm with fixed statistics), or ``group``.
+        norm: ``batch`` (as published), ``sync`` (over all processes), ``frozen`` (with fixed statistics), or ``group``.
         options: further arguments of the architecture.
 
     Raises:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from segzoo.errors import CheckpointError
@@ -35,7 +36,7 @@ def load_part(module: nn.Module, path: Path, part: str = "segmenter", optional: 
         module: what is loaded.
         path: the checkpoint.
         part: its name in the method.
-        optional: leave it as it is where the checkpoint has none.
+        optional: leave it as it is, with a warning, where the checkpoint has none.
 
     Raises:
         CheckpointError: no such file, not a checkpoint of segzoo, or of another network.
@@ -48,6 +49,7 @@ def load_part(module: nn.Module, path: Path, part: str = "segmenter", optional: 
         raise CheckpointError(f"{path} is not a checkpoint of `segzoo fit`") from error
     found = {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
     if optional and not found:
+        rank_zero_warn(f"{path} has no {part}: it begins at random")
         return
     if why := misfit(module.state_dict(), found):
         raise CheckpointError(

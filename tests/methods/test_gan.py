@@ -77,15 +77,11 @@ def test_the_penalty_is_lazy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert penalised == [True, False, False, True]
 
 
-def test_the_average_follows() -> None:
-    first, trained = tiny.method("gan"), tiny.fit("gan", 2, ema_decay=0.5)
+def test_the_average_is_frozen() -> None:
+    trained = tiny.fit("gan", 2)
     assert isinstance(trained, GAN)
-    start, now = dict(first.get_submodule("network").named_parameters()), dict(trained.network.named_parameters())
-    for name, p in trained.average.network.named_parameters():
-        assert not p.requires_grad
-        inside = (p - start[name]).abs() <= (now[name] - start[name]).abs() * 2 + 1e-3
-        assert inside.float().mean() > 0.9  # somewhere between where it was and where it is
     assert int(trained.average.step) == 2 and not trained.average.network.training
+    assert not any(p.requires_grad for p in trained.average.network.parameters())
 
 
 @pytest.mark.parametrize("generator", ["dcgan", "stylegan2"])

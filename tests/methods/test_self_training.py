@@ -339,16 +339,78 @@ def test_target_pixels_of_the_contrast() -> None:
 
 
 @pytest.mark.parametrize("unseen", ["drop", "keep"])
-def test_unseen_classes(unseen: str) -> None:
-    method = tiny.method("sepico", unseen=unseen, contrast="proto", temperature=1.0)
+def test_unseen_classes(unseen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = tiny.method("sepico", unseen=unseen, contrast="proto", temperature=1.0, cell_min_ratio=0.0)
     assert isinstance(method, SePiCo)
+    monkeypatch.setattr(SePiCo, "contrasting", True)
     method.statistics.mean[3, 0] = 1.0
     method.statistics.count[3] = 5
-    method._trainer = None
-    queries = torch.zeros(4, 8)
-    seen = method.statistics.seen if unseen == "drop" else None
-    loss = sepico.prototype_contrast(queries, torch.full((4,), 3), method.statistics.mean, 1.0, seen)
-    assert float(loss) == pytest.approx(0.0 if unseen == "drop" else math.log(9))
+    image, label = torch.rand(2, 3, *tiny.SIZE), torch.full((2, *tiny.SIZE), 3)
+    with torch.no_grad():
+        loss = method.contrast_terms("source", method.segmenter.features(image), label)["source contrast"]
+        likeness = vectors(method, image)[:, 0]
+    others = torch.log1p(8 * (-likeness).exp()).mean()  # eight classes whose similarity is 0
+    assert float(loss) == pytest.approx(0.0 if unseen == "drop" else float(others), abs=1e-5)
+
+
+@pytest.mark.parametrize(("unseen", "entries"), [("drop", 0), ("keep", 1)])
+def test_a_bank_begins_with_a_zero_vector_where_unseen_classes_are_kept(unseen: str, entries: int) -> None:
+    method = tiny.method("sepico", unseen=unseen, contrast="bank")
+    assert isinstance(method, SePiCo) and method.bank.filled.tolist() == [entries] * 9
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_the_targets_crop_is_resized_with_its_labels(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = tiny.method("sepico", crop_share=0.5625, fast=fast)
+    assert isinstance(method, SePiCo)
+    corners = [(3, 5), (8, 16)]
+    monkeypatch.setattr(sepico, "class_balanced_crop", lambda labels, *_: torch.tensor(corners))
+    monkeypatch.setattr(SePiCo, "image_generators", lambda *_: [])
+    monkeypatch.setattr(SePiCo, "pseudo_weights", lambda self, confidence: confidence)
+    # As a teacher whose label of a pixel is the whole part of its red.
+    monkeypatch.setattr(SePiCo, "label", lambda self, image: (image[:, 0].long(), image[:, 1]))
+    image = 9 * torch.rand(2, 3, 32, 64)
+    view = method.view({"image": image}, (16, 32))
+    # 0.5625 of 32 x 64 is a box of 24 x 48, in the shape of the source's 16 x 32.
+    boxes = torch.stack([x[:, top : top + 24, left : left + 48] for x, (top, left) in zip(image, corners, strict=True)])
+    small = F.interpolate(boxes, (16, 32), mode="bilinear")
+    torch.testing.assert_close(view.image, small)
+    nearest = F.interpolate(boxes, (16, 32), mode="nearest-exact")
+    assert torch.equal(view.labels, (nearest if fast else small)[:, 0].long())
+    torch.testing.assert_close(view.confidence, (nearest if fast else small)[:, 1])
+
+
+@pytest.mark.parametrize("scope", ["image", "batch"])
+def test_whose_classes_are_mixed(scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    mask = self_training.class_mix
+
+    def watch(labels: Tensor, *arguments: Any) -> Tensor:
+        asked.append(arguments[1])
+        return mask(labels)
+
+    monkeypatch.setattr(self_training, "class_mix", watch)
+    tiny.fit("self-training", 1, mix_scope=scope)
+    assert asked == [scope]
+
+
+@pytest.mark.parametrize("statistics", ["target", "both"])
+def test_whose_statistics_are_kept(statistics: str) -> None:
+    method, catch = caught("self-training", running_statistics=statistics)
+    assert isinstance(method, SelfTraining)
+    image = catch.batch["source"]["image"].double()
+    labels, confidence = teacher_labels(method, catch.batch["target"]["image"].double())
+    mixed, _, _ = mixture(catch.batch["source"], catch.batch["target"]["image"].double(), labels, confidence)
+    if statistics == "both":
+        method(image)
+    method(0.9 * mixed)
+    for name, buffer in method.segmenter.named_buffers():
+        torch.testing.assert_close(buffer, catch.buffers[name], msg=name)
+
+
+def test_images_of_different_sizes_are_not_mixed() -> None:
+    with pytest.raises(ConfigError, match=r"target images of 32x64 pixels .* source images of 32x32: give both one"):
+        tiny.fit("self-training", 1, data_options={"source_size": (32, 32)})
 
 
 def test_the_regularizers_sign() -> None:
@@ -361,3 +423,21 @@ def test_the_regularizers_sign() -> None:
 def test_numbers_outside_their_range(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="crop_share"):
         tiny.method("sepico", **options)
+
+
+@pytest.mark.parametrize(
+    ("slug", "option", "value"),
+    [
+        ("sepico", "bank_length", 0),
+        ("sepico", "cell_min_ratio", 1.5),
+        ("self-training", "ema_decay", 1.5),
+        ("self-training", "ignore_top", -1),
+        ("self-training", "ignore_bottom", -1),
+        ("maxsquare", "hard_threshold", 2.0),
+        ("joint", "poly_power", -1.0),
+        ("joint", "schedule_steps", -5),
+    ],
+)
+def test_a_number_outside_its_range_is_named(slug: str, option: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"--method.{option} {value}: expected"):
+        tiny.method(slug, **{option: value})
