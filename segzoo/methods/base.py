@@ -18,7 +18,7 @@ from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.sampling import derived_seed
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import mean_across_ranks, sum_across_ranks
-from segzoo.errors import CheckpointError, NonFiniteLossError
+from segzoo.errors import CheckpointError, ConfigError, NonFiniteLossError
 from segzoo.evaluation import Scores, confusion_metric, update_confusion
 from segzoo.models.norms import Norm
 from segzoo.models.segmenter import create_segmenter
@@ -134,6 +134,22 @@ class SegmentationMethod(L.LightningModule):
         return logits
 
     # Training
+
+    def setup(self, stage: str) -> None:
+        """Refuses what would lose the small steps of averages and weights, or cannot count pixels.
+
+        Raises:
+            ConfigError: parameters in half precision; training on an Apple GPU.
+        """
+        precision = str(self.trainer.precision)
+        if precision in ("bf16-true", "16-true"):
+            mixed = precision.replace("true", "mixed")
+            raise ConfigError(
+                f"--trainer.precision {precision} keeps the parameters in half precision, which rounds their steps away; use "
+                f"{mixed}"
+            )
+        if stage == "fit" and self.trainer.strategy.root_device.type == "mps":
+            raise ConfigError("Apple GPUs have no float64, in which pixels are counted; use --trainer.accelerator cpu")
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """The sum of the loss's terms, each logged as ``train/<term>``.

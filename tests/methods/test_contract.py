@@ -20,6 +20,7 @@ from PIL import Image
 from segzoo.cli.main import main
 from segzoo.data import MiniCity
 from segzoo.data.domains import ImageSet, Pixels
+from segzoo.errors import ConfigError
 from segzoo.methods.base import SegmentationMethod
 from segzoo.methods.registry import load_method, methods
 from tests import tiny
@@ -165,6 +166,21 @@ def test_bfloat16_trains(slug: str) -> None:
     recorder = Recorder()
     tiny.fit(slug, trainer_options={"callbacks": [recorder], "precision": "bf16-mixed"})
     assert all(map(math.isfinite, recorder.losses))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "16"])
+def test_parameters_in_half_precision_are_refused(precision: str) -> None:
+    with pytest.raises(ConfigError, match=f"{precision}-true .* use {precision}-mixed"):
+        tiny.fit("self-training", trainer_options={"precision": f"{precision}-true"})
+
+
+def test_apple_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = tiny.method("joint")
+    method.trainer = tiny.trainer(1)
+    monkeypatch.setattr(type(method.trainer.strategy), "root_device", torch.device("mps"))
+    method.setup("test")
+    with pytest.raises(ConfigError, match=r"Apple GPUs .* use --trainer.accelerator cpu"):
+        method.setup("fit")
 
 
 @every_method
