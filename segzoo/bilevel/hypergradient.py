@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from segzoo.bilevel.errors import MissingDerivativeError
 from segzoo.bilevel.jvp import refuse_sharded, unit_jvp, whole_norm
 from segzoo.bilevel.kept import Kept
 from segzoo.bilevel.replay import Params, is_sharded, moved
@@ -52,7 +53,7 @@ def hypergradient(
     scope: Iterable[str] | None = None,
     reuse: Literal["nothing", "g", "g + v"] = "g + v",
     keep: bool = True,
-    scale: float = 1.0,
+    scale: float | None = None,
     radius: float = 0.01,
 ) -> Hypergradient:
     """The gradient of the target loss after one step on the weighted source loss.
@@ -75,7 +76,8 @@ def hypergradient(
         keep: engine ``forward`` takes up what large convolutions and linear layers returned in the source passes, for the
             memory of these maps: two forward passes instead of three, and what comes before the scope not at all
             (`segzoo.bilevel.kept`).
-        scale: factor on both losses during their backward passes, taken out of the gradients again: float16 needs it.
+        scale: factor on both losses during their backward passes, taken out of the gradients again: float16 needs it (not in
+            ``double_backward``). With one, an overflow of g shows in g alone.
         radius: length of the finite difference.
 
     Raises:
@@ -89,22 +91,22 @@ def hypergradient(
         return _double_backward(source, target, params, weights, count, step, average, names, reuse)
     if keep and engine == "forward":
         source = [Kept(micro_batch, module, names) for micro_batch in source]
-    losses, g = _source_gradient(source, params, weights, count, scale)
+    losses, g = _source_gradient(source, params, weights, count, scale or 1.0)
     g = average(g)
     own, g_own = {name: params[name] for name in names}, {name: g[name] for name in names}
     with torch.no_grad():
         ahead = step.update(own, g_own)
-        if scale != 1.0:
+        if scale is not None:
             # An overflow shall show in g, where the scaler of the losses looks, and not make L_T a NaN.
             finite = torch.stack([torch.isfinite(t).all() for t in g_own.values()]).all()
             ahead = {name: torch.where(finite, p, own[name]) for name, p in ahead.items()}
     with moved(params, ahead):
-        target_loss, v = _target_gradient(target, params if reuse == "g + v" else own, scale)
+        target_loss, v = _target_gradient(target, params if reuse == "g + v" else own, scale or 1.0)
     del ahead
     v = average(v)
     with torch.no_grad():
         u = step.transpose(own, g_own, {name: v[name] for name in names})
-    gradient = _kept(g, v, reuse)
+    gradient = _reusable(g, v, reuse)
     del g, g_own, v
     if engine == "forward":
         norm = whole_norm(u)
@@ -115,7 +117,7 @@ def hypergradient(
     return Hypergradient(-slopes / count, gradient, losses, target_loss)
 
 
-def _kept(g: Params, v: Params, reuse: str) -> Params:
+def _reusable(g: Params, v: Params, reuse: str) -> Params:
     if reuse == "nothing":
         return {}
     if reuse == "g + v":
@@ -171,8 +173,15 @@ def _double_backward(
     point = leaves | {name: p.detach().requires_grad_() for name, p in ahead.items()}
     target_loss, v = _target_gradient([_at(micro_batch, point) for micro_batch in target], point, 1.0)
     v = average(v)
-    (slope,) = torch.autograd.grad([ahead[name] for name in names], w, [v[name] for name in names])
-    return Hypergradient(slope, _kept(mean, v, reuse), losses.detach(), target_loss)
+    try:
+        (slope,) = torch.autograd.grad([ahead[name] for name in names], w, [v[name] for name in names])
+    except RuntimeError as error:
+        if "is not implemented" not in str(error):
+            raise
+        raise MissingDerivativeError(
+            f"a layer has no second derivative ({str(error)[:120]}); use the engine 'forward' or 'finite_difference'"
+        ) from error
+    return Hypergradient(slope, _reusable(mean, v, reuse), losses.detach(), target_loss)
 
 
 def _at(micro_batch: Pass, point: Params) -> Pass:

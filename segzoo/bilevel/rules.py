@@ -107,8 +107,7 @@ def _batch_norm(
         if training:  # statistics are to be tracked
             return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
         running_mean, running_var = _at_least_float32(running_mean), _at_least_float32(running_var)
-    channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    x, dx = _unpack(x, torch.channels_last if channels_last else torch.contiguous_format)
+    x, dx = _unpack(x, _layout(x))
     z, mean, invstd = torch.native_batch_norm(x, None, None, running_mean, running_var, training, 0.0, eps)
     if dx is not None:
         rest = (None, running_mean, running_var, mean, invstd, training, eps, _ONLY_INPUT)
@@ -129,11 +128,14 @@ def _layer_norm(
 def _group_norm(
     x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
+    layout = torch.contiguous_format if x.is_cuda else _layout(x)  # of the answer: dropout draws in the order of memory
     x, dx = _unpack(x)
     sizes = (len(x), x.shape[1], x.shape[2:].numel(), groups)
     z, mean, invstd = torch.native_group_norm(x, None, None, *sizes, eps)
     if dx is not None:
         dx = _aten.native_group_norm_backward(dx, x, mean, invstd, None, *sizes, _ONLY_INPUT)[0]
+        dx = dx.contiguous(memory_format=layout)
+    z = z.contiguous(memory_format=layout)
     return _affine(z, dx, weight, bias, (-1, *[1] * (x.dim() - 2)))
 
 
@@ -152,6 +154,11 @@ def _cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, **op
         loss, slope = loss * weight[label], slope * weight[label]
     # Not a product with 0, which an infinite logit of a void pixel would make a NaN.
     return make_dual(loss.where(valid, 0)[:, 0], slope.where(valid, 0)[:, 0])
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 def _unpack(x: Tensor, layout: torch.memory_format = torch.contiguous_format) -> tuple[Tensor, Tensor | None]:

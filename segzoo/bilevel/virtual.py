@@ -88,7 +88,7 @@ class OptimizerStep:
 
     Args:
         optimizer: holds every parameter that is stepped.
-        parameters: the optimiser's own tensors by name; their state is read when the step is taken.
+        parameters: the optimiser's own tensors by name; a step looks at the state that they have when it is made.
     """
 
     def __init__(self, optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> None:

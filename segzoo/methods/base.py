@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -123,6 +124,11 @@ class SegmentationMethod(L.LightningModule):
         """What a training batch holds; the DataModule gives this and nothing more."""
         return {"source": Stream("source"), "target": Stream("target", labelled=self.supervision != "none")}
 
+    @property
+    def starts(self) -> dict[str, int]:
+        """The first step of each term that begins late, by its option."""
+        return {}
+
     def arrange(self, network: nn.Module) -> None:
         """Puts a network into the memory format that ``channels_last`` says."""
         if self.hparams.get("channels_last"):
@@ -138,6 +144,8 @@ class SegmentationMethod(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Refuses what would lose the small steps of averages and weights, or cannot count pixels.
 
+        Says so where a term begins after the last step: a start that suits long runs is easily left in a short one.
+
         Raises:
             ConfigError: parameters in half precision; training on an Apple GPU.
         """
@@ -150,6 +158,10 @@ class SegmentationMethod(L.LightningModule):
             )
         if stage == "fit" and self.trainer.strategy.root_device.type == "mps":
             raise ConfigError("Apple GPUs have no float64, in which pixels are counted; use --trainer.accelerator cpu")
+        for option, start in self.starts.items():
+            check_range(f"--method.{option}", start, 0)
+            if stage == "fit" and 0 < self.trainer.max_steps <= start:
+                rank_zero_warn(f"--method.{option} {start} is not reached in {self.trainer.max_steps} steps")
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """The sum of the loss's terms, each logged as ``train/<term>``.

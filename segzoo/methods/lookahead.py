@@ -24,7 +24,7 @@ class LookAheadTraining(WeightedJointTraining):
 
     Args:
         virtual: sgd, or optimizer: the step that the real optimiser would take, exact through its state and the trainer's
-            gradient_clip_val.
+            gradient_clip_val (of the gradient in ``scope``; the trainer clips those of all networks together).
         virtual_lr: step size alpha of ``sgd``; null for ``lr``. Constant: with a decaying alpha the meta objective fades while
             the weight network keeps its own learning rate.
         scope: the part of the segmenter that the virtual step moves: all, decoder (with the head), or head. Less is cheaper.
@@ -53,20 +53,29 @@ class LookAheadTraining(WeightedJointTraining):
         self.cuda_graph = cuda_graph
         self._recorded: Graphed[Any] | None = None
         self.virtual, self.scope, self.engine = virtual, scope, engine
+        if virtual_lr is not None and not virtual_lr > 0:
+            raise ConfigError(f"--method.virtual_lr {virtual_lr}: expected above 0")
         self.virtual_lr = self.lr if virtual_lr is None else virtual_lr
 
     def setup(self, stage: str) -> None:
-        """Refuses strategies that shard the parameters: a virtual step needs all of them.
+        """Refuses strategies that shard the parameters, of which a virtual step needs all, and what it does not look through.
 
         Raises:
-            ConfigError: FSDP.
+            ConfigError: FSDP; clipping by value before a virtual optimiser's step; second-order graphs in float16.
         """
-        super().setup(stage)
         if isinstance(self.trainer.strategy, FSDPStrategy | ModelParallelStrategy):
             raise ConfigError(
                 f"--trainer.strategy: {type(self.trainer.strategy).__name__} shards the parameters, and sharded parameters "
                 "have no exact hypergradient; use ddp (in code, `segzoo.bilevel` has the engine 'finite_difference' for them)"
             )
+        super().setup(stage)
+        clips = self.trainer.gradient_clip_val and (self.trainer.gradient_clip_algorithm or "norm") != "norm"
+        if clips and self.virtual == "optimizer":
+            raise ConfigError(
+                "--method.virtual optimizer looks through clipping by norm alone; leave out --trainer.gradient_clip_algorithm"
+            )
+        if self.scaler and self.engine == "double_backward":
+            raise ConfigError("--method.engine double_backward: use --trainer.precision 32 or bf16-mixed, not float16")
 
     def on_train_start(self) -> None:
         """Begins without a recording: parameters may lie elsewhere than in an earlier run.
@@ -130,8 +139,7 @@ class LookAheadTraining(WeightedJointTraining):
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         step, clip = OptimizerStep(optimizer, params), self.trainer.gradient_clip_val
-        by_norm = str(self.trainer.gradient_clip_algorithm or "norm") == "norm"
-        return ClippedStep(step, clip) if clip and by_norm else step
+        return ClippedStep(step, clip) if clip else step
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:

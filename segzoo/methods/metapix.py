@@ -19,20 +19,21 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from segzoo.bilevel import Hypergradient, Kept, attach_gradient, hypergradient, pixel_jvp, unrolled_hypergradient
+from segzoo.bilevel import Hypergradient, attach_gradient, hypergradient, unrolled_hypergradient
 from segzoo.data.streams import Batch, Stream
-from segzoo.distributed import average_gradients
+from segzoo.distributed import average_gradients, world_size
 from segzoo.errors import ConfigError
 from segzoo.losses import cross_entropy
 from segzoo.methods.base import pixel_count, valid_pixels
-from segzoo.methods.lookahead import LookAheadTraining, split
+from segzoo.methods.lookahead import split
+from segzoo.methods.online import OnlineWeights
 from segzoo.models.weighting import ImageWeightNet, PixelWeightNet, WeightNorm
 
 # What the segmenter's own update takes over from the meta update; `paper` has batches of its own for it.
 REUSE: dict[str, Literal["nothing", "g", "g + v"]] = {"sequential": "g + v", "fused": "g", "paper": "nothing"}
 
 
-class MetaPix(LookAheadTraining):
+class MetaPix(OnlineWeights):
     """Pixel weights learned through a one-step bilevel update.
 
     Update orders, with the cost of a step in joint steps (forward 1, backward 2, forward-mode pass 2; joint is 6):
@@ -43,8 +44,8 @@ class MetaPix(LookAheadTraining):
       updates of a step start from the same (theta, phi), so the segmenter sees weights that are one meta update older.
 
     Args:
-        weights: pixel (U-Net), image (one weight per image), or online: no network, the weights of every batch are
-            relu(-dL_T/dw) at w = 0 (Ren et al., 2018, arXiv 1803.09050), at the cost of ``sequential``.
+        weights: pixel (U-Net), image (one weight per image), or online: no network, see `OnlineWeights`, at the cost of
+            ``sequential``.
         weight_width: channels of the weight network; 64 as published.
         weight_stride: side of the squares of pixels that share a weight; 1 as published, 2 costs a quarter.
         weight_net_norm: instance as published, or group, which keeps differences of contrast between images.
@@ -60,7 +61,8 @@ class MetaPix(LookAheadTraining):
         meta_start: first step that updates it; before, the weights are those of the untrained network.
         meta_split: share of the labelled target images that only the meta objective sees (fused and paper).
         micro_batches: parts in which a batch goes through the segmenter (sequential): the memory of a part and, with a norm
-            that does not couple images, the result of the whole. (accumulate_grad_batches looks ahead from each part alone.)
+            that does not couple images, the result of the whole; batch norms track every part. (accumulate_grad_batches looks
+            ahead from each part alone.)
         keep_outputs: the forward-mode pass takes up what large layers returned in the source pass before it, for the memory of
             these maps; without, or with micro_batches, which are there to save memory, it costs 3 instead of 2.
         kwargs: see `LookAheadTraining`; published: virtual sgd, scope all.
@@ -89,6 +91,14 @@ class MetaPix(LookAheadTraining):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        chosen = (update, unroll, weight_norm, meta_every, meta_start, meta_split, micro_batches)
+        inherited = (self.virtual, self.engine, self.cuda_graph)
+        plain = ("sequential", 1, "mean1", 1, 0, 0, 1), ("sgd", "forward", False)
+        if weights == "online" and (chosen, inherited) != plain:
+            raise ConfigError(
+                "online weights are no network's: leave out update, unroll, weight_norm, meta_every, meta_start, meta_split, "
+                "micro_batches, virtual, engine, cuda_graph"
+            )
         if not 0 <= meta_split < 1 or meta_every < 1 or unroll < 1:
             raise ConfigError(
                 "meta_split must be in [0, 1), meta_every and unroll at least 1, "
@@ -99,7 +109,7 @@ class MetaPix(LookAheadTraining):
                 "a held-out meta split needs a target gradient of its own, which 'sequential' does not compute; "
                 "use --method.update fused or paper, or --method.meta_split 0"
             )
-        whole = update != "sequential" or meta_every > 1 or meta_start > 0 or weights == "online"
+        whole = update != "sequential" or meta_every > 1 or meta_start > 0
         if micro_batches < 1 or (micro_batches > 1 and whole):
             raise ConfigError(
                 f"micro_batches {micro_batches}: a positive number, with --method.update sequential at every step; use "
@@ -109,12 +119,6 @@ class MetaPix(LookAheadTraining):
             raise ConfigError(
                 f"unroll {unroll}: several virtual steps need --method.update paper, --method.virtual sgd and "
                 "--method.engine forward, without cuda_graph"
-            )
-        chosen = (update, self.virtual, self.engine, weight_norm, meta_every, meta_start, self.cuda_graph)
-        if weights == "online" and chosen != ("sequential", "sgd", "forward", "mean1", 1, 0, False):
-            raise ConfigError(
-                "online weights are no network's: leave out update, virtual, engine, weight_norm, meta_every, meta_start, "
-                "cuda_graph"
             )
         self.online = weights == "online"
         if not self.online:
@@ -136,6 +140,25 @@ class MetaPix(LookAheadTraining):
             streams["meta_target"] = Stream("target", part=held_out if self.meta_split else fit)
         return streams
 
+    @property
+    def starts(self) -> dict[str, int]:
+        """When the weight network begins to learn."""
+        return {"meta_start": self.meta_start}
+
+    def setup(self, stage: str) -> None:
+        """Refuses weights that can only be one.
+
+        Raises:
+            ConfigError: a weight per image, divided by its mean, with one image in a batch.
+        """
+        super().setup(stage)
+        images = getattr(getattr(self.trainer, "datamodule", None), "batch_size", 2) * world_size()
+        if stage == "fit" and self.hparams["weights"] == "image" and self.weight_norm != "none" and images == 1:
+            raise ConfigError(
+                "--method.weights image: the mean-one weight of a single image is always 1; use --data.batch_size 2 or more, "
+                "or --method.weight_norm none"
+            )
+
     def weights(self, source: Batch, logits: Tensor | None = None) -> Tensor:
         """Weights (B, H, W) of a source batch as the segmenter sees them, i.e. after normalisation."""
         return self._normalise(self._raw_weights(source), source["label"])[0]
@@ -154,7 +177,7 @@ class MetaPix(LookAheadTraining):
             # Lightning drops them after this method; until then they would lie beside g and v, as large as the network.
             self.zero_grad()
         if self.online:
-            return self._online_step(batch["source"], batch["target"])
+            return self.online_step(batch["source"], batch["target"], self.keep_outputs)
         if not self._is_meta_step():
             # Zero gradients, dropped before the optimiser sees them: distributed training expects one per parameter.
             phi = list(self.weighting.parameters())
@@ -221,7 +244,7 @@ class MetaPix(LookAheadTraining):
             scope=reach,
             reuse=REUSE[self.update],
             keep=self.keep_outputs and parts == 1,
-            scale=self.loss_scale,
+            scale=self.loss_scale if self.scaler else None,
         )
         return hyper, weights, self._pull_back([raw], [pull_back(hyper.weights)])
 
@@ -257,25 +280,6 @@ class MetaPix(LookAheadTraining):
         self.check_finite({"meta": target_loss} | ({} if self.scaler else {"meta gradient": norm}))
         self.log_dict({"meta/target_loss": target_loss, "meta/gradient_norm": norm})
         return attach_gradient(target_loss.new_zeros(()), list(self.weighting.parameters()), gradients)
-
-    def _online_step(self, source: Batch, target: Batch) -> Tensor:
-        """At w = 0 the virtual step stays at theta, so that the target gradient there serves both updates."""
-        theta = self.theta
-        target_loss, scale = self.target_pass(target, track=True)(), self.loss_scale
-        v = torch.autograd.grad(scale * target_loss, list(theta.values()), allow_unused=True, materialize_grads=True)
-        mean = average_gradients({name: g / scale for name, g in zip(theta, v, strict=True)})
-        direction = {name: mean[name] for name in self.reach}
-        replayed = self.source_pass(source)
-        source_pass = Kept(replayed, self.segmenter, self.reach) if self.keep_outputs else replayed
-        losses = source_pass()
-        helps = pixel_jvp(source_pass, theta, direction)[1].relu()
-        if self.scaler:  # an infinite v makes it skip the step; until then the loss has to stay finite
-            helps = helps.nan_to_num(0, 0, 0)
-        weights = self._normalise(helps, source["label"])[0]
-        self.log_weights(weights, source["label"])
-        source_loss = (weights * losses).sum() / self.source_count(source["label"])
-        loss = self.total({"source": source_loss, "target": target_loss.detach()})
-        return loss + attach_gradient(torch.zeros_like(loss), list(theta.values()), list(mean.values()))
 
     def _raw_weights(self, source: Batch) -> Tensor:
         image, label = source["image"], source["label"]

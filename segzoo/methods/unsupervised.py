@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from segzoo.adaptation import class_balance as balance
@@ -47,18 +46,6 @@ class UnsupervisedAdaptation(SegmentationMethod):
         for name, strength in (("class_weight", class_balance), ("test_class_weight", test_class_balance)):
             weight = balance(class_frequencies or {}, self.label_space.classes, strength) if strength else None
             self.register_buffer(name, weight if weight is None else weight.float(), persistent=False)
-
-    @property
-    def starts(self) -> dict[str, int]:
-        """The first step of each term that begins late, by its option."""
-        return {}
-
-    def setup(self, stage: str) -> None:
-        """Says so where a term begins after the last step: a start that suits long runs is easily left in a short one."""
-        super().setup(stage)
-        for option, start in self.starts.items():
-            if stage == "fit" and 0 < self.trainer.max_steps <= start:
-                rank_zero_warn(f"--method.{option} {start} is not reached in {self.trainer.max_steps} steps")
 
     def forward(self, image: Tensor) -> Tensor:
         """Images (B, 3, H, W), RGB in [0, 1], to logits (B, C, H, W); of balanced probabilities outside training."""

@@ -3,19 +3,20 @@
 from typing import Any
 
 import torch
+import torch.autograd.forward_ad as fwAD
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from segzoo.bilevel import MissingDerivativeError
 from segzoo.distributed import sum_across_ranks, world_size
 
 
 class SyncBatchNorm(_BatchNorm):
     """Batch norm whose batch is that of all ranks together: N ranks equal one process on the whole batch.
 
-    On one process it is torch's batch norm. Of its derivatives the first backward and the forward mode exist; a second
-    backward is an error, never a wrong number.
+    On one process it is torch's batch norm. Of its derivatives the first backward and the forward mode exist; a derivative of
+    the backward pass is an error (`MissingDerivativeError`), never a wrong number.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,8 +70,13 @@ class _Normalise(torch.autograd.Function):
         ctx.dtype = inputs[0].dtype
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        # Not `once_differentiable`: its error lies on a branch that `torch.autograd.grad` with `inputs` may never visit.
+        if torch.is_grad_enabled() or fwAD._current_level >= 0:
+            raise MissingDerivativeError(
+                "a batch norm over several processes has no second derivative; use --method.norm group or frozen, or without "
+                "--method.engine double_backward and --method.unroll"
+            )
         normal, scale, count = ctx.saved_tensors
         return _project(grads[0], normal, scale, count).to(ctx.dtype), None
 

@@ -36,6 +36,7 @@ class ConstantWeight(nn.Module):
 class _WeightNet(nn.Module):
     def __init__(self, num_classes: int, width: int, norm: WeightNorm, stride: int) -> None:
         super().__init__()
+        check_range("--method.weight_width", width, 1)
         check_range("--method.weight_stride", stride, 1)
         self.num_classes, self.norm, self.stride = num_classes, norm, stride
         channels = [width, 2 * width, 4 * width, 4 * width]
@@ -50,7 +51,7 @@ class _WeightNet(nn.Module):
         """
         classes = label.masked_fill(label == IGNORE_INDEX, self.num_classes)
         x = image.new_zeros(*label.shape, 3 + self.num_classes + 1)
-        # Raw 0..255 pixels would swamp the one-hot channels (spec, pitfall 7): both are of order one here.
+        # Raw 0..255 pixels would swamp the one-hot channels: both are of order one here.
         x[..., :3] = (image.movedim(1, -1) - 0.5) / 0.25
         x[..., 3:].scatter_(-1, classes[..., None], 1)  # F.one_hot counts in int64
         x = x.movedim(-1, 1)  # channels last, which a CPU convolves in half the time

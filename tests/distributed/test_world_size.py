@@ -110,9 +110,10 @@ def test_the_weight_network_really_moved(runs: dict[int, Path]) -> None:
     assert moved > 1e-2
 
 
-def test_sharded_parameters_have_finite_differences_alone() -> None:
+@pytest.mark.parametrize("script", ["sharded", "second_order"])
+def test_derivatives_that_do_not_exist_are_refused(script: str) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [*torchrun, "-m", "tests.distributed.sharded"]
+    command = [*torchrun, "-m", f"tests.distributed.{script}"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]

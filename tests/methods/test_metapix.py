@@ -127,13 +127,58 @@ def test_a_held_out_split_shares_no_image() -> None:
         {"micro_batches": 2, "meta_every": 2},
         {"unroll": 2},
         {"unroll": 2, "update": "paper", "virtual": "optimizer"},
-        {"weights": "online", "update": "fused"},
-        {"weights": "online", "weight_norm": "none"},
+        {"virtual_lr": 0.0},
+        {"virtual_lr": -1.0},
+        {"weight_width": 0},
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         tiny.method("metapix", **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"update": "fused"}, {"weight_norm": "none"}, {"unroll": 2}, {"meta_split": 0.2}, {"micro_batches": 2}]
+)
+def test_options_that_online_weights_do_not_have_are_left_out(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"online weights .* leave out .*{next(iter(options))}"):
+        tiny.method("metapix", weights="online", **options)
+
+
+def test_the_weight_of_a_single_image_cannot_be_learned() -> None:
+    with pytest.raises(ConfigError, match=r"always 1; use --data\.batch_size 2"):
+        tiny.fit("metapix", 1, weights="image", data_options={"batch_size": 1})
+
+
+def test_a_start_after_the_last_step_is_noticed() -> None:
+    with pytest.warns(UserWarning, match="--method.meta_start 5 is not reached in 1 steps"):
+        tiny.fit("metapix", 1, meta_start=5)
+    with pytest.raises(ConfigError, match=r"--method\.meta_start -3"):
+        tiny.fit("metapix", 1, meta_start=-3)
+
+
+@pytest.mark.parametrize("algorithm", [None, "norm"])
+def test_the_virtual_optimizer_clips_as_the_trainer_does(algorithm: str | None) -> None:
+    clips: dict[str, Any] = {"gradient_clip_val": 0.01, "gradient_clip_algorithm": algorithm}
+    norms = []
+    for options in ({}, clips):
+        catch = Catch()
+        tiny.fit("metapix", 1, virtual="optimizer", optimizer="sgd", trainer_options={"callbacks": [catch]} | options)
+        norms.append(catch.logged["meta/gradient_norm"])
+    assert norms[1] < 0.9 * norms[0]
+
+
+def test_clipping_by_value_before_the_virtual_optimizer_is_refused() -> None:
+    clips: dict[str, Any] = {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"}
+    with pytest.raises(ConfigError, match="by norm alone"):
+        tiny.fit("metapix", 1, virtual="optimizer", trainer_options=clips)
+    tiny.fit("metapix", 1, trainer_options=clips)
+
+
+def test_second_order_graphs_in_float16_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MetaPix, "scaler", torch.amp.GradScaler("cpu"))
+    with pytest.raises(ConfigError, match="not float16"):
+        tiny.fit("metapix", 1, engine="double_backward")
 
 
 def test_mean_one_and_its_gradient() -> None:

@@ -122,6 +122,34 @@ def test_the_loss_scale_leaves_no_trace() -> None:
     assert relative_error(scaled.weights, plain.weights) < 1e-12
 
 
+@pytest.mark.parametrize("scale", [1.0, 1024.0])
+def test_with_a_loss_scale_an_overflow_shows_in_g_alone(scale: float) -> None:
+    p = toy()
+    p.weights *= torch.inf
+    result = p.solve("forward", SGDStep(0.5), scale=scale, reuse="g")
+    assert torch.isfinite(result.target_loss)
+    assert not all(torch.isfinite(g).all() for g in result.gradient.values())
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 8), nn.BatchNorm2d(8)])
+@pytest.mark.parametrize("keep", [True, False])
+def test_channels_last_and_dropout(norm: nn.Module, keep: bool) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), norm, nn.Dropout(0.5), nn.Conv2d(8, 5, 3, padding=1))
+    p = problem(net, size=8)
+    p.net.to(memory_format=torch.channels_last)
+    p.source, p.target = (
+        (image.contiguous(memory_format=torch.channels_last), label) for image, label in (p.source, p.target)
+    )
+    found = p.solve("forward", SGDStep(0.5), keep=keep)
+    assert relative_error(found.weights, p.solve("double_backward", SGDStep(0.5)).weights) < 1e-11
+
+
+def test_a_layer_without_second_derivative_is_named() -> None:
+    p = problem(nn.Sequential(nn.Conv2d(3, 5, 1), nn.Hardsigmoid()), size=8)
+    with pytest.raises(MissingDerivativeError, match=r"hardsigmoid_backward .* use the engine 'forward'"):
+        p.solve("double_backward", SGDStep(0.5))
+
+
 def test_theta_is_restored_after_an_error() -> None:
     p = toy()
     at = {name: q.detach().clone() for name, q in p.params.items()}

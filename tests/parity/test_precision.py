@@ -46,8 +46,9 @@ def trained(p: Problem, steps: int = 30) -> Problem:
 def test_bfloat16_keeps_tangents_in_the_dtype_of_their_values(norm: nn.Module) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), norm, nn.Tanh(), nn.Conv2d(8, 5, 3, padding=1))
+    training = norm.training
     p = problem(net, size=16)
-    norm.train(norm.training)
+    norm.train(training)
     reference = p.solve("double_backward", SGDStep(0.1)).weights
     net.float()
     p.source, p.target = ((x.float(), y) for x, y in (p.source, p.target))

@@ -101,6 +101,18 @@ def test_batch_norm_of_every_rank(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.GroupNorm(2, 4, affine=False)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_answers_lie_in_memory_as_torchs(norm: nn.Module, layout: torch.memory_format) -> None:
+    # Dropout draws in the order of memory: the pass and its derivative would drop different units.
+    x = torch.randn(2, 4, 3, 5).contiguous(memory_format=layout)
+    expected = norm(x).stride()
+    with torch.no_grad(), fwAD.dual_level(), DualRules():
+        value, tangent = fwAD.unpack_dual(norm(fwAD.make_dual(x, torch.randn_like(x))))
+        assert tangent is not None
+        assert value.stride() == tangent.stride() == expected
+
+
 @pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5), (0, 5), (2, 3, 4, 5)])
 @pytest.mark.parametrize("turned", [False, True])
 def test_linear_layers_of_every_rank_and_layout(shape: tuple[int, ...], turned: bool) -> None:
