@@ -9,6 +9,7 @@ of a plain step. This package knows tensors and modules only, neither segmentati
 """
 
 from segzoo.bilevel.attach import attach_gradient
+from segzoo.bilevel.engines import Engine, Hypergradient, Pass, hypergradient
 from segzoo.bilevel.errors import (
     DerivativeError,
     LostTangentError,
@@ -17,10 +18,9 @@ from segzoo.bilevel.errors import (
     ShardedParametersError,
 )
 from segzoo.bilevel.graphed import Graphed
-from segzoo.bilevel.hypergradient import Engine, Hypergradient, Pass, hypergradient
 from segzoo.bilevel.jvp import pixel_jvp
 from segzoo.bilevel.kept import Kept, record, replay
-from segzoo.bilevel.replay import Replayed, frozen_buffers
+from segzoo.bilevel.passes import Replayed, frozen_buffers
 from segzoo.bilevel.unroll import UnrolledHypergradient, unrolled_hypergradient
 from segzoo.bilevel.virtual import ClippedStep, OptimizerStep, SGDStep, VirtualStep
 

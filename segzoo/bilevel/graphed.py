@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from segzoo.bilevel.errors import RecordingError
-from segzoo.bilevel.replay import RecordedSeeds
+from segzoo.bilevel.passes import RecordedSeeds
 
 Result = TypeVar("Result")
 WARMUP = 2

@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from segzoo.bilevel.duals import dual_level, make_dual, unpack_dual
 from segzoo.bilevel.errors import LostTangentError, MissingDerivativeError, ShardedParametersError
-from segzoo.bilevel.replay import is_sharded
+from segzoo.bilevel.passes import is_sharded
 from segzoo.bilevel.rules import DualRules
 
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from segzoo.bilevel.duals import unpack_dual
+from segzoo.bilevel.engines import Pass
 from segzoo.bilevel.errors import LostTangentError, MissingDerivativeError
-from segzoo.bilevel.hypergradient import Pass
 from segzoo.bilevel.jvp import dual, pixel_jvp, unit_direction
-from segzoo.bilevel.replay import Params
+from segzoo.bilevel.passes import Params
 
 
 @dataclass(frozen=True)

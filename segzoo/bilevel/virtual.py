@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from segzoo.bilevel.replay import Params
+from segzoo.bilevel.passes import Params
 
 
 class VirtualStep(Protocol):

@@ -25,18 +25,18 @@ import lightning as L
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from segzoo.bilevel import engines
 from segzoo.cli.bench.measure import train
 from segzoo.cli.bench.rows import ROWS, Task
 from segzoo.cli.memory import keep_freed_memory
 from segzoo.cli.quiet import be_quiet
 from segzoo.methods.metapix import MetaPix
 
-HYPERGRADIENT = sys.modules["segzoo.bilevel.hypergradient"]  # the package has a function of this name
 PHASES: dict[str, tuple[Any, str]] = {
     "weight network, forward": (MetaPix, "_raw_weights"),
-    "source, forward and backward": (HYPERGRADIENT, "_source_gradient"),
-    "target, forward and backward": (HYPERGRADIENT, "_target_gradient"),
-    "dual forward": (HYPERGRADIENT, "unit_jvp"),
+    "source, forward and backward": (engines, "_source_gradient"),
+    "target, forward and backward": (engines, "_target_gradient"),
+    "dual forward": (engines, "unit_jvp"),
     "backward of the loss": (L.LightningModule, "backward"),
     "optimiser": (sys.modules["torch.optim.adam"], "adam"),
 }

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from segzoo.bilevel import Graphed, RecordingError
 from segzoo.bilevel.graphed import WARMUP
-from segzoo.bilevel.replay import RecordedSeeds, seeded
+from segzoo.bilevel.passes import RecordedSeeds, seeded
 
 
 class Generator:

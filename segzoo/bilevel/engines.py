@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from segzoo.bilevel.errors import MissingDerivativeError
 from segzoo.bilevel.jvp import refuse_sharded, unit_jvp, whole_norm
 from segzoo.bilevel.kept import Kept
-from segzoo.bilevel.replay import Params, is_sharded, moved
+from segzoo.bilevel.passes import Params, is_sharded, moved
 from segzoo.bilevel.virtual import VirtualStep
 
 Engine = Literal["forward", "double_backward", "finite_difference"]
