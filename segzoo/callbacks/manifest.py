@@ -52,6 +52,11 @@ class RunManifest(L.Callback):
         self._started = 0.0
         self._begun = False
 
+    @property
+    def trained(self) -> bool:
+        """Whether training began in this process."""
+        return self._started > 0
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Says what runs, once per process: the test after a training belongs to the same run."""
         if not self.content:
@@ -68,7 +73,9 @@ class RunManifest(L.Callback):
             self._begin(trainer, pl_module)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A test needs no training before it."""
+        """A test needs no training before it. The record of a training that had come to its end stays: only scores are new."""
+        if self.content["stage"] == "fit" and not self.trained and self.path.is_file():
+            self.content, self._begun = json.loads(self.path.read_text()), True
         self._begin(trainer, pl_module)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -122,7 +129,9 @@ class RunManifest(L.Callback):
         if module.scores is None:
             return
         scores = {name: value for name, value in module.scores.to_dict().items() if name != "confusion"}
-        self.content["data"] = _data(trainer)
+        found, before = _data(trainer), self.content.get("data")
+        # Only what this process has opened is counted.
+        self.content["data"] = found and {**found, "images": {**(before or found)["images"], **found["images"]}}
         self.content.setdefault("scores", {})[split] = {
             "protocol": run_protocol(trainer, split).to_dict(),
             **scores,

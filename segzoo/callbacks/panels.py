@@ -71,9 +71,12 @@ class ImagePanels(L.Callback):
             return
         self._drawn = step
         space: Any = module.label_space
-        for domain in ("source", "target") if getattr(module, "segments", True) else ():
+        streams: Any = module.streams
+        seen = {stream.domain for stream in streams.values()} | {"target"}  # no others need be there
+        for domain in sorted(seen) if getattr(module, "segments", True) else ():
             with undisturbed(module), trainer.precision_plugin.forward_context():
                 batch = move_data_to_device(data.panel_batch(domain, self.count), module.device)
+                batch = trainer.precision_plugin.convert_input(batch)
                 columns = _columns(module, batch, domain)
             figure = panel_figure(columns, space, f"{domain}, step {step}")
             publish(trainer, figure, self.folder / f"panel-{domain}-step{step:06d}.png", f"panel/{domain}")

@@ -40,7 +40,7 @@ class StepProgress(TQDMProgressBar):
         if self.trainer.max_steps > 0:
             return self.trainer.max_steps
         total = convert_inf(self.trainer.estimated_stepping_batches)
-        return None if total is None else int(total)
+        return None if total is None or total <= 0 else int(total)
 
     def on_train_start(self, *args: Any) -> None:
         """Starts at the step of the checkpoint."""

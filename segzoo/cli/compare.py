@@ -20,7 +20,7 @@ from segzoo.checks import check_range
 from segzoo.cli.parser import Parser
 from segzoo.cli.rundir import create
 from segzoo.errors import ConfigError, SegzooError
-from segzoo.methods.registry import methods
+from segzoo.methods.registry import load_method, methods
 from segzoo.suggest import did_you_mean
 
 DESCRIPTION = """\
@@ -40,6 +40,8 @@ examples:
   segzoo compare --rows source-only,tuned --variant 'tuned: target-only --method.initial_checkpoint {source-only}'"""
 CHECKPOINT = re.compile(r"\{([\w-]+)\}")
 """A row's name in the options of another."""
+OWN_OPTIONS = ("--method", "--ckpt_path", "--name", "--seed_everything", "--runs", "--out")
+"""Of `segzoo fit`, which compare gives itself."""
 FIT_OPTIONS = (
     "--method",
     "--data",
@@ -81,8 +83,17 @@ def compare(argv: list[str]) -> int:
     args = _parser().parse(own)
     check_range("--jobs", args.jobs, 1)
     variants = _variants(args.variant)
+    _check_options(common, *(options for _, options in variants.values()))
     rows, seeds = [_row(text, variants) for text in args.rows.split(",")], _seeds(args.seeds)
     names = [row.name for row in rows]
+    for row in rows:
+        if not load_method(row.method).segments:
+            raise ConfigError(
+                f"row '{row.name}': the method '{row.method}' labels no images, which leaves nothing to score"
+            )
+    for what, found in (("--rows", names), ("--seeds", seeds)):
+        if len(set(found)) < len(found):
+            raise ConfigError(f"{what} {','.join(map(str, found))}: each one once")
     reference = args.reference or names[-1]
     if reference not in names:
         raise ConfigError(f"--reference {reference} is not a row{did_you_mean(reference, names)}")
@@ -132,6 +143,12 @@ def _parser() -> Parser:
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     at = argv.index("--") if "--" in argv else len(argv)
     return list(argv[:at]), list(argv[at + 1 :])
+
+
+def _check_options(*groups: Sequence[str]) -> None:
+    for option in (word.partition("=")[0] for words in groups for word in words):
+        if option in OWN_OPTIONS:
+            raise ConfigError(f"{option}: `segzoo compare` gives every run its own; leave it out")
 
 
 def _variants(texts: Sequence[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -190,14 +207,18 @@ def _train(folder: Path, row: Row, seed: int, common: list[str], jobs: int) -> t
     if (run / "scores-test.json").is_file():
         _check_complete(run)
         return row, seed
-    command = [sys.executable, "-m", "segzoo", "fit", "--method", row.method, "--seed_everything", str(seed)]
+    command = [sys.executable, "-m", "segzoo", "fit", "--method", row.method]
+    last = run / "checkpoints" / "last.ckpt"
+    command += (
+        ["--ckpt_path", str(last)]
+        if last.is_file()
+        else ["--seed_everything", str(seed), "--runs", str(folder / row.name)]
+    )
     starts = {start.name: _checkpoint(folder, row, start, seed) for start in row.starts}
     options = [CHECKPOINT.sub(lambda match: starts[match[1]], option) for option in row.options]
-    command += ["--runs", str(folder / row.name), *common, *options]
+    command += [*common, *options]
     if row.weight_of:
         command += ["--method.weight", f"{_mean_weight(_run(folder, row.weight_of, seed)):.4f}"]
-    if (run / "checkpoints" / "last.ckpt").is_file():
-        command += ["--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
     # Runs beside each other share the cores; more threads than cores slow all of them down.
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))}
     record.write_text(json.dumps(orders, indent=1) + "\n")

@@ -1,6 +1,7 @@
 """Which exceptions are a user's to fix, and what the one line says. Free of torch."""
 
 import argparse
+import errno
 
 from segzoo.errors import SegzooError
 
@@ -24,6 +25,11 @@ def explain(error: BaseException) -> str | None:
         return " ".join(text.split())
     if "DerivativeError" in names:  # of segzoo.bilevel, which knows no other module of ours
         return " ".join(text.split())
+    if "Expected more than 1 value per channel" in text:
+        what = "a batch norm saw a single value per channel"
+        return f"{what}; use a larger --data.batch_size or --data.size, or --method.norm group"
+    if isinstance(error, OSError) and error.filename and error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC):
+        return f"{error.filename}: {error.strerror}"
     if "OutOfMemoryError" in names:
         return f"out of memory on the device; lower --data.batch_size or --data.size ({text.splitlines()[0]})"
     return None

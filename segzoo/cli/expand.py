@@ -137,6 +137,8 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
                 "leave out --method"
             )
         method = content["method"]
+        if command == "fit" and named["--ckpt_path"] != "last":
+            _check_resumed(checkpoint, [option for option, _ in flags])
         carried = [Layer(str(checkpoint), _carried(command, yaml.safe_load(content.get("config") or "{}")))]
     elif command != "fit" and not switches:
         raise ConfigError(f"`segzoo {command}` needs a trained model: --ckpt_path runs/.../checkpoints/last.ckpt")
@@ -160,6 +162,7 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     defaults = [*data, Layer(f"the defaults of '{method}'", method_defaults(method))]
     if data and Path(data[0].origin).parent != config_root() / "data":  # what a user wrote beats what is packaged
         defaults.reverse()
+    _forget_other_networks(defaults, own, dict(flags).get("--method.architecture"))
     layers = [base, *defaults, *own]
     for layer in layers:
         layer.content.pop("method", None)
@@ -167,6 +170,27 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     _check_early(dict(flags))
     out = Path(named["--out"]) if "--out" in named else None
     return Invocation(method, layers, [_parser_flag(*pair) for pair in flags], checkpoint, out, switches)
+
+
+def _check_resumed(checkpoint: Path, options: list[str]) -> None:
+    for option in options:
+        if option in ("--name", "--runs", "--seed_everything"):
+            raise ConfigError(
+                f"{option}: the run of {checkpoint} goes on in its own folder and with its own seed; leave the option out, or "
+                "begin a new run at its weights with --method.initial_checkpoint"
+            )
+
+
+def _forget_other_networks(defaults: list[Layer], own: list[Layer], architecture: str | None) -> None:
+    """Drops the options that defaults have for another network than the one that is chosen: they are none of its."""
+    known, current = [], "unet"
+    for layer in defaults:
+        current = (layer.content.get("model") or {}).get("architecture", current)
+        known.append(current)
+    chosen = architecture or _last([*defaults, *own], "model", "architecture") or current
+    for layer, meant in zip(defaults, known, strict=True):
+        if meant != chosen:
+            (layer.content.get("model") or {}).pop("segmenter_options", None)
 
 
 def _is_option(argument: str) -> bool:
@@ -248,6 +272,8 @@ def _last_checkpoint(
     seed = given.get("--seed_everything") or _last(layers, "seed_everything") or 0
     data_name = given.get("--data.name") or _last(layers, "data", "name") or default
     runs = given.get("--runs") or _last(layers, "runs") or "runs"
+    if not str(seed).isdigit():
+        raise ConfigError(f"--seed_everything {seed}: expected a number")
     return newest_checkpoint(Path(runs) / method / data_name, name, int(seed))
 
 

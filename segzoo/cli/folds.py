@@ -25,8 +25,8 @@ follows `--` goes to `segzoo test`."""
 EXAMPLES = """\
 examples:
   segzoo fit --method source-only --data made/data.yaml --trainer.max_steps 25000 --keep_steps 1250
-  segzoo folds --run runs/source-only/made/default-s0
-  segzoo folds --run runs/source-only/made/default-s0 --latest 20 -- --data.root /data"""
+  segzoo folds --run runs/source-only/minifaces-generated/default-s0
+  segzoo folds --run runs/source-only/minifaces-generated/default-s0 --latest 20 -- --data.root /data"""
 
 
 def folds(argv: list[str]) -> int:

@@ -229,6 +229,9 @@ class SegzooCLI(LightningCLI):
 
     def _create_trainer(self, kwargs: dict[str, Any]) -> L.Trainer:
         config = {**self.config_init["trainer"].as_dict(), **kwargs}
+        for option in ("val_check_interval", "accumulate_grad_batches"):
+            if config.get(option) == 0:
+                raise ConfigError(f"--trainer.{option} 0: expected above 0")
         own = config.pop("callbacks", None) or []
         config["callbacks"] = [*(own if isinstance(own, list) else [own]), *self._callbacks(config)]
         if config["log_every_n_steps"] and config["max_steps"] > 0:
@@ -265,10 +268,11 @@ class SegzooCLI(LightningCLI):
 
     def _callbacks(self, trainer: dict[str, Any]) -> list[L.Callback]:
         folder, config = self.run_dir, self.config
+        self.manifest = RunManifest(folder)
         progress: list[L.Callback] = [] if trainer.get("enable_progress_bar") is False else [StepProgress()]
         return [
             *progress,
-            RunManifest(folder),
+            self.manifest,
             ImagePanels(folder, every_n_steps=config.panel_steps),
             HistoryFigures(folder),
             FinalReport(folder),

@@ -126,6 +126,8 @@ def _fit(cli: "SegzooCLI") -> int:
         if cli.trainer.global_step == 0:
             cli.discard_empty_run()
         raise
+    if not cli.manifest.trained and cli.trainer.is_global_zero:
+        print(f"nothing to train: the checkpoint is of step {cli.trainer.global_step} of {cli.trainer.max_steps}")
     if not cli.model.segments:
         if cli.trainer.is_global_zero:
             print(f"'{cli.model.slug}' labels no images: nothing to score")

@@ -330,7 +330,10 @@ def _folder(pattern: str, name: str, root: Path) -> Path:
     if folder.is_dir():
         return folder
     found = "is not a folder" if folder.exists() else "does not exist"
-    raise DataError(f"the folder {folder} {found}; set --data.root to the folder that '{pattern}' starts from")
+    raise DataError(
+        f"the folder {folder} {found}; set --data.root to the folder that '{pattern}' starts from, or "
+        "--data.DOMAIN.split_folders to the names of its folders, e.g. '{val: test}'"
+    )
 
 
 def _scan(folder: Path, what: str, types: Sequence[str], suffix: str) -> dict[str, Path]:

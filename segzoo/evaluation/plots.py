@@ -182,7 +182,7 @@ def curves_figure(history: History) -> Figure:
         colours = {names[name]: LINES[i] for i, name in enumerate(scores)}
         for name, (steps, values) in scores.items():
             axes.plot(steps, values, color=colours[names[name]], linewidth=1.8, marker="o", markersize=3.5)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
         axes.set_title("Validation", fontsize=LARGE, loc="left")
         ends = {names[name]: float(values[-1]) for name, (_, values) in scores.items()}
         style(axes, grid="y")

@@ -71,6 +71,7 @@ class GAN(SegmentationMethod):
         check_range("--method.r1_interval", r1_interval, 1)
         check_range("--method.augment", augment, 0, 1)
         self.network = create_generator(generator, generator_options)
+        check_range("--method.critic_width", critic_width, 1)
         self.critic = ImageCritic(self.network.resolution, critic_width)
         self.average = EmaTeacher(self.network, ema_decay, buffers=True)
         self.critic_lr_factor, self.r1, self.r1_interval, self.augment = critic_lr_factor, r1, r1_interval, augment

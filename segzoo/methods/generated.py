@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import yaml
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from segzoo.checks import check_range
@@ -42,6 +43,11 @@ class GeneratedImagesTraining(SegmentationMethod):
         check_range("--method.synthetic_batch", 1 if synthetic_batch is None else synthetic_batch, 1)
         # A checkpoint holds the weights: the file that they came from may not be on this machine.
         self.gan = rebuild(generator_description) if generator_description else load_generator(generator)
+        if generator == PACKAGED and not generator_description and self.label_space.name != "minifaces":
+            rank_zero_warn(
+                f"the packaged generator draws the faces of 'minifaces', not what '{self.label_space.name}' labels: "
+                "`segzoo fit --method gan` trains one on your images, for --method.generator"
+            )
         self.gan.eval().requires_grad_(False)
         self.arrange(self.gan)
         self.save_hyperparameters({"generator_description": describe(self.gan)})

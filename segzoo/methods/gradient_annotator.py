@@ -99,6 +99,7 @@ class GradientAnnotator(GeneratedImagesTraining):
             if teacher_checkpoint:
                 load_part(self.teacher, Path(teacher_checkpoint))
         else:
+            check_range("--method.annotator_width", annotator_width, 1)
             self.annotator = Annotator(self.gan.feature_channels, self.num_classes, annotator_width)
             replace_norms(self.annotator, self.hparams.get("norm", "batch"))
             self.arrange(self.annotator)

@@ -143,6 +143,12 @@ class LookAheadTraining(WeightedJointTraining):
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
-    """Images and labels of a batch in ``parts`` batches of about the same size."""
+    """Images and labels of a batch in ``parts`` batches of about the same size.
+
+    Raises:
+        ConfigError: there are more parts than images.
+    """
+    if parts > len(batch["image"]):
+        raise ConfigError(f"--method.micro_batches {parts}: the batch has {len(batch['image'])} images")
     pairs = zip(batch["image"].chunk(parts), batch["label"].chunk(parts), strict=True)
     return [{"image": image, "label": label} for image, label in pairs]

@@ -82,6 +82,7 @@ class MaxSquare(UnsupervisedAdaptation):
         super().__init__(**kwargs)
         if not 0 <= ratio <= 1 or not 0 <= low_threshold <= 1:
             raise ConfigError(f"ratio and low_threshold must be in [0, 1], found {ratio} and {low_threshold}")
+        check_range("--method.target_weight", target_weight, 0)
         if hard_threshold is not None:
             check_range("--method.hard_threshold", hard_threshold, 0, 1)
         self.target_weight, self.image_weighting, self.ratio = target_weight, image_weighting, ratio

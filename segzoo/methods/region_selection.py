@@ -129,6 +129,7 @@ class RegionSelection(WeightedJointTraining):
             check_range(f"--method.{name}", value, 0, most)
         check_range("--method.temperature", temperature, 1e-3)
 
+        check_range("--method.discriminator_width", discriminator_width, 1)
         inputs, width = (3 if judge == "images" else self.num_classes), discriminator_width
         per_class, smooth = outputs == "per_class", regions != "cell"
         self.weighting = DomainDiscriminators(inputs, self.num_classes, levels, per_class, width, region_cell, smooth)

@@ -90,6 +90,7 @@ class SePiCo(SelfTraining):
             raise ConfigError(f"temperature {temperature} must be above 0, crop_share {crop_share} in (0, 1] or null")
         check_range("--method.cell_min_ratio", cell_min_ratio, 0, 1)
         check_range("--method.bank_length", bank_length, 1)
+        check_range("--method.projection_dim", projection_dim, 1)
         self.contrast, self.temperature, self.contrast_weight = contrast, temperature, contrast_weight
         self.contrast_start, self.fast = contrast_start, fast
         self.regularizer_weight, self.regularizer_sign = regularizer_weight, regularizer_sign

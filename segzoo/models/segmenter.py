@@ -174,6 +174,12 @@ def create_segmenter(
     weights = None if encoder_checkpoint else encoder_weights
     try:
         network = network_class(encoder_name=encoder, encoder_weights=weights, classes=num_classes, **(options or {}))
+    except OSError as error:  # of a download
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"cannot load the weights '{weights}' of {encoder}: {reason}; download them elsewhere and give their file as "
+            "--method.encoder_checkpoint, or leave out --method.encoder_weights"
+        ) from error
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"cannot build {architecture} on {encoder}: {reason}") from error

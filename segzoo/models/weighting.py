@@ -26,6 +26,7 @@ class ConstantWeight(nn.Module):
 
     def __init__(self, value: float) -> None:
         super().__init__()
+        check_range("--method.weight", value, 0)
         self.value = value
 
     def forward(self, image: Tensor, label: Tensor) -> Tensor:

@@ -100,8 +100,8 @@ def test_what_cannot_work_is_refused(segzoo: Segzoo, trained: Path, tmp_path: Pa
     last = trained / "checkpoints" / "last.ckpt"
     other = segzoo("annotate", "--ckpt_path", last, "--count", 1, "--out", "out")
     assert other.status == 2 and "'source-only', which generates nothing" in other.err
-    for option, value in (("--count", "0"), ("--min_confidence", "2"), ("--seed", "-1")):
-        arguments = ["--ckpt_path", last, "--count", "1", "--out", "out", option, value]
+    for option, value in (("--count", "0"), ("--min_confidence", "2"), ("--seed", "-1"), ("--size", "0 0")):
+        arguments = ["--ckpt_path", last, "--count", "1", "--out", "out", option, *value.split()]
         assert segzoo("annotate", *arguments).status == 2
     assert segzoo("annotate", "--count", "1").status == 2
 

@@ -17,6 +17,7 @@ from tests.cli.conftest import Segzoo
         (["bilevel", "--size", "wide", "64"], "invalid int value: 'wide'"),
         (["bilevel", "--steps", "0"], "--steps 0: expected at least 1"),
         (["bilevel", "--precision", "64"], "invalid choice: '64'"),
+        (["bilevel", "--precision", "16"], "--precision 16 needs a CUDA device"),
         (["bilevel", "--peers", "absent.py"], "--peers absent.py is not a Python file"),
         (["bilevel", "--figure", "bars.docx"], "--figure bars.docx: expected a name that ends in .png"),
         (["bilevel", "--json", "."], "cannot write to ."),

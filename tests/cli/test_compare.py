@@ -30,6 +30,13 @@ def test_seeds(text: str, seeds: list[int]) -> None:
             ["--rows", "joint", "--trainer.max_steps", "2"],
             "'--trainer.max_steps'; options of `segzoo fit` go after `--`",
         ),
+        (["--rows", "joint,joint"], "--rows joint,joint: each one once"),
+        (["--rows", "joint", "--seeds", "0-2,2"], "--seeds 0,1,2,2: each one once"),
+        (["--rows", "gan"], "the method 'gan' labels no images"),
+        (
+            ["--rows", "a", "--variant", "a: joint --ckpt_path x"],
+            "--ckpt_path: `segzoo compare` gives every run its own",
+        ),
         (["--rows", "joint", "--jobs", "0"], "--jobs 0: expected 1 or more"),
         (["--rows", "joint", "--reference", "metapix"], "is not a row"),
         (["--rows", "half", "--variant", "half joint"], "expected 'NAME: METHOD OPTIONS'"),
@@ -130,6 +137,11 @@ def test_scores_of_a_part_of_the_split_are_refused(tmp_path: Path, capsys: pytes
     assert again(tmp_path, "joint") == 2
     error = capsys.readouterr().err
     assert "is of 3 of 200 test images" in error and error.count("\n") == 1
+
+
+def test_options_that_compare_gives_itself_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert again(tmp_path, "joint", options=("--name=mine",)) == 2
+    assert "--name: `segzoo compare` gives every run its own" in capsys.readouterr().err
 
 
 def test_a_training_that_was_stopped_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

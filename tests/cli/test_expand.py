@@ -190,6 +190,26 @@ def test_resuming_keeps_devices_and_loggers(tmp_path: Path) -> None:
     assert invocation.layers[-1].content["logger"] == "wandb"
 
 
+@pytest.mark.parametrize("option", ["--name", "--runs", "--seed_everything"])
+def test_a_run_goes_on_in_its_own_folder_and_with_its_own_seed(tmp_path: Path, option: str) -> None:
+    checkpoint = write(tmp_path / "a.ckpt", "")
+    with pytest.raises(ConfigError, match=f"{option}: the run of .* begin a new run at its weights"):
+        expanded("fit", "--ckpt_path", checkpoint, option, "7", carried={"data": TARGETS})
+
+
+def test_options_of_a_network_are_not_those_of_another(tmp_path: Path) -> None:
+    assert "decoder_channels" in merged(expanded("fit", "--method", "joint"), "model", "segmenter_options")
+    assert (
+        merged(expanded("fit", "--method", "joint", "--method.architecture", "fpn"), "model", "segmenter_options")
+        is None
+    )
+    unet = expanded("fit", "--method", "joint", "--method.architecture", "unet")
+    assert "decoder_channels" in merged(unet, "model", "segmenter_options")
+    options = {"decoder_pyramid_channels": 64}
+    own = write(tmp_path / "own.yaml", {"model": {"architecture": "fpn", "segmenter_options": options}})
+    assert merged(expanded("fit", "--method", "joint", "--config", own), "model", "segmenter_options") == options
+
+
 def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:
     checkpoint = write(tmp_path / "a.ckpt", "")
     with pytest.raises(CheckpointError, match="of the method 'joint', not of 'metapix'"):
@@ -224,6 +244,7 @@ def test_last_is_the_newest_run_of_that_name(tmp_path: Path) -> None:
         ),
         (["fit", "--method", "joint", "--data", "no.yaml"], "no such file: no.yaml"),
         (["fit", "--method", "joint", "--recipe", "no"], "unknown recipe 'no'"),
+        (["fit", "--method", "joint", "--ckpt_path", "last", "--seed_everything", "abc"], "abc: expected a number"),
         (["fit", "--config", "no.yaml"], "cannot read the configuration no.yaml"),
     ],
 )

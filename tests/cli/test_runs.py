@@ -92,6 +92,24 @@ def test_resume_continues_in_the_same_folder(segzoo: Segzoo, toy: Path) -> None:
     assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_steps"] == 4
 
 
+def test_nothing_to_train_says_so_and_keeps_the_record(segzoo: Segzoo, toy: Path) -> None:
+    segzoo("fit", "--method", "source-only", "--data", toy, "--name", "done")
+    manifest = Path("runs/source-only/toy/done-s0/manifest.json")
+    before = json.loads(manifest.read_text())
+    result = segzoo("fit", "--ckpt_path", manifest.parent / "checkpoints/last.ckpt")
+    assert result.status == 0 and "nothing to train: the checkpoint is of step 2 of 2" in result.out
+    assert json.loads(manifest.read_text()) == before and before["training"]["steps"] == 2
+
+
+def test_what_is_not_the_last_checkpoint_is_named(segzoo: Segzoo, toy: Path) -> None:
+    segzoo("fit", "--method", "source-only", "--data", toy, "--name", "kept", "--keep_steps", "1")
+    folder = Path("runs/source-only/toy/kept-s0/checkpoints")
+    assert "; last checkpoint" in segzoo("test", "--ckpt_path", folder / "last.ckpt").out
+    assert "; checkpoint step00000001.ckpt" in segzoo("test", "--ckpt_path", folder / "step00000001.ckpt").out
+    more = ["--trainer.max_steps", "3"]
+    assert "; last checkpoint" in segzoo("fit", "--ckpt_path", folder / "step00000001.ckpt", *more).out
+
+
 def test_test_needs_the_checkpoint_alone_and_keeps_the_scores_of_the_fit(
     segzoo: Segzoo, trained: Path, checkpoint: Path
 ) -> None:

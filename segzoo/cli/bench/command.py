@@ -117,6 +117,13 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError(f"--size {args.size[0]} {args.size[1]}: expected at least 32 32")
     if args.device == "auto":
         raise ConfigError("--device auto: name the device that is to be measured: cpu, cuda, cuda:1")
+    if args.device.startswith("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError(f"--device {args.device}: no CUDA device here")
+    elif args.precision == "16":
+        raise ConfigError("--precision 16 needs a CUDA device; a CPU has 32 and bf16")
     for name in ("batch", "steps", "warmup", "rounds", "threads", "start_steps"):
         value = getattr(args, name)
         if value is not None and value < 1:
