@@ -215,7 +215,9 @@ class SegzooCLI(LightningCLI):
             DataError: the target's test split cannot be read; better said now than after the training.
         """
         if self.command == "fit":
-            self.test_has_labels = self.datamodule.images("target", "test").has_labels
+            test = self.datamodule.images("target", "test")
+            test.check()
+            self.test_has_labels = test.has_labels
         self.run_dir = self._folder()
         try:
             trainer = self._create_trainer(kwargs)

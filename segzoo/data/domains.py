@@ -42,6 +42,13 @@ class ImageSet(ABC):
         """Another image of the same place as image ``index``, e.g. by day, of the same size (H, W, 3) uint8 RGB."""
         raise NotImplementedError(f"{type(self).__name__} has no reference images")
 
+    def check(self) -> None:  # noqa: B027 - most sets have no files
+        """Looks at all files without decoding them, where there are some: their evaluation may be hours away.
+
+        Raises:
+            DataError: a file that `image` or `label` would refuse.
+        """
+
     def fingerprint(self) -> str | None:
         """A text that changes whenever a label may have, or None: what is counted in the labels is not kept on disk."""
         return None

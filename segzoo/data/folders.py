@@ -5,16 +5,14 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from segzoo.data.domains import Domain, ImageSet, Pixels, Split
+from segzoo.data.image_files import check_mode, check_size, opened, read_ids, size_of
 from segzoo.data.label_spaces import IDENTITY, ClassMap, load_class_map, load_label_space
 from segzoo.data.references import IMAGE_TYPES, match_references, read_pairs
 from segzoo.data.splits import time_blocks
@@ -22,9 +20,6 @@ from segzoo.errors import ConfigError, DataError
 
 MASK_TYPES = (".png", ".bmp", ".tif", ".tiff")  # lossless: JPEG and lossy WebP change ids
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-ID_MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I")
-# PIL stretches greyscale of 2 and 4 bits to 0..255; dividing gives the stored ids back.
-STRETCHED = {"L;2": 85, "L;4": 17}
 
 
 class PairedFolders(Domain):
@@ -210,7 +205,7 @@ class FolderImages(ImageSet):
         return self._pixels(self._image_files[self.names[index]])
 
     def _pixels(self, path: Path) -> Pixels:
-        with _opened(path, "image") as stored:
+        with opened(path, "image") as stored:
             file = ImageOps.exif_transpose(stored) if self._upright else stored
             if file.mode.startswith("I"):  # 16 bits: PIL would clip to 255 rather than scale
                 grey = np.clip(np.asarray(file) >> 8, 0, 255).astype(np.uint8)
@@ -232,13 +227,16 @@ class FolderImages(ImageSet):
             )
         path, image_path = self._mask_files[self.names[index]], self._image_files[self.names[index]]
         raw = read_ids(path)
-        width, height = _size(image_path)
-        if raw.shape != (height, width):
-            raise DataError(
-                f"{path} is {raw.shape[1]}x{raw.shape[0]} (width x height) but its image {image_path} "
-                f"is {width}x{height}; a mask must have the size of its image"
-            )
+        check_size(path, (raw.shape[1], raw.shape[0]), image_path)
         return self._class_map.apply(raw, path)
+
+    def check(self) -> None:
+        """See `ImageSet.check`: sizes and modes, but not the ids, for which a mask has to be read."""
+        for name in self.names if self.has_labels else ():
+            path = self._mask_files[name]
+            with opened(path, "mask") as file:
+                check_mode(file, path)
+                check_size(path, file.size, self._image_files[name])
 
     def reference(self, index: int) -> Pixels:
         """The reference of an image as (H, W, 3) uint8 RGB.
@@ -249,7 +247,7 @@ class FolderImages(ImageSet):
         if not self.has_references:
             raise DataError("there are no reference images: set references to their folder")
         path, own = self._reference_files[self.names[index]], self._image_files[self.names[index]]
-        pixels, (width, height) = self._pixels(path), _size(own)
+        pixels, (width, height) = self._pixels(path), size_of(own)
         if pixels.shape[:2] != (height, width):
             raise DataError(
                 f"the reference {path} is {pixels.shape[1]}x{pixels.shape[0]} (width x height) but {own} is {width}x{height}; "
@@ -270,59 +268,6 @@ class FolderImages(ImageSet):
                 return None
             digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()
-
-
-def read_ids(path: Path) -> npt.NDArray[np.integer | np.bool_]:
-    """The (H, W) ids that a mask file stores: palette indices, 16 bits and fewer than 8 bits as they are.
-
-    Of 16-bit RGB, as SYNTHIA stores a class in red and an instance in green, the red channel.
-
-    Raises:
-        DataError: the file cannot be read or holds colours.
-    """
-    with _opened(path, "mask") as file:
-        if _raw_mode(file) == "RGB;16B":  # PIL keeps the upper byte alone
-            pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-            if pixels is None:
-                raise OSError("damaged")
-            return pixels[..., 2]
-        if file.mode not in ID_MODES:
-            raise DataError(
-                f"{path} is a colour image (mode {file.mode}) where class ids are expected: save "
-                "one id per pixel as an 8-bit greyscale or palette PNG, e.g. the *_labelIds.png of "
-                "Cityscapes"
-            )
-        stretch = STRETCHED.get(_raw_mode(file), 1)
-        ids = np.asarray(file)
-        return ids // stretch if stretch > 1 else ids
-
-
-@contextmanager
-def _opened(path: Path, what: str) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as file:
-            yield file
-    except DataError:
-        raise
-    except Exception as error:
-        # PIL's decoders raise nearly anything (SyntaxError, struct.error, ...) on broken bytes.
-        reason = " ".join(str(error).replace(f" {str(path)!r}", "").split()) or type(error).__name__
-        raise DataError(
-            f"cannot read the {what} {path}: {reason}; replace the file or remove it and its partner"
-        ) from error
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Width and height, from the file's head alone."""
-    with _opened(path, "image") as image:
-        return image.size
-
-
-def _raw_mode(file: Image.Image) -> str:
-    """How the file stores its pixels, e.g. ``L;4``: PIL's own mode no longer tells 4 bits from 8."""
-    tiles = getattr(file, "tile", None)
-    args = tiles[0][3] if tiles else file.mode
-    return str(args[0] if isinstance(args, tuple) else args)
 
 
 def _folder(pattern: str, name: str, root: Path) -> Path:

@@ -16,6 +16,10 @@ def mask_of_another_size(folder: Path) -> None:
     Image.fromarray(np.zeros((30, 64), np.uint8)).save(folder / "masks" / "1.png")
 
 
+def last_mask_of_another_size(folder: Path) -> None:
+    Image.fromarray(np.zeros((30, 64), np.uint8)).save(folder / "masks" / "3.png")
+
+
 def unknown_id(folder: Path) -> None:
     Image.fromarray(np.full((32, 64), 77, np.uint8)).save(folder / "masks" / "1.png")
 
@@ -33,6 +37,7 @@ def mask_without_image(folder: Path) -> None:
     ("spoil", "message"),
     [
         (mask_of_another_size, "masks/1.png is 64x30"),
+        (last_mask_of_another_size, "masks/3.png is 64x30"),
         (unknown_id, "unknown label id 77 in"),
         (unreadable_image, "images/1.png"),
         (mask_without_image, "1.png"),
@@ -62,3 +67,4 @@ def test_a_broken_file_is_named(
     errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and message in errors[0]
     assert "Traceback" not in errors[0]
+    assert spoil is not last_mask_of_another_size or not (tmp_path / "runs").exists(), "said before the run"

@@ -269,6 +269,17 @@ def test_corrupt_file_is_named(kind: str, what: str, content: bytes | str, tmp_p
     assert message.startswith("cannot read the ") and message.count(str(path)) == 1
 
 
+def test_what_the_files_heads_tell_is_known_early(root: Path) -> None:
+    folders().images("train", root).check()
+    write_mask(root / "masks/frame_2.png", np.zeros((3, 2), np.uint8))
+    with pytest.raises(DataError, match=r"masks/frame_2.png is 2x3 .*images/frame_2.png is 3x2"):
+        folders().images("train", root).check()
+    Image.new("RGB", (3, 2)).save(root / "masks/frame_2.png")
+    with pytest.raises(DataError, match="is a colour image"):
+        folders().images("train", root).check()
+    folders(masks=None).images("train", root).check()
+
+
 def test_mask_of_another_size(root: Path) -> None:
     path = write_mask(root / "masks/frame_2.png", np.zeros((3, 2), np.uint8))
     message = unreadable(folders().images("train", root), "label")
