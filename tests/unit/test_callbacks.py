@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import ClassVar
 from unittest.mock import create_autospec
 
 import lightning as L
@@ -27,6 +28,7 @@ from segzoo.callbacks import (
 from segzoo.callbacks.manifest import command_line, git_state
 from segzoo.callbacks.panels import undisturbed
 from segzoo.data.label_spaces import LabelSpace
+from segzoo.data.streams import Stream
 from segzoo.evaluation import Scores, confusion_metric, update_confusion
 
 
@@ -81,6 +83,7 @@ class Toy(L.LightningModule):
     """Batch norm, dropout, and a buffer that counts forward passes: three ways to notice a disturbance."""
 
     slug = "toy"
+    streams: ClassVar = {domain: Stream(domain) for domain in ("source", "target")}
 
     def __init__(self):
         super().__init__()
