@@ -137,7 +137,8 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
                 "leave out --method"
             )
         method = content["method"]
-        if command == "fit" and named["--ckpt_path"] != "last":
+        # A checkpoint that lies elsewhere than in its run's folder begins a new one.
+        if command == "fit" and named["--ckpt_path"] != "last" and checkpoint.resolve().parent.name == "checkpoints":
             _check_resumed(checkpoint, [option for option, _ in flags])
         carried = [Layer(str(checkpoint), _carried(command, yaml.safe_load(content.get("config") or "{}")))]
     elif command != "fit" and not switches:

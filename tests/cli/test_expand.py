@@ -192,9 +192,11 @@ def test_resuming_keeps_devices_and_loggers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--name", "--runs", "--seed_everything"])
 def test_a_run_goes_on_in_its_own_folder_and_with_its_own_seed(tmp_path: Path, option: str) -> None:
-    checkpoint = write(tmp_path / "a.ckpt", "")
+    (tmp_path / "checkpoints").mkdir()
+    checkpoint, moved = write(tmp_path / "checkpoints" / "a.ckpt", ""), write(tmp_path / "a.ckpt", "")
     with pytest.raises(ConfigError, match=f"{option}: the run of .* begin a new run at its weights"):
         expanded("fit", "--ckpt_path", checkpoint, option, "7", carried={"data": TARGETS})
+    expanded("fit", "--ckpt_path", moved, option, "7", carried={"data": TARGETS})
 
 
 def test_options_of_a_network_are_not_those_of_another(tmp_path: Path) -> None:
