@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -27,6 +28,25 @@ def misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str |
             return f"'{name}' has the shape {tuple(found[name].shape)}, expected {tuple(value.shape)}"
     extra = next((name for name in found if name not in expected), None)
     return f"'{extra}' is unexpected" if extra is not None else None
+
+
+def non_finite(state: Mapping[str, Any]) -> str | None:
+    """The first tensor that holds a NaN or an infinity, by its name.
+
+    Args:
+        state: a state dict, possibly nested (that of an optimiser is).
+
+    Returns:
+        Its name, with dots between the levels; None when all numbers are finite.
+    """
+    for name, value in state.items():
+        if isinstance(value, Mapping):
+            inner = non_finite(value)
+            if inner is not None:
+                return f"{name}.{inner}"
+        elif isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            return str(name)
+    return None
 
 
 def load_part(module: nn.Module, path: Path, part: str = "segmenter", optional: bool = False) -> None:
