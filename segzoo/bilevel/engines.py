@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from segzoo.bilevel.errors import MissingDerivativeError
 from segzoo.bilevel.jvp import refuse_sharded, unit_jvp, whole_norm
 from segzoo.bilevel.kept import Kept
-from segzoo.bilevel.passes import Params, is_sharded, moved
+from segzoo.bilevel.passes import Params, check_weights, is_sharded, moved
 from segzoo.bilevel.virtual import VirtualStep
 
 Engine = Literal["forward", "double_backward", "finite_difference"]
@@ -83,6 +83,7 @@ def hypergradient(
     Raises:
         LostTangentError: engine ``forward`` on a module that swallows tangents.
         ShardedParametersError: engine ``forward`` or ``double_backward`` on the sharded parameters of FSDP2.
+        ValueError: the weights' shape is not that of the losses.
     """
     names = list(params) if scope is None else list(scope)
     if engine != "finite_difference":
@@ -133,11 +134,14 @@ def _source_gradient(
     first = 0
     for micro_batch in source:
         losses = micro_batch()
-        w = weights[first : first + len(losses)]
+        w = weights[first : first + len(losses)] if weights.dim() else weights
         first += len(losses)
+        check_weights(w, losses)
         total = _add(total, _gradients(scale * ((w * losses).sum() / count), params))
         maps.append(losses.detach())
-    return torch.cat(maps), _divide(total, scale)
+    whole = torch.cat(maps)
+    check_weights(weights, whole)
+    return whole, _divide(total, scale)
 
 
 def _target_gradient(target: Sequence[Pass], params: Mapping[str, Tensor], scale: float) -> tuple[Tensor, Params]:
@@ -165,6 +169,7 @@ def _double_backward(
     w = weights.detach().requires_grad_()
     with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
         losses = torch.cat([micro_batch(leaves) for micro_batch in source])
+        check_weights(w, losses)
         local = _gradients((w * losses).sum() / count, leaves, create_graph=True)
         mean = average({name: g.detach() for name, g in local.items()})
         # The value of the mean with the graph of this rank's part.

@@ -22,7 +22,12 @@ def mean_one(
 
     Returns:
         The normalised weights, detached, and the map from dL/dw to dL/ds = (dL/dw - mean(w dL/dw)) / S.
+
+    Raises:
+        ValueError: the two shapes differ.
     """
+    if weights.shape != valid.shape:
+        raise ValueError(f"weights of shape {tuple(weights.shape)} and a mask of shape {tuple(valid.shape)}; expected the same")
     s = weights.detach()
     scale = (mean((s * valid).sum()) / count).clamp_min(1e-12)
     w = s / scale

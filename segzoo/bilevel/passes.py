@@ -134,6 +134,18 @@ def _exchange(params: Mapping[str, Tensor], values: dict[str, Tensor]) -> None:
             p.data, values[name] = value, p.data
 
 
+def check_weights(weights: Tensor, losses: Tensor) -> None:
+    """Refuses weights that would be spread over the losses of pixels that they were not made for.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if weights.shape != losses.shape:
+        raise ValueError(
+            f"weights of shape {tuple(weights.shape)} for per-pixel losses of shape {tuple(losses.shape)}; expected one per loss"
+        )
+
+
 def is_sharded(tensor: Any) -> bool:
     """Whether a tensor is spread over the ranks: a DTensor, whose module is slow to import."""
     return hasattr(tensor, "placements")

@@ -18,7 +18,7 @@ from segzoo.bilevel.duals import unpack_dual
 from segzoo.bilevel.engines import Pass
 from segzoo.bilevel.errors import LostTangentError, MissingDerivativeError
 from segzoo.bilevel.jvp import dual, pixel_jvp, unit_direction
-from segzoo.bilevel.passes import Params
+from segzoo.bilevel.passes import Params, check_weights
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,14 @@ def unrolled_hypergradient(
     Raises:
         LostTangentError: see `pixel_jvp`.
         MissingDerivativeError: ``exact`` through a layer without it, such as group norm.
+        ValueError: the weights' shape is not that of the losses.
     """
     points: list[Params] = [{name: p.detach() for name, p in params.items()}]
     for source, w, count in zip(sources, weights, counts, strict=True):
         leaves = _leaves(points[-1])
-        g = average(_gradients((w * source(leaves)).sum() / count, leaves))
+        losses = source(leaves)
+        check_weights(w, losses)
+        g = average(_gradients((w * losses).sum() / count, leaves))
         points.append({name: p - lr * g[name] for name, p in points[-1].items()})
     leaves = _leaves(points.pop())
     target_loss = target(leaves)
