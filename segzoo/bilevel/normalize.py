@@ -27,7 +27,9 @@ def mean_one(
         ValueError: the two shapes differ.
     """
     if weights.shape != valid.shape:
-        raise ValueError(f"weights of shape {tuple(weights.shape)} and a mask of shape {tuple(valid.shape)}; expected the same")
+        raise ValueError(
+            f"weights of shape {tuple(weights.shape)} and a mask of shape {tuple(valid.shape)}; expected the same"
+        )
     s = weights.detach()
     scale = (mean((s * valid).sum()) / count).clamp_min(1e-12)
     w = s / scale

@@ -142,7 +142,8 @@ def check_weights(weights: Tensor, losses: Tensor) -> None:
     """
     if weights.shape != losses.shape:
         raise ValueError(
-            f"weights of shape {tuple(weights.shape)} for per-pixel losses of shape {tuple(losses.shape)}; expected one per loss"
+            f"weights of shape {tuple(weights.shape)} for per-pixel losses of shape {tuple(losses.shape)}; "
+            "expected one per loss"
         )
 
 

@@ -140,7 +140,9 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
         # A checkpoint that lies elsewhere than in its run's folder begins a new one.
         if command == "fit" and named["--ckpt_path"] != "last" and checkpoint.resolve().parent.name == "checkpoints":
             _check_resumed(checkpoint, [option for option, _ in flags])
-        carried = [Layer(str(checkpoint), _carried(command, yaml.safe_load(content.get("config") or "{}")))]
+        written = content.get("config")
+        config = {"model": content.get("model")} if written is None else yaml.safe_load(written)
+        carried = [Layer(str(checkpoint), _carried(command, config))]
     elif command != "fit" and not switches:
         raise ConfigError(f"`segzoo {command}` needs a trained model: --ckpt_path runs/.../checkpoints/last.ckpt")
     if not method and "--help" in switches:
@@ -157,6 +159,11 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
         own = [Layer(layer.origin, _without_identity(layer.content)) for layer in own]
     elif any(_names_data(layer.content) for layer in own):
         data = []
+    elif carried and "data" not in carried[0].content:
+        raise CheckpointError(
+            f"{checkpoint} does not say which data it was trained on (it was written from Python, not by `segzoo fit`): add "
+            "--data NAME or --data FILE"
+        )
     else:
         data = [_data_layer(methods()[method].default_data)]
     base = _read_file(config_root() / "base.yaml")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segzoo.cli.parser import Parser
-from segzoo.errors import CheckpointError, ConfigError, DataError
+from segzoo.errors import CheckpointError, ConfigError, DataError, SegzooError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,15 +64,15 @@ def predict(argv: list[str]) -> int:
     return 0
 
 
-def load_checkpoint(path: Path, device: str) -> "tuple[SegmentationMethod, tuple[int, int] | None]":
+def load_checkpoint(path: Path | str, device: str) -> "tuple[SegmentationMethod, tuple[int, int] | None]":
     """The trained method in evaluation mode, and the (height, width) of its input.
 
     Args:
-        path: checkpoint of ``segzoo fit``.
+        path: checkpoint of ``segzoo fit``, or of a ``lightning.Trainer`` with a method of segzoo.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
 
     Raises:
-        CheckpointError: the file cannot be read or does not fit the method.
+        CheckpointError: the file cannot be read, is damaged, does not fit the method, or holds numbers that are not finite.
         ConfigError: an unknown or absent device.
     """
     from segzoo.cli.checkpoint import read_checkpoint
@@ -85,10 +85,13 @@ def load_checkpoint(path: Path, device: str) -> "tuple[SegmentationMethod, tuple
         # The files that the training started from are not needed any more, and may not be on this machine.
         unused: dict[str, Any] = dict.fromkeys(cls.STARTING_POINTS)
         method = cls.load_from_checkpoint(path, map_location=target, weights_only=True, **unused)
-    except (RuntimeError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} does not fit the method '{saved['method']}' of segzoo: {str(error).splitlines()[0]}"
-        ) from error
+    except SegzooError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except Exception as error:  # options that are broken, or of another version, break wherever they are used
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} does not fit the method '{saved['method']}' of segzoo: {reason}") from error
     method.eval().to(target)
     return method, tuple(saved["size"]) if saved.get("size") else None
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -15,15 +16,17 @@ from torch.optim.lr_scheduler import LambdaLR
 
 import segzoo
 from segzoo.checks import check_range
+from segzoo.data.datamodule import DomainDataModule
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.sampling import derived_seed
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import mean_across_ranks, sum_across_ranks
-from segzoo.errors import CheckpointError, ConfigError, NonFiniteLossError
+from segzoo.errors import ConfigError, NonFiniteLossError
 from segzoo.evaluation import Scores, confusion_metric, update_confusion
+from segzoo.methods.checkpoints import check_progress, check_weights
 from segzoo.models.norms import Norm
 from segzoo.models.segmenter import create_segmenter
-from segzoo.models.state_dicts import load_part, misfit
+from segzoo.models.state_dicts import load_part
 
 OptimizerName = Literal["adamw", "adam", "sgd"]
 
@@ -99,7 +102,7 @@ class SegmentationMethod(L.LightningModule):
                 architecture, encoder, self.num_classes, encoder_weights, encoder_checkpoint, norm, segmenter_options
             )
             if initial_checkpoint:
-                load_part(self.segmenter, Path(initial_checkpoint))
+                load_part(self.segmenter, Path(initial_checkpoint), self.label_space.classes)
             self.arrange(self.segmenter)
             if compile:
                 # Dropout as without compilation: a derivative that is taken eagerly must drop the same units.
@@ -142,12 +145,12 @@ class SegmentationMethod(L.LightningModule):
     # Training
 
     def setup(self, stage: str) -> None:
-        """Refuses what would lose the small steps of averages and weights, or cannot count pixels.
+        """Refuses what would lose the small steps of averages and weights, cannot count pixels, or takes no such images.
 
         Says so where a term begins after the last step: a start that suits long runs is easily left in a short one.
 
         Raises:
-            ConfigError: parameters in half precision; training on an Apple GPU.
+            ConfigError: parameters in half precision; training on an Apple GPU; images of a size that the network refuses.
         """
         precision = str(self.trainer.precision)
         if precision in ("bf16-true", "16-true"):
@@ -162,6 +165,19 @@ class SegmentationMethod(L.LightningModule):
             check_range(f"--method.{option}", start, 0)
             if stage == "fit" and 0 < self.trainer.max_steps <= start:
                 rank_zero_warn(f"--method.{option} {start} is not reached in {self.trainer.max_steps} steps")
+        data = getattr(self.trainer, "datamodule", None)
+        if self.segments and isinstance(data, DomainDataModule):
+            self.segmenter.check_sizes(self._input_sizes(data, training=stage == "fit"))
+
+    def _input_sizes(self, data: DomainDataModule, training: bool) -> dict[str, tuple[int, int]]:
+        """The sizes (height, width) of all images that the segmenter will get, by the options that set them."""
+        sizes = {"--data.size": data.size}
+        for stream in self.streams.values() if training else ():
+            if data.crop_size and not stream.whole:
+                sizes["--data.crop_size"] = data.crop_size
+            else:
+                sizes[f"--data.{stream.domain}_size"] = data.train_sizes[stream.domain]
+        return sizes
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """The sum of the loss's terms, each logged as ``train/<term>``.
@@ -314,28 +330,16 @@ class SegmentationMethod(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses the checkpoint of another method, of other classes, of another network or of another optimiser."""
-        saved = checkpoint.get("segzoo")
-        if saved is None:
-            raise CheckpointError("not a checkpoint of segzoo")
-        if saved["method"] != self.slug:
-            raise CheckpointError(f"the checkpoint is of the method '{saved['method']}', not of '{self.slug}'")
-        if tuple(saved["label_space"]["classes"]) != tuple(self.label_space.classes):
-            raise CheckpointError(
-                f"the checkpoint knows the classes of '{saved['label_space']['name']}', "
-                f"the data has those of '{self.label_space.name}'"
-            )
-        if why := misfit(self.state_dict(), checkpoint["state_dict"]):
-            raise CheckpointError(
-                f"the checkpoint does not fit the network: {why}; leave out --method.architecture and whatever else "
-                "changes the network, it comes with the checkpoint"
-            )
-        optimizer = checkpoint.get("hyper_parameters", {}).get("optimizer", self.optimizer_name)
-        if optimizer != self.optimizer_name:
-            raise CheckpointError(
-                f"the checkpoint was trained with --method.optimizer {optimizer}, not {self.optimizer_name}; "
-                "leave the option out"
-            )
+        """Refuses what does not fit, is not finite or, to continue a training, is not whole: see `segzoo.methods.checkpoints`."""
+        name = str(self.trainer.ckpt_path or "the checkpoint") if self._trainer else "the checkpoint"
+        check_weights(self, checkpoint, name)
+        if self._trainer is None:
+            return
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            check_progress(self, checkpoint, name)
+        else:  # to score them, weights are enough: what else is there need not be whole
+            for part in ("loops", "callbacks", type(getattr(self.trainer, "datamodule", None)).__qualname__):
+                checkpoint.pop(part, None)
 
     def _save_last_good(self) -> str:
         callback = self.trainer.checkpoint_callback

@@ -97,7 +97,7 @@ class GradientAnnotator(GeneratedImagesTraining):
                 raise ConfigError("running_statistics labelled: with --method.labels teacher no labelled image is seen")
             self.teacher = copy.deepcopy(self.segmenter).eval().requires_grad_(False)
             if teacher_checkpoint:
-                load_part(self.teacher, Path(teacher_checkpoint))
+                load_part(self.teacher, Path(teacher_checkpoint), self.label_space.classes)
         else:
             check_range("--method.annotator_width", annotator_width, 1)
             self.annotator = Annotator(self.gan.feature_channels, self.num_classes, annotator_width)

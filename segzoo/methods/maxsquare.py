@@ -89,10 +89,10 @@ class MaxSquare(UnsupervisedAdaptation):
         self.scale, self.target_start, self.hard_threshold = scale, target_start, hard_threshold
         self.multi_level, self.low_weight, self.low_threshold = multi_level, low_weight, low_threshold
         if multi_level:
-            self.low_head = DilatedHead(self.segmenter.feature_channels[-2], self.num_classes, low_dilations)
+            self.low_head = DilatedHead(self.segmenter.deepest_channels(2)[0], self.num_classes, low_dilations)
             # Of a source phase with this head, i.e. one whose target_start lies after its end.
             if start := self.hparams["initial_checkpoint"]:
-                load_part(self.low_head, Path(start), "low_head", optional=True)
+                load_part(self.low_head, Path(start), self.label_space.classes, "low_head", optional=True)
 
     @property
     def starts(self) -> dict[str, int]:

@@ -134,9 +134,9 @@ class RegionSelection(WeightedJointTraining):
         per_class, smooth = outputs == "per_class", regions != "cell"
         self.weighting = DomainDiscriminators(inputs, self.num_classes, levels, per_class, width, region_cell, smooth)
         if feature_alignment:
-            self.feature_discriminator = PixelDiscriminator(self.segmenter.feature_channels[-1], 1, width)
+            self.feature_discriminator = PixelDiscriminator(self.segmenter.deepest_channels(1)[0], 1, width)
         if reconstruction:
-            self.reconstructor = Reconstructor(self.segmenter.feature_channels[-3:], width)
+            self.reconstructor = Reconstructor(self.segmenter.deepest_channels(3), width)
         self.judge, self.regions, self.region_cell = judge, regions, region_cell
         self.combination, self.density_ratio = combination, density_ratio
         self.floor = floor ** len(levels) if combination == "prod" else floor

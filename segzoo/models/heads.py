@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segzoo.errors import ConfigError
+
 MapChoice = Literal["last", "fuse"]
 
 
@@ -90,8 +92,18 @@ def select_features(maps: Sequence[Tensor], choice: MapChoice) -> Tensor:
 
 
 def selected_channels(out_channels: Sequence[int], choice: MapChoice) -> int:
-    """The number of channels of `select_features`, given the encoder's ``out_channels``."""
-    return out_channels[-1] if choice == "last" else sum(out_channels[2:])
+    """The number of channels of `select_features`, given the encoder's ``out_channels``.
+
+    Raises:
+        ConfigError: there is nothing to read.
+    """
+    channels = out_channels[-1] if choice == "last" else sum(out_channels[2:])
+    if not channels:
+        raise ConfigError(
+            f"--method.projection_input {choice}: the encoder's maps have {list(out_channels)} channels, of which none is "
+            "read; use a larger encoder_depth in --method.segmenter_options"
+        )
+    return channels
 
 
 def same_size(maps: Sequence[Tensor]) -> list[Tensor]:

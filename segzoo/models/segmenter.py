@@ -1,20 +1,23 @@
 """Segmentation networks: anything of segmentation_models_pytorch and our own, fed images in [0, 1] of any size."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import segmentation_models_pytorch as smp
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segzoo.errors import CheckpointError, ConfigError
+from segzoo.errors import CheckpointError, ConfigError, SegzooError
 from segzoo.models.daformer import DAFormer
 from segzoo.models.deeplabv2 import DeepLabV2
+from segzoo.models.dry_run import fitting_size, image_size, output_size
 from segzoo.models.norms import Norm, replace_norms
-from segzoo.models.state_dicts import misfit
+from segzoo.models.state_dicts import misfit, non_finite
+from segzoo.models.weight_files import load_tensors
 from segzoo.suggest import did_you_mean
 
 Scope = Literal["all", "decoder", "head"]
@@ -25,26 +28,70 @@ ARCHITECTURES: dict[str, Any] = {
     **{name.lower(): network_class for name, network_class in smp.MODEL_ARCHITECTURES_MAPPING.items()},
 }
 """Network classes by name; all take ``encoder_name``, ``encoder_weights`` and ``classes``."""
+OTHERWISE = {
+    "classes": "the classes are those of the data's label space",
+    "encoder_name": "the encoder is --method.encoder",
+    "encoder_weights": "its weights are --method.encoder_weights",
+    "in_channels": "images are RGB, of 3 channels",
+    "activation": "losses and scores take the logits as they are",
+    "aux_params": "there is no loss for a second head",
+}
+"""Arguments of the networks that are no options, and why."""
+HARMLESS: dict[str, tuple[Any, ...]] = {"in_channels": (3,), "activation": (None, "identity"), "aux_params": (None,)}
+"""Their values that change nothing."""
 
 
 class Segmenter(nn.Module):
     """A network with normalisation in front, padding around, and logits of the image's own size.
+
+    ``mean`` and ``std`` are part of the state dict: weights work with the statistics that they were trained with alone. Whoever
+    moves ``segmenter.network`` into a plain network of segmentation_models_pytorch feeds it ``(image - mean) / std``, with
+    sides that are multiples of ``stride``.
 
     Args:
         network: maps (B, 3, H, W) to (B, C, H, W) for H and W divisible by ``stride``.
         mean: channel means of the network's training images, RGB in [0, 1].
         std: channel standard deviations.
         stride: side lengths are padded to multiples of it.
+        origin: what messages call the network; its class when None.
+        upsampling: the factor of its last upsampling, if that is an option.
     """
+
+    LATE: ClassVar[tuple[str, ...]] = ("mean", "std")
+    """Entries that the state dicts of earlier versions lack; the segmenter's own stay."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: list[float], std: list[float], stride: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: list[float],
+        std: list[float],
+        stride: int,
+        origin: str | None = None,
+        upsampling: float | None = None,
+    ) -> None:
         super().__init__()
         self.network, self.stride = network, stride
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.origin, self.upsampling = origin or f"the network {type(network).__name__}", upsampling
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def __call__(self, image: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """See `forward`.
+
+        Raises:
+            ConfigError: the network does not take images of this size.
+        """
+        try:
+            return super().__call__(image, *args, **kwargs)
+        except (SegzooError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever the code of a network raises; most expect some size, and do not say so
+            if why := self.refusal(image.shape[-2:]):
+                raise ConfigError(why) from error
+            raise
 
     def forward(self, image: Tensor, want: Literal["logits", "maps", "both"] = "logits") -> Any:
         """Image (B, 3, H, W), RGB in [0, 1], to logits (B, C, H, W).
@@ -53,12 +100,54 @@ class Segmenter(nn.Module):
             image: the image.
             want: what is returned. All go through this call, which is what `compile` compiles; see `features` and
                 `with_features`.
+
+        Raises:
+            ConfigError: the network makes logits of another size than its input's.
         """
-        height, width = image.shape[-2:]
+        size = image.shape[-2:]
         if want == "logits":
-            return self.network(self._input(image))[..., :height, :width]
+            return self._cropped(self.network(self._input(image)), size)
         maps = list(self._part("encoder")(self._input(image)))
-        return maps if want == "maps" else (self.decode(maps, (height, width)), maps)
+        return maps if want == "maps" else (self.decode(maps, size), maps)
+
+    def refusal(self, size: Sequence[int], option: str = "") -> str | None:
+        """Why the network does not take images of a size (H, W): one line that says what would fit, or None.
+
+        Nothing is computed where that can be avoided.
+
+        Args:
+            size: (H, W) of the images.
+            option: where the size comes from.
+        """
+        padded = self.padded(size)
+        try:
+            found = output_size(self.network, padded)
+        except Exception as error:  # whatever the code of a network raises
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            other = fitting_size(self.network, padded, self.stride)
+            if other is None:
+                return f"{self.origin} does not work, whatever the size of the images: {reason}"
+            where = f"{option}, height and width" if option else "height, width"
+            fits = f"{other[0]} {other[1]} would fit"
+            return f"{self.origin} cannot take images of {size[0]} {size[1]} ({where}): {reason}; {fits}"
+        return None if found == padded else self._other_size(found, padded)
+
+    def check_sizes(self, sizes: Mapping[str, Sequence[int]]) -> None:
+        """Refuses a network that does not take the images it will get, before anything is spent.
+
+        Args:
+            sizes: (H, W) by the option that they come from.
+
+        Raises:
+            ConfigError: see there.
+        """
+        seen = set()
+        for option, size in sizes.items():
+            if (padded := self.padded(size)) in seen:
+                continue
+            seen.add(padded)
+            if why := self.refusal(size, option):
+                raise ConfigError(why)
 
     def with_features(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The logits of an image and the encoder's maps, in one pass.
@@ -90,6 +179,20 @@ class Segmenter(nn.Module):
         """The channels of each map of `features`."""
         return list(self._part("encoder").out_channels)
 
+    def deepest_channels(self, count: int) -> list[int]:
+        """The channels of the last ``count`` maps of `features`, for networks that read them.
+
+        Raises:
+            ConfigError: there are fewer, or some without channels.
+        """
+        channels = self.feature_channels[-count:]
+        if len(channels) < count or not all(channels):
+            raise ConfigError(
+                f"the encoder of {self.origin} makes maps of {self.feature_channels} channels; expected the last {count} to "
+                "have some: use another --method.encoder or a larger encoder_depth in --method.segmenter_options"
+            )
+        return channels
+
     def decode(self, features: Sequence[Tensor], size: Sequence[int]) -> Tensor:
         """What `forward` makes of the maps: logits (B, C, H, W).
 
@@ -100,8 +203,30 @@ class Segmenter(nn.Module):
         Raises:
             ConfigError: the network is more than encoder, decoder and head in a row.
         """
-        logits: Tensor = self._part("segmentation_head")(self._part("decoder")(features))
+        return self._cropped(self._part("segmentation_head")(self._part("decoder")(features)), size)
+
+    def _cropped(self, logits: Any, size: Sequence[int]) -> Tensor:
+        """Logits of the padded image to those of the image: of another size they would be those of other pixels."""
+        padded = self.padded(size)
+        if not isinstance(logits, Tensor) or logits.shape[-2:] != padded:
+            raise ConfigError(self._other_size(image_size(logits), padded))
         return logits[..., : size[0], : size[1]]
+
+    def _other_size(self, found: Sequence[int], padded: Sequence[int]) -> str:
+        made = (
+            f"{self.origin} makes logits of {found[0]} {found[1]} (height, width) of an input of {padded[0]} {padded[1]}; "
+            "expected the input's size"
+        )
+        if self.upsampling is None or not all(found) or found[0] * padded[1] != found[1] * padded[0]:
+            return made
+        factor = max(self.upsampling, 1) * padded[0] / found[0]
+        whole = factor == round(factor)
+        return f"{made}, as with --method.segmenter_options {{upsampling: {factor:.0f}}}" if whole else made
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in self.LATE:
+            state_dict.setdefault(f"{prefix}{name}", getattr(self, name))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _input(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
@@ -155,7 +280,7 @@ def create_segmenter(
         options: further arguments of the architecture.
 
     Raises:
-        ConfigError: unknown names, or arguments that the architecture refuses.
+        ConfigError: unknown names, arguments that the architecture refuses, or that this class has no use for.
         CheckpointError: the encoder checkpoint is missing or does not fit.
     """
     if architecture.lower() not in ARCHITECTURES:
@@ -164,43 +289,79 @@ def create_segmenter(
         raise ConfigError(
             f"unknown encoder '{encoder}'{did_you_mean(encoder, smp.encoders.encoders)} (timm's are named 'tu-...')"
         )
-    network_class = ARCHITECTURES[architecture.lower()]
-    # Some architectures swallow any keyword: a typo must not pass silently.
-    known = set(inspect.signature(network_class).parameters) - {"kwargs"}
-    for option in options or {}:
-        if option not in known:
-            raise ConfigError(f"unknown option '{option}' of {architecture}{did_you_mean(option, known)}")
+    network_class, options = ARCHITECTURES[architecture.lower()], options or {}
+    _check_options(architecture, network_class, options)
     # With a local checkpoint the downloaded weights would be overwritten.
     weights = None if encoder_checkpoint else encoder_weights
     try:
-        network = network_class(encoder_name=encoder, encoder_weights=weights, classes=num_classes, **(options or {}))
+        network = network_class(encoder_name=encoder, encoder_weights=weights, classes=num_classes, **options)
     except OSError as error:  # of a download
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"cannot load the weights '{weights}' of {encoder}: {reason}; download them elsewhere and give their file as "
             "--method.encoder_checkpoint, or leave out --method.encoder_weights"
         ) from error
-    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+    except SegzooError:
+        raise
+    except Exception as error:  # whatever the code of a network makes of the values
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"cannot build {architecture} on {encoder}: {reason}") from error
     if encoder_checkpoint:
         _load_encoder(network.encoder, Path(encoder_checkpoint), encoder)
     replace_norms(network, norm)
     mean, std = _input_statistics(encoder, encoder_weights)
-    return Segmenter(network, mean, std, stride=32)
+    origin = f"{architecture} on {encoder}" + (
+        f" with --method.segmenter_options {_spelled(options)}" if options else ""
+    )
+    return Segmenter(network, mean, std, 32, origin, _upsampling(network_class, options))
+
+
+def _check_options(architecture: str, network_class: Any, options: Mapping[str, Any]) -> None:
+    # Some architectures swallow any keyword: a typo must not pass silently.
+    known = set(inspect.signature(network_class).parameters) - {"kwargs"} - OTHERWISE.keys()
+    for option, value in options.items():
+        if option in OTHERWISE:
+            if not any(value == harmless for harmless in HARMLESS.get(option, ())):
+                raise ConfigError(
+                    f"--method.segmenter_options: '{option}' of {architecture} cannot be set: {OTHERWISE[option]}; leave it out"
+                )
+        elif option not in known:
+            raise ConfigError(f"unknown option '{option}' of {architecture}{did_you_mean(option, known)}")
+
+
+def _upsampling(network_class: Any, options: Mapping[str, Any]) -> float | None:
+    """The factor of the last upsampling, where it is an option."""
+    parameters = inspect.signature(network_class).parameters
+    if "upsampling" not in parameters:
+        return None
+    values = {name: options.get(name, parameters[name].default) for name in parameters}
+    factor = values["upsampling"]
+    if factor is None:  # DeepLabV3 names the one by the other
+        factor = values.get("encoder_output_stride")
+    return float(factor) if isinstance(factor, int | float) else None
+
+
+def _spelled(options: Mapping[str, Any]) -> str:
+    """Options as a user writes them: {encoder_depth: 4}."""
+    text: str = yaml.safe_dump(dict(options), default_flow_style=True, sort_keys=False, width=1000)
+    return text.strip()
 
 
 def _load_encoder(encoder: nn.Module, path: Path, name: str) -> None:
     if not path.is_file():
         raise CheckpointError(f"no encoder checkpoint at {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_tensors(path)
+    except CheckpointError:
+        raise
     except Exception as error:  # torch raises whatever its unpickler and zip reader raise
         raise CheckpointError(f"{path} is not a state dict: damaged, or more than tensors and plain types") from error
+    tensors = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
+    if tensors and (bad := non_finite(content)):
+        raise CheckpointError(f"{path} holds numbers that are not finite, first in '{bad}'")
     try:
         encoder.load_state_dict(content)
     except Exception as error:  # each encoder of segmentation_models_pytorch has its own `load_state_dict`
-        tensors = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
         reason = misfit(encoder.state_dict(), content) if tensors else "expected names and tensors alone"
         raise CheckpointError(f"{path} is not a state dict of the encoder '{name}': {reason or error}") from error
 

@@ -1,6 +1,7 @@
 """State dicts of others: why one does not fit, said of one entry (torch's own message lists all), and a run's segmenter."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from segzoo.errors import CheckpointError
+from segzoo.models.weight_files import load_tensors
 
 
 def misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
@@ -24,6 +26,8 @@ def misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str |
     for name, value in expected.items():
         if name not in found:
             return f"'{name}' is missing"
+        if not isinstance(found[name], Tensor):
+            return f"'{name}' is a {type(found[name]).__name__}, expected a tensor"
         if found[name].shape != value.shape:
             return f"'{name}' has the shape {tuple(found[name].shape)}, expected {tuple(value.shape)}"
     extra = next((name for name in found if name not in expected), None)
@@ -49,31 +53,73 @@ def non_finite(state: Mapping[str, Any]) -> str | None:
     return None
 
 
-def load_part(module: nn.Module, path: Path, part: str = "segmenter", optional: bool = False) -> None:
+def first_difference(saved: Sequence[str], own: Sequence[str]) -> str | None:
+    """Where two lists of classes first differ, in words; None when they are the same.
+
+    Args:
+        saved: the classes of a checkpoint, in the order of their ids.
+        own: those of the data.
+    """
+    for number, (theirs, ours) in enumerate(zip_longest(saved, own)):
+        if theirs != ours:
+            there, here = (f"'{name}'" if name is not None else "absent" for name in (theirs, ours))
+            return f"class {number} is {there} in the checkpoint and {here} in the data"
+    return None
+
+
+def required(module: nn.Module) -> dict[str, Tensor]:
+    """The entries that a state dict must have for a module: all but those that earlier versions did not save."""
+    state = dict(module.state_dict())
+    for name, part in module.named_modules():
+        for late in getattr(part, "LATE", ()):
+            state.pop(f"{name}.{late}" if name else late, None)
+    return state
+
+
+def check_state(module: nn.Module, found: Mapping[str, Tensor]) -> str | None:
+    """Why a state dict cannot be loaded into a module, half a sentence; None when it can."""
+    own = module.state_dict()
+    return misfit(required(module) | {name: own[name] for name in found if name in own}, found)
+
+
+def load_part(
+    module: nn.Module, path: Path, classes: Sequence[str], part: str = "segmenter", optional: bool = False
+) -> None:
     """Takes a part of a method over from a checkpoint of any segzoo run.
 
     Args:
         module: what is loaded.
         path: the checkpoint.
+        classes: of the module's logits, in their order.
         part: its name in the method.
         optional: leave it as it is, with a warning, where the checkpoint has none.
 
     Raises:
-        CheckpointError: no such file, not a checkpoint of segzoo, or of another network.
+        CheckpointError: no such file, damaged, not a checkpoint of segzoo, of another network, of other classes or of the same
+            in another order, or with numbers that are not finite.
     """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        content = load_tensors(path)
+        state, saved = content["state_dict"], list(content["segzoo"]["label_space"]["classes"])
+        found = {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
+    except CheckpointError:
+        raise
     except Exception as error:  # torch raises whatever its unpickler and zip reader raise
         raise CheckpointError(f"{path} is not a checkpoint of `segzoo fit`") from error
-    found = {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
     if optional and not found:
         rank_zero_warn(f"{path} has no {part}: it begins at random")
         return
-    if why := misfit(module.state_dict(), found):
+    if difference := first_difference(saved, classes):
+        raise CheckpointError(f"the {part} of {path} was trained on other classes: {difference}")
+    if why := check_state(module, found):
         raise CheckpointError(
             f"the {part} of {path} does not fit: {why}; --method.architecture, --method.encoder, "
             "--method.segmenter_options and the classes must be those of its run"
+        )
+    if bad := non_finite(found):
+        raise CheckpointError(
+            f"the {part} of {path} holds numbers that are not finite, first in '{bad}': use an earlier one"
         )
     module.load_state_dict(found)

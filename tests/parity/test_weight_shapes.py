@@ -12,16 +12,28 @@ from segzoo.bilevel import Engine, SGDStep, hypergradient, unrolled_hypergradien
 from segzoo.bilevel.normalize import mean_one
 from tests.parity.problems import Problem, toy
 
-SHAPES = [(), (1,), (8,), (1, 1, 1), (2, 1, 1), (1, 8, 8), (2, 8, 1), (2, 1, 8), (8, 8), (3, 8, 8), (4, 8, 8), (2, 8, 8, 1)]
+SHAPES = [
+    (),
+    (1,),
+    (8,),
+    (1, 1, 1),
+    (2, 1, 1),
+    (1, 8, 8),
+    (2, 8, 1),
+    (2, 1, 8),
+    (8, 8),
+    (3, 8, 8),
+    (4, 8, 8),
+    (2, 8, 8, 1),
+]
 """All but the last three would broadcast to (2, 8, 8), or be cut to it."""
 
 pytestmark = pytest.mark.fault("weights-of-another-shape")
 
 
 def solve(p: Problem, weights: Tensor, engine: Engine, micro_batches: int = 1) -> Tensor:
-    image, label = p.source
-    parts = [Problem(p.net, part, p.target, weights) for part in zip(image.chunk(micro_batches), label.chunk(micro_batches))]
-    source = [part.source_losses() for part in parts]
+    parts = zip(*(tensor.chunk(micro_batches) for tensor in p.source), strict=True)
+    source = [Problem(p.net, part, p.target, weights).source_losses() for part in parts]
     return hypergradient(p.net, source, [p.target_loss()], p.params, weights, 128.0, SGDStep(0.1), engine).weights
 
 
@@ -31,7 +43,7 @@ def test_every_engine_refuses_other_shapes(engine: Engine, micro_batches: int) -
     p = toy()
     before = {name: q.detach().clone() for name, q in p.params.items()}
     for shape in SHAPES:
-        with pytest.raises(ValueError, match="weights of shape .* for per-pixel losses of shape"):
+        with pytest.raises(ValueError, match=r"weights of shape .* for per-pixel losses of shape"):
             solve(p, torch.rand(shape, dtype=torch.float64), engine, micro_batches)
     assert all(torch.equal(q, before[name]) for name, q in p.params.items())
     assert solve(p, p.weights, engine, micro_batches).shape == p.weights.shape
@@ -44,7 +56,7 @@ def test_every_step_of_an_unrolled_chain_refuses_other_shapes(exact: bool, wrong
     for shape in SHAPES:
         weights = [p.weights, p.weights]
         weights[wrong] = torch.rand(shape, dtype=torch.float64)
-        with pytest.raises(ValueError, match="weights of shape .* for per-pixel losses of shape"):
+        with pytest.raises(ValueError, match=r"weights of shape .* for per-pixel losses of shape"):
             unrolled_hypergradient(
                 [p.source_losses(0), p.source_losses(1)], p.target_loss(), p.params, weights, [128.0] * 2, 0.5, exact
             )

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from segzoo.errors import CheckpointError
 from segzoo.models.generators.base import Draws, Generator, Sample
 from segzoo.models.state_dicts import misfit
+from segzoo.models.weight_files import load_tensors
 
 
 class DCGAN(Generator):
@@ -62,7 +63,9 @@ def load_dcgan(path: str | Path) -> DCGAN:
     if not Path(path).is_file():
         raise CheckpointError(f"no generator weights at {path}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_tensors(Path(path))
+    except CheckpointError:
+        raise
     except Exception as error:  # torch raises whatever its unpickler and zip reader raise
         raise CheckpointError(f"{path} is not a state dict: damaged, or more than tensors and plain types") from error
     first = state.get("main.0.weight") if isinstance(state, dict) else None

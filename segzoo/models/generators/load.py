@@ -10,7 +10,8 @@ from segzoo.models.generators.base import Generator
 from segzoo.models.generators.dcgan import DCGAN, load_dcgan
 from segzoo.models.generators.pickles import load_stylegan2
 from segzoo.models.generators.stylegan2 import StyleGAN2
-from segzoo.models.state_dicts import misfit
+from segzoo.models.state_dicts import misfit, non_finite
+from segzoo.models.weight_files import load_tensors
 from segzoo.suggest import did_you_mean
 
 KINDS: dict[str, type[Generator]] = {"dcgan": DCGAN, "stylegan2": StyleGAN2}
@@ -72,25 +73,32 @@ def load_generator(name: str) -> Generator:
             f"no generator weights at {path}; expected '{PACKAGED}', or a file of `segzoo fit --method gan`"
         )
     generator = load_stylegan2(path) if path.suffix == ".pkl" else _load_ours(path) or load_dcgan(path)
+    if bad := non_finite(generator.state_dict()):
+        raise CheckpointError(f"the generator of {path} holds numbers that are not finite, first in '{bad}'")
     return generator.eval().requires_grad_(False)
 
 
 def _load_ours(path: Path) -> Generator | None:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = load_tensors(path)
+    except CheckpointError:
+        raise
     except Exception as error:  # torch raises whatever its unpickler and zip reader raise
         raise CheckpointError(f"{path} is not a readable file of weights: it is damaged, or holds code") from error
     if not isinstance(content, dict) or "state_dict" not in content:
         return None  # a bare state dict
     description, state = content.get("generator"), content["state_dict"]
     if "segzoo" in content:
-        if content["segzoo"].get("method") != "gan":
-            raise CheckpointError(
-                f"{path} is a checkpoint of '{content['segzoo'].get('method')}', expected one of 'gan'"
-            )
-        options = content["hyper_parameters"]
-        description = {"kind": options["generator"], **(options["generator_options"] or {})}
-        state = {k.removeprefix(AVERAGE): v for k, v in state.items() if k.startswith(AVERAGE)}
+        try:
+            method, options = content["segzoo"]["method"], content["hyper_parameters"]
+            if method != "gan":
+                raise CheckpointError(f"{path} is a checkpoint of '{method}', expected one of 'gan'")
+            description = {"kind": options["generator"], **(options["generator_options"] or {})}
+            state = {k.removeprefix(AVERAGE): v for k, v in state.items() if k.startswith(AVERAGE)}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{path} is not a whole checkpoint of `segzoo fit --method gan`") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} holds no weights (no 'state_dict')")
     if description is None:
         raise CheckpointError(f"{path} is neither a generator nor a checkpoint of `segzoo fit --method gan`")
     generator = rebuild(description)

@@ -1,0 +1,130 @@
+"""What a checkpoint must hold, and agree in with a method, before anything of it is used."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+from torch import Tensor
+
+from segzoo.errors import CheckpointError
+from segzoo.models.state_dicts import check_state, first_difference, non_finite
+
+if TYPE_CHECKING:
+    from segzoo.methods.base import SegmentationMethod
+
+NEEDED_TO_CONTINUE = ("optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")
+"""What the trainer continues from, beside the weights."""
+
+
+def check_weights(method: "SegmentationMethod", checkpoint: Mapping[str, Any], name: str) -> None:
+    """Refuses the checkpoint of another method, of other classes, of another network, or with numbers that are none.
+
+    Args:
+        method: what is to be loaded.
+        checkpoint: as it was read.
+        name: what messages call it.
+
+    Raises:
+        CheckpointError: see there.
+    """
+    saved = checkpoint.get("segzoo")
+    if not isinstance(saved, Mapping) or not isinstance(saved.get("method"), str):
+        raise CheckpointError(f"{name} is not a checkpoint of segzoo")
+    if saved["method"] != method.slug:
+        raise CheckpointError(f"{name} is of the method '{saved['method']}', not of '{method.slug}'")
+    classes = (saved.get("label_space") or {}).get("classes")
+    if not isinstance(classes, Sequence):
+        raise CheckpointError(f"{name} does not say which classes it knows")
+    if difference := first_difference(classes, method.label_space.classes):
+        raise CheckpointError(f"{name} was trained on other classes: {difference}")
+    state = checkpoint.get("state_dict")
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{name} holds no weights (no 'state_dict')")
+    if why := check_state(method, state):
+        raise CheckpointError(
+            f"{name} does not fit the network: {why}; leave out --method.architecture and whatever else "
+            "changes the network, it comes with the checkpoint"
+        )
+    if bad := non_finite(state):
+        raise CheckpointError(f"{name} holds numbers that are not finite, first in '{bad}': use an earlier one")
+
+
+def check_progress(method: "SegmentationMethod", checkpoint: Mapping[str, Any], name: str) -> None:
+    """Refuses a checkpoint that a training cannot continue from as if it had never stopped.
+
+    Args:
+        method: what is trained, attached to its trainer.
+        checkpoint: as it was read.
+        name: what messages call it.
+
+    Raises:
+        CheckpointError: a part is missing, broken, or of another optimiser.
+    """
+    optimizer = checkpoint.get("hyper_parameters", {}).get("optimizer", method.optimizer_name)
+    if optimizer != method.optimizer_name:
+        raise CheckpointError(
+            f"{name} was trained with --method.optimizer {optimizer}, not {method.optimizer_name}; leave the option out"
+        )
+    why = _missing(method.trainer, checkpoint) or _other_optimizer(method, checkpoint["optimizer_states"])
+    if why:
+        raise CheckpointError(
+            f"{name} cannot be continued: {why}; begin a new run at its weights with --method.initial_checkpoint"
+        )
+    if bad := non_finite({str(i): state for i, state in enumerate(checkpoint["optimizer_states"])}):
+        raise CheckpointError(
+            f"{name} holds numbers that are not finite, first in 'optimizer_states.{bad}': use an earlier one"
+        )
+
+
+def _missing(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> str | None:
+    for part in NEEDED_TO_CONTINUE:
+        if part not in checkpoint:
+            return f"it has no '{part}'"
+    for part in ("optimizer_states", "lr_schedulers"):
+        content = checkpoint[part]
+        if not isinstance(content, list) or len(content) != 1 or not isinstance(content[0], Mapping):
+            return f"'{part}' is not the state of one"
+    if "last_epoch" not in checkpoint["lr_schedulers"][0]:
+        return "'lr_schedulers' has no 'last_epoch'"
+    if absent := _absent({"fit_loop": trainer.fit_loop.state_dict()}, checkpoint["loops"], "loops"):
+        return f"it has no '{absent}'"
+    data: Any = getattr(trainer, "datamodule", None)
+    if data is not None and data.state_dict():
+        part = type(data).__qualname__
+        if absent := _absent({part: data.state_dict()}, checkpoint, ""):
+            return f"it has no '{absent}', and so does not say which images come next"
+    return None
+
+
+def _absent(expected: Mapping[str, Any], found: Any, name: str) -> str | None:
+    """The first entry of nested mappings that is not there."""
+    if not isinstance(found, Mapping):
+        return name
+    for key, value in expected.items():
+        inner = f"{name}.{key}" if name else key
+        if key not in found:
+            return inner
+        if isinstance(value, Mapping) and (absent := _absent(value, found[key], inner)):
+            return absent
+    return None
+
+
+def _other_optimizer(method: "SegmentationMethod", states: Sequence[Mapping[str, Any]]) -> str | None:
+    """How the state of an optimiser differs from that of the method's own."""
+    own = [group["params"] for group in method.optimizer_groups()]
+    try:
+        saved = [list(group["params"]) for group in states[0]["param_groups"]]
+        entries = dict(states[0]["state"])
+    except (KeyError, TypeError, ValueError):
+        return "the state of its optimiser is not whole"
+    found, expected = [len(group) for group in saved], [len(group) for group in own]
+    if found != expected:
+        return f"its optimiser has groups of {found} parameters, and the method has {expected}"
+    if any("lr" not in group for group in states[0]["param_groups"]):
+        return "the state of its optimiser has no learning rate"
+    parameters = [p for group in own for p in group]
+    for number, p in zip([number for group in saved for number in group], parameters, strict=True):
+        for key, value in (entries.get(number) or {}).items():
+            if isinstance(value, Tensor) and value.dim() and value.shape != p.shape:
+                return f"'{key}' of its optimiser has the shape {tuple(value.shape)}, expected {tuple(p.shape)}"
+    return None
