@@ -19,3 +19,7 @@ class CheckpointError(SegzooError):
 
 class NonFiniteLossError(SegzooError):
     """A loss term became NaN or infinite; the message names the term, the step and the saved checkpoint."""
+
+
+class NonFinitePredictionError(SegzooError):
+    """A network made logits that are NaN or infinite, of which no class is the largest; the message says of how many images."""

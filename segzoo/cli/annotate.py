@@ -11,7 +11,7 @@ import yaml
 
 from segzoo.checks import check_range
 from segzoo.cli.parser import Parser
-from segzoo.cli.predict import load_checkpoint, make_folder, with_palette, write_legend, write_picture
+from segzoo.cli.predict import load_checkpoint, make_folder, refuse_unusable, with_palette, write_legend, write_picture
 from segzoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ def _generate(method: "GradientAnnotator", size: tuple[int, ...] | None, args: a
             chosen = missing[first : first + args.batch_size]
             draws = [torch.Generator().manual_seed(derived_seed(args.seed, "annotate", i)) for i in chosen]
             images, probabilities = method.labelled_images(draws, size)
+            refuse_unusable(probabilities, [names[i] for i in chosen])
             confidence, labels = probabilities.max(dim=1)
             labels[confidence < args.min_confidence] = IGNORE_INDEX
             pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -123,7 +123,7 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     method = named.get("--method") or _last([*recipe, *user], "method")
 
     carried: list[Layer] = []
-    checkpoint = None
+    checkpoint, from_python = None, False
     if "--ckpt_path" in named and named["--ckpt_path"] != "null":
         checkpoint = Path(named["--ckpt_path"])
         if named["--ckpt_path"] == "last":
@@ -140,8 +140,8 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
         # A checkpoint that lies elsewhere than in its run's folder begins a new one.
         if command == "fit" and named["--ckpt_path"] != "last" and checkpoint.resolve().parent.name == "checkpoints":
             _check_resumed(checkpoint, [option for option, _ in flags])
-        written = content.get("config")
-        config = {"model": content.get("model")} if written is None else yaml.safe_load(written)
+        from_python = content.get("config") is None
+        config = {"model": content.get("model")} if from_python else yaml.safe_load(content["config"])
         carried = [Layer(str(checkpoint), _carried(command, config))]
     elif command != "fit" and not switches:
         raise ConfigError(f"`segzoo {command}` needs a trained model: --ckpt_path runs/.../checkpoints/last.ckpt")
@@ -159,7 +159,7 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
         own = [Layer(layer.origin, _without_identity(layer.content)) for layer in own]
     elif any(_names_data(layer.content) for layer in own):
         data = []
-    elif carried and "data" not in carried[0].content:
+    elif from_python:
         raise CheckpointError(
             f"{checkpoint} does not say which data it was trained on (it was written from Python, not by `segzoo fit`): add "
             "--data NAME or --data FILE"

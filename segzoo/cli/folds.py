@@ -36,6 +36,8 @@ def folds(argv: list[str]) -> int:
     check_range("--folds", args.folds, 2)
     check_range("--latest", args.latest, 1)
     checkpoints = kept_checkpoints(args.run)[-args.latest :]
+    for checkpoint in checkpoints:  # all of them before the first is scored
+        read(checkpoint)
     with tempfile.TemporaryDirectory() as scratch:  # the run's own scores and logs stay as they are
         own = ["--ckpt_path", str(checkpoints[-1]), "--out", scratch, "--data.eval_batch_size", "1"]
         cli = _cli([*argv[at + 1 :], *own])

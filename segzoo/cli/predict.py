@@ -2,16 +2,18 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segzoo.cli.parser import Parser
-from segzoo.errors import CheckpointError, ConfigError, DataError, SegzooError
+from segzoo.errors import CheckpointError, ConfigError, DataError, NonFinitePredictionError, SegzooError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from PIL import Image
+    from torch import Tensor
 
     from segzoo.data import ImageSet
     from segzoo.data.label_spaces import LabelSpace
@@ -53,6 +55,8 @@ def predict(argv: list[str]) -> int:
     method, size = load_checkpoint(args.ckpt_path, args.device)
     if not method.segments:
         raise ConfigError(f"{args.ckpt_path} is of the method '{method.slug}', which labels no images")
+    if args.size:
+        method.segmenter.check_sizes({"--size": args.size})
     from segzoo.data.folders import FolderImages
     from segzoo.data.label_spaces import IDENTITY, load_class_map
 
@@ -155,6 +159,7 @@ def _label(
             pixels = [images.image(first + i) for i in range(len(names))]
             inputs = [image_tensor(resize(image=image)["image"] if resize else image) for image in pixels]
             logits = method(torch.stack(inputs).to(method.device))
+            refuse_unusable(logits, names)
             for image, one, name in zip(pixels, logits, names, strict=True):
                 height, width = image.shape[:2]
                 labels = predict_labels(one[None], (height, width))[0].byte().cpu().numpy()
@@ -162,6 +167,22 @@ def _label(
                 overlay = _blend(image, method.label_space.colorize(labels), args.overlay_alpha)
                 write_picture(Image.fromarray(overlay), args.out / "overlays" / f"{name}.jpg")
             progress.update(len(names))
+
+
+def refuse_unusable(values: "Tensor", names: Sequence[str]) -> None:
+    """Refuses logits or probabilities (B, C, h, w) that are not finite: they would be class 0 everywhere.
+
+    Raises:
+        NonFinitePredictionError: there are such; the message names the first image.
+    """
+    import torch
+
+    for name, finite in zip(names, torch.isfinite(values).flatten(1).all(dim=1).tolist(), strict=True):
+        if not finite:
+            raise NonFinitePredictionError(
+                f"the prediction of '{name}' is not finite, so that no class is the likeliest: the weights are finite but too "
+                "large to compute with; use an earlier checkpoint"
+            )
 
 
 def _blend(image: "Pixels", colours: "Pixels", alpha: float) -> "Pixels":

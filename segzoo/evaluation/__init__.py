@@ -3,6 +3,7 @@
 from segzoo.evaluation.confusion import (
     ConfusionMatrix,
     confusion_metric,
+    count_unusable,
     predict_labels,
     resize_logits,
     update_confusion,
@@ -18,6 +19,7 @@ __all__ = [
     "Scores",
     "comparison_table",
     "confusion_metric",
+    "count_unusable",
     "paired",
     "predict_labels",
     "print_scores",

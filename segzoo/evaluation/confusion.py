@@ -69,6 +69,11 @@ def predict_labels(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return resize_logits(logits, size).max(1).indices
 
 
+def count_unusable(logits: Tensor) -> Tensor:
+    """How many images (B, C, h, w) have logits that are not finite, on their device; the largest of them is no class."""
+    return (~torch.isfinite(logits)).flatten(1).any(dim=1).sum()
+
+
 def update_confusion(metric: ConfusionMatrix, logits: Tensor, labels: Tensor | Sequence[Tensor]) -> None:
     """Adds a batch: logits are resized to each ground truth's own size, never the other way.
 

@@ -21,8 +21,8 @@ from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.sampling import derived_seed
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import mean_across_ranks, sum_across_ranks
-from segzoo.errors import ConfigError, NonFiniteLossError
-from segzoo.evaluation import Scores, confusion_metric, update_confusion
+from segzoo.errors import ConfigError, NonFiniteLossError, NonFinitePredictionError
+from segzoo.evaluation import Scores, confusion_metric, count_unusable, update_confusion
 from segzoo.methods.checkpoints import check_progress, check_weights
 from segzoo.models.norms import Norm
 from segzoo.models.segmenter import create_segmenter
@@ -114,7 +114,7 @@ class SegmentationMethod(L.LightningModule):
         self.confusion = confusion_metric(self.num_classes)
         self.scores: Scores | None = None
         self.scored_images = 0
-        self._evaluated = 0
+        self._evaluated, self._unusable = 0, torch.zeros((), dtype=torch.long)
         self.run_config: str | None = None
 
     @property
@@ -299,7 +299,9 @@ class SegmentationMethod(L.LightningModule):
         self._score("test")
 
     def _evaluate(self, batch: Batch) -> None:
-        update_confusion(self.confusion, self(batch["image"]), batch["label"])
+        logits = self(batch["image"])
+        self._unusable = self._unusable + count_unusable(logits)  # on the device: nothing waits for it until the end
+        update_confusion(self.confusion, logits, batch["label"])
         self._evaluated += len(batch["image"])
 
     def _score(self, split: str) -> None:
@@ -308,6 +310,7 @@ class SegmentationMethod(L.LightningModule):
         # Counted, not taken from the split: a limited or interrupted evaluation must say so.
         self.scored_images = int(sum_across_ranks(torch.tensor(self._evaluated, device=self.device)))
         self._evaluated = 0
+        self._refuse_unusable(split)
         self.scores = scores = Scores(matrix, self.label_space.classes, self.label_space.subsets)
         self.log(f"{split}/miou", scores.miou, prog_bar=split == "val", rank_zero_only=True)
         self.log(f"{split}/pixel_accuracy", scores.pixel_accuracy, rank_zero_only=True)
@@ -315,6 +318,20 @@ class SegmentationMethod(L.LightningModule):
             f"{split}/iou/{c}": float(v) for c, v in zip(scores.classes, scores.iou, strict=True) if not math.isnan(v)
         }
         self.log_dict(ious, rank_zero_only=True)
+
+    def _refuse_unusable(self, split: str) -> None:
+        """Logits that are not finite have no largest one: counted as predictions, they would be class 0 everywhere.
+
+        Raises:
+            NonFinitePredictionError: there were such.
+        """
+        unusable = int(sum_across_ranks(torch.as_tensor(self._unusable, device=self.device)))
+        self._unusable = torch.zeros((), dtype=torch.long)
+        if unusable:
+            raise NonFinitePredictionError(
+                f"the predictions of {unusable} of {self.scored_images} {split} images are not finite, and so nothing is scored; "
+                "try --trainer.precision 32, and look at the run's losses: its weights may have diverged"
+            )
 
     # Checkpoints
 
@@ -330,8 +347,9 @@ class SegmentationMethod(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses what does not fit, is not finite or, to continue a training, is not whole: see `segzoo.methods.checkpoints`."""
-        name = str(self.trainer.ckpt_path or "the checkpoint") if self._trainer else "the checkpoint"
+        """Refuses one that does not fit, is not finite or, to be continued, is not whole: see `segzoo.methods.checkpoints`."""
+        path = self.trainer.ckpt_path if self._trainer else None
+        name = f"the checkpoint {path}" if path else "the checkpoint"
         check_weights(self, checkpoint, name)
         if self._trainer is None:
             return
