@@ -329,7 +329,7 @@ class SegmentationMethod(L.LightningModule):
         self._unusable = torch.zeros((), dtype=torch.long)
         if unusable:
             raise NonFinitePredictionError(
-                f"the predictions of {unusable} of {self.scored_images} {split} images are not finite, and so nothing is scored; "
+                f"the predictions of {unusable} of {self.scored_images} {split} images are not finite: nothing is scored; "
                 "try --trainer.precision 32, and look at the run's losses: its weights may have diverged"
             )
 

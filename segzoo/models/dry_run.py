@@ -45,13 +45,12 @@ def image_size(output: Any) -> Size:
 def fitting_size(network: nn.Module, size: Sequence[int], stride: int) -> Size | None:
     """A size (H, W) near the given one whose logits have the size of the input, if one of a few is.
 
-    Those are the sizes that the parts of the network were made for, and the next larger ones.
+    Those are the next larger ones, and the sizes that the parts of the network were made for.
     """
-    candidates = _made_for(network)
-    for step in (2 * stride, 4 * stride, 8 * stride):
-        candidates.append((size[0] + -size[0] % step, size[1] + -size[1] % step))
-    candidates += [(max(size[0], side), max(size[1], side)) for side in (4 * stride, 8 * stride, 16 * stride)]
-    for candidate in dict.fromkeys(candidates):
+    steps = [2 * stride, 4 * stride, 8 * stride]
+    candidates = [(size[0] + -size[0] % step, size[1] + -size[1] % step) for step in steps]
+    candidates += [(max(size[0], side), max(size[1], side)) for side in (*steps, 16 * stride)]
+    for candidate in dict.fromkeys(candidates + _made_for(network)):
         with contextlib.suppress(Exception):
             if not any(side % stride for side in candidate) and meta_size(network, candidate) == candidate:
                 return candidate

@@ -96,7 +96,8 @@ def test_a_network_with_a_forward_of_its_own_cannot_be_split() -> None:
         ("deeplab2", {}, "did you mean 'deeplabv2'"),
         ("daformer", {"dropot": 0.1}, "unknown option 'dropot' of daformer; did you mean 'dropout'"),
         ("deeplabv2", {"dilation": [6]}, "did you mean 'dilations'"),
-        ("deeplabv2", {"classes": 3}, "cannot build deeplabv2 on resnet18"),
+        ("deeplabv2", {"classes": 3}, "'classes' of deeplabv2 cannot be set: the classes are those of the data"),
+        ("deeplabv2", {"dilations": 3}, "cannot build deeplabv2 on resnet18"),
     ],
 )
 def test_a_wrong_name_is_explained(architecture: str, options: dict[str, Any], message: str) -> None:
