@@ -67,4 +67,6 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _refuse(error: OSError) -> NoReturn:
-    raise DataError(f"cannot read the folder {error.filename}: {error.strerror}; its files would be left out") from error
+    raise DataError(
+        f"cannot read the folder {error.filename}: {error.strerror}; its files would be left out"
+    ) from error
