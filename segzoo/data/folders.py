@@ -14,7 +14,7 @@ from segzoo.data.image_files import check_pages, drawn_upright, opened, read_ima
 from segzoo.data.label_spaces import IDENTITY, ClassMap, RawIds, load_class_map, load_label_space
 from segzoo.data.mask_files import MASK_TYPES, check_mask, read_ids
 from segzoo.data.references import IMAGE_TYPES, match_references, read_pairs
-from segzoo.data.splits import time_blocks
+from segzoo.data.splits import evenly, time_blocks
 from segzoo.errors import ConfigError, DataError
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -327,11 +327,6 @@ class FolderImages(ImageSet):
                 return None
             digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()
-
-
-def evenly(total: int, count: int) -> list[int]:
-    """At most ``count`` numbers below ``total``, evenly spread."""
-    return [i * total // count for i in range(count)] if total > count else list(range(total))
 
 
 def _path(pattern: str, name: str, root: Path) -> Path:

@@ -175,9 +175,9 @@ def drawn_upright(image: Path, mask_size: tuple[int, int]) -> bool:
     stored, turn = sizes_of(image)
     if mask_size == stored == turned(stored, turn):
         raise DataError(
-            f"{image} is to be turned (EXIF orientation {turn}) and its mask, of the same size either way, does not say "
-            "whether it was drawn on the turned image: set upright (--data.DOMAIN.upright) to true if it was, as labelling tools show "
-            "it, or to false"
+            f"{image} is to be turned (EXIF orientation {turn}), and its mask has the size of both, so that it may have been "
+            "drawn on either: set upright (--data.DOMAIN.upright) to true if it was on the turned image, which labelling "
+            "tools show, or to false"
         )
     return mask_size == turned(stored, turn)
 
