@@ -23,8 +23,7 @@ from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset,
 from segzoo.data.transforms import evaluation_transform, training_transform
 from segzoo.errors import ConfigError, SegzooError
 
-
-NOT_SCORED = "the target has no masks to {} against: there is nothing to score; use `segzoo predict` for images alone"
+NOT_SCORED = "the target's {} split has no masks to score against; use `segzoo predict` for images alone"
 
 
 class DomainDataModule(L.LightningDataModule):
@@ -199,7 +198,7 @@ class DomainDataModule(L.LightningDataModule):
         """The target's val split, or nothing when there is none or it has no labels."""
         images = self.scored("val")
         if images is None and self.trainer is not None and self.trainer.validating:
-            raise ConfigError(NOT_SCORED.format("validate"))
+            raise ConfigError(NOT_SCORED.format("val"))
         return [] if images is None else self._eval_loader(images)
 
     def test_dataloader(self) -> DataLoader[Batch]:

@@ -22,7 +22,7 @@ STRETCH = {"2": 85, "4": 17}
 LOSSY = ("jpeg", "tiff_jpeg", "webp", "jpeg2000", "lerc")
 
 
-def read_ids(path: Path, fits: Callable[[RawIds], bool]) -> RawIds:
+def read_ids(path: Path, fits: Callable[[RawIds], bool] = lambda _: True) -> RawIds:
     """The (H, W) ids that a mask file stores: palette indices, 16 bits and fewer than 8 bits as they are.
 
     Of 16-bit RGB, as SYNTHIA stores a class in red and an instance in green, the red channel. In a TIFF whose white is zero,
