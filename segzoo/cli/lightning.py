@@ -223,6 +223,8 @@ class SegzooCLI(LightningCLI):
             self.test_has_labels = test is not None
             if test is not None:
                 test.check()
+            elif not self.datamodule.target.has_split("test", self.datamodule.root) and process_rank() == 0:
+                print(f"warning: {self.datamodule.lacking('test')}: nothing will be scored", file=sys.stderr)
         self._look_at_labels()
         self.run_dir = self._folder()
         try:

@@ -23,8 +23,6 @@ from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset,
 from segzoo.data.transforms import evaluation_transform, training_transform
 from segzoo.errors import ConfigError, SegzooError
 
-NOT_SCORED = "the target's {} split has no masks to score against; use `segzoo predict` for images alone"
-
 
 class DomainDataModule(L.LightningDataModule):
     """Feeds ``{"source": batch, "target": batch}`` (or the streams a method asks for) and evaluates on the target.
@@ -124,6 +122,12 @@ class DomainDataModule(L.LightningDataModule):
         images = self.images("target", split)
         return images if images.has_labels else None
 
+    def lacking(self, split: Split) -> str:
+        """Why a split is not scored."""
+        if self.target.has_split(split, self.root):
+            return f"the target's {split} split has no masks"
+        return f"the target has no {split} split (blocks, or {{split}} in its folders, make one)"
+
     def check_labels(self, streams: Mapping[str, Stream], scored: Sequence[Split]) -> list[str]:
         """Looks at the labels that these streams and splits use, once; see `segzoo.data.label_check`.
 
@@ -197,15 +201,15 @@ class DomainDataModule(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """The target's val split, or nothing when there is none or it has no labels."""
         images = self.scored("val")
-        if images is None and self.trainer is not None and self.trainer.validating:
-            raise ConfigError(NOT_SCORED.format("val"))
+        if images is None and self.trainer is not None and self.trainer.state.fn == "validate":
+            raise ConfigError(f"{self.lacking('val')} to score against; use `segzoo predict` for images alone")
         return [] if images is None else self._eval_loader(images)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The target's test split."""
         images = self.scored("test")
         if images is None:
-            raise ConfigError(NOT_SCORED.format("test"))
+            raise ConfigError(f"{self.lacking('test')} to score against; use `segzoo predict` for images alone")
         return self._eval_loader(images)
 
     def panel_batch(self, domain: str, count: int = 4) -> Batch:

@@ -20,6 +20,7 @@ Pixels = npt.NDArray[np.uint8]
 
 BITS_OPTION = "--data.DOMAIN.image_bits"
 ORIENTATION = 274  # the tag's number in EXIF and TIFF
+COLOURS = ("RGB", "RGBA", "RGBX", "LA")
 QUARTER_TURNS = (5, 6, 7, 8)
 PHOTOMETRIC, SAMPLE_FORMAT, KIND_OF_PAGE = 262, 339, 254  # of TIFF
 REDUCED_OR_MASK = 0b101  # bits of a page's kind: a smaller copy for viewers, or which pixels are valid
@@ -128,13 +129,14 @@ def read_image(path: Path, depth: Callable[[Path], int], upright: bool = False) 
     """
     with opened(path, "image") as file:
         check_pages(file, path, "image")
+        own_bits = _stored_bits(file)  # loading the pixels forgets them
         deep = _deep_pixels(file, path)
         if deep is None:
             if file.mode in ("I", "F"):
                 kind = "floating-point" if file.mode == "F" else "32-bit"
                 raise DataError(f"{path} is a {kind} image; convert it to 8 or 16 bits per channel")
             return np.array((ImageOps.exif_transpose(file) if upright else file).convert("RGB"))
-        used = _stored_bits(file) or depth(path)
+        used = own_bits or depth(path)
         if deep.max(initial=0) >= 2**used:
             raise DataError(
                 f"{path} holds the value {deep.max()}, which {used} bits cannot; set image_bits "
@@ -192,8 +194,10 @@ def _brightest(path: Path) -> int | None:
 
 
 def _is_deep(file: Image.Image) -> bool:
-    """Whether the channels have 16 bits (or 12, which is unpacked to them)."""
-    return file.mode.startswith("I;16") or ";16" in raw_mode(file) or (file.mode == "I" and file.format == "PNG")
+    """Whether the channels have 16 bits (or 12, which is unpacked to them). Those of CMYK, made for print, are used in full."""
+    if file.mode in COLOURS:
+        return ";16" in raw_mode(file)
+    return file.mode.startswith("I;16") or (file.mode == "I" and (file.format == "PNG" or ";16" in raw_mode(file)))
 
 
 def _stored_bits(file: Image.Image) -> int | None:
@@ -205,19 +209,19 @@ def _deep_pixels(file: Image.Image, path: Path) -> npt.NDArray[np.uint16] | None
     """The (H, W, 3) values of an image of 16 bits per channel, bright is high; None for any other image."""
     if not _is_deep(file):
         return None
+    brightest = 2 ** (_stored_bits(file) or 16) - 1
     file.load()  # which refuses truncated files, where OpenCV might give what it has
-    if file.mode in ("RGB", "RGBA", "LA", "RGBX"):
+    if file.mode in COLOURS:
         values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if values is None or values.dtype != np.uint16 or values.shape[:2] != file.size[::-1]:
+        expected = [(*file.size[::-1], channels) for channels in (3, 4)]
+        if values is None or values.dtype != np.uint16 or values.shape not in expected:
             raise DataError(f"{path} stores its colours in a way that is not read right; save it as a 16-bit PNG")
-        return values[..., 2::-1] if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
-    if not (file.mode.startswith("I;16") or file.mode == "I"):
-        raise DataError(f"{path} has 16 bits per channel in the mode {file.mode}; convert it to RGB or greyscale")
+        return values[..., 2::-1]
     values = np.asarray(file)
     if values.min(initial=0) < 0:
         raise DataError(f"{path} holds negative values; convert it to 8 or 16 bits per channel without a sign")
     if tiff_tag(file, PHOTOMETRIC) == 0:  # white is zero
-        values = 2 ** (_stored_bits(file) or 16) - 1 - values
+        values = brightest - values
     grey: npt.NDArray[np.uint16] = values.astype(np.uint16)
     return np.repeat(grey[..., None], 3, axis=2)
 

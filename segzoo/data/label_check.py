@@ -188,6 +188,9 @@ def _odd_shares(looked: Looked, space: LabelSpace) -> list[str]:
     shares, void = looked.shares[: space.num_classes], looked.counts[IGNORE_INDEX] / looked.counts.sum()
     found = []
     missing = [name for name, share in zip(space.classes, shares, strict=True) if share == 0]
+    if shares.max() == 1:
+        only = space.classes[int(shares.argmax())]
+        return [f"{looked}: every pixel that is not ignored is '{only}' ({_percent(void)} are ignored, as 255)"]
     if missing:
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         found.append(f"{looked}: no pixel is '{shown}'" if len(missing) == 1 else f"{looked}: no pixel of {shown}")
@@ -220,8 +223,8 @@ def _odd_pair(found: Sequence[Looked], space: LabelSpace) -> list[str]:
     shift = "; shifted by one id they would be more alike" if shifted > common + ALIKE else ""
     maps = " and ".join(dict.fromkeys(f"'{one.class_map.name if one.class_map else IDENTITY}'" for one in found))
     return [
-        f"source and target share little of their classes ({shares} of the labelled pixels){shift}: do both fit their "
-        f"class_map ({maps})?"
+        f"source and target hold the classes in very different shares ({shares} of the labelled pixels){shift}: do the masks "
+        f"of both fit their class_map ({maps})?"
     ]
 
 

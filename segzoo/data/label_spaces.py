@@ -157,8 +157,13 @@ class ClassMap:
 
     def _look_up(self, raw: RawIds) -> npt.NDArray[np.int16]:
         size = self.lut.size
-        fits = raw.dtype == np.uint8 or (raw.dtype == np.uint16 and size > LARGEST_ID)
-        bounded = raw if fits else np.where((raw < 0) | (raw >= size), size, raw)
+        if raw.dtype == np.uint8 or (raw.dtype == np.uint16 and size > LARGEST_ID):
+            bounded = raw
+        elif np.issubdtype(raw.dtype, np.unsignedinteger):
+            bounded = np.minimum(raw, raw.dtype.type(size))
+        else:
+            wide = raw.astype(np.int64)
+            bounded = np.where((wide < 0) | (wide >= size), size, wide)
         table = np.append(self.lut, np.int16(-1))  # the last entry: whatever does not fit the table
         found: npt.NDArray[np.int16] = table[bounded]
         return found
