@@ -178,7 +178,7 @@ class FolderImages(ImageSet):
         mask_suffix: the same for masks.
         upright: see `PairedFolders`.
         image_bits: see there.
-        files: the images by name, instead of all in the folder.
+        files: the images by name, instead of all in the folder; of several pages in one the first counts, without an error.
 
     Raises:
         DataError: see :meth:`PairedFolders.images`.
@@ -195,7 +195,7 @@ class FolderImages(ImageSet):
         files: Mapping[str, Path] | None = None,
         image_bits: int | None = None,
     ) -> None:
-        self._upright, self._bits = upright, image_bits
+        self._upright, self._bits, self._one_page = upright, image_bits, files is None
         self._image_files = _scan(images, "image", IMAGE_TYPES, image_suffix) if files is None else dict(files)
         self.has_labels = masks is not None
         self._mask_files = {} if masks is None else _scan(masks, "mask", MASK_TYPES, mask_suffix)
@@ -232,7 +232,7 @@ class FolderImages(ImageSet):
             DataError: the file cannot be read, or how is not clear.
         """
         name = self.names[index]
-        return read_image(self._image_files[name], self._depth, self._is_turned(name))
+        return read_image(self._image_files[name], self._depth, self._is_turned(name), self._one_page)
 
     def label(self, index: int) -> Pixels:
         """The label ids as (H, W) uint8; 255 is ignored.

@@ -59,7 +59,7 @@ def opened(path: Path, what: str) -> Iterator[Image.Image]:
         ) from error
     except Exception as error:
         # PIL's decoders raise nearly anything (SyntaxError, struct.error, ...) on broken bytes.
-        reason = " ".join(str(error).replace(f" {str(path)!r}", "").split()) or type(error).__name__
+        reason = " ".join(str(error).replace(f" {str(path)!r}", "").split()).rstrip(": ") or type(error).__name__
         raise DataError(
             f"cannot read the {what} {path}: {reason}; replace the file or remove it and its partner"
         ) from error
@@ -116,19 +116,21 @@ def turned(size: tuple[int, int], turn: int) -> tuple[int, int]:
     return size[::-1] if turn in QUARTER_TURNS else size
 
 
-def read_image(path: Path, depth: Callable[[Path], int], upright: bool = False) -> Pixels:
+def read_image(path: Path, depth: Callable[[Path], int], upright: bool = False, one_page: bool = True) -> Pixels:
     """The image as (H, W, 3) uint8 RGB.
 
     Args:
         path: the file.
         depth: how many bits a file of 16 bits per channel uses: the brightest value is ``2**bits - 1``.
         upright: turn it as its EXIF orientation says.
+        one_page: refuse a file of several pages, rather than take the first.
 
     Raises:
         DataError: the file cannot be read, has several pages, or is brighter than its bits allow.
     """
     with opened(path, "image") as file:
-        check_pages(file, path, "image")
+        if one_page:
+            check_pages(file, path, "image")
         own_bits = _stored_bits(file)  # loading the pixels forgets them
         deep = _deep_pixels(file, path)
         if deep is None:
