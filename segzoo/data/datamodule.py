@@ -151,6 +151,9 @@ class DomainDataModule(L.LightningDataModule):
         for split in scored:
             if (found := self.scored(split)) is not None:
                 sets[f"target/{split}"] = found, range(len(found))
+        for domain in {stream.domain for stream in streams.values()}:
+            if f"{domain}/train" not in sets and (pictures := self.images(domain, "train")).names:
+                pictures.image(0)  # without labels there is only this to look at
         new = {name: content for name, content in sets.items() if name not in self._looked_at}
         warnings = check_labels(new, self.label_space)
         self._looked_at.update(new)

@@ -10,6 +10,7 @@ from pathlib import Path
 from segzoo.checks import check_range
 from segzoo.data.domains import Domain, ImageSet, Pixels, Split
 from segzoo.data.files import walk
+from segzoo.data.folder_names import default_name, existing_folder, folder_path
 from segzoo.data.image_files import check_pages, drawn_upright, opened, read_image, sizes_of, turned, used_bits
 from segzoo.data.label_spaces import IDENTITY, ClassMap, RawIds, load_class_map, load_label_space
 from segzoo.data.mask_files import MASK_TYPES, check_mask, read_ids
@@ -53,8 +54,8 @@ class PairedFolders(Domain):
             reference per row.
         image_bits: bits that images of 16 bits per channel use, 8 to 16, e.g. 12 for values up to 4095; null: 16, and images
             that are darker throughout are an error.
-        upright: whether images are turned as their EXIF orientation says. Null: as fits the mask's size, which is an error
-            where both fit (a square image, or a half turn); images without masks are turned.
+        upright: whether images are turned as their EXIF orientation says. Null: as fits the mask's size, and where both fit
+            (a square image, a half turn) as those others of the folder that tell; images without masks are turned.
 
     Raises:
         ConfigError: unknown label space or class map, or options that contradict each other.
@@ -103,7 +104,7 @@ class PairedFolders(Domain):
             time_blocks(10**9, blocks, gap)  # refuses wrong shares before any file is read
         self.label_space = load_label_space(label_space)
         self.class_map = load_class_map(self.label_space, class_map)
-        self.name = name or _default_name(images)
+        self.name = name or default_name(images)
         self._images, self._masks, self._blocks, self._gap = images, masks, blocks, gap
         self._image_suffix, self._mask_suffix = image_suffix, mask_suffix
         self._split_folders, self._unlabelled = split_folders or {}, unlabelled
@@ -116,7 +117,9 @@ class PairedFolders(Domain):
             return True
         if "{split}" not in self._images:
             return False
-        return self._masks is not None or _path(self._images, self._split_folders.get(split, split), root).is_dir()
+        return (
+            self._masks is not None or folder_path(self._images, self._split_folders.get(split, split), root).is_dir()
+        )
 
     def images(self, split: Split, root: Path) -> "FolderImages":
         """The images of one split, with the file lists checked; pixels are checked when they are read.
@@ -133,9 +136,14 @@ class PairedFolders(Domain):
             )
         masks = None if split in self._unlabelled else self._masks
         folder = self._split_folders.get(split, split)
+        places = (
+            existing_folder(self._images, folder, root),
+            None if masks is None else existing_folder(masks, folder, root),
+        )
+        if places[1] is not None and places[0].samefile(places[1]) and self._image_suffix == self._mask_suffix:
+            raise DataError(f"{places[0]} and {places[1]} are one folder; set masks to the folder of the masks")
         found = FolderImages(
-            _folder(self._images, folder, root),
-            None if masks is None else _folder(masks, folder, root),
+            *places,
             self.class_map,
             self._image_suffix,
             self._mask_suffix,
@@ -143,7 +151,7 @@ class PairedFolders(Domain):
             image_bits=self._image_bits,
         )
         if split == "train" and self._references is not None:
-            self._add_references(found, _folder(self._references, folder, root), root)
+            self._add_references(found, existing_folder(self._references, folder, root), root)
         if self._blocks is None:
             return found
         block = time_blocks(len(found), self._blocks, self._gap)[SPLITS.index(split)]
@@ -196,6 +204,7 @@ class FolderImages(ImageSet):
         image_bits: int | None = None,
     ) -> None:
         self._upright, self._bits, self._one_page = upright, image_bits, files is None
+        self._drawn: bool | None = None
         self._image_files = _scan(images, "image", IMAGE_TYPES, image_suffix) if files is None else dict(files)
         self.has_labels = masks is not None
         self._mask_files = {} if masks is None else _scan(masks, "mask", MASK_TYPES, mask_suffix)
@@ -284,9 +293,27 @@ class FolderImages(ImageSet):
         if self._upright is not None or not self.has_labels:
             return self._upright is not False
         image = self._image_files[name]
-        if sizes_of(image)[1] == 1:
+        turn = sizes_of(image)[1]
+        if turn == 1:
             return False
-        return drawn_upright(image, mask_size or sizes_of(self._mask_files[name])[0])
+        drawn = drawn_upright(image, mask_size or sizes_of(self._mask_files[name])[0])
+        return self._others_are_turned(image, turn) if drawn is None else drawn
+
+    def _others_are_turned(self, image: Path, turn: int) -> bool:
+        """Whether masks of this folder were drawn on turned images, by those whose size tells."""
+        if self._drawn is None:
+            known = {
+                drawn_upright(path, sizes_of(self._mask_files[name])[0]) for name, path in self._image_files.items()
+            }
+            known -= {None}
+            if len(known) != 1:
+                raise DataError(
+                    f"{image} is to be turned (EXIF orientation {turn}), and by their sizes its mask and the others may have "
+                    "been drawn on either: set upright (--data.DOMAIN.upright) to true if they were on the turned images, "
+                    "which labelling tools show, or to false"
+                )
+            (self._drawn,) = known
+        return bool(self._drawn)
 
     def _depth(self, path: Path) -> int:
         """How many bits images of 16 bits use; ``path`` is one of them."""
@@ -329,21 +356,6 @@ class FolderImages(ImageSet):
         return digest.hexdigest()
 
 
-def _path(pattern: str, name: str, root: Path) -> Path:
-    return root.expanduser() / Path(pattern.replace("{split}", name)).expanduser()
-
-
-def _folder(pattern: str, name: str, root: Path) -> Path:
-    folder = _path(pattern, name, root)
-    if folder.is_dir():
-        return folder
-    found = "is not a folder" if folder.exists() else "does not exist"
-    raise DataError(
-        f"the folder {folder} {found}; set --data.root to the folder that '{pattern}' starts from, or "
-        "--data.DOMAIN.split_folders to the names of its folders, e.g. '{val: test}'"
-    )
-
-
 def _scan(folder: Path, what: str, types: Sequence[str], suffix: str) -> dict[str, Path]:
     """Files of the folder and its sub-folders by relative stem without the suffix."""
     files: dict[str, Path] = {}
@@ -380,10 +392,3 @@ def _check_partners(
 def natural_order(stem: str) -> list[tuple[int, int, str]]:
     """Sort key that puts frame 9 before frame 10."""
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", stem) if part]
-
-
-def _default_name(images: str) -> str:
-    """``camvid`` for ``camvid/{split}/image``: the innermost folder itself is mostly called images."""
-    path = Path(images)
-    parts = [part for part in path.parts if part not in (path.anchor, ".", "..", "~") and "{split}" not in part]
-    return parts[-2] if len(parts) > 1 else (parts[0] if parts else "folders")

@@ -168,21 +168,14 @@ def used_bits(files: Sequence[Path]) -> int:
     return 16
 
 
-def drawn_upright(image: Path, mask_size: tuple[int, int]) -> bool:
-    """Whether a mask of that (width, height) was drawn on the image as its EXIF orientation turns it.
+def drawn_upright(image: Path, mask_size: tuple[int, int]) -> bool | None:
+    """Whether a mask of that (width, height) was drawn on the image as its EXIF orientation turns it; None: it fits either way.
 
     Labelling tools show images turned, as OpenCV reads them; PIL and torchvision give them as stored.
-
-    Raises:
-        DataError: the size fits either way.
     """
     stored, turn = sizes_of(image)
-    if mask_size == stored == turned(stored, turn):
-        raise DataError(
-            f"{image} is to be turned (EXIF orientation {turn}), and its mask has the size of both, so that it may have been "
-            "drawn on either: set upright (--data.DOMAIN.upright) to true if it was on the turned image, which labelling "
-            "tools show, or to false"
-        )
+    if stored == turned(stored, turn):
+        return None
     return mask_size == turned(stored, turn)
 
 

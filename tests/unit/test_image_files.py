@@ -158,6 +158,24 @@ def test_where_both_fit_the_user_says_which(orientation: int, size: tuple[int, i
     assert turned[0, 0].max() < 50 and pairs(root, upright=True).label(0).shape == size
 
 
+@pytest.mark.fault("exif-turn-and-upright-mask")
+def test_where_both_fit_the_other_images_say_which(root: Path) -> None:
+    stored = np.zeros((16, 24, 3), np.uint8)
+    stored[:4, :4] = 255
+    for name, orientation in (("0", 3), ("1", 6), ("2", 1)):
+        write_turned(root / f"images/{name}.jpg", stored, orientation)
+        shape = (24, 16) if orientation == 6 else (16, 24)
+        Image.fromarray(np.zeros(shape, np.uint8)).save(root / f"masks/{name}.png")
+    images = pairs(root)
+    images.check()
+    assert images.image(0)[-1, -1].min() > 200 and images.image(2)[0, 0].min() > 200
+    Image.fromarray(np.zeros((16, 24), np.uint8)).save(root / "masks/1.png")
+    assert pairs(root).image(0)[0, 0].min() > 200
+    write_turned(root / "images/3.jpg", stored, 8)
+    Image.fromarray(np.zeros((24, 16), np.uint8)).save(root / "masks/3.png")
+    assert "may have been drawn on either" in refusal(pairs(root), "image"), "one of each kind"
+
+
 @pytest.mark.fault("exif-of-photographs-without-masks")
 def test_photographs_without_masks_are_turned(root: Path) -> None:
     write_turned(root / "images/0.jpg", np.zeros((16, 24, 3), np.uint8), 6)
@@ -284,6 +302,14 @@ def test_one_folder_cannot_be_both() -> None:
     with pytest.raises(ConfigError, match="images and masks are both 'data': name the folder of the masks"):
         PairedFolders("data", "data", "camvid11")
     PairedFolders("data", "data", "camvid11", image_suffix="_rgb", mask_suffix="_ids")
+
+
+@pytest.mark.fault("one-folder-for-images-and-masks")
+def test_one_folder_of_two_names_cannot_be_both(root: Path) -> None:
+    (root / "link").symlink_to(root / "images", target_is_directory=True)
+    for masks in ("./images", "link"):
+        with pytest.raises(DataError, match="are one folder; set masks"):
+            pairs(root, masks=masks)
 
 
 def test_reading_a_sample_keeps_no_pixels(root: Path) -> None:

@@ -299,6 +299,14 @@ def test_one_class_is_none(written: Written) -> None:
         written.data(areas(0), areas(0), classes={"crack": [255, 0, 0]})
 
 
+@pytest.mark.fault("images-of-12-bits")
+def test_images_without_labels_are_looked_at_too(written: Written) -> None:
+    data = written.data()
+    for path in (written.root / "target/train/image").iterdir():
+        Image.fromarray(np.full((20, 20), 4095, np.uint16)).save(path)
+    assert "target/train/image are dark" in refused(data, {"target": Stream("target", labelled=False)})
+
+
 def test_looking_draws_nothing(written: Written) -> None:
     data = written.data()
     L.seed_everything(3, verbose=False)
