@@ -157,6 +157,8 @@ class ClassMap:
 
     def _look_up(self, raw: RawIds) -> npt.NDArray[np.int16]:
         size = self.lut.size
+        if raw.dtype == np.bool_:
+            raw = raw.astype(np.uint8)
         if raw.dtype == np.uint8 or (raw.dtype == np.uint16 and size > LARGEST_ID):
             bounded = raw
         elif np.issubdtype(raw.dtype, np.unsignedinteger):

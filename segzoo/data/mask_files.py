@@ -43,13 +43,12 @@ def read_ids(path: Path, fits: Callable[[RawIds], bool] = lambda _: True) -> Raw
                 raise OSError("damaged")
             return pixels[..., 2]
         stored = STORED.fullmatch(raw_mode(file))
-        ids = np.asarray(file)
+        # PIL's truth values are bytes of 0 and 255.
+        ids = np.asarray(file.convert("L")) // 255 if file.mode == "1" else np.asarray(file)
         if stored and stored["inverted"]:
             stretch = STRETCH.get(stored["bits"] or "", 1)
             as_shown = ids // stretch if stretch > 1 else ids
-            return _white_is_zero(
-                as_shown, (255 // stretch if file.mode == "L" else 1) - as_shown.astype(np.uint8), fits, path
-            )
+            return _white_is_zero(as_shown, (255 // stretch if file.mode == "L" else 1) - as_shown, fits, path)
         if tiff_tag(file, SAMPLE_FORMAT) == 2 and ids.dtype == np.uint8:
             ids = ids.view(np.int8)  # PIL reads -1 as 255
         return ids // STRETCH[stored["bits"]] if stored and stored["bits"] else ids

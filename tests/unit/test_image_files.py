@@ -265,6 +265,14 @@ def test_smaller_copies_for_viewers_are_no_pages(root: Path) -> None:
     np.testing.assert_array_equal(pairs(root).label(0), IDS)
 
 
+@pytest.mark.parametrize("ending", ["png", "bmp", "tif"])
+def test_one_bit_is_0_and_1(ending: str, root: Path) -> None:
+    Image.fromarray(IDS > 2).save(root / f"masks/0.{ending}")
+    label, raw = pairs(root).label_and_ids(0)
+    assert label.tolist() == raw.tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert raw.dtype == np.uint8 and np.bincount(raw.ravel()).tolist() == [3, 3]
+
+
 @pytest.mark.fault("signed-mask")
 def test_negative_ids_are_no_void(root: Path) -> None:
     write_tiff(root / "masks/0.tif", np.array([[0, 1, -1], [2, 3, 4]], np.int8), {339: 2})
