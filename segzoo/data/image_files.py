@@ -49,6 +49,9 @@ def opened(path: Path, what: str) -> Iterator[Image.Image]:
     """
     try:
         with Image.open(path) as file:
+            if file.format == "TIFF":
+                # With a name PIL maps uncompressed pixels into memory, and mixes up rows where a quarter turn is to be applied.
+                file.filename = ""
             yield file
     except DataError:
         raise

@@ -2,13 +2,14 @@
 
 import struct
 import tracemalloc
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from segzoo.data.folders import FolderImages, PairedFolders
 from segzoo.data.image_files import read_image, sizes_of
@@ -174,6 +175,28 @@ def test_where_both_fit_the_other_images_say_which(root: Path) -> None:
     write_turned(root / "images/3.jpg", stored, 8)
     Image.fromarray(np.zeros((24, 16), np.uint8)).save(root / "masks/3.png")
     assert "may have been drawn on either" in refusal(pairs(root), "image"), "one of each kind"
+
+
+@pytest.mark.fault("turned-tiff")
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_a_tiff_is_turned_by_its_own_tag(compression: str, orientation: int, root: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(with_exif(IDS, exif)))
+    Image.fromarray(IDS).save(root / "masks/0.tif", compression=compression, tiffinfo={274: orientation})
+    Image.fromarray(IDS).save(root / "images/0.tif", compression=compression, tiffinfo={274: orientation})
+    images = pairs(root)
+    images.check()
+    np.testing.assert_array_equal(images.label(0), expected)
+    np.testing.assert_array_equal(images.image(0)[..., 0], expected)
+
+
+def with_exif(pixels: npt.NDArray[np.uint8], exif: Image.Exif) -> Image.Image:
+    """An image with an EXIF orientation, as a reader gives it."""
+    content = BytesIO()
+    Image.fromarray(pixels).save(content, "png", exif=exif)
+    return Image.open(content)
 
 
 @pytest.mark.fault("exif-of-photographs-without-masks")
