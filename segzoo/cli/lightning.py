@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from segzoo.cli.loggers import create_loggers
 from segzoo.cli.rundir import claim, create, discard_unused, process_rank, run_folder
 from segzoo.configs import config_names
 from segzoo.data import DomainDataModule
+from segzoo.data.domains import Split
 from segzoo.errors import ConfigError
 from segzoo.methods.base import SegmentationMethod
 from segzoo.methods.registry import load_method
@@ -44,6 +46,7 @@ OWN_TRAINER_OPTIONS = {
     "model_registry",
 }
 SECTIONS = ("model", "data", "trainer")
+_SCORED: dict[str, Split] = {"validate": "val", "test": "test"}
 # Resolved before parsing (`segzoo.cli.expand`), so the parser does not know them.
 EXPANDED = (
     "--data",
@@ -212,12 +215,17 @@ class SegzooCLI(LightningCLI):
 
         Raises:
             ConfigError: a combination of trainer options that Lightning refuses, or more processes than cores.
-            DataError: the target's test split cannot be read; better said now than after the training.
+            DataError: the target's test split cannot be read, or labels cannot be right; better said now than after the
+                training.
         """
         if self.command == "fit":
-            test = self.datamodule.images("target", "test")
-            test.check()
-            self.test_has_labels = test.has_labels
+            test = self.datamodule.scored("test")
+            self.test_has_labels = test is not None
+            if test is not None:
+                test.check()
+            elif not self.datamodule.target.has_split("test", self.datamodule.root) and process_rank() == 0:
+                print(f"warning: {self.datamodule.lacking('test')}: nothing will be scored", file=sys.stderr)
+        self._look_at_labels()
         self.run_dir = self._folder()
         try:
             trainer = self._create_trainer(kwargs)
@@ -228,6 +236,16 @@ class SegzooCLI(LightningCLI):
                 raise ConfigError(f"--trainer: {' '.join(str(error).split())}") from error
             raise
         return trainer
+
+    def _look_at_labels(self) -> None:
+        """What the DataModule does too, at the start of a training: here it is before there are processes and a run folder."""
+        if process_rank() != 0:
+            return
+        fitting, validated = self.command == "fit", self.config.trainer.limit_val_batches != 0
+        splits: list[Split] = (["val", "test"] if validated else ["test"]) if fitting else [_SCORED[self.command]]
+        streams = self.model.streams if fitting else {}
+        for warning in self.datamodule.check_labels(streams, splits if self.model.segments else []):
+            print(f"warning: {warning}", file=sys.stderr)
 
     def _create_trainer(self, kwargs: dict[str, Any]) -> L.Trainer:
         config = {**self.config_init["trainer"].as_dict(), **kwargs}

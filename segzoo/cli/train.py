@@ -134,7 +134,7 @@ def _fit(cli: "SegzooCLI") -> int:
     elif cli.test_has_labels:
         cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
     elif cli.trainer.is_global_zero:
-        print("the target's test split has no masks: nothing to score")
+        print(f"{cli.datamodule.lacking('test')}: nothing to score")
     if cli.trainer.is_global_zero:
         print(f"run folder: {cli.run_dir}")
     return 0

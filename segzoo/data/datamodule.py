@@ -1,25 +1,27 @@
 """The one DataModule: a source and a target domain, and for each method no more than it declares."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import lightning as L
 from albumentations import Compose
-from lightning.pytorch.utilities import CombinedLoader
+from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from segzoo.checks import check_range
 from segzoo.data.class_counts import class_counts
 from segzoo.data.domains import Domain, ImageSet, Split
+from segzoo.data.label_check import check_labels
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.rare_classes import RareClassBatches
 from segzoo.data.sampling import EndlessBatches, derived_seed
-from segzoo.data.splits import labelled_subset
+from segzoo.data.splits import evenly, labelled_subset
 from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset, collate
 from segzoo.data.transforms import evaluation_transform, training_transform
-from segzoo.errors import ConfigError
+from segzoo.errors import ConfigError, SegzooError
 
 
 class DomainDataModule(L.LightningDataModule):
@@ -52,8 +54,8 @@ class DomainDataModule(L.LightningDataModule):
         seed: seed of order and augmentation (the run's seed on the command line).
 
     Raises:
-        ConfigError: an option outside its range, a crop larger than the images, or two domains with different label
-            spaces.
+        ConfigError: an option outside its range, a crop larger than the images, two domains with different label spaces,
+            or a label space of one class.
     """
 
     def __init__(
@@ -84,6 +86,11 @@ class DomainDataModule(L.LightningDataModule):
                 f"source and target must share a label space, found '{source.label_space.name}' and "
                 f"'{target.label_space.name}'; give both the same label_space and a class_map each"
             )
+        if target.label_space.num_classes < 2:
+            raise ConfigError(
+                f"label space '{target.label_space.name}' has the one class '{target.label_space.classes[0]}', and there is "
+                "nothing to tell it from; add the background as a class of its own"
+            )
         self.source, self.target, self.name, self.root = source, target, name, Path(root)
         self.size, self.batch_size, self.eval_batch_size = size, batch_size, eval_batch_size
         self.target_labels, self.labelled_order = target_labels, labelled_order
@@ -94,6 +101,7 @@ class DomainDataModule(L.LightningDataModule):
         self._check_options()
         self._eval_transform = evaluation_transform(size)
         self._images: dict[tuple[str, Split], ImageSet] = {}
+        self._looked_at: set[str] = set()
         self._first_batch = 0
 
     @property
@@ -106,6 +114,73 @@ class DomainDataModule(L.LightningDataModule):
         if (domain, split) not in self._images:
             self._images[domain, split] = getattr(self, domain).images(split, self.root)
         return self._images[domain, split]
+
+    def scored(self, split: Split) -> ImageSet | None:
+        """The target's images of a split to score on; None where it has no such split or no masks in it."""
+        if not self.target.has_split(split, self.root):
+            return None
+        images = self.images("target", split)
+        return images if images.has_labels else None
+
+    def lacking(self, split: Split) -> str:
+        """Why a split is not scored."""
+        if self.target.has_split(split, self.root):
+            return f"the target's {split} split has no masks"
+        return f"the target has no {split} split (blocks, or {{split}} in its folders, make one)"
+
+    def check_labels(self, streams: Mapping[str, Stream], scored: Sequence[Split]) -> list[str]:
+        """Looks at the labels that these streams and splits use, once; see `segzoo.data.label_check`.
+
+        Args:
+            streams: what a training uses; target labels only where one of them is labelled, and then those of the budget.
+            scored: splits of the target that are scored.
+
+        Returns:
+            Warnings, a line each.
+
+        Raises:
+            DataError: labels that cannot be right.
+        """
+        sets: dict[str, tuple[ImageSet, Sequence[int]]] = {}
+        learnt = {stream.domain for stream in streams.values() if stream.labelled}
+        # What there is none of is an error of the streams.
+        if "source" in learnt and (images := self.images("source", "train")).has_labels:
+            sets["source/train"] = images, range(len(images))
+        if "target" in learnt and self.target_labels != 0 and (images := self.images("target", "train")).has_labels:
+            sets["target/train"] = images, self._labelled_target()
+        for split in scored:
+            if (found := self.scored(split)) is not None:
+                sets[f"target/{split}"] = found, range(len(found))
+        for domain in {stream.domain for stream in streams.values()}:
+            if f"{domain}/train" not in sets and (pictures := self.images(domain, "train")).names:
+                pictures.image(0)  # without labels there is only this to look at
+        new = {name: content for name, content in sets.items() if name not in self._looked_at}
+        warnings = check_labels(new, self.label_space)
+        self._looked_at.update(new)
+        return warnings
+
+    def setup(self, stage: str) -> None:
+        """Looks at the labels, on the first process; all of them end when they cannot be right."""
+        trainer, error = self.trainer, None
+        if trainer is None or stage == "predict":
+            return
+        if trainer.is_global_zero:
+            module: Any = trainer.lightning_module
+            fitting = stage == "fit"
+            split: Split = "test" if stage == "test" else "val"
+            scored: list[Split] = [] if fitting and trainer.limit_val_batches == 0 else [split]
+            try:
+                warnings = self.check_labels(
+                    module.streams if fitting else {}, scored if getattr(module, "segments", True) else []
+                )
+            except SegzooError as problem:
+                error = problem
+            else:
+                for warning in warnings:
+                    rank_zero_warn(warning)
+        error = trainer.strategy.broadcast(error)
+        if error is not None:
+            raise error
 
     def counts(self) -> dict[str, int]:
         """Number of images per domain and split that this run opened, and the labelled budget."""
@@ -127,24 +202,30 @@ class DomainDataModule(L.LightningDataModule):
         return CombinedLoader(loaders, mode="min_size")
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """The target's val split, or nothing when it has no labels."""
-        images = self.images("target", "val")
-        return self._eval_loader(images) if images.has_labels else []
+        """The target's val split, or nothing when there is none or it has no labels."""
+        images = self.scored("val")
+        if images is None and self.trainer is not None and self.trainer.state.fn == "validate":
+            raise ConfigError(f"{self.lacking('val')} to score against; use `segzoo predict` for images alone")
+        return [] if images is None else self._eval_loader(images)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The target's test split."""
-        images = self.images("target", "test")
-        if not images.has_labels:
-            raise ConfigError(
-                "the target's test split has no masks to score against; use `segzoo predict` for images alone"
-            )
+        images = self.scored("test")
+        if images is None:
+            raise ConfigError(f"{self.lacking('test')} to score against; use `segzoo predict` for images alone")
         return self._eval_loader(images)
 
     def panel_batch(self, domain: str, count: int = 4) -> Batch:
-        """A fixed batch to draw: un-augmented source training images, or target validation images, evenly spread."""
-        images = self.images(domain, "train" if domain == "source" else "val")
-        chosen = [i * len(images) // count for i in range(min(count, len(images)))]
-        dataset = EvaluationDataset(images, self._eval_transform, chosen)
+        """A fixed batch to draw, evenly spread and not augmented: source training images, or target validation images.
+
+        Without a val split, target training images, and not their labels.
+        """
+        split: Split = "val" if domain == "target" and self.target.has_split("val", self.root) else "train"
+        images = self.images(domain, split)
+        if domain == "target" and split == "train":
+            images = copy.copy(images)
+            images.has_labels = False
+        dataset = EvaluationDataset(images, self._eval_transform, evenly(len(images), count))
         return collate([dataset[i] for i in range(len(dataset))])
 
     def state_dict(self) -> dict[str, int]:

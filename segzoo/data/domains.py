@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from segzoo.data.label_spaces import LabelSpace
+from segzoo.data.label_spaces import ClassMap, LabelSpace, RawIds
 
 Split = Literal["train", "val", "test"]
 Pixels = npt.NDArray[np.uint8]
@@ -20,12 +20,14 @@ class ImageSet(ABC):
     Attributes:
         names: a stable, unique name per image.
         has_labels: whether :meth:`label` may be called.
+        class_map: what turned the ids of files into label ids; None where there are no files.
         has_references: whether :meth:`reference` may be called.
     """
 
     names: Sequence[str]
     has_labels: bool = True
     has_references: bool = False
+    class_map: ClassMap | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -41,6 +43,10 @@ class ImageSet(ABC):
     def reference(self, index: int) -> Pixels:
         """Another image of the same place as image ``index``, e.g. by day, of the same size (H, W, 3) uint8 RGB."""
         raise NotImplementedError(f"{type(self).__name__} has no reference images")
+
+    def label_and_ids(self, index: int) -> tuple[Pixels, RawIds | None]:
+        """The label ids, and the (H, W) ids that a file stores for them where there is one."""
+        return self.label(index), None
 
     def check(self) -> None:  # noqa: B027 - most sets have no files
         """Looks at all files without decoding them, where there are some: their evaluation may be hours away.
@@ -64,6 +70,10 @@ class Domain(ABC):
 
     name: str
     label_space: LabelSpace
+
+    def has_split(self, split: Split, root: Path) -> bool:
+        """Whether there is such a split; what there is none of is not scored, and no error."""
+        return True
 
     @abstractmethod
     def images(self, split: Split, root: Path) -> ImageSet:

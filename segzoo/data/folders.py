@@ -3,23 +3,24 @@
 import copy
 import glob
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import ImageOps
-
+from segzoo.checks import check_range
 from segzoo.data.domains import Domain, ImageSet, Pixels, Split
-from segzoo.data.image_files import check_mode, check_size, opened, read_ids, size_of
-from segzoo.data.label_spaces import IDENTITY, ClassMap, load_class_map, load_label_space
+from segzoo.data.files import walk
+from segzoo.data.folder_names import default_name, existing_folder, folder_path
+from segzoo.data.image_files import check_pages, drawn_upright, opened, read_image, sizes_of, turned, used_bits
+from segzoo.data.label_spaces import IDENTITY, ClassMap, RawIds, load_class_map, load_label_space
+from segzoo.data.mask_files import MASK_TYPES, check_mask, read_ids
 from segzoo.data.references import IMAGE_TYPES, match_references, read_pairs
-from segzoo.data.splits import time_blocks
+from segzoo.data.splits import evenly, time_blocks
 from segzoo.errors import ConfigError, DataError
 
-MASK_TYPES = (".png", ".bmp", ".tif", ".tiff")  # lossless: JPEG and lossy WebP change ids
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+DEPTH_SAMPLE = 16
+"""Images of a set that are looked at for how many of 16 bits it uses."""
 
 
 class PairedFolders(Domain):
@@ -51,6 +52,10 @@ class PairedFolders(Domain):
             methods that look at it (``--method.reference_classes``); of the same stem, or as the pairs say.
         reference_pairs: CSV files below the data root, e.g. ``corresp/train/night/*_ref_day.csv``, with an image and its
             reference per row.
+        image_bits: bits that images of 16 bits per channel use, 8 to 16, e.g. 12 for values up to 4095; null: 16, and images
+            that are darker throughout are an error.
+        upright: whether images are turned as their EXIF orientation says. Null: as fits the mask's size, and where both fit
+            (a square image, a half turn) as those others of the folder that tell; images without masks are turned.
 
     Raises:
         ConfigError: unknown label space or class map, or options that contradict each other.
@@ -71,10 +76,19 @@ class PairedFolders(Domain):
         unlabelled: tuple[Split, ...] = (),
         references: str | None = None,
         reference_pairs: str | None = None,
+        image_bits: int | None = None,
+        upright: bool | None = None,
     ) -> None:
         by_folder = "{split}" in images
         if masks is not None and ("{split}" in masks) != by_folder:
             raise ConfigError(f"images '{images}' and masks '{masks}': write {{split}} in both or in neither")
+        if images == masks and image_suffix == mask_suffix:
+            raise ConfigError(
+                f"images and masks are both '{images}': name the folder of the masks, or what their stems have in addition as "
+                "mask_suffix"
+            )
+        if image_bits is not None:
+            check_range("image_bits", image_bits, 8, 16)
         if by_folder and blocks is not None:
             raise ConfigError(f"images '{images}' has a folder per split; remove blocks, or remove {{split}}")
         if not by_folder and (split_folders or unlabelled):
@@ -90,11 +104,22 @@ class PairedFolders(Domain):
             time_blocks(10**9, blocks, gap)  # refuses wrong shares before any file is read
         self.label_space = load_label_space(label_space)
         self.class_map = load_class_map(self.label_space, class_map)
-        self.name = name or _default_name(images)
+        self.name = name or default_name(images)
         self._images, self._masks, self._blocks, self._gap = images, masks, blocks, gap
         self._image_suffix, self._mask_suffix = image_suffix, mask_suffix
         self._split_folders, self._unlabelled = split_folders or {}, unlabelled
         self._references, self._reference_pairs = references, reference_pairs
+        self._image_bits, self._upright = image_bits, upright
+
+    def has_split(self, split: Split, root: Path) -> bool:
+        """Whether there is such a split. Images that have no masks and no such folder, or one folder for all, are train."""
+        if split == "train" or self._blocks is not None:
+            return True
+        if "{split}" not in self._images:
+            return False
+        return (
+            self._masks is not None or folder_path(self._images, self._split_folders.get(split, split), root).is_dir()
+        )
 
     def images(self, split: Split, root: Path) -> "FolderImages":
         """The images of one split, with the file lists checked; pixels are checked when they are read.
@@ -111,15 +136,22 @@ class PairedFolders(Domain):
             )
         masks = None if split in self._unlabelled else self._masks
         folder = self._split_folders.get(split, split)
+        places = (
+            existing_folder(self._images, folder, root),
+            None if masks is None else existing_folder(masks, folder, root),
+        )
+        if places[1] is not None and places[0].samefile(places[1]) and self._image_suffix == self._mask_suffix:
+            raise DataError(f"{places[0]} and {places[1]} are one folder; set masks to the folder of the masks")
         found = FolderImages(
-            _folder(self._images, folder, root),
-            None if masks is None else _folder(masks, folder, root),
+            *places,
             self.class_map,
             self._image_suffix,
             self._mask_suffix,
+            self._upright,
+            image_bits=self._image_bits,
         )
         if split == "train" and self._references is not None:
-            self._add_references(found, _folder(self._references, folder, root), root)
+            self._add_references(found, existing_folder(self._references, folder, root), root)
         if self._blocks is None:
             return found
         block = time_blocks(len(found), self._blocks, self._gap)[SPLITS.index(split)]
@@ -132,11 +164,12 @@ class PairedFolders(Domain):
     def _add_references(self, images: "FolderImages", folder: Path, root: Path) -> None:
         pairs = None
         if self._reference_pairs is not None:
-            pattern = str(root.expanduser() / self._reference_pairs)
-            files = sorted(Path(file) for file in glob.glob(pattern, recursive=True))
+            # The root is no part of the pattern: brackets in it mean themselves.
+            base, pattern = root.expanduser(), str(Path(self._reference_pairs).expanduser())
+            files = sorted(base / file for file in glob.glob(pattern, root_dir=base, recursive=True))
             if not files:
                 raise DataError(
-                    f"there is no file {pattern}: reference_pairs are lists of which images belong together"
+                    f"there is no file {base / pattern}: reference_pairs are lists of which images belong together"
                 )
             pairs = read_pairs(files, self._image_suffix)
         images.add_references(folder, pairs, self._image_suffix)
@@ -151,7 +184,9 @@ class FolderImages(ImageSet):
         class_map: raw mask id -> label id.
         image_suffix: end of an image's stem that its pair name lacks.
         mask_suffix: the same for masks.
-        upright: turn images as their EXIF orientation says; for images without masks, which carry none.
+        upright: see `PairedFolders`.
+        image_bits: see there.
+        files: the images by name, instead of all in the folder; of several pages in one the first counts, without an error.
 
     Raises:
         DataError: see :meth:`PairedFolders.images`.
@@ -164,17 +199,21 @@ class FolderImages(ImageSet):
         class_map: ClassMap,
         image_suffix: str = "",
         mask_suffix: str = "",
-        upright: bool = False,
+        upright: bool | None = None,
+        files: Mapping[str, Path] | None = None,
+        image_bits: int | None = None,
     ) -> None:
-        self._class_map, self._upright = class_map, upright
-        self._image_files = _scan(images, "image", IMAGE_TYPES, image_suffix)
+        self._upright, self._bits, self._one_page = upright, image_bits, files is None
+        self._drawn: bool | None = None
+        self._image_files = _scan(images, "image", IMAGE_TYPES, image_suffix) if files is None else dict(files)
         self.has_labels = masks is not None
         self._mask_files = {} if masks is None else _scan(masks, "mask", MASK_TYPES, mask_suffix)
         if masks is not None:
             _check_partners(self._image_files, self._mask_files, "image", masks, mask_suffix)
             _check_partners(self._mask_files, self._image_files, "mask", images, image_suffix)
-        self.names: Sequence[str] = sorted(self._image_files, key=_natural)
+        self.names: Sequence[str] = sorted(self._image_files, key=natural_order)
         self._reference_files: dict[str, Path] = {}
+        self.class_map: ClassMap | None = class_map if self.has_labels else None
 
     def add_references(self, folder: Path, pairs: Mapping[str, str] | None, suffix: str = "") -> None:
         """Gives every image its reference from a folder, see `match_references`.
@@ -194,25 +233,15 @@ class FolderImages(ImageSet):
         return chosen
 
     def image(self, index: int) -> Pixels:
-        """The image as (H, W, 3) uint8 RGB.
+        """The image as (H, W, 3) uint8 RGB, turned upright or not as `PairedFolders` says.
 
-        An EXIF orientation is not applied, as masks carry none, unless ``upright``. (TIFF's own orientation tag is
-        applied by the decoder, to masks too.)
+        (TIFF's own orientation tag is applied by the decoder, to masks too.)
 
         Raises:
-            DataError: the file cannot be read.
+            DataError: the file cannot be read, or how is not clear.
         """
-        return self._pixels(self._image_files[self.names[index]])
-
-    def _pixels(self, path: Path) -> Pixels:
-        with opened(path, "image") as stored:
-            file = ImageOps.exif_transpose(stored) if self._upright else stored
-            if file.mode.startswith("I"):  # 16 bits: PIL would clip to 255 rather than scale
-                grey = np.clip(np.asarray(file) >> 8, 0, 255).astype(np.uint8)
-                return np.repeat(grey[..., None], 3, axis=2)
-            if file.mode == "F":
-                raise DataError(f"{path} is a floating-point image; convert it to 8 bits per channel")
-            return np.array(file.convert("RGB"))
+        name = self.names[index]
+        return read_image(self._image_files[name], self._depth, self._is_turned(name), self._one_page)
 
     def label(self, index: int) -> Pixels:
         """The label ids as (H, W) uint8; 255 is ignored.
@@ -221,22 +250,76 @@ class FolderImages(ImageSet):
             DataError: the mask cannot be read, holds colours or an id that the class map does not define, or
                 is not of its image's size.
         """
-        if not self.has_labels:
-            raise DataError(
-                f"there is no mask for {self._image_files[self.names[index]]}: set masks to the folder of the masks"
-            )
-        path, image_path = self._mask_files[self.names[index]], self._image_files[self.names[index]]
-        raw = read_ids(path)
-        check_size(path, (raw.shape[1], raw.shape[0]), image_path)
-        return self._class_map.apply(raw, path)
+        return self.label_and_ids(index)[0]
+
+    def label_and_ids(self, index: int) -> tuple[Pixels, RawIds]:
+        """The label ids, and the ids that the mask stores, both (H, W).
+
+        Raises:
+            DataError: see `label`.
+        """
+        name = self.names[index]
+        if self.class_map is None:
+            raise DataError(f"there is no mask for {self._image_files[name]}: set masks to the folder of the masks")
+        path = self._mask_files[name]
+        raw = read_ids(path, self.class_map.defines)
+        self._check_size(name, (raw.shape[1], raw.shape[0]))
+        return self.class_map.apply(raw, path), raw
 
     def check(self) -> None:
         """See `ImageSet.check`: sizes and modes, but not the ids, for which a mask has to be read."""
         for name in self.names if self.has_labels else ():
             path = self._mask_files[name]
             with opened(path, "mask") as file:
-                check_mode(file, path)
-                check_size(path, file.size, self._image_files[name])
+                check_mask(file, path)
+                size = file.size
+            self._check_size(name, size)
+            with opened(self._image_files[name], "image") as file:
+                check_pages(file, self._image_files[name], "image")
+
+    def _check_size(self, name: str, size: tuple[int, int]) -> None:
+        """Refuses a mask whose (width, height) is not that of its image."""
+        image = self._image_files[name]
+        stored, turn = sizes_of(image)
+        width, height = turned(stored, turn) if self._is_turned(name, size) else stored
+        if size != (width, height):
+            raise DataError(
+                f"{self._mask_files[name]} is {size[0]}x{size[1]} (width x height) but its image {image} is {width}x{height}; "
+                "both must agree"
+            )
+
+    def _is_turned(self, name: str, mask_size: tuple[int, int] | None = None) -> bool:
+        """Whether an image is to be turned as its EXIF orientation says; of the mask the size is read if need be."""
+        if self._upright is not None or not self.has_labels:
+            return self._upright is not False
+        image = self._image_files[name]
+        turn = sizes_of(image)[1]
+        if turn == 1:
+            return False
+        drawn = drawn_upright(image, mask_size or sizes_of(self._mask_files[name])[0])
+        return self._others_are_turned(image, turn) if drawn is None else drawn
+
+    def _others_are_turned(self, image: Path, turn: int) -> bool:
+        """Whether masks of this folder were drawn on turned images, by those whose size tells."""
+        if self._drawn is None:
+            known = {
+                drawn_upright(path, sizes_of(self._mask_files[name])[0]) for name, path in self._image_files.items()
+            }
+            known -= {None}
+            if len(known) != 1:
+                raise DataError(
+                    f"{image} is to be turned (EXIF orientation {turn}), and by their sizes its mask and the others may have "
+                    "been drawn on either: set upright (--data.DOMAIN.upright) to true if they were on the turned images, "
+                    "which labelling tools show, or to false"
+                )
+            (self._drawn,) = known
+        return bool(self._drawn)
+
+    def _depth(self, path: Path) -> int:
+        """How many bits images of 16 bits use; ``path`` is one of them."""
+        if self._bits is None:
+            self._bits = used_bits([path, *(self._image_files[self.names[i]] for i in evenly(len(self), DEPTH_SAMPLE))])
+        return self._bits
 
     def reference(self, index: int) -> Pixels:
         """The reference of an image as (H, W, 3) uint8 RGB.
@@ -247,7 +330,10 @@ class FolderImages(ImageSet):
         if not self.has_references:
             raise DataError("there are no reference images: set references to their folder")
         path, own = self._reference_files[self.names[index]], self._image_files[self.names[index]]
-        pixels, (width, height) = self._pixels(path), size_of(own)
+        # Turned as its own EXIF orientation says, like an image without a mask.
+        pixels = read_image(path, self._depth, self._upright is not False)
+        stored, turn = sizes_of(own)
+        width, height = turned(stored, turn) if self._is_turned(self.names[index]) else stored
         if pixels.shape[:2] != (height, width):
             raise DataError(
                 f"the reference {path} is {pixels.shape[1]}x{pixels.shape[0]} (width x height) but {own} is {width}x{height}; "
@@ -257,9 +343,9 @@ class FolderImages(ImageSet):
 
     def fingerprint(self) -> str | None:
         """A hash of the mask files' paths, sizes and times and of the class map; None without masks."""
-        if not self.has_labels:
+        if self.class_map is None:
             return None
-        digest = hashlib.sha256(self._class_map.lut.tobytes())
+        digest = hashlib.sha256(self.class_map.lut.tobytes())
         for name in self.names:
             path = self._mask_files[name].absolute()
             try:
@@ -270,36 +356,20 @@ class FolderImages(ImageSet):
         return digest.hexdigest()
 
 
-def _folder(pattern: str, name: str, root: Path) -> Path:
-    folder = root.expanduser() / Path(pattern.replace("{split}", name)).expanduser()
-    if folder.is_dir():
-        return folder
-    found = "is not a folder" if folder.exists() else "does not exist"
-    raise DataError(
-        f"the folder {folder} {found}; set --data.root to the folder that '{pattern}' starts from, or "
-        "--data.DOMAIN.split_folders to the names of its folders, e.g. '{val: test}'"
-    )
-
-
 def _scan(folder: Path, what: str, types: Sequence[str], suffix: str) -> dict[str, Path]:
     """Files of the folder and its sub-folders by relative stem without the suffix."""
     files: dict[str, Path] = {}
     if not folder.is_dir():
         raise DataError(f"the {what} folder {folder} does not exist")
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = Path(parent, name)
-            # Hidden files are leftovers of file managers ("._0001.png" is no image).
-            if name.startswith(".") or path.suffix.lower() not in types:
-                continue
-            if not path.stem.endswith(suffix) or path.stem == suffix:
-                continue
-            stem = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
-            if stem in files:
-                first, second = sorted((files[stem], path))
-                raise DataError(f"two {what} files have the same stem: {first} and {second}; remove or rename one")
-            files[stem] = path
+    # Without hidden files, which are leftovers of file managers ("._0001.png" is no image).
+    for path in walk(folder):
+        if path.suffix.lower() not in types or not path.stem.endswith(suffix) or path.stem == suffix:
+            continue
+        stem = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
+        if stem in files:
+            first, second = sorted((files[stem], path))
+            raise DataError(f"two {what} files have the same stem: {first} and {second}; remove or rename one")
+        files[stem] = path
     if not files:
         ending = f" whose stem ends in '{suffix}'" if suffix else ""
         raise DataError(f"no {what}s in {folder}: expected files of type {', '.join(types)}{ending}")
@@ -309,7 +379,7 @@ def _scan(folder: Path, what: str, types: Sequence[str], suffix: str) -> dict[st
 def _check_partners(
     files: Mapping[str, Path], partners: Mapping[str, Path], what: str, folder: Path, suffix: str
 ) -> None:
-    alone = sorted(files.keys() - partners.keys(), key=_natural)
+    alone = sorted(files.keys() - partners.keys(), key=natural_order)
     if alone:
         other = "mask" if what == "image" else "image"
         more = f" (and {len(alone) - 1} more {what}s without one)" if len(alone) > 1 else ""
@@ -319,13 +389,6 @@ def _check_partners(
         )
 
 
-def _natural(stem: str) -> list[tuple[int, int, str]]:
+def natural_order(stem: str) -> list[tuple[int, int, str]]:
     """Sort key that puts frame 9 before frame 10."""
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", stem) if part]
-
-
-def _default_name(images: str) -> str:
-    """``camvid`` for ``camvid/{split}/image``: the innermost folder itself is mostly called images."""
-    path = Path(images)
-    parts = [part for part in path.parts if part not in (path.anchor, ".", "..", "~") and "{split}" not in part]
-    return parts[-2] if len(parts) > 1 else (parts[0] if parts else "folders")

@@ -8,8 +8,10 @@ Label spaces are data: one YAML per space (``configs/label_spaces/<name>.yaml`` 
       camvid11: {0: Sky, 1: Building, ..., 10: ignore, 255: ignore}
     subsets: {things: [Car, Pedestrian]}                          # optional: further means to report
 
-A raw id that a map does not list is an error when a mask holds it; a map that means "everything else" says
-so with ``others: ignore``. The map ``identity`` (0..C-1 and 255) exists in every space.
+A raw id that a map does not list is an error when a mask holds it; a map that means "everything else" says so with
+``others: ignore``. 255 is ignored unless the map lists it or has ``others``. Raw ids reach from 0 to 65535; ``others`` stands
+for ids up to 255, or for all of them in a map that lists one above 255. The map ``identity`` (0..C-1 and 255) exists in
+every space.
 
 A space can be another one with fewer classes::
 
@@ -35,9 +37,13 @@ from segzoo.errors import ConfigError, DataError
 from segzoo.suggest import did_you_mean
 
 IGNORE_INDEX = 255
+LARGEST_ID = 65535
+"""Of a raw mask: 16 bits."""
 IGNORE = "ignore"
 IDENTITY = "identity"
 OTHERS = "others"
+
+RawIds = npt.NDArray[np.integer[Any] | np.bool_]
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,9 @@ class LabelSpace:
         classes: class names; the position is the label id.
         palette: an (r, g, b) colour per class, 0..255.
         subsets: named selections of class ids that deserve a mean of their own, e.g. ``synthia16``.
-        maps: per class map the 256 label ids of the raw ids 0..255, -1 where undefined; see
-            :func:`load_class_map`. They describe data sets rather than the classes, so they count neither in
-            ``==`` nor in :meth:`to_dict`.
+        maps: per class map the label ids of the raw ids 0..255, or 0..65535 where one above 255 is listed, -1 where
+            undefined; see :func:`load_class_map`. They describe data sets rather than the classes, so they count neither
+            in ``==`` nor in :meth:`to_dict`.
 
     Raises:
         ConfigError: the description contradicts itself.
@@ -109,21 +115,27 @@ class ClassMap:
     """A lookup table from raw mask ids to label ids.
 
     Attributes:
-        lut: (256,) int16: the label id of every raw id, 255 = ignore, -1 = undefined, which is an error when
-            met.
+        lut: (256,) or (65536,) int16: the label id of every raw id, 255 = ignore, -1 = undefined, which is an error
+            when met.
         name: name of the map, for error messages.
         space: name of the label space, for error messages.
+        void_listed: whether the map itself says what 255 is.
     """
 
     lut: npt.NDArray[np.int16]
     name: str = IDENTITY
     space: str = ""
+    void_listed: bool = False
 
-    def apply(self, raw: npt.NDArray[np.integer[Any] | np.bool_], where: str | Path) -> npt.NDArray[np.uint8]:
+    def defines(self, raw: RawIds) -> bool:
+        """Whether the map defines every id of a mask."""
+        return bool((self._look_up(raw) >= 0).all())
+
+    def apply(self, raw: RawIds, where: str | Path) -> npt.NDArray[np.uint8]:
         """Label ids of a mask.
 
         Args:
-            raw: (H, W) raw ids of any integer type; 16-bit masks are fine as long as the ids fit the table.
+            raw: (H, W) raw ids of any integer type.
             where: the file, for the error message.
 
         Returns:
@@ -132,19 +144,41 @@ class ClassMap:
         Raises:
             DataError: an id that the map does not define.
         """
-        bounded = raw if raw.dtype == np.uint8 else np.where((raw < 0) | (raw > 255), 256, raw)
-        table = np.append(self.lut, np.int16(-1))  # entry 256: whatever does not fit the table
-        labels = table[bounded]
+        labels = self._look_up(raw)
         if labels.size and labels.min() < 0:
             unknown, counts = np.unique(raw[labels < 0], return_counts=True)
             more = f" (and {unknown.size - 1} more unknown ids)" if unknown.size > 1 else ""
             raise DataError(
                 f"unknown label id {int(unknown[0])} in {where} ({counts[0]} pixels){more}: "
                 f"the class map '{self.name}' of label space '{self.space}' defines "
-                f"{_ranges(np.flatnonzero(self.lut >= 0))}; "
-                "choose the class_map that fits the masks or add the id to it"
+                f"{_ranges(np.flatnonzero(self.lut >= 0))}; {self._remedy(int(unknown[0]))}"
             )
         return labels.astype(np.uint8)
+
+    def _look_up(self, raw: RawIds) -> npt.NDArray[np.int16]:
+        size = self.lut.size
+        if raw.dtype == np.bool_:
+            raw = raw.astype(np.uint8)
+        if raw.dtype == np.uint8 or (raw.dtype == np.uint16 and size > LARGEST_ID):
+            bounded = raw
+        elif np.issubdtype(raw.dtype, np.unsignedinteger):
+            bounded = np.minimum(raw, raw.dtype.type(size))
+        else:
+            wide = raw.astype(np.int64)
+            bounded = np.where((wide < 0) | (wide >= size), size, wide)
+        table = np.append(self.lut, np.int16(-1))  # the last entry: whatever does not fit the table
+        found: npt.NDArray[np.int16] = table[bounded]
+        return found
+
+    def _remedy(self, raw: int) -> str:
+        if not 0 <= raw <= LARGEST_ID:
+            return f"ids are whole numbers from 0 to {LARGEST_ID}: save the masks anew"
+        if self.name == IDENTITY:
+            return (
+                "name the class_map that fits the masks, or write one into a YAML of the label space, e.g. maps: "
+                f"{{mine: {{0: CLASS, {raw}: CLASS}}}}"
+            )
+        return "choose the class_map that fits the masks or add the id to it"
 
 
 def load_label_space(name_or_path: str | Path) -> LabelSpace:
@@ -152,7 +186,7 @@ def load_label_space(name_or_path: str | Path) -> LabelSpace:
 
     Raises:
         ConfigError: no such space, or its YAML is wrong (an unknown key or class name, a colour that is
-            none, a raw id outside 0..255); the message names the file.
+            none or that two classes share, a raw id outside 0..65535); the message names the file.
     """
     return _load(config_path("label_spaces", str(name_or_path)), ())
 
@@ -164,17 +198,21 @@ def load_class_map(space: LabelSpace | str | Path, name: str) -> ClassMap:
         ConfigError: the space has no such map.
     """
     space = space if isinstance(space, LabelSpace) else load_label_space(space)
+    void_listed = False
     if name == IDENTITY:
         table = np.full(256, -1, np.int16)
         table[: space.num_classes] = np.arange(space.num_classes)
         table[IGNORE_INDEX] = IGNORE_INDEX
     elif name in space.maps:
         table = np.array(space.maps[name], np.int16)
+        void_listed = bool(table[IGNORE_INDEX] >= 0)
+        if not void_listed:
+            table[IGNORE_INDEX] = IGNORE_INDEX
     else:
         known = (IDENTITY, *space.maps)
         raise ConfigError(f"label space '{space.name}' has no class map '{name}'{did_you_mean(name, known)}")
     table.flags.writeable = False
-    return ClassMap(table, name, space.name)
+    return ClassMap(table, name, space.name, void_listed)
 
 
 def _load(path: Path, derived: tuple[Path, ...]) -> LabelSpace:
@@ -250,7 +288,15 @@ def _parse(content: Any, where: str) -> LabelSpace:
             raise ConfigError(f"{where}: the map '{IDENTITY}' exists in every label space; name this one differently")
         maps[str(name)] = _lookup_table(_mapping(table, f"{where}: map '{name}'"), ids, f"{where}: map '{name}'")
     palette = tuple((int(r), int(g), int(b)) for r, g, b in classes.values())
-    return LabelSpace(content["name"], tuple(classes), palette, subsets, maps)
+    space = LabelSpace(content["name"], tuple(classes), palette, subsets, maps)
+    owners: dict[tuple[int, int, int], str] = {}
+    for name, colour in zip(space.classes, palette, strict=True):
+        if (other := owners.setdefault(colour, name)) != name:
+            raise ConfigError(
+                f"{where}: '{other}' and '{name}' have one colour, {list(colour)}, and pictures could not tell them apart; "
+                "choose another for one of them"
+            )
+    return space
 
 
 def _check_keys(content: Mapping[Any, Any], known: tuple[str, ...], where: str) -> None:
@@ -262,12 +308,12 @@ def _check_keys(content: Mapping[Any, Any], known: tuple[str, ...], where: str) 
 def _lookup_table(entries: Mapping[Any, Any], ids: Mapping[str, int], where: str) -> tuple[int, ...]:
     choices = {**ids, IGNORE: IGNORE_INDEX}
     others = _class_id(entries[OTHERS], choices, where) if OTHERS in entries else -1
-    table = [others] * 256
-    for raw, name in entries.items():
-        if raw == OTHERS:
-            continue
-        if not _is_byte(raw):
-            raise ConfigError(f"{where}: raw id {raw!r}, expected a whole number from 0 to 255, or '{OTHERS}'")
+    listed = {raw: name for raw, name in entries.items() if raw != OTHERS}
+    for raw in listed:
+        if not (isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw <= LARGEST_ID):
+            raise ConfigError(f"{where}: raw id {raw!r}, expected a whole number from 0 to {LARGEST_ID}, or '{OTHERS}'")
+    table = [others] * (256 if max(listed, default=0) < 256 else LARGEST_ID + 1)
+    for raw, name in listed.items():
         table[raw] = _class_id(name, choices, where)
     return tuple(table)
 

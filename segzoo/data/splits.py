@@ -45,6 +45,11 @@ def time_blocks(n: int, fractions: Sequence[float], gap: int = 0) -> tuple[range
     return tuple(blocks)
 
 
+def evenly(total: int, count: int) -> list[int]:
+    """At most ``count`` numbers below ``total``, evenly spread."""
+    return [i * total // count for i in range(count)] if total > count else list(range(total))
+
+
 def labelled_subset(n_total: int, budget: int, seed: int = 0) -> npt.NDArray[np.int64]:
     """The images whose labels a method may see: a random choice, smaller budgets within larger ones.
 

@@ -88,12 +88,12 @@ def test_own_space_of_fewer_classes(tmp_path: Path) -> None:
     assert (space.name, space.classes, space.palette) == ("less", ("a", "c"), ((1, 0, 0), (3, 0, 0)))
     assert space.subsets == {"ends": (1, 0)}
     path = str(tmp_path / "less.yaml")
-    assert defined(path, "m") == {5: 0, 6: 255, 7: 1, 8: 255}
+    assert defined(path, "m") == {5: 0, 6: 255, 7: 1, 8: 255, 255: 255}
     assert defined(path, "n") == dict.fromkeys(range(256), 255)
     with pytest.raises(DataError, match="unknown label id 9"):
         load_class_map(space, "m").apply(np.array([[9]]), "mask.png")
     (tmp_path / "least.yaml").write_text("name: least\nextends: less.yaml\nkeep: [c]\n")
-    assert defined(str(tmp_path / "least.yaml"), "m") == {5: 255, 6: 255, 7: 0, 8: 255}
+    assert defined(str(tmp_path / "least.yaml"), "m") == {5: 255, 6: 255, 7: 0, 8: 255, 255: 255}
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ GOOD: dict[str, Any] = {"name": "mine", "classes": {"road": [1, 2, 3], "sky": [4
         ({"maps": {"m": {0: "raod"}}}, "map 'm': unknown class 'raod'; did you mean 'road'?"),
         ({"maps": {"m": {"others": "Sky"}}}, "unknown class 'Sky'; did you mean 'sky'?"),
         ({"maps": {"m": {0: ["road"]}}}, "unknown class"),
-        ({"maps": {"m": {256: "road"}}}, "raw id 256, expected a whole number from 0 to 255"),
+        ({"maps": {"m": {65536: "road"}}}, "raw id 65536, expected a whole number from 0 to 65535"),
         ({"maps": {"m": {True: "road"}}}, "raw id True"),
         ({"maps": {"m": [1]}}, "expected a mapping"),
         ({"maps": {"identity": {0: "road"}}}, "'identity' exists in every label space"),

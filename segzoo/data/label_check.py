@@ -1,0 +1,232 @@
+"""One look at the labels before anything is trained or scored.
+
+A class map that fits nothing, a foreground of 255 or photographs given as masks train and score without an error, and what
+they give looks like a number. A sample of the masks tells them from labels: what cannot be right is an error, what need not
+be wrong is a warning.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from segzoo.data.domains import ImageSet, Pixels
+from segzoo.data.label_spaces import IDENTITY, IGNORE_INDEX, ClassMap, LabelSpace, RawIds
+from segzoo.data.splits import evenly
+from segzoo.errors import DataError
+
+SAMPLE, LARGER_SAMPLE = 64, 256
+"""Masks of a set that are looked at; the larger one where the first lacks a class."""
+PIXELS = 2**27
+"""In the first sample: 64 masks of GTA5, fewer of larger ones."""
+THREADS = 8
+MANY_IDS = 64
+"""Masks of classes hold fewer ids each, photographs more."""
+DOMINANT = 0.99
+ALIKE = 1 / 3
+"""Least common share of source and target. Simulated and real streets, or faces, have 0.7 and more in common."""
+
+Counts = npt.NDArray[np.int64]
+Sets = Mapping[str, tuple[ImageSet, Sequence[int]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """What a sample of the masks of one set holds.
+
+    Attributes:
+        name: of the set, e.g. ``source/train``.
+        total: masks in the set.
+        masks: masks that were looked at.
+        counts: (256,) pixels per label id; 255: ignored.
+        raw: pixels per id that the files store; empty where there are no files.
+        crowded: masks with as many ids as a photograph.
+        class_map: what turned stored ids into labels.
+    """
+
+    name: str
+    total: int
+    masks: int
+    counts: Counts
+    raw: Mapping[int, int]
+    crowded: int
+    class_map: ClassMap | None
+
+    @property
+    def shares(self) -> npt.NDArray[np.float64]:
+        """(255,) share of every class in the pixels that are not ignored."""
+        labelled = self.counts[:IGNORE_INDEX]
+        shares: npt.NDArray[np.float64] = labelled / max(int(labelled.sum()), 1)
+        return shares
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.masks} of {self.total} masks)" if self.masks < self.total else f"all of {self.name}"
+
+
+def check_labels(sets: Sets, space: LabelSpace) -> list[str]:
+    """Looks at a sample of each set's masks, evenly spread, always the same one. Nothing is drawn at random.
+
+    Args:
+        sets: by name (``source/train``, ``target/test``), images with labels and which of them may be read.
+        space: the classes.
+
+    Returns:
+        Warnings, a line each; none when all is well.
+
+    Raises:
+        DataError: labels that cannot be right, or a mask that cannot be read.
+    """
+    found = [_look(name, images, indices, space) for name, (images, indices) in sets.items() if len(indices)]
+    for looked in found:
+        _check_ids(looked, space)
+    for domain in ("source", "target"):
+        _check_foreground([looked for looked in found if looked.name.startswith(domain)], space)
+    for looked in found:
+        _check_void(looked)
+    return [warning for looked in found for warning in _odd_shares(looked, space)] + _odd_pair(found, space)
+
+
+def _look(name: str, images: ImageSet, indices: Sequence[int], space: LabelSpace) -> Looked:
+    first, ids = images.label_and_ids(indices[0])
+    picture = images.image(indices[0])  # says early, too, what is wrong with the images
+    if ids is not None and _is_picture(ids, picture):
+        raise DataError(
+            f"{name}: the mask of '{images.names[indices[0]]}' is its image; set masks to the folder of the masks"
+        )
+    most = max(4, PIXELS // max(first.size, 1))
+    looked = _count(name, images, indices, min(SAMPLE, most), space, first.size)
+    if (looked.counts[: space.num_classes] == 0).any() and looked.masks < min(looked.total, LARGER_SAMPLE):
+        looked = _count(name, images, indices, min(LARGER_SAMPLE, 4 * most), space, first.size)
+    return looked
+
+
+def _count(name: str, images: ImageSet, indices: Sequence[int], most: int, space: LabelSpace, size: int) -> Looked:
+    chosen = [indices[i] for i in evenly(len(indices), most)]
+    counts, raw, crowded = np.zeros(256, np.int64), dict[int, int](), 0
+    # Masks of aerial images fill the memory by themselves.
+    threads = 1 if size > PIXELS // SAMPLE * 8 else min(THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        for labels, ids in pool.map(lambda index: _count_one(*images.label_and_ids(index)), chosen):
+            counts += labels
+            crowded += len(ids) > max(MANY_IDS, 2 * space.num_classes)
+            for number, pixels in ids.items():
+                raw[number] = raw.get(number, 0) + pixels
+    return Looked(name, len(indices), len(chosen), counts, raw, crowded, images.class_map)
+
+
+def _count_one(label: Pixels, ids: RawIds | None) -> tuple[Counts, dict[int, int]]:
+    if ids is None:
+        return _pixels_per_id(label, 256), {}
+    per_id = _pixels_per_id(ids, int(ids.max(initial=0)) + 1)  # none is negative: the class map would not know it
+    return _pixels_per_id(label, 256), {int(number): int(per_id[number]) for number in np.flatnonzero(per_id)}
+
+
+def _pixels_per_id(ids: RawIds, length: int) -> Counts:
+    # In parts, as counting makes 8 bytes of every pixel.
+    parts = np.array_split(ids.ravel(), 1 + ids.size // 2**22)
+    return sum((np.bincount(part, minlength=length) for part in parts), np.zeros(length, np.int64))
+
+
+def _is_picture(ids: RawIds, picture: Pixels) -> bool:
+    """Whether a mask and an image are one picture, which has more than a few grey levels."""
+    return ids.shape == picture.shape[:2] and np.unique(ids).size > 2 and bool((picture == ids[..., None]).all())
+
+
+def _check_ids(looked: Looked, space: LabelSpace) -> None:
+    outside = np.flatnonzero(looked.counts[space.num_classes : IGNORE_INDEX])
+    if outside.size:
+        raise DataError(
+            f"{looked}: label id {space.num_classes + outside[0]}, expected 0 to {space.num_classes - 1} or {IGNORE_INDEX}"
+        )
+    if looked.crowded * 2 > looked.masks:
+        raise DataError(
+            f"{looked}: most masks hold more than {max(MANY_IDS, 2 * space.num_classes)} different ids, as photographs do and "
+            f"masks of {space.num_classes} classes do not; set masks to the folder of the masks"
+        )
+
+
+def _check_foreground(domain: Sequence[Looked], space: LabelSpace) -> None:
+    """Refuses masks that hold one class beside 255, where no class map says that 255 is to be ignored."""
+    counts = sum((looked.counts for looked in domain), np.zeros(256, np.int64))
+    kept = np.flatnonzero(counts[:IGNORE_INDEX])
+    raw = {number for looked in domain for number in looked.raw}
+    implied = [looked for looked in domain if looked.class_map and not looked.class_map.void_listed]
+    if space.num_classes == 1 or len(kept) != 1 or len(raw) != 2 or IGNORE_INDEX not in raw or not implied:
+        return
+    (other,) = raw - {IGNORE_INDEX}
+    name, pixels = space.classes[kept[0]], int(counts.sum())
+    missing = next(one for one in space.classes if one != name)
+    looked = implied[0]
+    raise DataError(
+        f"{looked}: the masks hold {other} and 255 ({_percent(counts[kept[0]] / pixels)} and "
+        f"{_percent(counts[IGNORE_INDEX] / pixels)} of the pixels) and nothing else, and 255 is ignored, so that '{name}' is "
+        f"the only class; if 255 is one too, write a map into the YAML of the label space, maps: {{binary: {{{other}: {name}, "
+        f"255: {missing}}}}}, and set class_map to binary; if it is not, a map with 255: ignore says so"
+    )
+
+
+def _check_void(looked: Looked) -> None:
+    if looked.counts[:IGNORE_INDEX].any():
+        return
+    class_map = looked.class_map
+    which, more = "", ""
+    if class_map is not None:
+        which = f" by the class_map '{class_map.name}' of the label space '{class_map.space}'"
+        ids = sorted(looked.raw, key=lambda number: -looked.raw[number])
+        more = f": the masks hold {', '.join(map(str, ids[:8]))}{', ...' if len(ids) > 8 else ''}"
+        known = np.flatnonzero((class_map.lut >= 0) & (class_map.lut < IGNORE_INDEX))
+        more += f", classes are {', '.join(map(str, known[:8]))}{', ...' if len(known) > 8 else ''}"
+    raise DataError(
+        f"{looked}: every pixel is ignored{which}{more}; choose the class_map and the masks that belong together"
+    )
+
+
+def _odd_shares(looked: Looked, space: LabelSpace) -> list[str]:
+    shares, void = looked.shares[: space.num_classes], looked.counts[IGNORE_INDEX] / looked.counts.sum()
+    found = []
+    missing = [name for name, share in zip(space.classes, shares, strict=True) if share == 0]
+    if shares.max() == 1:
+        only = space.classes[int(shares.argmax())]
+        return [f"{looked}: every pixel that is not ignored is '{only}' ({_percent(void)} are ignored, as 255)"]
+    if missing:
+        shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
+        found.append(f"{looked}: no pixel is '{shown}'" if len(missing) == 1 else f"{looked}: no pixel of {shown}")
+    if shares.max() > DOMINANT:
+        found.append(
+            f"{looked}: {_percent(shares.max())} of the labelled pixels are '{space.classes[int(shares.argmax())]}'"
+        )
+    if void > DOMINANT:
+        found.append(f"{looked}: {_percent(void)} of the pixels are ignored")
+    return found
+
+
+def _odd_pair(found: Sequence[Looked], space: LabelSpace) -> list[str]:
+    """Source and target whose classes cover so different shares that one of the class maps may be another's."""
+    counts = {
+        domain: sum(
+            (one.counts[: space.num_classes] for one in found if one.name.startswith(domain)), np.zeros(1, np.int64)
+        )
+        for domain in ("source", "target")
+    }
+    if not all(each.any() for each in counts.values()):
+        return []
+    source, target = (counts[domain] / counts[domain].sum() for domain in ("source", "target"))
+    common = float(np.minimum(source, target).sum())
+    shifted = max(float(np.minimum(source, np.roll(target, by)).sum()) for by in (-1, 1))
+    if common >= ALIKE and not (common < 2 * ALIKE and shifted > common + ALIKE):
+        return []
+    order = np.argsort(-np.abs(source - target))[:3]
+    shares = ", ".join(f"'{space.classes[i]}' {_percent(source[i])} and {_percent(target[i])}" for i in order)
+    shift = "; shifted by one id they would be more alike" if shifted > common + ALIKE else ""
+    maps = " and ".join(dict.fromkeys(f"'{one.class_map.name if one.class_map else IDENTITY}'" for one in found))
+    return [
+        f"source and target hold the classes in very different shares ({shares} of the labelled pixels){shift}: do the masks "
+        f"of both fit their class_map ({maps})?"
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share < DOMINANT else f"{100 * share:.2f} %"
