@@ -32,6 +32,7 @@ from segzoo.configs import config_names
 from segzoo.data import DomainDataModule
 from segzoo.errors import ConfigError
 from segzoo.methods.base import SegmentationMethod
+from segzoo.methods.length import training_steps
 from segzoo.methods.registry import load_method
 
 # Set by the command itself: folder, loggers, sharding (by the DataModule). Checkpoints are always written.
@@ -236,11 +237,12 @@ class SegzooCLI(LightningCLI):
                 raise ConfigError(f"--trainer.{option} 0: expected above 0")
         own = config.pop("callbacks", None) or []
         config["callbacks"] = [*(own if isinstance(own, list) else [own]), *self._callbacks(config)]
-        if config["log_every_n_steps"] and config["max_steps"] > 0:
-            # A run shorter than the interval would log nothing: it logs its last step.
-            config["log_every_n_steps"] = min(config["log_every_n_steps"], config["max_steps"])
         config["logger"] = create_loggers(self.config.logger, self.run_dir, yaml.safe_load(self.run_config))
-        return L.Trainer(default_root_dir=str(self.run_dir), use_distributed_sampler=False, **config)
+        trainer = L.Trainer(default_root_dir=str(self.run_dir), use_distributed_sampler=False, **config)
+        if steps := training_steps(trainer):
+            # A run shorter than the interval would log nothing: it logs its last step.
+            trainer.log_every_n_steps = min(trainer.log_every_n_steps, steps)
+        return trainer
 
     def after_instantiate_classes(self) -> None:
         """Gives the method the configuration that its checkpoints carry."""

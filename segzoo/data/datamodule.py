@@ -25,7 +25,9 @@ from segzoo.errors import ConfigError
 class DomainDataModule(L.LightningDataModule):
     """Feeds ``{"source": batch, "target": batch}`` (or the streams a method asks for) and evaluates on the target.
 
-    Training loaders have no end: ``max_steps`` rules, and batch ``t`` is a function of (seed, t) alone.
+    Training loaders have no end: ``max_steps`` rules, and batch ``t`` is a function of (seed, t) alone, in whatever epoch and
+    after whatever resume. The trainer counts the batches that were used, and its checkpoints keep the count. With
+    ``overfit_batches`` N the first N come again and again.
 
     Args:
         source: the synthetic images.
@@ -94,7 +96,6 @@ class DomainDataModule(L.LightningDataModule):
         self._check_options()
         self._eval_transform = evaluation_transform(size)
         self._images: dict[tuple[str, Split], ImageSet] = {}
-        self._first_batch = 0
 
     @property
     def label_space(self) -> LabelSpace:
@@ -147,17 +148,6 @@ class DomainDataModule(L.LightningDataModule):
         dataset = EvaluationDataset(images, self._eval_transform, chosen)
         return collate([dataset[i] for i in range(len(dataset))])
 
-    def state_dict(self) -> dict[str, int]:
-        """How many batches were used; all that resuming needs."""
-        if self.trainer is None:
-            return {"batches": self._first_batch}
-        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
-        return {"batches": progress.processed}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continues after the batches of the checkpoint."""
-        self._first_batch = state_dict["batches"]
-
     def _method(self) -> Any:
         # The method says what it needs; without a trainer there is none to ask.
         if self.trainer is None:
@@ -208,7 +198,9 @@ class DomainDataModule(L.LightningDataModule):
     def _batches(self, name: str, stream: Stream, dataset: StreamDataset) -> EndlessBatches:
         trainer = self.trainer
         assert trainer is not None  # checked in _method
-        place = (trainer.global_rank, trainer.world_size, self._first_batch)
+        overfit = trainer.overfit_batches
+        cycle = overfit if isinstance(overfit, int) and overfit > 0 else None
+        place = (trainer.global_rank, trainer.world_size, self._used_batches, cycle)
         seed = derived_seed(self.seed, name, "order")
         if stream.rare_class_temperature is None:
             return EndlessBatches(len(dataset), self.batch_size, seed, *place)
@@ -216,6 +208,11 @@ class DomainDataModule(L.LightningDataModule):
         counts = class_counts(dataset.images, dataset.indices, num_classes, progress=trainer.is_global_zero)
         temperature, share = stream.rare_class_temperature, stream.rare_class_min_share
         return RareClassBatches(counts, temperature, share, self.batch_size, seed, *place)
+
+    def _used_batches(self) -> int:
+        assert self.trainer is not None
+        used: int = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        return used
 
     def _eval_loader(self, images: ImageSet) -> DataLoader[Batch]:
         # Strided over the ranks without padding: every image is counted exactly once.

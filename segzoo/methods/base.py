@@ -1,7 +1,6 @@
 """What every method shares: the segmenter, the optimiser, evaluation, checkpoints, and the checks on a loss."""
 
 import math
-import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -21,6 +20,7 @@ from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import mean_across_ranks, sum_across_ranks
 from segzoo.errors import CheckpointError, ConfigError, NonFiniteLossError
 from segzoo.evaluation import Scores, confusion_metric, update_confusion
+from segzoo.methods.length import check_length, training_steps
 from segzoo.models.norms import Norm
 from segzoo.models.segmenter import create_segmenter
 from segzoo.models.state_dicts import load_part, misfit
@@ -50,7 +50,7 @@ class SegmentationMethod(L.LightningModule):
         weight_decay: of the segmenter.
         decay_norms: whether it also applies to the segmenter's biases and norms (its one-dimensional parameters).
         schedule: poly (down to 0 at schedule_steps) or constant.
-        schedule_steps: length of the schedule; null: max_steps. Some published trainings stop before their schedule does.
+        schedule_steps: length of the schedule; null: that of the training. Some published trainings stop before their schedule does.
         poly_power: exponent of the poly schedule.
         warmup_steps: steps over which the scheduled rate is scaled up linearly, from a millionth.
     """
@@ -113,6 +113,7 @@ class SegmentationMethod(L.LightningModule):
         self.scored_images = 0
         self._evaluated = 0
         self.run_config: str | None = None
+        self._seed = 0
 
     @property
     def num_classes(self) -> int:
@@ -147,7 +148,7 @@ class SegmentationMethod(L.LightningModule):
         Says so where a term begins after the last step: a start that suits long runs is easily left in a short one.
 
         Raises:
-            ConfigError: parameters in half precision; training on an Apple GPU.
+            ConfigError: parameters in half precision; training on an Apple GPU; a training or a schedule without length.
         """
         precision = str(self.trainer.precision)
         if precision in ("bf16-true", "16-true"):
@@ -160,8 +161,23 @@ class SegmentationMethod(L.LightningModule):
             raise ConfigError("Apple GPUs have no float64, in which pixels are counted; use --trainer.accelerator cpu")
         for option, start in self.starts.items():
             check_range(f"--method.{option}", start, 0)
-            if stage == "fit" and 0 < self.trainer.max_steps <= start:
-                rank_zero_warn(f"--method.{option} {start} is not reached in {self.trainer.max_steps} steps")
+        if stage == "fit":
+            self._set_up_training()
+
+    def _set_up_training(self) -> None:
+        check_length(self.trainer)
+        steps = training_steps(self.trainer)
+        for option, start in self.starts.items():
+            if steps and steps <= start:
+                rank_zero_warn(f"--method.{option} {start} is not reached in {steps} steps")
+        if steps is None and self.schedule == "poly" and self.schedule_steps is None:
+            raise ConfigError(
+                "--method.schedule poly falls to 0 at the last step and nobody knows it: give --trainer.max_steps or "
+                "--method.schedule_steps, or --method.schedule constant"
+            )
+        data = getattr(self.trainer, "datamodule", None)
+        # Other loaders than the DataModule's have no seed; what the weights were drawn from stands for it.
+        self._seed = self.trainer.strategy.broadcast(torch.initial_seed()) if data is None else data.seed
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """The sum of the loss's terms, each logged as ``train/<term>``.
@@ -229,10 +245,10 @@ class SegmentationMethod(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factors), "interval": "step"}}
 
     def _factor(self, step: int) -> float:
-        steps, warm = self.schedule_steps or self.trainer.max_steps, 1.0
+        steps, warm = self.schedule_steps or training_steps(self.trainer), 1.0
         if step < self.warmup_steps:
             warm = 1 - (1 - step / self.warmup_steps) * (1 - 1e-6)
-        if self.schedule == "constant" or steps <= 0:
+        if self.schedule == "constant" or not steps:
             return warm
         return float(warm * (1 - min(step, steps) / steps) ** self.poly_power)
 
@@ -261,8 +277,8 @@ class SegmentationMethod(L.LightningModule):
         return [self.generator(purpose, number) for number in ranks]
 
     def _step_seed(self, *parts: int | str) -> int:
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        return derived_seed(seed, *parts, self.trainer.fit_loop.total_batch_idx)
+        # As many batches were used before this one, by this process or by those whose checkpoint it resumes.
+        return derived_seed(self._seed, *parts, self.trainer.fit_loop.epoch_loop.batch_progress.total.processed)
 
     # Evaluation
 

@@ -33,6 +33,7 @@ from segzoo.errors import ConfigError
 from segzoo.losses import log_softmax
 from segzoo.methods.base import pixel_count, valid_pixels
 from segzoo.methods.joint import WeightedJointTraining, source_norms
+from segzoo.methods.length import training_steps
 from segzoo.models.discriminators import (
     Combination,
     DomainDiscriminators,
@@ -235,7 +236,7 @@ class RegionSelection(WeightedJointTraining):
     def _weigh(self, logits: Tensor, label: Tensor) -> Tensor:
         """w from the discriminators' logits: combined, at least ``floor``, ramped, normalised."""
         maps = combine_levels(logits, self.combination, self.density_ratio).clamp_min(self.floor)
-        steps = 0.0 if self._trainer is None else self.ramp * self.trainer.max_steps
+        steps = 0.0 if self._trainer is None else self.ramp * (training_steps(self.trainer) or 0)
         maps = torch.lerp(torch.ones_like(maps), maps, min(1.0, self.global_step / steps) if steps > 0 else 1.0)
         if self.weight_norm == "mean1":
             maps = torch.stack([self.to_mean_one(one, label)[0] for one in maps])
