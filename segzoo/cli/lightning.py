@@ -3,7 +3,7 @@
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import yaml
@@ -238,11 +238,11 @@ class SegzooCLI(LightningCLI):
         own = config.pop("callbacks", None) or []
         config["callbacks"] = [*(own if isinstance(own, list) else [own]), *self._callbacks(config)]
         config["logger"] = create_loggers(self.config.logger, self.run_dir, yaml.safe_load(self.run_config))
-        trainer = L.Trainer(default_root_dir=str(self.run_dir), use_distributed_sampler=False, **config)
+        trainer: Any = L.Trainer(default_root_dir=str(self.run_dir), use_distributed_sampler=False, **config)
         if steps := training_steps(trainer):
             # A run shorter than the interval would log nothing: it logs its last step.
             trainer.log_every_n_steps = min(trainer.log_every_n_steps, steps)
-        return trainer
+        return cast(L.Trainer, trainer)
 
     def after_instantiate_classes(self) -> None:
         """Gives the method the configuration that its checkpoints carry."""

@@ -1,6 +1,7 @@
 """The one DataModule: a source and a target domain, and for each method no more than it declares."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from segzoo.data.class_counts import class_counts
 from segzoo.data.domains import Domain, ImageSet, Split
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.rare_classes import RareClassBatches
-from segzoo.data.sampling import EndlessBatches, derived_seed
+from segzoo.data.sampling import EndlessBatches, derived_seed, used_batches
 from segzoo.data.splits import labelled_subset
 from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset, collate
 from segzoo.data.transforms import evaluation_transform, training_transform
@@ -39,7 +40,7 @@ class DomainDataModule(L.LightningDataModule):
             and SePiCo take GTA5 at 720 1280 and SYNTHIA at 760 1280.
         target_size: the same for target images, e.g. Cityscapes at 512 1024 (MaxSquare) or 640 1280 (SePiCo).
         batch_size: images per domain, step and process.
-        eval_batch_size: images per evaluation step.
+        eval_batch_size: images per evaluation step and process.
         target_labels: how many labelled target images a method may see (null: all). The same ones for every seed, and
             a smaller budget is a subset of a larger one.
         labelled_order: which ones these are: random, or sorted: the first ones, as benchmarks with published lists do.
@@ -130,7 +131,7 @@ class DomainDataModule(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """The target's val split, or nothing when it has no labels."""
         images = self.images("target", "val")
-        return self._eval_loader(images) if images.has_labels else []
+        return self._eval_loader(images, "limit_val_batches") if images.has_labels else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The target's test split."""
@@ -139,7 +140,7 @@ class DomainDataModule(L.LightningDataModule):
             raise ConfigError(
                 "the target's test split has no masks to score against; use `segzoo predict` for images alone"
             )
-        return self._eval_loader(images)
+        return self._eval_loader(images, "limit_test_batches")
 
     def panel_batch(self, domain: str, count: int = 4) -> Batch:
         """A fixed batch to draw: un-augmented source training images, or target validation images, evenly spread."""
@@ -196,11 +197,10 @@ class DomainDataModule(L.LightningDataModule):
         return training_transform(size, crop_scale, self.flip, self.color_jitter, crop_size, self.blur)
 
     def _batches(self, name: str, stream: Stream, dataset: StreamDataset) -> EndlessBatches:
-        trainer = self.trainer
-        assert trainer is not None  # checked in _method
+        trainer: Any = self.trainer  # there is one: checked in _method
         overfit = trainer.overfit_batches
         cycle = overfit if isinstance(overfit, int) and overfit > 0 else None
-        place = (trainer.global_rank, trainer.world_size, self._used_batches, cycle)
+        place = (trainer.global_rank, trainer.world_size, partial(used_batches, trainer), cycle)
         seed = derived_seed(self.seed, name, "order")
         if stream.rare_class_temperature is None:
             return EndlessBatches(len(dataset), self.batch_size, seed, *place)
@@ -209,15 +209,16 @@ class DomainDataModule(L.LightningDataModule):
         temperature, share = stream.rare_class_temperature, stream.rare_class_min_share
         return RareClassBatches(counts, temperature, share, self.batch_size, seed, *place)
 
-    def _used_batches(self) -> int:
-        assert self.trainer is not None
-        used: int = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        return used
-
-    def _eval_loader(self, images: ImageSet) -> DataLoader[Batch]:
-        # Strided over the ranks without padding: every image is counted exactly once.
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        dataset = EvaluationDataset(images, self._eval_transform, range(rank, len(images), world))
+    def _eval_loader(self, images: ImageSet, limit: str) -> DataLoader[Batch]:
+        trainer: Any = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        total, batches = len(images), getattr(trainer, limit, None)
+        if isinstance(batches, int) and batches and world > 1:  # those that one process would score
+            total = min(total, batches * self.eval_batch_size)
+        indices = list(range(rank, total, world))
+        # Every image is counted once, by one rank. All ranks have as many batches, or one would wait for another that is done.
+        padding = -(-total // world) - len(indices)
+        dataset = EvaluationDataset(images, self._eval_transform, indices + [0] * padding, padding)
         return DataLoader(dataset, batch_size=self.eval_batch_size, **self._loading())
 
     def _loading(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -57,6 +58,12 @@ class EndlessBatches(Sampler[list[Key]]):
 @functools.lru_cache(maxsize=16)
 def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(length)
+
+
+def used_batches(trainer: Any) -> int:
+    """How many batches a training has used: the number of the next one, in whatever epoch and after whatever resume."""
+    used: int = trainer.fit_loop.epoch_loop.batch_progress.total.processed
+    return used
 
 
 def derived_seed(*parts: int | str) -> int:

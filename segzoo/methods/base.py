@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 import segzoo
 from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
-from segzoo.data.sampling import derived_seed
+from segzoo.data.sampling import derived_seed, used_batches
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import mean_across_ranks, sum_across_ranks
 from segzoo.errors import CheckpointError, ConfigError, NonFiniteLossError
@@ -50,7 +50,7 @@ class SegmentationMethod(L.LightningModule):
         weight_decay: of the segmenter.
         decay_norms: whether it also applies to the segmenter's biases and norms (its one-dimensional parameters).
         schedule: poly (down to 0 at schedule_steps) or constant.
-        schedule_steps: length of the schedule; null: that of the training. Some published trainings stop before their schedule does.
+        schedule_steps: length of the schedule; null: the training's. Some published trainings stop before their schedule does.
         poly_power: exponent of the poly schedule.
         warmup_steps: steps over which the scheduled rate is scaled up linearly, from a millionth.
     """
@@ -278,7 +278,7 @@ class SegmentationMethod(L.LightningModule):
 
     def _step_seed(self, *parts: int | str) -> int:
         # As many batches were used before this one, by this process or by those whose checkpoint it resumes.
-        return derived_seed(self._seed, *parts, self.trainer.fit_loop.epoch_loop.batch_progress.total.processed)
+        return derived_seed(self._seed, *parts, used_batches(self.trainer))
 
     # Evaluation
 
@@ -300,7 +300,8 @@ class SegmentationMethod(L.LightningModule):
 
     def _evaluate(self, batch: Batch) -> None:
         update_confusion(self.confusion, self(batch["image"]), batch["label"])
-        self._evaluated += len(batch["image"])
+        # Of images that only keep the ranks in step the labels are void.
+        self._evaluated += int(batch["counted"].sum()) if "counted" in batch else len(batch["image"])
 
     def _score(self, split: str) -> None:
         matrix = self.confusion.compute().cpu().numpy()

@@ -1,6 +1,7 @@
 """How long a training is. Batches have no end: an epoch has a length only where the trainer gives it one."""
 
 import math
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping, Timer
@@ -26,7 +27,7 @@ def training_steps(trainer: L.Trainer) -> int | None:
     return min(limits, default=None)
 
 
-def check_length(trainer: L.Trainer) -> None:
+def check_length(trainer: Any) -> None:
     """Refuses a training without end, shares of endless batches, and options that count epochs where none ends.
 
     Raises:
@@ -52,7 +53,7 @@ def check_length(trainer: L.Trainer) -> None:
         raise ConfigError("nothing would end this training: give it --trainer.max_steps N or --trainer.max_time")
 
 
-def _counting_epochs(trainer: L.Trainer) -> list[tuple[str, int | None, str]]:
+def _counting_epochs(trainer: Any) -> list[tuple[str, int | None, str]]:
     # Option, its value where somebody gave one, and what to give instead. Lightning sets min_epochs with min_steps.
     epochs, at_least = trainer.max_epochs, trainer.min_epochs or 0
     own_minimum = at_least > (1 if trainer.min_steps is not None else 0)

@@ -272,7 +272,7 @@ class SelfTraining(UnsupervisedAdaptation):
         """Also scores the teacher: its labels are what the segmenter learns from."""
         super().validation_step(batch, batch_idx)
         if self.hparams["norm"] == "sync" and not self.teacher.average_buffers:
-            return  # its batch norms wait for all ranks, which may have different numbers of batches
+            return  # its batch norms would also count the images that only keep the ranks in step
         update_confusion(self.teacher_confusion, self.teacher_segmenter(batch["image"]), batch["label"])
 
     def on_validation_epoch_end(self) -> None:
