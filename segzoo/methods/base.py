@@ -17,7 +17,7 @@ from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.sampling import derived_seed, used_batches
 from segzoo.data.streams import Batch, Stream
-from segzoo.distributed import mean_across_ranks, sum_across_ranks
+from segzoo.distributed import mean_across_ranks, sum_across_ranks, world_size
 from segzoo.errors import CheckpointError, ConfigError, NonFiniteLossError
 from segzoo.evaluation import Scores, confusion_metric, update_confusion
 from segzoo.methods.length import check_length, training_steps
@@ -180,32 +180,53 @@ class SegmentationMethod(L.LightningModule):
         self._seed = self.trainer.strategy.broadcast(torch.initial_seed()) if data is None else data.seed
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
-        """The sum of the loss's terms, each logged as ``train/<term>``.
+        """The sum of the loss's terms, each logged as ``train/<term>``: what one process on the whole batch would log.
 
         Raises:
             NonFiniteLossError: a term is NaN or infinite.
         """
-        self.check_finite(terms)
-        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
-        loss = torch.stack(list(terms.values())).sum()
-        self.log("train/loss", loss.detach(), prog_bar=True)
-        return loss
+        means = self.check_finite(terms)
+        self.log_dict({f"train/{name}": mean for name, mean in means.items()})
+        self.log("train/loss", torch.stack(list(means.values())).sum(), prog_bar=True)
+        return torch.stack(list(terms.values())).sum()
+
+    @property
+    def logs_step(self) -> bool:
+        """Whether this step is logged. All ranks say the same: what is logged may be summed over them."""
+        trainer: Any = self.trainer
+        if world_size() == 1:
+            return bool(trainer._logger_connector.should_update_logs)
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped + 1
+        return trainer.log_every_n_steps > 0 and step % trainer.log_every_n_steps == 0
+
+    def log_means(self, values: dict[str, Tensor]) -> None:
+        """Logs means over the images of a rank as means over the whole batch."""
+        if world_size() == 1:
+            self.log_dict(values)
+        elif self.logs_step:
+            means = mean_across_ranks(torch.stack([value.double() for value in values.values()]))
+            self.log_dict(dict(zip(values, means, strict=True)))
 
     def begins_step(self, batch_idx: int) -> bool:
         """Whether a batch is the first of those that one step of the optimiser accumulates."""
         return batch_idx % self.trainer.accumulate_grad_batches == 0
 
-    def check_finite(self, terms: dict[str, Tensor]) -> None:
-        """Stops the run at a term that is NaN or infinite on any rank, keeping the last good parameters."""
-        finite = mean_across_ranks(torch.stack([torch.isfinite(term).double() for term in terms.values()]))
-        bad = [
-            f"{name} = {term.item()}" for (name, term), ok in zip(terms.items(), finite.tolist(), strict=True) if ok < 1
-        ]
+    def check_finite(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The means of terms over the ranks. One that is NaN or infinite on any rank stops the run.
+
+        Raises:
+            NonFiniteLossError: there is one; the last good parameters are kept.
+        """
+        # The mean is finite where every rank's value is: numbers of less than float64 do not overflow in it.
+        means = mean_across_ranks(torch.stack([term.double() for term in terms.values()]))
+        values = means.tolist()
+        bad = [f"{name} = {value}" for name, value in zip(terms, values, strict=True) if not math.isfinite(value)]
         if bad:
             raise NonFiniteLossError(
                 f"non-finite loss at step {self.global_step}: {', '.join(bad)}; {self._save_last_good()}; "
                 f"try a smaller --method.lr, --trainer.gradient_clip_val 1 or --trainer.precision 32"
             )
+        return {name: mean.to(term.dtype) for (name, term), mean in zip(terms.items(), means, strict=True)}
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """Parameter groups; methods with further networks add theirs (key ``schedule``: whether it follows the schedule)."""
@@ -265,7 +286,15 @@ class SegmentationMethod(L.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds dropout per (seed, rank, batch), so that a resumed run continues bit for bit."""
+        if self.begins_step(batch_idx):
+            self._forget_logged()
         torch.manual_seed(self._step_seed(self.global_rank))
+
+    def _forget_logged(self) -> None:
+        # Lightning writes what a step does not log as it was last: a class that is absent would repeat an earlier step.
+        for result in self.trainer._results.values():
+            if result.meta.fx == "training_step" and not result.meta.on_epoch:
+                result.reset()
 
     def generator(self, *parts: int | str) -> torch.Generator:
         """A CPU generator that is a function of (seed, step, parts) alone: the same on every rank and after resuming."""

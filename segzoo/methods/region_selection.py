@@ -29,6 +29,7 @@ from segzoo.bilevel import frozen_buffers
 from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.streams import Batch, Stream
+from segzoo.distributed import gather_columns
 from segzoo.errors import ConfigError
 from segzoo.losses import log_softmax
 from segzoo.methods.base import pixel_count, valid_pixels
@@ -264,10 +265,12 @@ class RegionSelection(WeightedJointTraining):
     @torch.no_grad()
     def _log_discriminators(self, synthetic: Tensor, real: Tensor) -> None:
         """From logits (L, N) and (L, M): AUC and mean source score per level, warning when saturated, extremes of w."""
-        if not self.trainer._logger_connector.should_update_logs:
+        if not self.logs_step:
             return
-        for level, fake, true in zip(self.weighting.levels, synthetic, real, strict=True):
-            auc, score = domain_auc(true, fake), fake.sigmoid().mean()
+        aucs = [domain_auc(true, fake) for fake, true in zip(synthetic, real, strict=True)]
+        synthetic = gather_columns(synthetic)
+        for level, auc, fake in zip(self.weighting.levels, aucs, synthetic, strict=True):
+            score = fake.sigmoid().mean()
             self.log_dict({f"auc/{level}": auc, f"score/{level}": score})
             if level not in self._saturated and auc > 0.99 and score < self.label_smoothing + 0.05:
                 self._saturated.add(level)

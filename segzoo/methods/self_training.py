@@ -196,7 +196,7 @@ class SelfTraining(UnsupervisedAdaptation):
         """q, of every target pixel (B, H, W)."""
         rows = self.ignore_top, self.ignore_bottom
         weights = pseudo_label_weights(confidence, self.threshold, *rows, scheme=self.pseudo_weight)
-        self.log_dict({"pseudo/weight": weights.mean(), "pseudo/confidence": confidence.mean()})
+        self.log_means({"pseudo/weight": weights.mean(), "pseudo/confidence": confidence.mean()})
         return weights
 
     def source_terms(self, source: Batch) -> dict[str, Tensor]:

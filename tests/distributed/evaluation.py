@@ -32,7 +32,12 @@ def score(case: dict[str, Any], world: int) -> dict[str, Any]:
     target = MiniCity("target", train=8, val=count, test=count, size=tiny.SIZE)
     data = tiny.data(target=target, batch_size=4 // world, **case)
     strategy = "ddp" if world > 1 else "auto"
-    settings = {"limit_val_batches": 1.0, "val_check_interval": 1, "check_val_every_n_epoch": None, "precision": "64-true"}
+    settings = {
+        "limit_val_batches": 1.0,
+        "val_check_interval": 1,
+        "check_val_every_n_epoch": None,
+        "precision": "64-true",
+    }
     trainer = tiny.trainer(1, **(settings | options), devices=world, strategy=strategy)
     method = tiny.method(slug, norm="frozen")
     found = {}
@@ -43,7 +48,11 @@ def score(case: dict[str, Any], world: int) -> dict[str, Any]:
         assert method.scores is not None
         own = ("val/", "test/", "pseudo/precision")
         logged = {key: float(value) for key, value in trainer.logged_metrics.items() if key.startswith(own)}
-        found[name] = {"images": method.scored_images, "confusion": method.scores.to_dict()["confusion"], "logged": logged}
+        found[name] = {
+            "images": method.scored_images,
+            "confusion": method.scores.to_dict()["confusion"],
+            "logged": logged,
+        }
     return found
 
 
