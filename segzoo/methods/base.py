@@ -17,10 +17,11 @@ from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.sampling import derived_seed, used_batches
 from segzoo.data.streams import Batch, Stream
-from segzoo.distributed import mean_across_ranks, sum_across_ranks, world_size
+from segzoo.distributed import mean_across_ranks, sum_across_ranks
 from segzoo.errors import CheckpointError, ConfigError, NonFiniteLossError
 from segzoo.evaluation import Scores, confusion_metric, update_confusion
 from segzoo.methods.length import check_length, training_steps
+from segzoo.methods.logged import LoggedSteps
 from segzoo.models.norms import Norm
 from segzoo.models.segmenter import create_segmenter
 from segzoo.models.state_dicts import load_part, misfit
@@ -28,7 +29,7 @@ from segzoo.models.state_dicts import load_part, misfit
 OptimizerName = Literal["adamw", "adam", "sgd"]
 
 
-class SegmentationMethod(L.LightningModule):
+class SegmentationMethod(LoggedSteps):
     """Base of all methods. A method declares its streams and returns one loss from ``training_step``.
 
     Args:
@@ -190,23 +191,6 @@ class SegmentationMethod(L.LightningModule):
         self.log("train/loss", torch.stack(list(means.values())).sum(), prog_bar=True)
         return torch.stack(list(terms.values())).sum()
 
-    @property
-    def logs_step(self) -> bool:
-        """Whether this step is logged. All ranks say the same: what is logged may be summed over them."""
-        trainer: Any = self.trainer
-        if world_size() == 1:
-            return bool(trainer._logger_connector.should_update_logs)
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped + 1
-        return trainer.log_every_n_steps > 0 and step % trainer.log_every_n_steps == 0
-
-    def log_means(self, values: dict[str, Tensor]) -> None:
-        """Logs means over the images of a rank as means over the whole batch."""
-        if world_size() == 1:
-            self.log_dict(values)
-        elif self.logs_step:
-            means = mean_across_ranks(torch.stack([value.double() for value in values.values()]))
-            self.log_dict(dict(zip(values, means, strict=True)))
-
     def begins_step(self, batch_idx: int) -> bool:
         """Whether a batch is the first of those that one step of the optimiser accumulates."""
         return batch_idx % self.trainer.accumulate_grad_batches == 0
@@ -287,14 +271,8 @@ class SegmentationMethod(L.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds dropout per (seed, rank, batch), so that a resumed run continues bit for bit."""
         if self.begins_step(batch_idx):
-            self._forget_logged()
+            self.forget_logged()
         torch.manual_seed(self._step_seed(self.global_rank))
-
-    def _forget_logged(self) -> None:
-        # Lightning writes what a step does not log as it was last: a class that is absent would repeat an earlier step.
-        for result in self.trainer._results.values():
-            if result.meta.fx == "training_step" and not result.meta.on_epoch:
-                result.reset()
 
     def generator(self, *parts: int | str) -> torch.Generator:
         """A CPU generator that is a function of (seed, step, parts) alone: the same on every rank and after resuming."""
