@@ -25,9 +25,10 @@ from segzoo.callbacks import (
 from segzoo.checks import check_range
 from segzoo.cli.expand import Invocation, Layer
 from segzoo.cli.explain_options import explain_options, spell
+from segzoo.cli.launch import Place, find_place
 from segzoo.cli.logger_names import NAMES, parse_names
 from segzoo.cli.loggers import create_loggers
-from segzoo.cli.rundir import claim, create, discard_unused, process_rank, run_folder
+from segzoo.cli.rundir import claim, create, discard_unused, run_folder
 from segzoo.configs import config_names
 from segzoo.data import DomainDataModule
 from segzoo.errors import ConfigError
@@ -105,6 +106,7 @@ class SegzooCLI(LightningCLI):
         self.run_config = ""
         self.test_has_labels = True
         self._claimed = False
+        self.place = Place()
         super().__init__(
             load_method(invocation.method),
             DomainDataModule,
@@ -215,18 +217,22 @@ class SegzooCLI(LightningCLI):
             ConfigError: a combination of trainer options that Lightning refuses, or more processes than cores.
             DataError: the target's test split cannot be read; better said now than after the training.
         """
+        try:
+            self.place = find_place(self.config_init["trainer"].as_dict())
+        except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
+            raise _refusal(error) from error
         if self.command == "fit":
             test = self.datamodule.images("target", "test")
             test.check()
             self.test_has_labels = test.has_labels
-        self.run_dir = self._folder()
+        self.run_dir = self.place.share(self._folder)
         try:
             trainer = self._create_trainer(kwargs)
             _check_processes(trainer)
         except Exception as error:
             self.discard_empty_run()
             if isinstance(error, ValueError | TypeError | ImportError | MisconfigurationException):
-                raise ConfigError(f"--trainer: {' '.join(str(error).split())}") from error
+                raise _refusal(error) from error
             raise
         return trainer
 
@@ -237,6 +243,9 @@ class SegzooCLI(LightningCLI):
                 raise ConfigError(f"--trainer.{option} 0: expected above 0")
         own = config.pop("callbacks", None) or []
         config["callbacks"] = [*(own if isinstance(own, list) else [own]), *self._callbacks(config)]
+        if self.place.plugins:
+            plugins = config.get("plugins") or []
+            config["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), *self.place.plugins]
         config["logger"] = create_loggers(self.config.logger, self.run_dir, yaml.safe_load(self.run_config))
         trainer: Any = L.Trainer(default_root_dir=str(self.run_dir), use_distributed_sampler=False, **config)
         if steps := training_steps(trainer):
@@ -251,13 +260,13 @@ class SegzooCLI(LightningCLI):
 
     def discard_empty_run(self) -> None:
         """Removes the folder again when nothing came of the run."""
-        if process_rank() == 0 and self._claimed:
+        if self.place.rank == 0 and self._claimed:
             discard_unused(self.run_dir)
 
     def _folder(self) -> Path:
-        config, checkpoint, rank = self.config, self.invocation.checkpoint, process_rank()
+        config, checkpoint = self.config, self.invocation.checkpoint
         if self.invocation.out is not None:
-            return create(self.invocation.out, rank)
+            return create(self.invocation.out)
         if self.command == "fit":
             if checkpoint is not None and checkpoint.resolve().parent.name == "checkpoints":
                 return run_folder(checkpoint)  # the same run goes on
@@ -268,7 +277,7 @@ class SegzooCLI(LightningCLI):
             assert checkpoint is not None
             parent, name = run_folder(checkpoint), f"{self.command}-{config.data.name}"
         self._claimed = True
-        return claim(parent, name, rank)
+        return claim(parent, name)
 
     def _callbacks(self, trainer: dict[str, Any]) -> list[L.Callback]:
         folder, config = self.run_dir, self.config
@@ -282,6 +291,10 @@ class SegzooCLI(LightningCLI):
             FinalReport(folder),
             LastCheckpoint(folder, config.checkpoint_steps, config.keep_steps),
         ]
+
+
+def _refusal(error: Exception) -> ConfigError:
+    return ConfigError(f"--trainer: {' '.join(str(error).split())}")
 
 
 def _check_processes(trainer: L.Trainer) -> None:
