@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    LSFEnvironment,
-    MPIEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.lsf import LSFEnvironment
+from lightning.fabric.plugins.environments.mpi import MPIEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from segzoo.cli.rundir import VARIABLE
@@ -169,7 +167,7 @@ def _mismatch(started: int, launcher: str, devices: int, nodes: int) -> str:
 def _connected(options: dict[str, Any], devices: int, nodes: int) -> Place:
     try:
         trainer = _trainer(options)
-        environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
+        environment = trainer.strategy.cluster_environment
         environment.validate_settings(num_devices=devices, num_nodes=nodes)
     except (RuntimeError, ValueError, KeyError) as error:  # Lightning's complaints about variables of the launcher
         missing = f"the variable {error} of the launcher is missing"
