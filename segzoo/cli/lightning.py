@@ -26,6 +26,7 @@ from segzoo.checks import check_range
 from segzoo.cli.expand import Invocation, Layer
 from segzoo.cli.explain_options import explain_options, spell
 from segzoo.cli.launch import Place, find_place
+from segzoo.cli.lock import FolderLock
 from segzoo.cli.logger_names import NAMES, parse_names
 from segzoo.cli.loggers import create_loggers
 from segzoo.cli.rundir import claim, create, discard_unused, run_folder
@@ -225,7 +226,7 @@ class SegzooCLI(LightningCLI):
             test = self.datamodule.images("target", "test")
             test.check()
             self.test_has_labels = test.has_labels
-        self.run_dir = self.place.share(self._folder)
+        self.run_dir = self.place.share(self._locked_folder)
         try:
             trainer = self._create_trainer(kwargs)
             _check_processes(trainer)
@@ -262,6 +263,11 @@ class SegzooCLI(LightningCLI):
         """Removes the folder again when nothing came of the run."""
         if self.place.rank == 0 and self._claimed:
             discard_unused(self.run_dir)
+
+    def _locked_folder(self) -> Path:
+        folder = self._folder()
+        FolderLock(folder)  # until this command ends, however it does
+        return folder
 
     def _folder(self) -> Path:
         config, checkpoint = self.config, self.invocation.checkpoint

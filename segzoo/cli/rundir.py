@@ -2,12 +2,18 @@
 
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+from segzoo.cli.lock import NAME as LOCK
 from segzoo.errors import CheckpointError, ConfigError
 
 # Rank zero chooses the folder; the processes that Lightning starts for it inherit this: ``<pid of rank zero>:<folder>``.
 VARIABLE = "SEGZOO_RUN_DIR"
+LAUNCHED = re.compile(
+    r"(TORCHELASTIC|SLURM_(NTASKS|PROCID|LOCALID|NODEID|STEP)|OMPI|PMI|JSM|LSB_DJOB|MASTER)_?.*|(\w+_)?RANK|WORLD_SIZE"
+)
+"""Variables with which a launcher tells a process its place among others."""
 
 
 def claim(parent: Path, name: str) -> Path:
@@ -80,6 +86,11 @@ def newest_checkpoint(parent: Path, name: str, seed: int) -> Path:
 def discard_unused(folder: Path) -> None:
     """Removes the folder of a run that failed before its first step; anything of value in it keeps it."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    worthless = ("config.yaml", "manifest.json", "metrics.csv")
+    worthless = ("config.yaml", "manifest.json", "metrics.csv", LOCK)
     if all(path.name in worthless or path.parent.name in ("figures", "tensorboard") for path in files):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def without_launcher(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a run that is started from this process: it takes no part in the one that this belongs to."""
+    return {name: value for name, value in environment.items() if name != VARIABLE and not LAUNCHED.fullmatch(name)}
