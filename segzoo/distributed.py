@@ -36,3 +36,18 @@ def average_gradients(gradients: dict[str, Tensor]) -> dict[str, Tensor]:
         parts = flat.split([gradients[name].numel() for name in names])
         averaged.update({name: part.view_as(gradients[name]) for name, part in zip(names, parts, strict=True)})
     return averaged
+
+
+def gather_columns(values: Tensor) -> Tensor:
+    """The columns of all ranks' (L, N) side by side, rank by rank, without graph; N may differ from rank to rank."""
+    values = values.detach()
+    if world_size() == 1:
+        return values
+    count = torch.tensor(values.shape[1], device=values.device)
+    counts = [torch.zeros_like(count) for _ in range(world_size())]
+    dist.all_gather(counts, count)
+    sizes = [int(n) for n in counts]
+    padded = torch.nn.functional.pad(values, (0, max(sizes) - values.shape[1])).contiguous()
+    found = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(found, padded)
+    return torch.cat([part[:, :size] for part, size in zip(found, sizes, strict=True)], dim=1)

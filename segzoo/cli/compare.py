@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,8 +15,10 @@ from statistics import fmean
 from typing import Any
 
 from segzoo.checks import check_range
+from segzoo.cli.lock import locked
 from segzoo.cli.parser import Parser
 from segzoo.cli.rundir import create
+from segzoo.cli.trainings import Trainings
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.methods.registry import load_method, methods
 from segzoo.suggest import did_you_mean
@@ -98,26 +98,33 @@ def compare(argv: list[str]) -> int:
     if reference not in names:
         raise ConfigError(f"--reference {reference} is not a row{did_you_mean(reference, names)}")
     folder = create(args.out)
+    with locked(folder):
+        _train_all(folder, rows, seeds, common, args.jobs)
+        _write_table(folder, rows, seeds, reference, args.per_class)
+    return 0
 
+
+def _train_all(folder: Path, rows: Sequence[Row], seeds: Sequence[int], common: list[str], jobs: int) -> None:
     # Rows that take something from others wait for them.
     waves = [list(wave) for _, wave in groupby(sorted(rows, key=lambda row: row.wave), lambda row: row.wave)]
     total, done = len(rows) * len(seeds), 0
-    with ThreadPoolExecutor(args.jobs) as pool:
+    with Trainings() as trainings, ThreadPoolExecutor(jobs) as pool:
         for wave in waves:
             tasks = [(row, seed) for seed in seeds for row in wave]
-            for row, seed in pool.map(lambda task: _train(folder, task[0], task[1], common, args.jobs), tasks):
+            for row, seed in pool.map(lambda task: _train(folder, task[0], task[1], common, jobs, trainings), tasks):
                 done += 1
                 print(f"{done}/{total}  {row.name}, seed {seed}", flush=True)
 
+
+def _write_table(folder: Path, rows: Sequence[Row], seeds: Sequence[int], reference: str, per_class: bool) -> None:
     from segzoo.evaluation import Scores, comparison_table
 
     files = {row.name: [_run(folder, row, seed) / "scores-test.json" for seed in seeds] for row in rows}
     _check_comparable([path for paths in files.values() for path in paths])
     scores = {name: [Scores.load(path) for path in paths] for name, paths in files.items()}
-    table = comparison_table(scores, reference, per_class=args.per_class)
+    table = comparison_table(scores, reference, per_class=per_class)
     (folder / "comparison.md").write_text(table + "\n")
     print(f"\n{table}\n\nwritten to {folder / 'comparison.md'}")
-    return 0
 
 
 def _parser() -> Parser:
@@ -192,14 +199,21 @@ def _seeds(text: str) -> list[int]:
 def _run(folder: Path, row: Row, seed: int) -> Path:
     # `fit` places a run at RUNS/<method>/<data>/NAME-s<seed>; each row and seed has a RUNS of its own. One that was interrupted
     # before its first checkpoint cannot be continued: the next is called NAME-s<seed>-2.
-    runs = [run for end in ("", "-*") for run in (folder / row.name).glob(f"{row.method}/*/default-s{seed}{end}")]
+    runs = _runs(folder, row, seed)
     for proof in ("scores-test.json", "checkpoints/last.ckpt"):
         if found := [run for run in runs if (run / proof).is_file()]:
             return found[0]
     return folder / row.name
 
 
-def _train(folder: Path, row: Row, seed: int, common: list[str], jobs: int) -> tuple[Row, int]:
+def _runs(folder: Path, row: Row, seed: int) -> list[Path]:
+    return [run for end in ("", "-*") for run in (folder / row.name).glob(f"{row.method}/*/default-s{seed}{end}")]
+
+
+def _train(folder: Path, row: Row, seed: int, common: list[str], jobs: int, trainings: Trainings) -> tuple[Row, int]:
+    for run in _runs(folder, row, seed):
+        with locked(run):
+            pass  # nobody else trains it, such as one that outlived its comparison
     run, record = _run(folder, row, seed), folder / f"{row.name}-s{seed}.json"
     orders = _orders(row, common)
     if run != folder / row.name:
@@ -207,7 +221,7 @@ def _train(folder: Path, row: Row, seed: int, common: list[str], jobs: int) -> t
     if (run / "scores-test.json").is_file():
         _check_complete(run)
         return row, seed
-    command = [sys.executable, "-m", "segzoo", "fit", "--method", row.method]
+    command = ["fit", "--method", row.method]
     last = run / "checkpoints" / "last.ckpt"
     command += (
         ["--ckpt_path", str(last)]
@@ -223,10 +237,9 @@ def _train(folder: Path, row: Row, seed: int, common: list[str], jobs: int) -> t
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))}
     record.write_text(json.dumps(orders, indent=1) + "\n")
     log = record.with_suffix(".log")
-    with log.open("w") as out:
-        status = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=os.environ | threads).returncode
-    if status:
-        raise SegzooError(f"{row.name} with seed {seed} failed, see {log}: {log.read_text().strip().splitlines()[-1]}")
+    if status := trainings.run(command, log, threads):
+        lines = log.read_text(errors="replace").strip().splitlines() or [f"exit status {status}"]
+        raise SegzooError(f"{row.name} with seed {seed} failed, see {log}: {lines[-1]}")
     _check_complete(_run(folder, row, seed))
     return row, seed
 

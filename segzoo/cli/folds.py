@@ -1,5 +1,6 @@
 """``segzoo folds``: checkpoints of one run, chosen and scored by folds of the test images."""
 
+import argparse
 import filecmp
 import json
 import tempfile
@@ -12,6 +13,7 @@ import numpy as np
 
 from segzoo.checks import check_range
 from segzoo.cli.expand import expand
+from segzoo.cli.lock import FolderLock, release_all
 from segzoo.cli.parser import Parser
 from segzoo.cli.train import read
 from segzoo.errors import ConfigError
@@ -38,9 +40,17 @@ def folds(argv: list[str]) -> int:
     checkpoints = kept_checkpoints(args.run)[-args.latest :]
     for checkpoint in checkpoints:  # all of them before the first is scored
         read(checkpoint)
+    try:
+        FolderLock(args.run, ".folds.lock")
+        return _folds(args, checkpoints, argv[at + 1 :])
+    finally:
+        release_all()
+
+
+def _folds(args: argparse.Namespace, checkpoints: Sequence[Path], options: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:  # the run's own scores and logs stay as they are
         own = ["--ckpt_path", str(checkpoints[-1]), "--out", scratch, "--data.eval_batch_size", "1"]
-        cli = _cli([*argv[at + 1 :], *own])
+        cli = _cli([*options, *own])
         if not cli.model.segments:
             raise ConfigError(f"the method '{cli.model.slug}' labels no images: there is nothing to score")
         matrices = np.stack([_per_image(cli, path) for path in checkpoints])

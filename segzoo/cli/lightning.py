@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import yaml
@@ -26,14 +26,17 @@ from segzoo.callbacks import (
 from segzoo.checks import check_range
 from segzoo.cli.expand import Invocation, Layer
 from segzoo.cli.explain_options import explain_options, spell
+from segzoo.cli.launch import Place, find_place
+from segzoo.cli.lock import FolderLock
 from segzoo.cli.logger_names import NAMES, parse_names
 from segzoo.cli.loggers import create_loggers
-from segzoo.cli.rundir import claim, create, discard_unused, process_rank, run_folder
+from segzoo.cli.rundir import claim, create, discard_unused, run_folder
 from segzoo.configs import config_names
 from segzoo.data import DomainDataModule
 from segzoo.data.domains import Split
 from segzoo.errors import ConfigError
 from segzoo.methods.base import SegmentationMethod
+from segzoo.methods.length import training_steps
 from segzoo.methods.registry import load_method
 
 # Set by the command itself: folder, loggers, sharding (by the DataModule). Checkpoints are always written.
@@ -107,6 +110,7 @@ class SegzooCLI(LightningCLI):
         self.run_config = ""
         self.test_has_labels = True
         self._claimed = False
+        self.place = Place()
         super().__init__(
             load_method(invocation.method),
             DomainDataModule,
@@ -218,28 +222,32 @@ class SegzooCLI(LightningCLI):
             DataError: the target's test split cannot be read, or labels cannot be right; better said now than after the
                 training.
         """
+        try:
+            self.place = find_place(self.config_init["trainer"].as_dict())
+        except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
+            raise _refusal(error) from error
         if self.command == "fit":
             test = self.datamodule.scored("test")
             self.test_has_labels = test is not None
             if test is not None:
                 test.check()
-            elif not self.datamodule.target.has_split("test", self.datamodule.root) and process_rank() == 0:
+            elif not self.datamodule.target.has_split("test", self.datamodule.root) and self.place.rank == 0:
                 print(f"warning: {self.datamodule.lacking('test')}: nothing will be scored", file=sys.stderr)
         self._look_at_labels()
-        self.run_dir = self._folder()
+        self.run_dir = self.place.share(self._locked_folder)
         try:
             trainer = self._create_trainer(kwargs)
             _check_processes(trainer)
         except Exception as error:
             self.discard_empty_run()
             if isinstance(error, ValueError | TypeError | ImportError | MisconfigurationException):
-                raise ConfigError(f"--trainer: {' '.join(str(error).split())}") from error
+                raise _refusal(error) from error
             raise
         return trainer
 
     def _look_at_labels(self) -> None:
         """What the DataModule does too, at the start of a training: here it is before there are processes and a run folder."""
-        if process_rank() != 0:
+        if self.place.rank != 0:
             return
         fitting, validated = self.command == "fit", self.config.trainer.limit_val_batches != 0
         splits: list[Split] = (["val", "test"] if validated else ["test"]) if fitting else [_SCORED[self.command]]
@@ -254,11 +262,15 @@ class SegzooCLI(LightningCLI):
                 raise ConfigError(f"--trainer.{option} 0: expected above 0")
         own = config.pop("callbacks", None) or []
         config["callbacks"] = [*(own if isinstance(own, list) else [own]), *self._callbacks(config)]
-        if config["log_every_n_steps"] and config["max_steps"] > 0:
-            # A run shorter than the interval would log nothing: it logs its last step.
-            config["log_every_n_steps"] = min(config["log_every_n_steps"], config["max_steps"])
+        if self.place.plugins:
+            plugins = config.get("plugins") or []
+            config["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), *self.place.plugins]
         config["logger"] = create_loggers(self.config.logger, self.run_dir, yaml.safe_load(self.run_config))
-        return L.Trainer(default_root_dir=str(self.run_dir), use_distributed_sampler=False, **config)
+        trainer: Any = L.Trainer(default_root_dir=str(self.run_dir), use_distributed_sampler=False, **config)
+        if steps := training_steps(trainer):
+            # A run shorter than the interval would log nothing: it logs its last step.
+            trainer.log_every_n_steps = min(trainer.log_every_n_steps, steps)
+        return cast(L.Trainer, trainer)
 
     def after_instantiate_classes(self) -> None:
         """Gives the method the configuration that its checkpoints carry."""
@@ -267,13 +279,18 @@ class SegzooCLI(LightningCLI):
 
     def discard_empty_run(self) -> None:
         """Removes the folder again when nothing came of the run."""
-        if process_rank() == 0 and self._claimed:
+        if self.place.rank == 0 and self._claimed:
             discard_unused(self.run_dir)
 
+    def _locked_folder(self) -> Path:
+        folder = self._folder()
+        FolderLock(folder)  # until this command ends, however it does
+        return folder
+
     def _folder(self) -> Path:
-        config, checkpoint, rank = self.config, self.invocation.checkpoint, process_rank()
+        config, checkpoint = self.config, self.invocation.checkpoint
         if self.invocation.out is not None:
-            return create(self.invocation.out, rank)
+            return create(self.invocation.out)
         if self.command == "fit":
             if checkpoint is not None and checkpoint.resolve().parent.name == "checkpoints":
                 return run_folder(checkpoint)  # the same run goes on
@@ -284,7 +301,7 @@ class SegzooCLI(LightningCLI):
             assert checkpoint is not None
             parent, name = run_folder(checkpoint), f"{self.command}-{config.data.name}"
         self._claimed = True
-        return claim(parent, name, rank)
+        return claim(parent, name)
 
     def _callbacks(self, trainer: dict[str, Any]) -> list[L.Callback]:
         folder, config = self.run_dir, self.config
@@ -298,6 +315,10 @@ class SegzooCLI(LightningCLI):
             FinalReport(folder),
             LastCheckpoint(folder, config.checkpoint_steps, config.keep_steps),
         ]
+
+
+def _refusal(error: Exception) -> ConfigError:
+    return ConfigError(f"--trainer: {' '.join(str(error).split())}")
 
 
 def _check_processes(trainer: L.Trainer) -> None:

@@ -1,37 +1,31 @@
 """Where a run writes: ``<runs>/<method>/<data>/<name>-s<seed>``. Free of torch."""
 
-import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+from segzoo.cli.lock import NAME as LOCK
 from segzoo.errors import CheckpointError, ConfigError
 
-# Rank zero chooses the folder; the processes that Lightning starts for other ranks inherit this variable.
+# Rank zero chooses the folder; the processes that Lightning starts for it inherit this: ``<pid of rank zero>:<folder>``.
 VARIABLE = "SEGZOO_RUN_DIR"
+LAUNCHED = re.compile(
+    r"(TORCHELASTIC|SLURM_(NTASKS|PROCID|LOCALID|NODEID|STEP)|OMPI|PMI|JSM|LSB_DJOB|MASTER)_?.*|(\w+_)?RANK|WORLD_SIZE"
+)
+"""Variables with which a launcher tells a process its place among others."""
 
 
-def process_rank() -> int:
-    """Rank of this process; 0 in the one that starts the others."""
-    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
-        if os.environ.get(name):
-            return int(os.environ[name])
-    return 0
-
-
-def claim(parent: Path, name: str, rank: int = 0) -> Path:
+def claim(parent: Path, name: str) -> Path:
     """A folder that no other run has: ``name``, else ``name-2``, ``name-3``, ...
 
     Args:
         parent: folder that holds the runs.
         name: wanted name.
-        rank: of this process; only rank zero creates the folder.
 
     Raises:
         ConfigError: the folder cannot be written.
     """
-    if rank != 0:
-        return Path(os.environ.get(VARIABLE) or parent / name)
     try:
         parent.mkdir(parents=True, exist_ok=True)
         number = 1
@@ -42,7 +36,6 @@ def claim(parent: Path, name: str, rank: int = 0) -> Path:
             except FileExistsError:
                 number += 1
                 continue
-            os.environ[VARIABLE] = str(folder)
             return folder
     except OSError as error:
         raise ConfigError(
@@ -50,15 +43,14 @@ def claim(parent: Path, name: str, rank: int = 0) -> Path:
         ) from error
 
 
-def create(folder: Path, rank: int = 0) -> Path:
+def create(folder: Path) -> Path:
     """The folder a user named, created when missing.
 
     Raises:
         ConfigError: the folder cannot be written.
     """
     try:
-        if rank == 0:
-            folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
     return folder
@@ -94,6 +86,11 @@ def newest_checkpoint(parent: Path, name: str, seed: int) -> Path:
 def discard_unused(folder: Path) -> None:
     """Removes the folder of a run that failed before its first step; anything of value in it keeps it."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    worthless = ("config.yaml", "manifest.json", "metrics.csv")
+    worthless = ("config.yaml", "manifest.json", "metrics.csv", LOCK)
     if all(path.name in worthless or path.parent.name in ("figures", "tensorboard") for path in files):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def without_launcher(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a run that is started from this process: it takes no part in the one that this belongs to."""
+    return {name: value for name, value in environment.items() if name != VARIABLE and not LAUNCHED.fullmatch(name)}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segzoo.cli.expand import expand
+from segzoo.cli.lock import release_all
 from segzoo.cli.methods import table
 from segzoo.cli.rundir import VARIABLE
 from segzoo.configs import config_names
@@ -106,6 +107,7 @@ def _run(command: str, argv: list[str]) -> int:
         return _fit(cli) if command == "fit" else _score(cli)
     finally:
         os.environ.pop(VARIABLE, None)
+        release_all()
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from segzoo.data.domains import Domain, ImageSet, Split
 from segzoo.data.label_check import check_labels
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.rare_classes import RareClassBatches
-from segzoo.data.sampling import EndlessBatches, derived_seed
+from segzoo.data.sampling import EndlessBatches, derived_seed, used_batches
 from segzoo.data.splits import evenly, labelled_subset
 from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset, collate
 from segzoo.data.transforms import evaluation_transform, training_transform
@@ -27,7 +28,9 @@ from segzoo.errors import ConfigError, SegzooError
 class DomainDataModule(L.LightningDataModule):
     """Feeds ``{"source": batch, "target": batch}`` (or the streams a method asks for) and evaluates on the target.
 
-    Training loaders have no end: ``max_steps`` rules, and batch ``t`` is a function of (seed, t) alone.
+    Training loaders have no end: ``max_steps`` rules, and batch ``t`` is a function of (seed, t) alone, in whatever epoch and
+    after whatever resume. The trainer counts the batches that were used, and its checkpoints keep the count. With
+    ``overfit_batches`` N the first N come again and again.
 
     Args:
         source: the synthetic images.
@@ -39,7 +42,7 @@ class DomainDataModule(L.LightningDataModule):
             and SePiCo take GTA5 at 720 1280 and SYNTHIA at 760 1280.
         target_size: the same for target images, e.g. Cityscapes at 512 1024 (MaxSquare) or 640 1280 (SePiCo).
         batch_size: images per domain, step and process.
-        eval_batch_size: images per evaluation step.
+        eval_batch_size: images per evaluation step and process.
         target_labels: how many labelled target images a method may see (null: all). The same ones for every seed, and
             a smaller budget is a subset of a larger one.
         labelled_order: which ones these are: random, or sorted: the first ones, as benchmarks with published lists do.
@@ -102,7 +105,6 @@ class DomainDataModule(L.LightningDataModule):
         self._eval_transform = evaluation_transform(size)
         self._images: dict[tuple[str, Split], ImageSet] = {}
         self._looked_at: set[str] = set()
-        self._first_batch = 0
 
     @property
     def label_space(self) -> LabelSpace:
@@ -206,14 +208,14 @@ class DomainDataModule(L.LightningDataModule):
         images = self.scored("val")
         if images is None and self.trainer is not None and self.trainer.state.fn == "validate":
             raise ConfigError(f"{self.lacking('val')} to score against; use `segzoo predict` for images alone")
-        return [] if images is None else self._eval_loader(images)
+        return [] if images is None else self._eval_loader(images, "limit_val_batches")
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The target's test split."""
         images = self.scored("test")
         if images is None:
             raise ConfigError(f"{self.lacking('test')} to score against; use `segzoo predict` for images alone")
-        return self._eval_loader(images)
+        return self._eval_loader(images, "limit_test_batches")
 
     def panel_batch(self, domain: str, count: int = 4) -> Batch:
         """A fixed batch to draw, evenly spread and not augmented: source training images, or target validation images.
@@ -227,17 +229,6 @@ class DomainDataModule(L.LightningDataModule):
             images.has_labels = False
         dataset = EvaluationDataset(images, self._eval_transform, evenly(len(images), count))
         return collate([dataset[i] for i in range(len(dataset))])
-
-    def state_dict(self) -> dict[str, int]:
-        """How many batches were used; all that resuming needs."""
-        if self.trainer is None:
-            return {"batches": self._first_batch}
-        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
-        return {"batches": progress.processed}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continues after the batches of the checkpoint."""
-        self._first_batch = state_dict["batches"]
 
     def _method(self) -> Any:
         # The method says what it needs; without a trainer there is none to ask.
@@ -287,9 +278,10 @@ class DomainDataModule(L.LightningDataModule):
         return training_transform(size, crop_scale, self.flip, self.color_jitter, crop_size, self.blur)
 
     def _batches(self, name: str, stream: Stream, dataset: StreamDataset) -> EndlessBatches:
-        trainer = self.trainer
-        assert trainer is not None  # checked in _method
-        place = (trainer.global_rank, trainer.world_size, self._first_batch)
+        trainer: Any = self.trainer  # there is one: checked in _method
+        overfit = trainer.overfit_batches
+        cycle = overfit if isinstance(overfit, int) and overfit > 0 else None
+        place = (trainer.global_rank, trainer.world_size, partial(used_batches, trainer), cycle)
         seed = derived_seed(self.seed, name, "order")
         if stream.rare_class_temperature is None:
             return EndlessBatches(len(dataset), self.batch_size, seed, *place)
@@ -298,10 +290,16 @@ class DomainDataModule(L.LightningDataModule):
         temperature, share = stream.rare_class_temperature, stream.rare_class_min_share
         return RareClassBatches(counts, temperature, share, self.batch_size, seed, *place)
 
-    def _eval_loader(self, images: ImageSet) -> DataLoader[Batch]:
-        # Strided over the ranks without padding: every image is counted exactly once.
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        dataset = EvaluationDataset(images, self._eval_transform, range(rank, len(images), world))
+    def _eval_loader(self, images: ImageSet, limit: str) -> DataLoader[Batch]:
+        trainer: Any = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        total, batches = len(images), getattr(trainer, limit, None)
+        if isinstance(batches, int) and batches and world > 1:  # those that one process would score
+            total = min(total, batches * self.eval_batch_size)
+        indices = list(range(rank, total, world))
+        # Every image is counted once, by one rank. All ranks have as many batches, or one would wait for another that is done.
+        padding = -(-total // world) - len(indices)
+        dataset = EvaluationDataset(images, self._eval_transform, indices + [0] * padding, padding)
         return DataLoader(dataset, batch_size=self.eval_batch_size, **self._loading())
 
     def _loading(self) -> dict[str, Any]:

@@ -6,6 +6,8 @@ The image is one of those with enough pixels of c, each as likely, and its crop 
 (`segzoo.data.transforms.CropRule`).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -45,6 +47,7 @@ class RareClassBatches(EndlessBatches):
         rank: this process.
         world: number of processes.
         start: number of the first batch.
+        cycle: after so many batches the first one comes again.
 
     Raises:
         DataError: the images hold no labelled pixel.
@@ -59,9 +62,10 @@ class RareClassBatches(EndlessBatches):
         seed: int,
         rank: int = 0,
         world: int = 1,
-        start: int = 0,
+        start: Callable[[], int] = lambda: 0,
+        cycle: int | None = None,
     ) -> None:
-        super().__init__(len(counts.counts), batch_size, seed, rank, world, start)
+        super().__init__(len(counts.counts), batch_size, seed, rank, world, start, cycle)
         if not counts.counts.any():
             raise DataError(
                 f"rare-class sampling found no labelled pixel in {self.length} images; check the class_map of the masks"

@@ -2,7 +2,8 @@
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -24,17 +25,30 @@ class EndlessBatches(Sampler[list[Key]]):
         seed: seed of the order; give each stream its own.
         rank: this process.
         world: number of processes.
-        start: number of the first batch.
+        start: number of the first batch. It is asked whenever an iterator is made: a loader has one per epoch.
+        cycle: after so many batches the first one comes again; None: never.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world: int = 1, start: int = 0) -> None:
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        start: Callable[[], int] = lambda: 0,
+        cycle: int | None = None,
+    ) -> None:
         self.length, self.batch_size, self.seed = length, batch_size, seed
-        self.rank, self.world, self.start = rank, world, start
+        self.rank, self.world, self.start, self.cycle = rank, world, start, cycle
 
     def __iter__(self) -> Iterator[list[Key]]:
-        for batch in itertools.count(self.start):
-            first = batch * self.batch_size * self.world + self.rank
-            yield [self._key(first + i * self.world) for i in range(self.batch_size)]
+        # Asked now and not with the first batch, which a loader may fetch later.
+        return map(self._batch, itertools.count(self.start()))
+
+    def _batch(self, number: int) -> list[Key]:
+        first = (number % self.cycle if self.cycle else number) * self.batch_size * self.world + self.rank
+        return [self._key(first + i * self.world) for i in range(self.batch_size)]
 
     def _key(self, draw: int) -> Key:
         epoch, position = divmod(draw, self.length)
@@ -44,6 +58,12 @@ class EndlessBatches(Sampler[list[Key]]):
 @functools.lru_cache(maxsize=16)
 def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(length)
+
+
+def used_batches(trainer: Any) -> int:
+    """How many batches a training has used: the number of the next one, in whatever epoch and after whatever resume."""
+    used: int = trainer.fit_loop.epoch_loop.batch_progress.total.processed
+    return used
 
 
 def derived_seed(*parts: int | str) -> int:

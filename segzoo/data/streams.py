@@ -12,13 +12,14 @@ from torch.utils.data import Dataset
 
 from segzoo.checks import check_range
 from segzoo.data.domains import ImageSet
+from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.sampling import Key, derived_seed
 from segzoo.data.transforms import CropRule
 from segzoo.errors import ConfigError
 
 Batch = dict[str, Any]
 """``image`` (B, 3, H, W) float32 RGB in [0, 1]; ``label`` (B, H, W) int64, 255 ignored, absent without labels; ``name``;
-``reference`` (B, 3, H, W) for streams that ask for it."""
+``reference`` (B, 3, H, W) for streams that ask for it; ``counted`` (B,) bool where some images of an evaluation are not."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,11 @@ class EvaluationDataset(Dataset[Batch]):
         images: where the pixels come from.
         resize: an albumentations pipeline for the image alone.
         indices: which of them.
+        padding: how many of the last ones are not counted: their labels are void.
     """
 
-    def __init__(self, images: ImageSet, resize: A.Compose, indices: Sequence[int]) -> None:
-        self.images, self.resize, self.indices = images, resize, indices
+    def __init__(self, images: ImageSet, resize: A.Compose, indices: Sequence[int], padding: int = 0) -> None:
+        self.images, self.resize, self.indices, self.padding = images, resize, indices, padding
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -143,14 +145,19 @@ class EvaluationDataset(Dataset[Batch]):
     def __getitem__(self, position: int) -> Batch:
         index = self.indices[position]
         label = self.images.label(index) if self.images.has_labels else None
-        return _sample(self.resize(image=self.images.image(index))["image"], label, self.images.names[index])
+        counted = position < len(self) - self.padding
+        if label is not None and not counted:
+            label = np.full_like(label, IGNORE_INDEX)
+        sample = _sample(self.resize(image=self.images.image(index))["image"], label, self.images.names[index])
+        return sample | ({"counted": torch.tensor(counted)} if self.padding else {})
 
 
 def collate(samples: list[Batch]) -> Batch:
     """Stacks samples; labels of different sizes stay a list."""
     batch: Batch = {"image": torch.stack([s["image"] for s in samples]), "name": [s["name"] for s in samples]}
-    if "reference" in samples[0]:
-        batch["reference"] = torch.stack([s["reference"] for s in samples])
+    for part in ("reference", "counted"):
+        if part in samples[0]:
+            batch[part] = torch.stack([s[part] for s in samples])
     if "label" in samples[0]:
         labels = [s["label"] for s in samples]
         same = all(label.shape == labels[0].shape for label in labels)

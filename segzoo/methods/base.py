@@ -1,11 +1,9 @@
 """What every method shares: the segmenter, the optimiser, evaluation, checkpoints, and the checks on a loss."""
 
 import math
-import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
@@ -18,12 +16,14 @@ import segzoo
 from segzoo.checks import check_range
 from segzoo.data.datamodule import DomainDataModule
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
-from segzoo.data.sampling import derived_seed
+from segzoo.data.sampling import derived_seed, used_batches
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import mean_across_ranks, sum_across_ranks
 from segzoo.errors import ConfigError, NonFiniteLossError, NonFinitePredictionError
 from segzoo.evaluation import Scores, confusion_metric, count_unusable, update_confusion
 from segzoo.methods.checkpoints import check_progress, check_weights
+from segzoo.methods.length import check_length, training_steps
+from segzoo.methods.logged import LoggedSteps
 from segzoo.models.norms import Norm
 from segzoo.models.segmenter import create_segmenter
 from segzoo.models.state_dicts import load_part
@@ -31,7 +31,7 @@ from segzoo.models.state_dicts import load_part
 OptimizerName = Literal["adamw", "adam", "sgd"]
 
 
-class SegmentationMethod(L.LightningModule):
+class SegmentationMethod(LoggedSteps):
     """Base of all methods. A method declares its streams and returns one loss from ``training_step``.
 
     Args:
@@ -53,7 +53,7 @@ class SegmentationMethod(L.LightningModule):
         weight_decay: of the segmenter.
         decay_norms: whether it also applies to the segmenter's biases and norms (its one-dimensional parameters).
         schedule: poly (down to 0 at schedule_steps) or constant.
-        schedule_steps: length of the schedule; null: max_steps. Some published trainings stop before their schedule does.
+        schedule_steps: length of the schedule; null: the training's. Some published trainings stop before their schedule does.
         poly_power: exponent of the poly schedule.
         warmup_steps: steps over which the scheduled rate is scaled up linearly, from a millionth.
     """
@@ -116,6 +116,7 @@ class SegmentationMethod(L.LightningModule):
         self.scored_images = 0
         self._evaluated, self._unusable = 0, torch.zeros((), dtype=torch.long)
         self.run_config: str | None = None
+        self._seed = 0
 
     @property
     def num_classes(self) -> int:
@@ -150,7 +151,8 @@ class SegmentationMethod(L.LightningModule):
         Says so where a term begins after the last step: a start that suits long runs is easily left in a short one.
 
         Raises:
-            ConfigError: parameters in half precision; training on an Apple GPU; images of a size that the network refuses.
+            ConfigError: parameters in half precision; training on an Apple GPU; images of a size that the network refuses; a
+                training or a schedule without length.
         """
         precision = str(self.trainer.precision)
         if precision in ("bf16-true", "16-true"):
@@ -163,11 +165,26 @@ class SegmentationMethod(L.LightningModule):
             raise ConfigError("Apple GPUs have no float64, in which pixels are counted; use --trainer.accelerator cpu")
         for option, start in self.starts.items():
             check_range(f"--method.{option}", start, 0)
-            if stage == "fit" and 0 < self.trainer.max_steps <= start:
-                rank_zero_warn(f"--method.{option} {start} is not reached in {self.trainer.max_steps} steps")
+        if stage == "fit":
+            self._set_up_training()
         data = getattr(self.trainer, "datamodule", None)
         if self.segments and isinstance(data, DomainDataModule):
             self.segmenter.check_sizes(self._input_sizes(data, training=stage == "fit"))
+
+    def _set_up_training(self) -> None:
+        check_length(self.trainer)
+        steps = training_steps(self.trainer)
+        for option, start in self.starts.items():
+            if steps and steps <= start:
+                rank_zero_warn(f"--method.{option} {start} is not reached in {steps} steps")
+        if steps is None and self.schedule == "poly" and self.schedule_steps is None:
+            raise ConfigError(
+                "--method.schedule poly falls to 0 at the last step and nobody knows it: give --trainer.max_steps or "
+                "--method.schedule_steps, or --method.schedule constant"
+            )
+        data = getattr(self.trainer, "datamodule", None)
+        # Other loaders than the DataModule's have no seed; what the weights were drawn from stands for it.
+        self._seed = self.trainer.strategy.broadcast(torch.initial_seed()) if data is None else data.seed
 
     def _input_sizes(self, data: DomainDataModule, training: bool) -> dict[str, tuple[int, int]]:
         """The sizes (height, width) of all images that the segmenter will get, by the options that set them."""
@@ -180,32 +197,36 @@ class SegmentationMethod(L.LightningModule):
         return sizes
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
-        """The sum of the loss's terms, each logged as ``train/<term>``.
+        """The sum of the loss's terms, each logged as ``train/<term>``: what one process on the whole batch would log.
 
         Raises:
             NonFiniteLossError: a term is NaN or infinite.
         """
-        self.check_finite(terms)
-        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()})
-        loss = torch.stack(list(terms.values())).sum()
-        self.log("train/loss", loss.detach(), prog_bar=True)
-        return loss
+        means = self.check_finite(terms)
+        self.log_dict({f"train/{name}": mean for name, mean in means.items()})
+        self.log("train/loss", torch.stack(list(means.values())).sum(), prog_bar=True)
+        return torch.stack(list(terms.values())).sum()
 
     def begins_step(self, batch_idx: int) -> bool:
         """Whether a batch is the first of those that one step of the optimiser accumulates."""
         return batch_idx % self.trainer.accumulate_grad_batches == 0
 
-    def check_finite(self, terms: dict[str, Tensor]) -> None:
-        """Stops the run at a term that is NaN or infinite on any rank, keeping the last good parameters."""
-        finite = mean_across_ranks(torch.stack([torch.isfinite(term).double() for term in terms.values()]))
-        bad = [
-            f"{name} = {term.item()}" for (name, term), ok in zip(terms.items(), finite.tolist(), strict=True) if ok < 1
-        ]
+    def check_finite(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The means of terms over the ranks. One that is NaN or infinite on any rank stops the run.
+
+        Raises:
+            NonFiniteLossError: there is one; the last good parameters are kept.
+        """
+        # The mean is finite where every rank's value is: numbers of less than float64 do not overflow in it.
+        means = mean_across_ranks(torch.stack([term.double() for term in terms.values()]))
+        values = means.tolist()
+        bad = [f"{name} = {value}" for name, value in zip(terms, values, strict=True) if not math.isfinite(value)]
         if bad:
             raise NonFiniteLossError(
                 f"non-finite loss at step {self.global_step}: {', '.join(bad)}; {self._save_last_good()}; "
                 f"try a smaller --method.lr, --trainer.gradient_clip_val 1 or --trainer.precision 32"
             )
+        return {name: mean.to(term.dtype) for (name, term), mean in zip(terms.items(), means, strict=True)}
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """Parameter groups; methods with further networks add theirs (key ``schedule``: whether it follows the schedule)."""
@@ -245,10 +266,10 @@ class SegmentationMethod(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factors), "interval": "step"}}
 
     def _factor(self, step: int) -> float:
-        steps, warm = self.schedule_steps or self.trainer.max_steps, 1.0
+        steps, warm = self.schedule_steps or training_steps(self.trainer), 1.0
         if step < self.warmup_steps:
             warm = 1 - (1 - step / self.warmup_steps) * (1 - 1e-6)
-        if self.schedule == "constant" or steps <= 0:
+        if self.schedule == "constant" or not steps:
             return warm
         return float(warm * (1 - min(step, steps) / steps) ** self.poly_power)
 
@@ -265,6 +286,8 @@ class SegmentationMethod(L.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds dropout per (seed, rank, batch), so that a resumed run continues bit for bit."""
+        if self.begins_step(batch_idx):
+            self.forget_logged()
         torch.manual_seed(self._step_seed(self.global_rank))
 
     def generator(self, *parts: int | str) -> torch.Generator:
@@ -277,8 +300,8 @@ class SegmentationMethod(L.LightningModule):
         return [self.generator(purpose, number) for number in ranks]
 
     def _step_seed(self, *parts: int | str) -> int:
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        return derived_seed(seed, *parts, self.trainer.fit_loop.total_batch_idx)
+        # As many batches were used before this one, by this process or by those whose checkpoint it resumes.
+        return derived_seed(self._seed, *parts, used_batches(self.trainer))
 
     # Evaluation
 
@@ -302,7 +325,8 @@ class SegmentationMethod(L.LightningModule):
         logits = self(batch["image"])
         self._unusable = self._unusable + count_unusable(logits)  # on the device: nothing waits for it until the end
         update_confusion(self.confusion, logits, batch["label"])
-        self._evaluated += len(batch["image"])
+        # Of images that only keep the ranks in step the labels are void.
+        self._evaluated += int(batch["counted"].sum()) if "counted" in batch else len(batch["image"])
 
     def _score(self, split: str) -> None:
         matrix = self.confusion.compute().cpu().numpy()

@@ -256,8 +256,9 @@ class GradientAnnotator(GeneratedImagesTraining):
         terms = {"labelled": real_loss, "synthetic": loss}
         if not self.scaler:  # with one (float16) an infinite gradient is no error: it skips the step
             terms |= {"gradient distance": distance, "annotator gradient": slope.norm()}
-        self.check_finite(terms)
-        self.log_dict({"match/distance": distance, "match/labelled_loss": real_loss}, prog_bar=False)
+        means = self.check_finite(terms)
+        # Distance and norms are of gradients that are means over the ranks already.
+        self.log_dict({"match/distance": distance, "match/labelled_loss": means["labelled"]}, prog_bar=False)
         self.log_dict({"match/synthetic_norm": norm, "match/labelled_norm": real_norm})
 
     def _zero(self) -> Tensor:

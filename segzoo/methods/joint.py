@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from segzoo.bilevel import frozen_buffers
 from segzoo.bilevel.normalize import mean_one
 from segzoo.data.streams import Batch
-from segzoo.distributed import mean_across_ranks, world_size
+from segzoo.distributed import mean_across_ranks, sum_across_ranks, world_size
 from segzoo.losses import cross_entropy, pixel_cross_entropy
 from segzoo.methods.base import SegmentationMethod, pixel_count, valid_pixels
 from segzoo.models.sync_norm import SyncBatchNorm
@@ -82,13 +82,17 @@ class WeightedJointTraining(SegmentationMethod):
 
     @torch.no_grad()
     def log_weights(self, weights: Tensor, label: Tensor) -> None:
-        """Logs the mean weight over the valid pixels, in all (``weight/mean``) and per class (``weight/class/<name>``)."""
-        if not self.trainer._logger_connector.should_update_logs:
+        """Logs the mean weight over the valid pixels, in all (``weight/mean``) and per class (``weight/class/<name>``).
+
+        A class that is absent from the batch has none in this step.
+        """
+        if not self.logs_step:
             return
         valid = valid_pixels(label)
         labels, values = label[valid], weights[valid].double()
         sums = values.new_zeros(self.num_classes).index_add_(0, labels, values)
         counts = torch.bincount(labels, minlength=self.num_classes)
+        sums, counts = sum_across_ranks(torch.stack([sums, counts.double()]))
         self.log("weight/mean", sums.sum() / counts.sum().clamp_min(1), prog_bar=True)
         means = {
             f"weight/class/{name}": total / n

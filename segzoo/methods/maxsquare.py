@@ -123,7 +123,7 @@ class MaxSquare(UnsupervisedAdaptation):
                 labels = guidance_labels(probs[0], probs[1], self.low_threshold)
                 low = cross_entropy(logits[1], labels, pixel_count(valid_pixels(labels)))
                 terms["target low"] = self.target_weight * self.low_weight * low
-            self.log("target/confidence", probs[0].detach().amax(dim=1).mean())
+            self.log_means({"target/confidence": probs[0].detach().amax(dim=1).mean()})
         return self.total(terms)
 
     def heads(self, image: Tensor) -> list[Tensor]:

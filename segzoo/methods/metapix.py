@@ -277,8 +277,11 @@ class MetaPix(OnlineWeights):
     def _attach(self, gradients: list[Tensor], target_loss: Tensor) -> Tensor:
         norm = torch.nn.utils.get_total_norm(gradients)
         # With a scaler (float16) an infinite gradient is no error: the scaler skips the step, this update with it.
-        self.check_finite({"meta": target_loss} | ({} if self.scaler else {"meta gradient": norm}))
-        self.log_dict({"meta/target_loss": target_loss, "meta/gradient_norm": norm})
+        means = self.check_finite({"meta": target_loss} | ({} if self.scaler else {"meta gradient": norm}))
+        if self.logs_step:
+            whole = average_gradients({str(k): g for k, g in enumerate(gradients)})
+            norm = torch.nn.utils.get_total_norm(list(whole.values()))
+            self.log_dict({"meta/target_loss": means["meta"], "meta/gradient_norm": norm})
         return attach_gradient(target_loss.new_zeros(()), list(self.weighting.parameters()), gradients)
 
     def _raw_weights(self, source: Batch) -> Tensor:

@@ -29,10 +29,12 @@ from segzoo.bilevel import frozen_buffers
 from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.streams import Batch, Stream
+from segzoo.distributed import gather_columns
 from segzoo.errors import ConfigError
 from segzoo.losses import log_softmax
 from segzoo.methods.base import pixel_count, valid_pixels
 from segzoo.methods.joint import WeightedJointTraining, source_norms
+from segzoo.methods.length import training_steps
 from segzoo.models.discriminators import (
     Combination,
     DomainDiscriminators,
@@ -235,7 +237,7 @@ class RegionSelection(WeightedJointTraining):
     def _weigh(self, logits: Tensor, label: Tensor) -> Tensor:
         """w from the discriminators' logits: combined, at least ``floor``, ramped, normalised."""
         maps = combine_levels(logits, self.combination, self.density_ratio).clamp_min(self.floor)
-        steps = 0.0 if self._trainer is None else self.ramp * self.trainer.max_steps
+        steps = 0.0 if self._trainer is None else self.ramp * (training_steps(self.trainer) or 0)
         maps = torch.lerp(torch.ones_like(maps), maps, min(1.0, self.global_step / steps) if steps > 0 else 1.0)
         if self.weight_norm == "mean1":
             maps = torch.stack([self.to_mean_one(one, label)[0] for one in maps])
@@ -263,10 +265,12 @@ class RegionSelection(WeightedJointTraining):
     @torch.no_grad()
     def _log_discriminators(self, synthetic: Tensor, real: Tensor) -> None:
         """From logits (L, N) and (L, M): AUC and mean source score per level, warning when saturated, extremes of w."""
-        if not self.trainer._logger_connector.should_update_logs:
+        if not self.logs_step:
             return
-        for level, fake, true in zip(self.weighting.levels, synthetic, real, strict=True):
-            auc, score = domain_auc(true, fake), fake.sigmoid().mean()
+        aucs = [domain_auc(true, fake) for fake, true in zip(synthetic, real, strict=True)]
+        synthetic = gather_columns(synthetic)
+        for level, auc, fake in zip(self.weighting.levels, aucs, synthetic, strict=True):
+            score = fake.sigmoid().mean()
             self.log_dict({f"auc/{level}": auc, f"score/{level}": score})
             if level not in self._saturated and auc > 0.99 and score < self.label_smoothing + 0.05:
                 self._saturated.add(level)

@@ -196,7 +196,7 @@ class SelfTraining(UnsupervisedAdaptation):
         """q, of every target pixel (B, H, W)."""
         rows = self.ignore_top, self.ignore_bottom
         weights = pseudo_label_weights(confidence, self.threshold, *rows, scheme=self.pseudo_weight)
-        self.log_dict({"pseudo/weight": weights.mean(), "pseudo/confidence": confidence.mean()})
+        self.log_means({"pseudo/weight": weights.mean(), "pseudo/confidence": confidence.mean()})
         return weights
 
     def source_terms(self, source: Batch) -> dict[str, Tensor]:
@@ -272,7 +272,7 @@ class SelfTraining(UnsupervisedAdaptation):
         """Also scores the teacher: its labels are what the segmenter learns from."""
         super().validation_step(batch, batch_idx)
         if self.hparams["norm"] == "sync" and not self.teacher.average_buffers:
-            return  # its batch norms wait for all ranks, which may have different numbers of batches
+            return  # its batch norms would also count the images that only keep the ranks in step
         update_confusion(self.teacher_confusion, self.teacher_segmenter(batch["image"]), batch["label"])
 
     def on_validation_epoch_end(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from segzoo.cli import compare
 from segzoo.cli.main import main
+from segzoo.cli.trainings import Trainings
 from segzoo.errors import ConfigError
 from segzoo.evaluation import Protocol, Scores
 from tests.methods.test_contract import write_config
@@ -77,7 +78,7 @@ def test_rows_wait_for_what_they_start_from(tmp_path: Path) -> None:
     assert waves == {"target-only": 0, "b": 1, "c": 2, "joint@metapix": 1, "b@c": 3}
     row = compare._row("b", variants)
     with pytest.raises(ConfigError, match="row b starts from a checkpoint of target-only, seed 1: add target-only"):
-        compare._train(tmp_path, row, 1, [], 1)
+        compare._train(tmp_path, row, 1, [], 1, Trainings())
 
 
 def test_a_run_without_a_checkpoint_does_not_stand_in_the_way(tmp_path: Path) -> None:

@@ -4,33 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from segzoo.cli.rundir import VARIABLE, claim, discard_unused, process_rank, run_folder
+from segzoo.cli.rundir import claim, discard_unused, run_folder
 from segzoo.errors import ConfigError
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "")
 
 
 def test_a_taken_folder_is_never_used_again(tmp_path: Path) -> None:
     parent = tmp_path / "joint" / "toy"
     assert [claim(parent, "a-s0").name for _ in range(3)] == ["a-s0", "a-s0-2", "a-s0-3"]
-
-
-def test_other_ranks_write_where_rank_zero_does(tmp_path: Path) -> None:
-    first = claim(tmp_path, "a-s0")
-    second = claim(tmp_path, "a-s0")
-    assert claim(tmp_path, "a-s0", rank=1) == second != first
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_rank_comes_from_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
-        monkeypatch.delenv(name, raising=False)
-    assert process_rank() == 0
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert process_rank() == 1
 
 
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:

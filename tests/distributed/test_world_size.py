@@ -92,6 +92,17 @@ def test_several_processes_equal_one(name: str, world: int, runs: dict[int, Path
     assert difference(runs, name, world, "gradients") < 1e-10
 
 
+@pytest.mark.fault("metrics-of-one-rank")
+@pytest.mark.parametrize(
+    ("name", "world"), [(n, w) for w in WORLDS[1:] for n in cases_of(w) if not n.endswith(("single", "forgetful"))]
+)
+def test_metrics_are_those_of_the_whole_batch(name: str, world: int, runs: dict[int, Path]) -> None:
+    one, more = (torch.load(runs[w] / f"{name}.pt")["metrics"] for w in (1, world))
+    assert list(one) == list(more) and "train/loss 2" in one
+    for key, value in one.items():
+        assert torch.isclose(value, more[key], rtol=1e-9, atol=1e-12, equal_nan=True), (key, value, more[key])
+
+
 @pytest.mark.parametrize("name", [name for name in cases() if name.endswith("single")])
 def test_two_processes_equal_one_in_single_precision(name: str, runs: dict[int, Path]) -> None:
     one, two = (torch.load(runs[world] / f"{name}.pt")["parameters"] for world in (1, 2))

@@ -1,4 +1,4 @@
-"""Trains tiny methods on however many processes torchrun started; rank zero saves parameters and first gradients.
+"""Trains tiny methods on however many processes torchrun started; rank zero saves parameters, first gradients and metrics.
 
 python -m torch.distributed.run --nproc_per_node 2 -m tests.distributed.worker FOLDER CASES, with CASES as JSON.
 """
@@ -28,6 +28,19 @@ class FirstGradient(L.Callback):
             self.gradients = {name: p.grad.clone() for name, p in named if p.grad is not None}
 
 
+class Metrics(L.Callback):
+    """What was logged, by name and batch."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, torch.Tensor] = {}
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, o: Any, b: Any, batch_idx: int
+    ) -> None:
+        found = trainer._results.metrics(on_step=True)["log"]
+        self.metrics |= {f"{name} {batch_idx}": value.double() for name, value in found.items()}
+
+
 def train(case: dict[str, Any], out: Path) -> None:
     """Three steps on four images per domain, however many processes share them."""
     world = int(os.environ.get("WORLD_SIZE", 1))
@@ -37,15 +50,15 @@ def train(case: dict[str, Any], out: Path) -> None:
     L.seed_everything(0, verbose=False)
     trained = tiny.method(case["slug"], **case["options"])
     strategy = "ddp" if world > 1 else "auto"
-    first = FirstGradient()
-    options = case.get("trainer", {}) | {"callbacks": [first], "devices": world, "strategy": strategy}
+    first, logged = FirstGradient(), Metrics()
+    options = case.get("trainer", {}) | {"callbacks": [first, logged], "devices": world, "strategy": strategy}
     trainer = tiny.trainer(3, precision=case["precision"], **options)
     trainer.fit(trained, datamodule=tiny.data(batch_size=4 // world))
     metapix.average_gradients = average
     if trainer.is_global_zero:
         saved = {name: p.detach() for name, p in trained.named_parameters()}
         saved |= {name: b for name, b in trained.named_buffers() if "running" in name}
-        torch.save({"parameters": saved, "gradients": first.gradients}, out)
+        torch.save({"parameters": saved, "gradients": first.gradients, "metrics": logged.metrics}, out)
 
 
 def main(folder: str, cases: str) -> None:

@@ -19,8 +19,8 @@ from tests import tiny
 @settings(max_examples=30, deadline=None)
 @given(length=st.integers(1, 20), batch=st.integers(1, 5), world=st.integers(1, 3), start=st.integers(0, 30))
 def test_ranks_together_draw_the_batches_of_one_process(length: int, batch: int, world: int, start: int) -> None:
-    whole = EndlessBatches(length, batch * world, seed=3, start=start)
-    ranks = [EndlessBatches(length, batch, 3, rank, world, start) for rank in range(world)]
+    whole = EndlessBatches(length, batch * world, seed=3, start=lambda: start)
+    ranks = [EndlessBatches(length, batch, 3, rank, world, lambda: start) for rank in range(world)]
     for expected, *parts in islice(zip(whole, *ranks, strict=False), 4):
         assert sorted(expected) == sorted(key for part in parts for key in part)
 
@@ -29,7 +29,7 @@ def test_ranks_together_draw_the_batches_of_one_process(length: int, batch: int,
 @given(length=st.integers(1, 20), batch=st.integers(1, 5), start=st.integers(0, 30))
 def test_a_later_start_is_a_continuation(length: int, batch: int, start: int) -> None:
     from_zero = list(islice(EndlessBatches(length, batch, seed=1), start + 3))
-    assert list(islice(EndlessBatches(length, batch, seed=1, start=start), 3)) == from_zero[start:]
+    assert list(islice(EndlessBatches(length, batch, seed=1, start=lambda: start), 3)) == from_zero[start:]
 
 
 def test_every_epoch_has_every_image_once_in_another_order() -> None:

@@ -146,13 +146,13 @@ def test_an_image_is_only_drawn_for_a_class_that_it_holds_enough_of(rows: list[l
 @settings(max_examples=20, deadline=None)
 @given(batch=st.integers(1, 4), world=st.integers(1, 3), start=st.integers(0, 20))
 def test_ranks_interleave_and_a_later_start_is_a_continuation(batch: int, world: int, start: int) -> None:
-    def batches(size: int, *place: int) -> RareClassBatches:
+    def batches(size: int, *place: Any) -> RareClassBatches:
         return RareClassBatches(counted([[9, 1, 0], [2, 5, 3], [4, 4, 1]]), 0.1, 0.0, size, 7, *place)
 
     draws = keys(batches(1), (start + 3) * batch * world)
     assert [draw for draw, _, _ in draws] == list(range(len(draws)))
     for rank in range(world):
-        for t, found in enumerate(islice(batches(batch, rank, world, start), 3), start):
+        for t, found in enumerate(islice(batches(batch, rank, world, lambda: start), 3), start):
             first = t * batch * world
             assert found == draws[first + rank : first + batch * world : world]
 
@@ -183,8 +183,10 @@ def test_impossible_streams_are_refused(options: dict[str, Any], message: str) -
 def loader(stream: Stream, rank: int = 0, world: int = 1, start: int = 0, **options: Any) -> Any:
     """The training loader of one stream on one of several ranks."""
     module: DomainDataModule = tiny.data(**options)
-    module.load_state_dict({"batches": start})
+    used = SimpleNamespace(total=SimpleNamespace(processed=start))
     module.trainer = SimpleNamespace(  # type: ignore[assignment]
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=used)),
+        overfit_batches=0,
         global_rank=rank,
         world_size=world,
         is_global_zero=rank == 0,

@@ -1,0 +1,36 @@
+"""What a training step logs: the values of the whole batch, and none of an earlier step."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from segzoo.distributed import mean_across_ranks, world_size
+
+
+class LoggedSteps(L.LightningModule):
+    """A module whose logged values are those that one process on the whole batch would log."""
+
+    @property
+    def logs_step(self) -> bool:
+        """Whether this step is logged. All ranks say the same: what is logged may be summed over them."""
+        trainer: Any = self.trainer
+        if world_size() == 1:
+            return bool(trainer._logger_connector.should_update_logs)
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped + 1
+        return bool(trainer.log_every_n_steps > 0 and step % trainer.log_every_n_steps == 0)
+
+    def log_means(self, values: dict[str, Tensor]) -> None:
+        """Logs means over the images of a rank as means over the whole batch."""
+        if world_size() == 1:
+            self.log_dict(values)
+        elif self.logs_step:
+            means = mean_across_ranks(torch.stack([value.double() for value in values.values()]))
+            self.log_dict(dict(zip(values, means, strict=True)))
+
+    def forget_logged(self) -> None:
+        """Empties the row of a step that begins: what it does not log Lightning would write as it was last."""
+        for result in (self.trainer._results or {}).values():
+            if result.meta.fx == "training_step" and not result.meta.on_epoch:
+                result.reset()
