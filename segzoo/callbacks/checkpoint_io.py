@@ -53,7 +53,7 @@ class _Recording(io.FileIO):
 
 
 def save_together(trainer: L.Trainer, path: Path) -> OSError | None:
-    """Writes a checkpoint, and tells every process how that went: those that do not write must not wait for one that has failed.
+    """Writes a checkpoint and tells every process how that went: none waits for one that has failed.
 
     Args:
         trainer: every process calls this.

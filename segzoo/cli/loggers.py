@@ -49,4 +49,3 @@ def wandb_offline() -> bool:
         return netrc.netrc().authenticators(host) is None
     except (OSError, netrc.NetrcParseError):
         return True
-
