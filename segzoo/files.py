@@ -22,11 +22,12 @@ def named_errors(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Where to write a file that takes its name only when it is whole and on the disk; on an error nothing of it stays.
+def whole_file(path: Path, sync: bool = False) -> Iterator[Path]:
+    """Where to write a file that takes its name only when it is whole; on an error nothing of it stays.
 
     Args:
         path: the file; its folder is created.
+        sync: have it on the disk before it takes its name, or a power cut could leave the name without the content.
 
     Yields:
         The path to write, beside it.
@@ -36,8 +37,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         with named_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())  # or a power cut could leave the new name without its content
+            if sync:
+                with partial.open("rb") as file:
+                    os.fsync(file.fileno())
             partial.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -52,5 +54,5 @@ def write_text(path: Path, text: str) -> None:
         path: the file; its folder is created.
         text: its content.
     """
-    with whole_file(path) as partial:
+    with whole_file(path, sync=True) as partial:
         partial.write_text(text)

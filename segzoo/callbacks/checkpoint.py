@@ -70,6 +70,13 @@ class LastCheckpoint(ModelCheckpoint):
             # Whoever stops the validation saves the state before it, so that it is repeated.
             self._loops = deepcopy(trainer._checkpoint_connector._get_loops_state_dict())
 
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The test of a training that had come to its end before counts steps and epochs as the training's own would have."""
+        loop = trainer.fit_loop
+        if self._saved == -1 and trainer.global_step:
+            loop.epoch_loop._batches_that_stepped = trainer.global_step
+            loop.epoch_progress.current.completed = loop.epoch_progress.current.ready
+
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves after a training that ended for another reason than ``max_steps``."""
         self.save(trainer)

@@ -100,7 +100,7 @@ class MetricsCsv(Logger):
             with named_errors(self.path), self.path.open("a", newline="") as file:
                 csv.DictWriter(file, self._columns).writerows(rows[self._written :])
         else:  # a new metric is a new column
-            with whole_file(self.path) as partial, partial.open("w", newline="") as file:
+            with whole_file(self.path, sync=True) as partial, partial.open("w", newline="") as file:
                 writer = csv.DictWriter(file, self._columns)
                 writer.writeheader()
                 writer.writerows(rows)

@@ -15,6 +15,7 @@ from segzoo.cli.expand import expand
 from segzoo.cli.parser import Parser
 from segzoo.cli.train import read
 from segzoo.errors import ConfigError
+from segzoo.files import write_text
 
 DESCRIPTION = """\
 Score a run as DatasetGAN's benchmarks do: of each fold of the test images the checkpoint with the best mIoU is scored on all
@@ -53,7 +54,7 @@ def folds(argv: list[str]) -> int:
     print(f"{matrices.shape[1]} test images, {len(checkpoints)} checkpoints, of which each fold chose one")
     path = args.run / f"folds-{cli.datamodule.name}.json"
     content = {"images": matrices.shape[1], "checkpoints": [c.name for c in checkpoints], "chosen": chosen, **columns}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_text(path, json.dumps(content, indent=1) + "\n")
     print(f"written to {path}")
     return 0
 

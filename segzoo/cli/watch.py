@@ -12,10 +12,7 @@ from contextlib import suppress
 
 from segzoo.stopping import StopRequest
 
-LOST = (
-    "a process of this run ended{how}; its own message, if it had one, is above, and a process that ran out of memory leaves "
-    "none"
-)
+LOST = "a process of this run ended{how}; its own message, if it had one, is above (one that ran out of memory leaves none)"
 
 
 class Watch:
