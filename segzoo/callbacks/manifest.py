@@ -132,6 +132,12 @@ class RunManifest(L.Callback):
             if not isinstance(exception, OSError):  # the same disk: what stopped the run is said already
                 raise error from exception
 
+    def note(self, error: Exception) -> None:
+        """Writes down what ended the run, where :meth:`on_exception` has not."""
+        if self.content.get("status") == "running" and self.path.is_file():
+            with suppress(OSError):  # the error that comes after this one is the first
+                self.close("failed", f"{type(error).__name__}: {error}")
+
     def close(self, status: str, error: str | None) -> None:
         """For an end without a trainer: from another thread, when the main one cannot."""
         self.content |= {"status": status, "ended": _now()} | ({"error": error} if error else {})

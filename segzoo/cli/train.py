@@ -105,7 +105,14 @@ def _run(command: str, argv: list[str]) -> int:
     try:
         with request.listening(), Watch(request) as watch:
             cli = _create(command, invocation, request, watch)
-            return _fit(cli) if command == "fit" else _score(cli)
+            try:
+                return _fit(cli) if command == "fit" else _score(cli)
+            except Exception as error:
+                # Loader processes that die one after the other interrupt the hooks that would have noted the first.
+                if child_ended := getattr(signal, "SIGCHLD", None):
+                    signal.signal(child_ended, signal.SIG_DFL)
+                cli.manifest.note(error)
+                raise
     except Stopped as stop:
         if process_rank() == 0:
             print("interrupted", file=sys.stderr)
