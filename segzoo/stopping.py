@@ -1,12 +1,18 @@
 """Ends a run when a signal asks for it: at once, or between two steps where a run can be continued. Free of torch."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 # Ctrl-C, `kill` and preemption, the end of a login. One that is ignored (nohup, a shell's background job) stays so.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+def in_main_thread() -> bool:
+    """Whether signals can be handled here."""
+    return threading.current_thread() is threading.main_thread()
 
 
 class Stopped(BaseException):
@@ -46,7 +52,7 @@ class StopRequest:
         before = {}
         for name in NAMES:
             number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            if number is not None and in_main_thread() and signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, self._handle)
         try:
             yield

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from segzoo.callbacks.checkpoint_io import DirectIO, last_good, save_together, spoiled
 from segzoo.callbacks.metrics_csv import flush, log_step, metrics_csv
-from segzoo.errors import NonFiniteLossError
+from segzoo.errors import NonFiniteLossError, SaidElsewhere
 from segzoo.files import named_errors
 
 
@@ -138,7 +138,7 @@ class LastCheckpoint(ModelCheckpoint):
             with suppress(OSError):
                 partial.unlink()  # the room may be needed to write down what happened
         if error := trainer.strategy.broadcast(error):
-            raise error
+            raise error if trainer.is_global_zero else SaidElsewhere
         self._saved = trainer.global_step
         self.last_model_path = str(self.path)
 

@@ -29,7 +29,7 @@ class DirectIO(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _Recording(path, "w") as file:
             try:
-                torch.save(checkpoint, file)  # type: ignore[arg-type]  # a raw file is written to like any other
+                torch.save(checkpoint, file)
             except Exception as error:
                 if file.error is None:
                     raise

@@ -28,7 +28,7 @@ class Interruption(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Before Lightning installs its handlers, which call those that are there."""
-        trainer._signal_connector._sigterm_notifier_fn = _ignore  # type: ignore[method-assign]
+        trainer._signal_connector._sigterm_notifier_fn = _ignore  # type: ignore[assignment, method-assign]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """From here on signals wait for the end of a step."""
@@ -62,12 +62,14 @@ class Interruption(L.Callback):
         self.request.patient = True
         self._stop_if_asked(trainer)
 
-    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+    def on_validation_batch_end(self, *_: Any, **__: Any) -> None:
         """Cuts the evaluation short: the loop takes this for the end of the data."""
         if self.request.signum is not None:
             raise StopIteration
 
-    on_test_batch_end = on_validation_batch_end
+    def on_test_batch_end(self, *_: Any, **__: Any) -> None:
+        """The same."""
+        self.on_validation_batch_end()
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """All processes come here, those that were cut short and the others, before they add up what they have."""
@@ -84,7 +86,8 @@ class Interruption(L.Callback):
         if not signum:
             return
         checkpoint = trainer.checkpoint_callback
-        if trainer.state.fn == "fit" and isinstance(checkpoint, LastCheckpoint) and trainer.global_step:
+        training = trainer.state.fn == "fit" and trainer.global_step and not trainer.sanity_checking
+        if training and isinstance(checkpoint, LastCheckpoint):
             checkpoint.save(trainer, step_ends=step_ends)
         self.request.ending = True
         raise Stopped(self.request.signum or signum)

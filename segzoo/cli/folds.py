@@ -37,7 +37,8 @@ def folds(argv: list[str]) -> int:
     check_range("--folds", args.folds, 2)
     check_range("--latest", args.latest, 1)
     checkpoints = kept_checkpoints(args.run)[-args.latest :]
-    with tempfile.TemporaryDirectory() as scratch:  # the run's own scores and logs stay as they are
+    # The run's own scores and logs stay as they are; the system's temporary folder may be full.
+    with tempfile.TemporaryDirectory(dir=args.run, prefix=".folds-") as scratch:
         own = ["--ckpt_path", str(checkpoints[-1]), "--out", scratch, "--data.eval_batch_size", "1"]
         cli = _cli([*argv[at + 1 :], *own])
         if not cli.model.segments:

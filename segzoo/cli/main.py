@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import segzoo
 from segzoo.cli.errors import explain
+from segzoo.cli.rundir import process_rank
 from segzoo.cli.streams import tolerant_streams
-from segzoo.errors import ConfigError
+from segzoo.errors import ConfigError, NonFiniteLossError, SaidElsewhere
 from segzoo.suggest import did_you_mean
 
 
@@ -90,7 +91,9 @@ def _run(arguments: list[str], debug: bool) -> int:
         message = None if debug else explain(error)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        # A loss is not finite on all processes at once: one of them says so.
+        if not isinstance(error, SaidElsewhere) and not (isinstance(error, NonFiniteLossError) and process_rank()):
+            print(f"error: {message}", file=sys.stderr)
         return 2
 
 

@@ -66,8 +66,8 @@ def tolerant_streams() -> Iterator[Tolerant]:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
     before = sys.stdout, sys.stderr
     out = Tolerant(before[0] or open(os.devnull, "w"))  # noqa: SIM115
-    sys.stdout = out  # type: ignore[assignment]
-    sys.stderr = Tolerant(before[1] or open(os.devnull, "w"))  # type: ignore[assignment]  # noqa: SIM115
+    sys.stdout = out
+    sys.stderr = Tolerant(before[1] or open(os.devnull, "w"))  # noqa: SIM115
     try:
         yield out
         out.flush()

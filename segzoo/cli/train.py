@@ -127,7 +127,7 @@ def _create(command: str, invocation: Invocation, request: StopRequest, watch: W
     from segzoo.cli.lightning import SegzooCLI
 
     cli = SegzooCLI(command, invocation, request)
-    subprocess_script._launch_process_observer = watch.follow
+    subprocess_script._launch_process_observer = watch.follow  # type: ignore[attr-defined, assignment]
     watch.note = cli.manifest.close
     return cli
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from segzoo.stopping import StopRequest
+from segzoo.stopping import StopRequest, in_main_thread
 
 LOST = "a process of this run ended{how}; its own message, if it had one, is above (one that ran out of memory leaves none)"
 
@@ -38,7 +38,9 @@ class Watch:
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         # Written by the system-level handler, also while the main thread is inside a library and Python's handler has to wait.
-        self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._before = None
+        if in_main_thread():
+            self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._run, name="segzoo-watch", daemon=True)
         self._thread.start()
         return self
@@ -51,7 +53,8 @@ class Watch:
                 child.wait(max(0.0, deadline - time.monotonic()))
         self._kill()
         self._done.set()
-        signal.set_wakeup_fd(self._before)
+        if self._before is not None:
+            signal.set_wakeup_fd(self._before)
         self._thread.join()
         os.close(self._read)
         os.close(self._write)

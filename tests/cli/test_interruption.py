@@ -52,6 +52,7 @@ def manifest(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "manifest.json").read_text())
 
 
+LINUX = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes in /proc")
 MOMENTS = [
     pytest.param("on_train_batch_start", 4, "SIGINT", 2, 5, marks=pytest.mark.fault("ctrl-c")),
     pytest.param("on_before_optimizer_step", 4, "SIGTERM", 2, 5, marks=pytest.mark.fault("sigterm")),
@@ -63,13 +64,21 @@ MOMENTS = [
 ]
 
 
+@LINUX
 @pytest.mark.parametrize(("hook", "step", "name", "workers", "saved"), MOMENTS)
 def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(
     hook: str, step: int, name: str, workers: int, saved: int, toy: Path, whole: Path, tmp_path: Path
 ) -> None:
     number = signal.Signals[name]
     argv = fit(toy, "--data.num_workers", str(workers), *(["--checkpoint_steps", "100"] if step != 12 else []))
-    ended = Fork(tmp_path, *argv, callback=at(hook, step, lambda: os.killpg(os.getpid(), number))).wait()
+
+    def send() -> None:
+        os.killpg(os.getpid(), number)  # as a terminal does
+        if number == signal.SIGTERM:  # as the system's own manager does: to every process
+            for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+                os.kill(int(child), number)
+
+    ended = Fork(tmp_path, *argv, callback=at(hook, step, send)).wait()
     assert (ended.status, ended.err) == (
         128 + number,
         f"interrupted; continue with: segzoo fit --ckpt_path {LAST}\n",
@@ -190,9 +199,6 @@ def wait_for_steps(run: Path, process: subprocess.Popen[str]) -> None:
     while not ((run / "metrics.csv").is_file() and len((run / "metrics.csv").read_text().splitlines()) > 2):
         assert process.poll() is None and time.monotonic() < deadline, "no step was taken"
         time.sleep(0.01)
-
-
-LINUX = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes in /proc")
 
 
 @LINUX
