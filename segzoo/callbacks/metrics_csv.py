@@ -1,6 +1,8 @@
 """``metrics.csv``: every metric of a run, a row per step."""
 
 import csv
+import io
+import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -97,8 +99,7 @@ class MetricsCsv(Logger):
         if self._earlier or (len(rows) <= self._written and self._header and there):
             return  # until this run has a row of its own, the file is that of the run it resumes
         if self._header == self._columns and there:
-            with named_errors(self.path), self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self._columns).writerows(rows[self._written :])
+            self._append(rows[self._written :])
         else:  # a new metric is a new column
             with whole_file(self.path, sync=True) as partial, partial.open("w", newline="") as file:
                 writer = csv.DictWriter(file, self._columns)
@@ -106,6 +107,17 @@ class MetricsCsv(Logger):
                 writer.writerows(rows)
             self._header = list(self._columns)
         self._written = len(rows)
+
+    def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self._columns).writerows(rows)
+        before = self.path.stat().st_size
+        try:
+            with named_errors(self.path), self.path.open("a", newline="") as file:
+                file.write(text.getvalue())
+        except OSError:
+            os.truncate(self.path, before)  # half a row could be read as another one
+            raise
 
     def _add_columns(self, row: Mapping[str, Any]) -> None:
         self._columns += [name for name in row if name not in self._columns]
@@ -141,8 +153,8 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        rows = [
-            {key: value for key, value in row.items() if key and value not in ("", None)}
-            for row in csv.DictReader(file)
-        ]
+        whole = [line for line in file if line.endswith("\n")]  # half a row could be read as another one
+    rows = [
+        {key: value for key, value in row.items() if key and value not in ("", None)} for row in csv.DictReader(whole)
+    ]
     return [{**row, "step": int(row["step"])} for row in rows if row.get("step", "").isdigit()]
