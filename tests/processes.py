@@ -93,7 +93,7 @@ def at(hook: str, step: int, act: Callable[[], object]) -> L.Callback:
     class At(L.Callback):
         pass
 
-    def method(self: L.Callback, trainer: L.Trainer, *args: Any) -> None:
+    def method(self: L.Callback, trainer: L.Trainer, *_: Any, **__: Any) -> None:
         if not done and not trainer.sanity_checking and trainer.global_step >= step:
             done.append(True)
             act()

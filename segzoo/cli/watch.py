@@ -70,7 +70,9 @@ class Watch:
             if self._interrupts > 1:
                 self._end("interrupted twice: ended at once", 128 + signal.SIGINT, "stopped")
             if self._parent and os.getppid() != self._parent:
-                os._exit(1)
+                with suppress(Exception):
+                    print(f"error: {LOST.format(how='')}", file=sys.stderr, flush=True)
+                os._exit(2)
             signum, request = self.request.signum, self.request
             lost = [child for child in self.children if child.poll()]
             wait = self.patience if request.ending else self.seconds
