@@ -17,6 +17,10 @@ class CheckpointError(SegzooError):
     """A checkpoint that cannot be read or belongs to another method."""
 
 
+class SaidElsewhere(SegzooError):
+    """What ended this process is printed by the first one of the run."""
+
+
 class NonFiniteLossError(SegzooError):
     """A loss term became NaN or infinite; the message names the term, the step and the saved checkpoint."""
 

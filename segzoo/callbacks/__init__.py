@@ -2,7 +2,9 @@
 
 from segzoo.callbacks.checkpoint import LastCheckpoint
 from segzoo.callbacks.history import HistoryFigures
+from segzoo.callbacks.interruption import Interruption
 from segzoo.callbacks.manifest import RunManifest
+from segzoo.callbacks.metrics_csv import MetricsCsv
 from segzoo.callbacks.panels import ImagePanels
 from segzoo.callbacks.progress import StepProgress
 from segzoo.callbacks.report import FinalReport
@@ -11,7 +13,9 @@ __all__ = [
     "FinalReport",
     "HistoryFigures",
     "ImagePanels",
+    "Interruption",
     "LastCheckpoint",
+    "MetricsCsv",
     "RunManifest",
     "StepProgress",
 ]

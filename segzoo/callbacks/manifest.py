@@ -21,6 +21,8 @@ from torch import Tensor
 
 import segzoo
 from segzoo.callbacks.report import run_protocol
+from segzoo.files import named_errors, write_text
+from segzoo.stopping import Stopped
 
 PACKAGES = (
     "torchvision",
@@ -31,6 +33,7 @@ PACKAGES = (
     "albumentations",
     "numpy",
 )
+BLOCK = 4096
 SECRET = re.compile(r"(?i)(key|token|secret|passw\w*)")
 
 
@@ -40,17 +43,24 @@ class RunManifest(L.Callback):
     ``config.yaml`` is written with it, when the module has a ``run_config``. A folder that holds a run already keeps
     that run's record until there is something new: a resumed training's first step, or a test that starts.
 
+    A resumed run keeps the first start and command; the later ones are listed in ``resumed``. Where the folder was removed or
+    renamed during the run, both files are written again with the next checkpoint.
+
     Args:
         run_dir: the run folder.
+        changed: options that differ from those of the checkpoint, before and now: ``{"trainer.max_steps": (400, 800)}``.
     """
 
-    def __init__(self, run_dir: str | Path) -> None:
+    def __init__(self, run_dir: str | Path, changed: Mapping[str, tuple[Any, Any]] | None = None) -> None:
         self.path = Path(run_dir) / "manifest.json"
+        self.changed = {name: list(values) for name, values in (changed or {}).items()}
         self.content: dict[str, Any] = {}
         self._images = 0
         self._first_step = 0
         self._started = 0.0
         self._begun = False
+        self._writes = False
+        self._config: str | None = None
 
     @property
     def trained(self) -> bool:
@@ -59,6 +69,7 @@ class RunManifest(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Says what runs, once per process: the test after a training belongs to the same run."""
+        self._writes = trainer.is_global_zero
         if not self.content:
             self.content = {"status": "running", "stage": stage, **_environment(trainer, pl_module)}
 
@@ -67,9 +78,10 @@ class RunManifest(L.Callback):
         self._started, self._first_step, self._images = time.monotonic(), trainer.global_step, 0
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(trainer.strategy.root_device)
-        self.content["resumed_at_step"] = trainer.global_step or None
-        self.content["data"] = _data(trainer)
-        if not trainer.global_step:
+        self.content |= {"resumed_at_step": None, "data": _data(trainer)}
+        if trainer.global_step:
+            self._continue(trainer.global_step)
+        else:
             self._begin(trainer, pl_module)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -90,6 +102,11 @@ class RunManifest(L.Callback):
         self._images += _images(batch)
         self._begin(trainer, pl_module)
 
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint never lies in a folder without its record."""
+        if not self.path.is_file():
+            self._write()
+
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Adds time, speed and memory."""
         done = trainer.max_steps == -1 or trainer.global_step >= trainer.max_steps
@@ -106,10 +123,25 @@ class RunManifest(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Says why the run ended."""
-        stopped = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+        stopped = isinstance(exception, KeyboardInterrupt | SIGTERMException | Stopped)
         if not stopped:
             self.content["error"] = f"{type(exception).__name__}: {exception}"
-        self._finish_training(trainer, "stopped" if stopped else "failed")
+        try:
+            self._finish_training(trainer, "stopped" if stopped else "failed")
+        except OSError as error:
+            if not isinstance(exception, OSError):  # the same disk: what stopped the run is said already
+                raise error from exception
+
+    def note(self, error: Exception) -> None:
+        """Writes down what ended the run, where :meth:`on_exception` has not."""
+        if self.content.get("status") == "running" and self.path.is_file():
+            with suppress(OSError):  # the error that comes after this one is the first
+                self.close("failed", f"{type(error).__name__}: {error}")
+
+    def close(self, status: str, error: str | None) -> None:
+        """For an end without a trainer: from another thread, when the main one cannot."""
+        self.content |= {"status": status, "ended": _now()} | ({"error": error} if error else {})
+        self._write()
 
     def _finish_training(self, trainer: L.Trainer, status: str) -> None:
         self.content["status"] = status
@@ -123,7 +155,7 @@ class RunManifest(L.Callback):
                 "images_per_second": round(self._images * trainer.world_size / seconds, 2),
                 "peak_memory_mib": _peak_memory(trainer.strategy.root_device),
             }
-        self._write(trainer)
+        self._write()
 
     def _add_scores(self, trainer: L.Trainer, module: Any, split: str) -> None:
         if module.scores is None:
@@ -138,24 +170,46 @@ class RunManifest(L.Callback):
         }
         if self.content["status"] == "running":
             self.content |= {"status": "finished", "ended": _now()}
-        self._write(trainer)
+        self._write()
 
     def _begin(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self._begun:
             return
         self._begun = True
-        self._write(trainer)
-        config = getattr(module, "run_config", None)
-        if config is not None and trainer.is_global_zero:
-            self.path.with_name("config.yaml").write_text(config)
+        self._write()
+        self._config = getattr(module, "run_config", None)
+        self._write_config()
 
-    def _write(self, trainer: L.Trainer) -> None:
-        if not self._begun or not trainer.is_global_zero:
+    def _continue(self, step: int) -> None:
+        """Keeps the first start and command; this one comes to the list of those that went on."""
+        try:
+            before = json.loads(self.path.read_text())
+        except (OSError, ValueError):  # the checkpoint of another folder
+            before = {}
+        this = {"started": self.content["started"], "command": self.content["command"], "step": step}
+        resumed = [*before.get("resumed", []), {**this, "changed": self.changed}]
+        first = {name: before[name] for name in ("started", "command") if name in before}
+        self.content |= {**first, "resumed_at_step": step, "resumed": resumed}
+
+    def _write(self) -> None:
+        if not self._begun or not self._writes:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.content, indent=1) + "\n")
-        partial.replace(self.path)
+        text = json.dumps(self.content, indent=1) + "\n"
+        try:
+            write_text(self.path, text)
+        except OSError:
+            # A full disk still takes what fits into the blocks that the file has.
+            if not self.path.is_file() or len(text.encode()) > -(-self.path.stat().st_size // BLOCK) * BLOCK:
+                raise
+            with named_errors(self.path), self.path.open("r+") as file:
+                file.write(text)
+                file.truncate()
+        if not self.path.with_name("config.yaml").is_file():
+            self._write_config()
+
+    def _write_config(self) -> None:
+        if self._config is not None and self._writes:
+            write_text(self.path.with_name("config.yaml"), self._config)
 
 
 def command_line(argv: Sequence[str]) -> str:
@@ -190,7 +244,7 @@ def _environment(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any
         "started": _now(),
         "command": command_line(sys.argv),
         "method": getattr(module, "slug", type(module).__name__),
-        "seed": _seed(),
+        "seed": _seed(trainer),
         "max_steps": trainer.max_steps,
         "accumulate_grad_batches": trainer.accumulate_grad_batches,
         "segzoo": segzoo.__version__,
@@ -218,9 +272,12 @@ def _images(batch: Any) -> int:
     return sum(_images(part) for part in batch.values())
 
 
-def _seed() -> int | None:
-    seed = os.environ.get("PL_GLOBAL_SEED")
-    return int(seed) if seed else None
+def _seed(trainer: L.Trainer) -> int | None:
+    data: Any = getattr(trainer, "datamodule", None)
+    seed = getattr(data, "seed", None)
+    if seed is None:
+        seed = os.environ.get("PL_GLOBAL_SEED")
+    return int(seed) if seed not in (None, "") else None
 
 
 def _device(device: torch.device) -> str:

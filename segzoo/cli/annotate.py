@@ -13,6 +13,7 @@ from segzoo.checks import check_range
 from segzoo.cli.parser import Parser
 from segzoo.cli.predict import load_checkpoint, make_folder, refuse_unusable, with_palette, write_legend, write_picture
 from segzoo.errors import ConfigError
+from segzoo.files import whole_file, write_text
 
 if TYPE_CHECKING:
     from segzoo.data.label_spaces import LabelSpace
@@ -105,7 +106,7 @@ def _claim(args: argparse.Namespace, size: tuple[int, ...] | None) -> None:
         other = [name for name, value in settings.items() if before.get(name) != value]
         if other:
             raise ConfigError(f"--out {args.out} holds images made with another {other[0]}; choose another folder")
-    path.write_text(json.dumps(settings, indent=1) + "\n")
+    write_text(path, json.dumps(settings, indent=1) + "\n")
 
 
 def _generate(method: "GradientAnnotator", size: tuple[int, ...] | None, args: argparse.Namespace) -> int:
@@ -147,7 +148,8 @@ def _write_soft(probabilities: Any, path: Path) -> None:
     import numpy as np
 
     make_folder(path.parent)
-    np.savez_compressed(path, probabilities=probabilities.half().cpu().numpy())
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, probabilities=probabilities.half().cpu().numpy())
 
 
 def _space(space: "LabelSpace") -> dict[str, Any]:
@@ -185,4 +187,4 @@ def _data(args: argparse.Namespace, method: "GradientAnnotator", size: tuple[int
 
 
 def _write_yaml(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    write_text(path, yaml.safe_dump(content, sort_keys=False))

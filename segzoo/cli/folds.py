@@ -17,6 +17,7 @@ from segzoo.cli.lock import FolderLock, release_all
 from segzoo.cli.parser import Parser
 from segzoo.cli.train import read
 from segzoo.errors import ConfigError
+from segzoo.files import write_text
 
 DESCRIPTION = """\
 Score a run as DatasetGAN's benchmarks do: of each fold of the test images the checkpoint with the best mIoU is scored on all
@@ -48,7 +49,8 @@ def folds(argv: list[str]) -> int:
 
 
 def _folds(args: argparse.Namespace, checkpoints: Sequence[Path], options: Sequence[str]) -> int:
-    with tempfile.TemporaryDirectory() as scratch:  # the run's own scores and logs stay as they are
+    # The run's own scores and logs stay as they are; the system's temporary folder may be full.
+    with tempfile.TemporaryDirectory(dir=args.run, prefix=".folds-") as scratch:
         own = ["--ckpt_path", str(checkpoints[-1]), "--out", scratch, "--data.eval_batch_size", "1"]
         cli = _cli([*options, *own])
         if not cli.model.segments:
@@ -65,7 +67,7 @@ def _folds(args: argparse.Namespace, checkpoints: Sequence[Path], options: Seque
     print(f"{matrices.shape[1]} test images, {len(checkpoints)} checkpoints, of which each fold chose one")
     path = args.run / f"folds-{cli.datamodule.name}.json"
     content = {"images": matrices.shape[1], "checkpoints": [c.name for c in checkpoints], "chosen": chosen, **columns}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_text(path, json.dumps(content, indent=1) + "\n")
     print(f"written to {path}")
     return 0
 

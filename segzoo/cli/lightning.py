@@ -19,6 +19,7 @@ from segzoo.callbacks import (
     FinalReport,
     HistoryFigures,
     ImagePanels,
+    Interruption,
     LastCheckpoint,
     RunManifest,
     StepProgress,
@@ -38,6 +39,7 @@ from segzoo.errors import ConfigError
 from segzoo.methods.base import SegmentationMethod
 from segzoo.methods.length import training_steps
 from segzoo.methods.registry import load_method
+from segzoo.stopping import StopRequest
 
 # Set by the command itself: folder, loggers, sharding (by the DataModule). Checkpoints are always written.
 OWN_TRAINER_OPTIONS = {
@@ -97,6 +99,7 @@ class SegzooCLI(LightningCLI):
     Args:
         command: ``fit``, ``validate`` or ``test``.
         invocation: the expanded command line.
+        request: what signals ask for; they are handled by whoever gives it.
 
     Attributes:
         run_dir: where this invocation writes.
@@ -104,8 +107,8 @@ class SegzooCLI(LightningCLI):
         test_has_labels: whether a test after ``fit`` is possible.
     """
 
-    def __init__(self, command: str, invocation: Invocation) -> None:
-        self.command, self.invocation = command, invocation
+    def __init__(self, command: str, invocation: Invocation, request: StopRequest | None = None) -> None:
+        self.command, self.invocation, self.request = command, invocation, request or StopRequest()
         self.run_dir = Path()
         self.run_config = ""
         self.test_has_labels = True
@@ -313,6 +316,7 @@ class SegzooCLI(LightningCLI):
             ImagePanels(folder, every_n_steps=config.panel_steps),
             HistoryFigures(folder),
             FinalReport(folder),
+            Interruption(self.request),
             LastCheckpoint(folder, config.checkpoint_steps, config.keep_steps),
         ]
 

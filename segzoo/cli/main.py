@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import segzoo
-from segzoo.cli.errors import explain
-from segzoo.errors import ConfigError
+from segzoo.cli.errors import explain, speaks
+from segzoo.cli.streams import tolerant_streams
+from segzoo.errors import ConfigError, NonFiniteLossError, SaidElsewhere
 from segzoo.suggest import did_you_mean
 
 
@@ -40,6 +41,9 @@ COMMANDS = {
     "methods": Command("segzoo.cli.methods:methods", "list the methods"),
 }
 
+# What these print is also in files: they go on when nobody can read it.
+WITH_FILES = ("fit", "validate", "test", "folds", "predict", "annotate", "prepare", "compare")
+
 EXAMPLES = """\
 examples:
   segzoo fit --method metapix                     embedded data, no download
@@ -64,19 +68,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "--debug" in arguments:
         arguments.remove("--debug")
         debug = True
+    with tolerant_streams() as out:
+        status = _run(arguments, debug)
+        out.flush()
+        if out.error is None:
+            return status
+        works = bool(arguments) and arguments[0] in WITH_FILES
+        if not isinstance(out.error, BrokenPipeError):  # as of `segzoo methods | head`
+            then = "; the results are in files" if works else ""
+            print(f"standard output cannot be written: {out.error.strerror}{then}", file=sys.stderr)
+        return status if works or status else 1
+
+
+def _run(arguments: list[str], debug: bool) -> int:
     try:
         return _dispatch(arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `segzoo methods | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
         message = None if debug else explain(error)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        # A loss is not finite on all processes at once: one of them says so.
+        if not isinstance(error, SaidElsewhere) and not (isinstance(error, NonFiniteLossError) and not speaks()):
+            print(f"error: {message}", file=sys.stderr)
         return 2
 
 

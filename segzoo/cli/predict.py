@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from segzoo.cli.parser import Parser
 from segzoo.errors import CheckpointError, ConfigError, DataError, NonFinitePredictionError, SegzooError
+from segzoo.files import named_errors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -205,7 +206,8 @@ def with_palette(labels: "Pixels", space: "LabelSpace") -> "Image.Image":
 def write_picture(picture: "Image.Image", path: Path) -> None:
     """Saves a picture, in a folder that is made if need be."""
     make_folder(path.parent)
-    picture.save(path)
+    with named_errors(path):
+        picture.save(path)
 
 
 def make_folder(folder: Path) -> None:
@@ -231,4 +233,5 @@ def write_legend(method: "SegmentationMethod", path: Path) -> None:
         top = 4 + i * row
         draw.rectangle((6, top + 2, 36, top + row - 2), fill=tuple(colour), outline="black")
         draw.text((46, top + 5), f"{i}  {name}", fill="black")
-    legend.save(path)
+    with named_errors(path):
+        legend.save(path)

@@ -1,6 +1,7 @@
 """Silences what Lightning says and a user of the command cannot act on."""
 
 import logging
+import sys
 import warnings
 
 NOT_ACTIONABLE = (
@@ -24,5 +25,12 @@ def be_quiet() -> None:
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    sys.unraisablehook = _without_loaders
     for message in NOT_ACTIONABLE:
         warnings.filterwarnings("ignore", message=message)
+
+
+def _without_loaders(unraisable: "sys.UnraisableHookArgs") -> None:
+    # A loader that could not start its processes complains again, without effect, when it is taken down.
+    if "DataLoaderIter" not in getattr(unraisable.object, "__qualname__", ""):
+        sys.__unraisablehook__(unraisable)

@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segzoo.cli.expand import expand
+from segzoo.cli.errors import speaks
+from segzoo.cli.expand import Invocation, expand
 from segzoo.cli.lock import release_all
 from segzoo.cli.methods import table
 from segzoo.cli.rundir import VARIABLE
+from segzoo.cli.watch import Watch
 from segzoo.configs import config_names
 from segzoo.errors import ConfigError
 from segzoo.methods.registry import methods
+from segzoo.stopping import Stopped, StopRequest
 
 if TYPE_CHECKING:
     from segzoo.cli.lightning import SegzooCLI
@@ -100,14 +103,36 @@ def _run(command: str, argv: list[str]) -> int:
 
     be_quiet()
     keep_freed_memory()
-    from segzoo.cli.lightning import SegzooCLI
-
+    request = StopRequest()
     try:
-        cli = SegzooCLI(command, invocation)
-        return _fit(cli) if command == "fit" else _score(cli)
+        with request.listening(), Watch(request) as watch:
+            cli = _create(command, invocation, request, watch)
+            try:
+                return _fit(cli) if command == "fit" else _score(cli)
+            except Exception as error:
+                # Loader processes that die one after the other interrupt the hooks that would have noted the first.
+                if child_ended := getattr(signal, "SIGCHLD", None):
+                    signal.signal(child_ended, signal.SIG_DFL)
+                cli.manifest.note(error)
+                raise
+    except Stopped as stop:
+        if speaks():
+            print("interrupted", file=sys.stderr)
+        return stop.status
     finally:
         os.environ.pop(VARIABLE, None)
         release_all()
+
+
+def _create(command: str, invocation: Invocation, request: StopRequest, watch: Watch) -> "SegzooCLI":
+    from lightning.pytorch.strategies.launchers import subprocess_script
+
+    from segzoo.cli.lightning import SegzooCLI
+
+    cli = SegzooCLI(command, invocation, request)
+    subprocess_script._launch_process_observer = watch.follow  # type: ignore[attr-defined, assignment]
+    watch.note = cli.manifest.close
+    return cli
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -121,9 +146,11 @@ def _fit(cli: "SegzooCLI") -> int:
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=_checkpoint(cli), weights_only=True)
     except SystemExit:
-        if not cli.trainer.interrupted:  # Lightning turns an interrupt into an exit
+        if not cli.trainer.interrupted:  # Lightning turns a KeyboardInterrupt into an exit
             raise
-        return _interrupted(cli)
+        return _interrupted(cli, signal.SIGINT)
+    except Stopped as stop:
+        return _interrupted(cli, stop.signum)
     except Exception:
         if cli.trainer.global_step == 0:
             cli.discard_empty_run()
@@ -134,7 +161,10 @@ def _fit(cli: "SegzooCLI") -> int:
         if cli.trainer.is_global_zero:
             print(f"'{cli.model.slug}' labels no images: nothing to score")
     elif cli.test_has_labels:
-        cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
+        try:
+            cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
+        except Stopped as stop:
+            return _interrupted(cli, stop.signum)
     elif cli.trainer.is_global_zero:
         print(f"{cli.datamodule.lacking('test')}: nothing to score")
     if cli.trainer.is_global_zero:
@@ -148,7 +178,7 @@ def _score(cli: "SegzooCLI") -> int:
     run = cli.trainer.validate if cli.command == "validate" else cli.trainer.test
     try:
         run(cli.model, datamodule=cli.datamodule, ckpt_path=_checkpoint(cli), verbose=False, weights_only=True)
-    except Exception:
+    except (Exception, Stopped):
         cli.discard_empty_run()
         raise
     if cli.trainer.is_global_zero:
@@ -160,13 +190,13 @@ def _checkpoint(cli: "SegzooCLI") -> str | None:
     return str(cli.invocation.checkpoint) if cli.invocation.checkpoint else None
 
 
-def _interrupted(cli: "SegzooCLI") -> int:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores it from here on
+def _interrupted(cli: "SegzooCLI", signum: int) -> int:
     last = cli.run_dir / "checkpoints" / "last.ckpt"
-    if last.is_file():
-        print(f"interrupted; continue with: segzoo fit --ckpt_path {shlex.quote(str(last))}", file=sys.stderr)
-    else:
-        if cli.trainer.global_step == 0:
-            cli.discard_empty_run()
-        print("interrupted before the first checkpoint; nothing to continue from", file=sys.stderr)
-    return 130
+    if cli.trainer.global_step == 0:
+        cli.discard_empty_run()
+    if cli.trainer.is_global_zero:
+        then = f"continue with: segzoo fit --ckpt_path {shlex.quote(str(last))}"
+        if not last.is_file():
+            then = "nothing to continue from"
+        print(f"interrupted{'' if last.is_file() else ' before the first checkpoint'}; {then}", file=sys.stderr)
+    return 128 + signum

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import lightning as L
 from albumentations import Compose
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
@@ -22,6 +21,7 @@ from segzoo.data.sampling import EndlessBatches, derived_seed, used_batches
 from segzoo.data.splits import evenly, labelled_subset
 from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset, collate
 from segzoo.data.transforms import evaluation_transform, training_transform
+from segzoo.data.workers import start_worker
 from segzoo.errors import ConfigError, SegzooError
 
 
@@ -307,7 +307,7 @@ class DomainDataModule(L.LightningDataModule):
             "num_workers": self.num_workers,
             "collate_fn": collate,
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-            "worker_init_fn": _one_thread,
+            "worker_init_fn": start_worker,
         }
 
     def _check_options(self) -> None:
@@ -339,8 +339,3 @@ class DomainDataModule(L.LightningDataModule):
                     f"--data.crop_size {height} {width} does not fit into {domain} images of {size[0]} {size[1]} (height, "
                     f"width); make it smaller or --data.{domain}_size larger"
                 )
-
-
-def _one_thread(_: int) -> None:
-    # OpenCV's own threads in every worker would fight for the same cores.
-    cv2.setNumThreads(0)

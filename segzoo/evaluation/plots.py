@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from segzoo.evaluation.history import AUCS, MEAN_WEIGHT, PRECISION, TERMS, WEIGHTS, History, select
 from segzoo.evaluation.scores import Scores
 from segzoo.evaluation.tables import ABSENT, percent
+from segzoo.files import whole_file
 
 if TYPE_CHECKING:
     from segzoo.data.label_spaces import LabelSpace
@@ -34,8 +35,8 @@ SMALL, NORMAL, LARGE = 7.5, 9.0, 11.0
 def save_figure(figure: Figure, path: str | Path) -> Path:
     """Writes a PNG (or what the file name's ending says) and returns its path; folders are created."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=DPI, format=path.suffix.removeprefix(".") or "png")
     return path
 
 

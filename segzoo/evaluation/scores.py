@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segzoo.errors import DataError
+from segzoo.files import whole_file, write_text
 
 if TYPE_CHECKING:
     from segzoo.evaluation.protocol import Protocol
@@ -165,15 +166,18 @@ class Scores:
         if protocol is not None:
             content = {"protocol": protocol.to_dict(), **content}
         path = folder / f"{stem}.json"
-        path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-        with (folder / f"{stem}.csv").open("w", newline="") as file:
+        table, matrix = folder / f"{stem}.csv", folder / "confusion.npz"
+        with whole_file(table) as partial, partial.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["class", "iou", "accuracy", "share"])
             for entry in content["classes"]:
                 numbers = [entry[key] for key in ("iou", "accuracy", "share")]
                 writer.writerow([entry["name"], *("" if n is None else f"{n:.6f}" for n in numbers)])
         classes = np.array(self.classes)
-        np.savez_compressed(folder / "confusion.npz", confusion=self.confusion, classes=classes)
+        with whole_file(matrix) as partial, partial.open("wb") as binary:
+            np.savez_compressed(binary, confusion=self.confusion, classes=classes)
+        # Last: whoever finds this file finds the others.
+        write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
         return path
 
     @classmethod

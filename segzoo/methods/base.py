@@ -13,6 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 import segzoo
+from segzoo.callbacks.checkpoint_io import last_good, save_together, spoiled
 from segzoo.checks import check_range
 from segzoo.data.datamodule import DomainDataModule
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
@@ -384,14 +385,13 @@ class SegmentationMethod(LoggedSteps):
                 checkpoint.pop(part, None)
 
     def _save_last_good(self) -> str:
+        # The forward pass of the step that diverged has moved the batch norms' statistics: they may be spoiled already.
         callback = self.trainer.checkpoint_callback
         folder = Path(getattr(callback, "dirpath", None) or self.trainer.default_root_dir)
-        if all(bool(torch.isfinite(t).all()) for t in self.state_dict().values() if t.is_floating_point()):
-            path = folder / "last-good.ckpt"
-            self.trainer.save_checkpoint(path, weights_only=False)
+        path = folder / "last-good.ckpt"
+        if spoiled(self.trainer) is None and save_together(self.trainer, path) is None:
             return f"the parameters before this step are in {path}"
-        last = folder / "last.ckpt"
-        return f"the last good checkpoint is {last}" if last.is_file() else "no checkpoint was written before"
+        return last_good(folder / "last.ckpt")
 
 
 def valid_pixels(label: Tensor) -> Tensor:

@@ -43,14 +43,25 @@ def non_finite(state: Mapping[str, Any]) -> str | None:
     Returns:
         Its name, with dots between the levels; None when all numbers are finite.
     """
+    tensors = _floats(state)
+    # One answer per device: to wait for every tensor by itself would take long on a GPU.
+    found: dict[torch.device, list[Tensor]] = {}
+    for value in tensors.values():
+        found.setdefault(value.device, []).append(torch.isfinite(value).all())
+    if all(bool(torch.stack(answers).all()) for answers in found.values()):
+        return None
+    return next(name for name, value in tensors.items() if not bool(torch.isfinite(value).all()))
+
+
+def _floats(state: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of floating-point or complex numbers of a nested state dict, by their names with dots."""
+    found: dict[str, Tensor] = {}
     for name, value in state.items():
         if isinstance(value, Mapping):
-            inner = non_finite(value)
-            if inner is not None:
-                return f"{name}.{inner}"
-        elif isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            return str(name)
-    return None
+            found |= _floats(value, f"{prefix}{name}.")
+        elif isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex()):
+            found[f"{prefix}{name}"] = value
+    return found
 
 
 def first_difference(saved: Sequence[str], own: Sequence[str]) -> str | None:

@@ -63,6 +63,30 @@ def test_a_resumed_run_that_ends_before_its_first_row_keeps_the_file(tmp_path: P
     assert [row["loss"] for row in rows(tmp_path)] == ["1.0"]
 
 
+@pytest.mark.fault("killed-after-a-checkpoint")
+def test_half_a_row_is_none(tmp_path: Path) -> None:
+    earlier = MetricsCsv(tmp_path)
+    for step in (10, 11):
+        earlier.log_metrics({"loss": float(step)}, step)
+    earlier.finalize("success")
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("1")  # of step 12
+    resumed = MetricsCsv(tmp_path)
+    resumed.log_metrics({"loss": 12.0}, 12)
+    resumed.finalize("success")
+    assert [row["step"] for row in rows(tmp_path)] == ["10", "11", "12"]
+
+
+@pytest.mark.fault("killed-after-a-checkpoint")
+def test_a_row_on_the_disk_stays_there_while_it_grows(tmp_path: Path) -> None:
+    logger = MetricsCsv(tmp_path)
+    logger.log_metrics({"loss": 1.0}, 0)
+    logger.finalize("running")  # as before a checkpoint
+    logger.log_metrics({"val/miou": 0.5}, 0)
+    logger.save()
+    assert [(row["loss"], row["val/miou"]) for row in rows(tmp_path)] == [("1.0", "0.5")]
+
+
 def test_csv_is_always_on_and_others_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert [type(logger) for logger in create_loggers("csv", tmp_path, {})] == [MetricsCsv]

@@ -1,0 +1,106 @@
+"""Ends a training between two steps when a signal asks for it."""
+
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+
+from segzoo.callbacks.checkpoint import LastCheckpoint
+from segzoo.stopping import Stopped, StopRequest
+
+
+class Interruption(L.Callback):
+    """Stops all processes after the same step, with a checkpoint from which the run continues bit for bit.
+
+    The signal may come to one process or to all, at different moments of different steps. At the end of every step the
+    processes therefore ask each other, in one all-reduce of a number: the answer is the same on all of them, whatever they
+    were doing. (Lightning broadcasts within the signal's handler, in the middle of whatever else the processes exchange, and
+    hangs; its handler for SIGTERM is taken out, that for SLURM's requeueing stays.) An evaluation is cut short; its scores
+    are dropped, and one during training is made good when the run goes on.
+
+    Args:
+        request: what the signals' handlers note.
+    """
+
+    def __init__(self, request: StopRequest) -> None:
+        self.request = request
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Before Lightning installs its handlers, which call those that are there."""
+        trainer._signal_connector._sigterm_notifier_fn = _ignore  # type: ignore[assignment, method-assign]
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """From here on signals wait for the end of a step."""
+        self.request.patient = True
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Before the first step."""
+        self._stop_if_asked(trainer)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Between two steps; not between the batches of one."""
+        if not trainer.fit_loop._should_accumulate():
+            self._stop_if_asked(trainer, step_ends=True)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After the last step."""
+        self._stop_if_asked(trainer)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Signals are handled where they come, until the test begins."""
+        self.request.patient = False
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluations look for themselves."""
+        self.request.patient = True
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluations look for themselves."""
+        self.request.patient = True
+        self._stop_if_asked(trainer)
+
+    def on_validation_batch_end(self, *_: Any, **__: Any) -> None:
+        """Cuts the evaluation short: the loop takes this for the end of the data."""
+        if self.request.signum is not None:
+            raise StopIteration
+
+    def on_test_batch_end(self, *_: Any, **__: Any) -> None:
+        """The same."""
+        self.on_validation_batch_end()
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """All processes come here, those that were cut short and the others, before they add up what they have."""
+        self._stop_if_asked(trainer)
+
+    on_test_epoch_end = on_validation_epoch_end
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """The end has begun."""
+        self.request.ending = True
+
+    def _stop_if_asked(self, trainer: L.Trainer, step_ends: bool = False) -> None:
+        signum = _agreed(trainer, self.request.signum)
+        if not signum:
+            return
+        checkpoint = trainer.checkpoint_callback
+        training = trainer.state.fn == "fit" and trainer.global_step and not trainer.sanity_checking
+        if training and isinstance(checkpoint, LastCheckpoint):
+            checkpoint.save(trainer, step_ends=step_ends)
+        self.request.ending = True
+        raise Stopped(self.request.signum or signum)
+
+
+def _agreed(trainer: L.Trainer, signum: int | None) -> int:
+    """The signal that this or another process got, 0 if none did."""
+    if trainer.world_size == 1:
+        return signum or 0
+    number = torch.tensor(signum or 0, device=trainer.strategy.root_device)
+    dist.all_reduce(number, dist.ReduceOp.MAX)
+    return int(number)
+
+
+def _ignore(*_: Any) -> None:
+    pass
