@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from segzoo.checks import check_range
 from segzoo.cli.parser import Parser
 from segzoo.cli.predict import load_checkpoint, make_folder, with_palette, write_legend, write_picture
+from segzoo.cli.sections import carried_config
 from segzoo.errors import ConfigError
+from segzoo.yaml_files import dump_yaml
 
 if TYPE_CHECKING:
     from segzoo.data.label_spaces import LabelSpace
@@ -160,7 +160,7 @@ def _data(args: argparse.Namespace, method: "GradientAnnotator", size: tuple[int
     """A data YAML with the generated images as source; None for a checkpoint that does not say what the target was."""
     from segzoo.cli.checkpoint import read_checkpoint
 
-    config = yaml.safe_load(read_checkpoint(args.ckpt_path).get("config") or "{}")
+    config = carried_config(read_checkpoint(args.ckpt_path), args.ckpt_path)
     run, out = config.get("data"), args.out.resolve()
     if not run:
         return None
@@ -184,4 +184,4 @@ def _data(args: argparse.Namespace, method: "GradientAnnotator", size: tuple[int
 
 
 def _write_yaml(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    path.write_text(dump_yaml(content))

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from segzoo.cli.label_paths import absolute, anchor
 from segzoo.cli.label_paths import check as check_label_spaces
 from segzoo.cli.logger_names import parse_names
 from segzoo.cli.rundir import newest_checkpoint
+from segzoo.cli.sections import carried_config, check_sections
 from segzoo.configs import config_path, config_root
 from segzoo.errors import CheckpointError, ConfigError
 from segzoo.methods.registry import DEFAULT_DATA, method_defaults, methods
 from segzoo.suggest import did_you_mean
+from segzoo.yaml_files import read_yaml
 
 # Options that take no value: what follows them is not theirs.
 SWITCHES = ("-h", "--help", "--print_config", "--method.help")
@@ -140,7 +140,7 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
         # A checkpoint that lies elsewhere than in its run's folder begins a new one.
         if command == "fit" and named["--ckpt_path"] != "last" and checkpoint.resolve().parent.name == "checkpoints":
             _check_resumed(checkpoint, [option for option, _ in flags])
-        carried = [Layer(str(checkpoint), _carried(command, yaml.safe_load(content.get("config") or "{}")))]
+        carried = [Layer(str(checkpoint), _carried(command, carried_config(content, checkpoint)))]
     elif command != "fit" and not switches:
         raise ConfigError(f"`segzoo {command}` needs a trained model: --ckpt_path runs/.../checkpoints/last.ckpt")
     if not method and "--help" in switches:
@@ -220,23 +220,8 @@ def _take_all(pairs: list[tuple[str, str | None]], option: str) -> tuple[list[tu
 
 
 def _read_file(path: Path) -> Layer:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ConfigError(f"{path} is not valid YAML: {line}{error.problem}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a text file with YAML") from error
-    content = {} if content is None else content
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold sections such as 'model:' and 'data:', found a {type(content).__name__}")
-    for section in ("model", "data", "trainer"):
-        if content.get(section) is not None and not isinstance(content[section], dict):
-            raise ConfigError(f"{path}: '{section}' must be a section with options, found '{content[section]}'")
-    if not isinstance(content.get("method", ""), str | None):
-        raise ConfigError(f"{path}: 'method' must be a name; the options of a method are the section 'model'")
+    content = read_yaml(path)
+    content = check_sections({} if content is None else content, str(path))
     anchor(content, path.parent)
     return Layer(str(path), content)
 

@@ -29,11 +29,12 @@ def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer
         return f"unknown option '{name}'{_nearest(name, options)}"
     if match := re.search(r"argument (?:-\w, )?(--\S+?)(?:/\S+)?: expected", message):
         return f"option '{spell(match[1])}' needs a value"
-    if match := re.search(r"arguments are required: (\S+)", message):
-        return f"option '{spell(f'--{match[1]}')}' is required".replace(",'", "'")
+    key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    if match := re.search(r"arguments are required: (\S+?),?$", message, re.M):
+        name = f"{key}.{match[1]}" if key else match[1]
+        return f"option '{spell(f'--{name}')}' is required{_origin(key, layers, flags) if key else ''}"
     if match := re.search(r"Group '(\S+)' does not accept option '(\S+)'", message):
         return _unknown_key(f"{match[1]}.{match[2]}", options, layers)
-    key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
     if not key and (match := re.search(r"Option '(\S+)' is not accepted", message)):
         return _unknown_key(match[1], options, layers)
     if not key:
@@ -46,16 +47,30 @@ def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer
         return f"unknown option '{name}'{_origin(f'{key}.{match[1]}', layers, flags)}{_nearest(name, known)}"
     if match := re.search(r"Expected a dot import path string: (\S+)", message):
         return f"{where}: no class '{match[1]}'; expected its import path, e.g. segzoo.data.PairedFolders"
-    expected = [_type_name(found) for found in re.findall(r"Expected (?:a|an) (.+?)(?:\. Got value|$)", message, re.M)]
-    value = re.findall(r"(?:Got|Given) value: (.*)", message)
+    expected = re.findall(r"Expected (?:a|an) (.+?)(?:\. Got value|$)", message, re.M)
+    expected += re.findall(r"Not of type (\w+)", message)
+    value = re.findall(r"(?:Got|Given) value: (.*)", message) or re.findall(r"Not of type \w+: (\S+)", message)
     if expected and value:
-        expected += [RESTRICTED[name] for name in re.findall(r"Not of type (\w+)", message) if name in RESTRICTED]
-        allowed = list(dict.fromkeys(one for names in expected for one in names.split(", ")))
-        if key in LISTS and allowed[0].startswith(("a list", "tuple")):
-            allowed = [LISTS[key]]
-        return f"{where}: expected {_any_of(allowed)}, found '{value[-1].strip()}'"
+        return explain_value(key, expected, value[-1].strip(), layers, flags)
     text = re.sub(r'Parser key "[^"]+":', "", message)
     return f"{where}: {' '.join(text.split())}"
+
+
+def explain_value(key: str, expected: Sequence[str], found: str, layers: Sequence[Layer], flags: Sequence[str]) -> str:
+    """One line for a value of the wrong type.
+
+    Args:
+        key: the parser's, e.g. ``model.lr``.
+        expected: types or choices, as Python writes them.
+        found: the value as Python writes it.
+        layers: where values came from, later ones win.
+        flags: ``--key=value`` of the command line, which win over the layers.
+    """
+    allowed = list(dict.fromkeys(name for one in expected for name in _type_name(one).split(", ")))
+    if key in LISTS and allowed[0].startswith(("a list", "tuple")):
+        allowed = [LISTS[key]]
+    found = {"None": "null", "True": "true", "False": "false"}.get(found, found)
+    return f"{spell(f'--{key}')}{_origin(key, layers, flags)}: expected {_any_of(allowed)}, found '{found}'"
 
 
 def spell(text: str) -> str:
@@ -117,6 +132,8 @@ def _parameters(class_path: str) -> list[str]:
 
 def _type_name(text: str) -> str:
     text = text.strip()
+    if text.rpartition(".")[2].rstrip("'>") in RESTRICTED:
+        return RESTRICTED[text.rpartition(".")[2].rstrip("'>")]
     if match := re.fullmatch(r"typing\.Literal\[(.*)\]", text):
         return match[1].replace("'", "")
     if match := re.fullmatch(r"<class '(\S+)'>", text):

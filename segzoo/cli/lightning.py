@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import yaml
-from jsonargparse import Namespace
+from jsonargparse import Namespace, set_dumper
 from jsonargparse.typing import PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -24,15 +23,17 @@ from segzoo.callbacks import (
 )
 from segzoo.checks import check_range
 from segzoo.cli.expand import Invocation, Layer
-from segzoo.cli.explain_options import explain_options, spell
+from segzoo.cli.explain_options import explain_options, explain_value, spell
 from segzoo.cli.logger_names import NAMES, parse_names
 from segzoo.cli.loggers import create_loggers
+from segzoo.cli.null_values import forbidden_nulls
 from segzoo.cli.rundir import claim, create, discard_unused, process_rank, run_folder
 from segzoo.configs import config_names
 from segzoo.data import DomainDataModule
 from segzoo.errors import ConfigError
 from segzoo.methods.base import SegmentationMethod
 from segzoo.methods.registry import load_method
+from segzoo.yaml_files import dump_yaml, parse_yaml
 
 # Set by the command itself: folder, loggers, sharding (by the DataModule). Checkpoints are always written.
 OWN_TRAINER_OPTIONS = {
@@ -100,6 +101,7 @@ class SegzooCLI(LightningCLI):
 
     def __init__(self, command: str, invocation: Invocation) -> None:
         self.command, self.invocation = command, invocation
+        set_dumper("yaml", dump_yaml)  # of the configuration that is written
         self.run_dir = Path()
         self.run_config = ""
         self.test_has_labels = True
@@ -180,13 +182,16 @@ class SegzooCLI(LightningCLI):
         # The help of a class (--data.source.help NAME) reads all that follows it: it comes last.
         flags = sorted(self.invocation.flags, key=lambda flag: flag.partition("=")[0].endswith(".help"))
         layers, flags = self.invocation.layers, [f"--method={self.invocation.method}", *flags]
-        if "--print_config" in self.invocation.switches:
-            flags.append("--print_config")
         try:
             self.config = parser.parse_args([*(f"--config={_text(layer)}" for layer in layers), *flags])
         except argparse.ArgumentError as error:
             options = [*parser.option_names(), *EXPANDED, *([] if self.command == "fit" else ["--out"])]
             raise ConfigError(explain_options(str(error), options, layers, flags)) from error
+        for key, expected in forbidden_nulls(parser, self.config):
+            raise ConfigError(explain_value(key, expected, "null", layers, flags))
+        if "--print_config" in self.invocation.switches:
+            print(parser.dump(self.config, skip_unset=False), end="")
+            raise SystemExit(0)
         if self.invocation.switches & {"--help", "--method.help"}:
             section = "" if "--help" in self.invocation.switches else "model."
             print(parser.resolved_help(self.config, section), end="")
@@ -239,7 +244,9 @@ class SegzooCLI(LightningCLI):
         if config["log_every_n_steps"] and config["max_steps"] > 0:
             # A run shorter than the interval would log nothing: it logs its last step.
             config["log_every_n_steps"] = min(config["log_every_n_steps"], config["max_steps"])
-        config["logger"] = create_loggers(self.config.logger, self.run_dir, yaml.safe_load(self.run_config))
+        config["logger"] = create_loggers(
+            self.config.logger, self.run_dir, parse_yaml(self.run_config, "the configuration")
+        )
         return L.Trainer(default_root_dir=str(self.run_dir), use_distributed_sampler=False, **config)
 
     def after_instantiate_classes(self) -> None:
@@ -294,4 +301,4 @@ def _check_processes(trainer: L.Trainer) -> None:
 
 def _text(layer: Layer) -> str:
     # An empty layer must still look like a configuration and not like a file name.
-    return yaml.safe_dump(layer.content or {"trainer": {}})
+    return dump_yaml(layer.content or {"trainer": {}})
