@@ -6,6 +6,7 @@ from segzoo.callbacks.manifest import RunManifest
 from segzoo.callbacks.panels import ImagePanels
 from segzoo.callbacks.progress import StepProgress
 from segzoo.callbacks.report import FinalReport
+from segzoo.callbacks.same_data import SameData
 
 __all__ = [
     "FinalReport",
@@ -13,5 +14,6 @@ __all__ = [
     "ImagePanels",
     "LastCheckpoint",
     "RunManifest",
+    "SameData",
     "StepProgress",
 ]

@@ -3,7 +3,7 @@
 ``--method NAME`` stands for the packaged YAML of the method, ``--data NAME`` and ``--recipe NAME`` likewise,
 and ``--method.x`` for the parser's ``--model.x`` (LightningCLI ties hyper-parameters to the key ``model``).
 Later layers win: packaged defaults, data, method, a data file of the user's own, recipe, what a checkpoint carries, the
-user's files, flags.
+user's files, flags. A training that goes on takes the recipe after its checkpoint: what it changes has to be seen.
 """
 
 import re
@@ -23,6 +23,8 @@ from segzoo.methods.registry import DEFAULT_DATA, method_defaults, methods
 from segzoo.suggest import did_you_mean
 from segzoo.yaml_files import read_yaml
 
+# Of a method's options, what a checkpoint holds beside its weights; null in a run's config.yaml.
+FILLED_IN = "generator_description"
 # Options that take no value: what follows them is not theirs.
 SWITCHES = ("-h", "--help", "--print_config", "--method.help")
 # What makes a pair of data sets that pair. `--data NAME` replaces these, and these only.
@@ -64,6 +66,9 @@ class Invocation:
         checkpoint: what to resume from or to score.
         out: where scores go.
         switches: which of `SWITCHES` were given.
+        before: the layers of the run that goes on, as its checkpoint carries them; empty when none does.
+        in_place: whether that run goes on in its own folder.
+        overruled: a data file of the user's own, whose other options a checkpoint overrules.
     """
 
     method: str
@@ -72,6 +77,9 @@ class Invocation:
     checkpoint: Path | None = None
     out: Path | None = None
     switches: set[str] = field(default_factory=set)
+    before: list[Layer] = field(default_factory=list)
+    in_place: bool = False
+    overruled: list[Layer] = field(default_factory=list)
 
 
 ReadCheckpoint = Callable[[Path], dict[str, Any]]
@@ -123,7 +131,7 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     method = named.get("--method") or _last([*recipe, *user], "method")
 
     carried: list[Layer] = []
-    checkpoint = None
+    checkpoint, in_place = None, False
     if "--ckpt_path" in named and named["--ckpt_path"] != "null":
         checkpoint = Path(named["--ckpt_path"])
         if named["--ckpt_path"] == "last":
@@ -138,7 +146,8 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
             )
         method = content["method"]
         # A checkpoint that lies elsewhere than in its run's folder begins a new one.
-        if command == "fit" and named["--ckpt_path"] != "last" and checkpoint.resolve().parent.name == "checkpoints":
+        in_place = command == "fit" and checkpoint.resolve().parent.name == "checkpoints"
+        if in_place and named["--ckpt_path"] != "last":
             _check_resumed(checkpoint, [option for option, _ in flags])
         carried = [Layer(str(checkpoint), _carried(command, carried_config(content, checkpoint)))]
     elif command != "fit" and not switches:
@@ -151,7 +160,11 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     if method not in methods():
         raise ConfigError(f"unknown method '{method}'{did_you_mean(method, methods())}")
 
-    own = [*recipe, *carried, *user]
+    own = [*carried, *recipe, *user] if command == "fit" else [*recipe, *carried, *user]
+    before = [layer for layer in carried if command == "fit" and layer.content]
+    for layer in [*recipe, *user] if before else []:
+        if (layer.content.get("model") or {}).get(FILLED_IN, "") is None:
+            del layer.content["model"][FILLED_IN]
     if "--data" in named:
         data = [_data_layer(named["--data"])]
         own = [Layer(layer.origin, _without_identity(layer.content)) for layer in own]
@@ -165,12 +178,17 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
         defaults.reverse()
     _forget_other_networks(defaults, own, dict(flags).get("--method.architecture"))
     layers = [base, *defaults, *own]
-    for layer in layers:
+    for layer in [*layers, *before]:
         layer.content.pop("method", None)
     check_label_spaces(layers, flags)
     _check_early(dict(flags))
     out = Path(named["--out"]) if "--out" in named else None
-    return Invocation(method, layers, [_parser_flag(*pair) for pair in flags], checkpoint, out, switches)
+    overruled: list[Layer] = []
+    if before:
+        before = [base, *defaults, *before]
+        overruled = [layer for layer in data if Path(layer.origin).parent != config_root() / "data"]
+    parser_flags = [_parser_flag(*pair) for pair in flags]
+    return Invocation(method, layers, parser_flags, checkpoint, out, switches, before, in_place, overruled)
 
 
 def _check_resumed(checkpoint: Path, options: list[str]) -> None:

@@ -30,21 +30,21 @@ def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer
     if match := re.search(r"argument (?:-\w, )?(--\S+?)(?:/\S+)?: expected", message):
         return f"option '{spell(match[1])}' needs a value"
     key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
-    if match := re.search(r"arguments are required: (\S+?),?$", message, re.M):
+    if match := re.search(r"arguments are required: ([\w.-]+)", message):
         name = f"{key}.{match[1]}" if key else match[1]
-        return f"option '{spell(f'--{name}')}' is required{_origin(key, layers, flags) if key else ''}"
+        return f"option '{spell(f'--{name}')}' is required{origin(key, layers, flags) if key else ''}"
     if match := re.search(r"Group '(\S+)' does not accept option '(\S+)'", message):
         return _unknown_key(f"{match[1]}.{match[2]}", options, layers)
     if not key and (match := re.search(r"Option '(\S+)' is not accepted", message)):
         return _unknown_key(match[1], options, layers)
     if not key:
         return spell(" ".join(message.split()))
-    where = spell(f"--{key}") + _origin(key, layers, flags)
+    where = spell(f"--{key}") + origin(key, layers, flags)
     if match := re.search(r"Option '(\S+)' is not accepted", message):
         cls = re.search(r"class_path '([^']+)'", message)
         name = spell(f"--{key}.{match[1]}")
         known = [spell(f"--{key}.{parameter}") for parameter in _parameters(cls[1] if cls else "")]
-        return f"unknown option '{name}'{_origin(f'{key}.{match[1]}', layers, flags)}{_nearest(name, known)}"
+        return f"unknown option '{name}'{origin(f'{key}.{match[1]}', layers, flags)}{_nearest(name, known)}"
     if match := re.search(r"Expected a dot import path string: (\S+)", message):
         return f"{where}: no class '{match[1]}'; expected its import path, e.g. segzoo.data.PairedFolders"
     expected = re.findall(r"Expected (?:a|an) (.+?)(?:\. Got value|$)", message, re.M)
@@ -70,7 +70,7 @@ def explain_value(key: str, expected: Sequence[str], found: str, layers: Sequenc
     if key in LISTS and allowed[0].startswith(("a list", "tuple")):
         allowed = [LISTS[key]]
     found = {"None": "null", "True": "true", "False": "false"}.get(found, found)
-    return f"{spell(f'--{key}')}{_origin(key, layers, flags)}: expected {_any_of(allowed)}, found '{found}'"
+    return f"{spell(f'--{key}')}{origin(key, layers, flags)}: expected {_any_of(allowed)}, found '{found}'"
 
 
 def spell(text: str) -> str:
@@ -83,7 +83,7 @@ def _unknown_key(key: str, options: Iterable[str], layers: Sequence[Layer]) -> s
     # A file has no dashes and, like the parser, calls the method's section `model`.
     sections = [*options, "--model", "--data", "--trainer"]
     hint = _nearest(option, sections).replace("'--", "'").replace("'method.", "'model.")
-    return f"unknown key '{key}'{_origin(key, layers, ())}{hint}"
+    return f"unknown key '{key}'{origin(key, layers, ())}{hint}"
 
 
 def _nearest(option: str, options: Iterable[str]) -> str:
@@ -103,7 +103,8 @@ def _any_of(names: list[str]) -> str:
     return " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
 
 
-def _origin(key: str, layers: Sequence[Layer], flags: Sequence[str]) -> str:
+def origin(key: str, layers: Sequence[Layer], flags: Sequence[str]) -> str:
+    """The file that an option comes from, e.g. `` (in own.yaml)``; empty for a flag."""
     if any(flag.startswith((f"--{key}=", f"--{key}.")) for flag in flags):
         return ""
     for layer in reversed(layers):

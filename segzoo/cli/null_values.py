@@ -41,11 +41,11 @@ def _of_class(key: str, value: Namespace) -> Iterator[tuple[str, list[str]]]:
         hints = typing.get_type_hints(init)
     except (NameError, TypeError):  # of a user's own class: its annotations are its business
         return
-    given = value.get("init_args") or Namespace()
+    given = value.get("init_args") or {}
     for option, parameter in inspect.signature(init).parameters.items():
-        if option in given and given[option] is None and parameter.default is not None and option in hints:
-            if not _takes_null(hints[option]):
-                yield f"{key}.init_args.{option}", _names(hints[option])
+        null = option in given and given[option] is None and parameter.default is not None
+        if null and not _takes_null(hints.get(option, Any)):
+            yield f"{key}.init_args.{option}", _names(hints[option])
 
 
 def _names(hint: Any) -> list[str]:

@@ -8,6 +8,8 @@ from segzoo.errors import CheckpointError, ConfigError
 from segzoo.yaml_files import parse_yaml
 
 SECTIONS = ("model", "data", "trainer")
+# Filled in from others: what a file says of them would be ignored.
+FOLLOWING = (("data", "seed", "'seed_everything'"), ("model", "label_space", "the data's 'label_space'"))
 
 
 def check_sections(content: Any, where: str) -> dict[str, Any]:
@@ -32,6 +34,9 @@ def check_sections(content: Any, where: str) -> dict[str, Any]:
     _check_names(content, where)
     for section in SECTIONS:
         _check_names(content.get(section, {}), f"{where}: {section}")
+    for section, option, instead in FOLLOWING:
+        if content.get(section, {}).get(option) is not None:
+            raise ConfigError(f"{where}: '{section}.{option}' follows {instead}; leave it out")
     for domain in ("source", "target"):
         _check_class(content.get("data", {}).get(domain), f"{where}: data.{domain}")
     return content
