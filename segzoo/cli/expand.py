@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from segzoo.cli.early import check_options
 from segzoo.cli.label_paths import absolute, anchor
 from segzoo.cli.label_paths import check as check_label_spaces
 from segzoo.cli.logger_names import parse_names
@@ -81,6 +82,17 @@ class Invocation:
     in_place: bool = False
     overruled: list[Layer] = field(default_factory=list)
 
+    def value(self, *keys: str) -> tuple[str | None, str]:
+        """What an option will be as text, None when nobody says it, and the file that says it, e.g. `` (in own.yaml)``."""
+        key = ".".join(keys)
+        for flag in reversed(self.flags):
+            if flag.startswith(f"--{key}="):
+                return flag.partition("=")[2], ""
+        for layer in reversed(self.layers):
+            if (found := _last([layer], *keys)) is not None:
+                return str(found), f" (in {layer.origin})"
+        return None, ""
+
 
 ReadCheckpoint = Callable[[Path], dict[str, Any]]
 """Reads ``{"method": slug, "config": yaml text}`` from a checkpoint; see `segzoo.cli.checkpoint`."""
@@ -130,6 +142,8 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     recipe = [_read_file(config_path("recipe", named["--recipe"]))] if "--recipe" in named else []
     method = named.get("--method") or _last([*recipe, *user], "method")
 
+    # Whatever comes next may take seconds, or blame something else: a mistyped --method is no missing one.
+    check_options(flags, [*recipe, *user], method if method in methods() else None, command)
     carried: list[Layer] = []
     checkpoint, in_place = None, False
     if "--ckpt_path" in named and named["--ckpt_path"] != "null":
@@ -180,6 +194,7 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     layers = [base, *defaults, *own]
     for layer in [*layers, *before]:
         layer.content.pop("method", None)
+    check_options(flags, layers, method, command)
     check_label_spaces(layers, flags)
     _check_early(dict(flags))
     out = Path(named["--out"]) if "--out" in named else None
