@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segzoo.checks import check_range
+from segzoo.cli.checkpoint_path import checkpoint_file
 from segzoo.cli.parser import Parser
 from segzoo.cli.predict import load_checkpoint, make_folder, with_palette, write_legend, write_picture
 from segzoo.cli.sections import carried_config
@@ -72,7 +73,7 @@ def annotate(argv: list[str]) -> int:
 def _parser() -> Parser:
     parser = Parser("segzoo annotate", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
-    add("--ckpt_path", type=Path, required=True, metavar="FILE", help="checkpoint of gradient-annotator")
+    add("--ckpt_path", type=checkpoint_file, required=True, metavar="FILE", help="checkpoint of gradient-annotator")
     add("--count", type=int, required=True, metavar="N", help="number of images; published: 10000")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add("--seed", type=int, default=0, metavar="N", help="another seed, other images (default: 0)")

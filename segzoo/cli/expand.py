@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from segzoo.cli.checkpoint_path import checkpoint_file
 from segzoo.cli.early import check_options
 from segzoo.cli.label_paths import absolute, anchor
 from segzoo.cli.label_paths import check as check_label_spaces
@@ -150,6 +151,7 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
         checkpoint = Path(named["--ckpt_path"])
         if named["--ckpt_path"] == "last":
             checkpoint = _last_checkpoint(command, method, named.get("--data"), flags, [*recipe, *user])
+        checkpoint = checkpoint_file(checkpoint)
         if not checkpoint.is_file():
             raise CheckpointError(f"no checkpoint at {checkpoint}")
         content = read_checkpoint(checkpoint)
@@ -201,6 +203,9 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     overruled: list[Layer] = []
     if before:
         before = [base, *defaults, *before]
+        if "data" not in before[-1].content:  # of a training from Python
+            named_data = [layer for layer in [*recipe, *user] if "data" in layer.content]
+            before += [Layer(layer.origin, {"data": layer.content["data"]}) for layer in named_data]
         overruled = [layer for layer in data if Path(layer.origin).parent != config_root() / "data"]
     parser_flags = [_parser_flag(*pair) for pair in flags]
     return Invocation(method, layers, parser_flags, checkpoint, out, switches, before, in_place, overruled)

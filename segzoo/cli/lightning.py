@@ -24,13 +24,12 @@ from segzoo.callbacks import (
 )
 from segzoo.checks import check_range
 from segzoo.cli.expand import Invocation, Layer
-from segzoo.cli.explain_options import explain_options, explain_value, origin, spell
+from segzoo.cli.explain_options import explain_options, explain_value, spell
 from segzoo.cli.logger_names import NAMES, parse_names
 from segzoo.cli.loggers import create_loggers
 from segzoo.cli.null_values import forbidden_nulls
-from segzoo.cli.resume import changed_options, describe_changes, describe_kept
+from segzoo.cli.resume import compare_runs
 from segzoo.cli.rundir import claim, create, discard_unused, process_rank, run_folder
-from segzoo.cli.sections import flatten
 from segzoo.configs import config_names
 from segzoo.data import DomainDataModule
 from segzoo.errors import ConfigError
@@ -111,6 +110,7 @@ class SegzooCLI(LightningCLI):
         self.test_has_labels = True
         self._claimed = False
         self.changed_options: dict[str, tuple[Any, Any]] = {}
+        self._said: list[str] = []
         super().__init__(
             load_method(invocation.method),
             DomainDataModule,
@@ -209,31 +209,15 @@ class SegzooCLI(LightningCLI):
                 )
         check_range("--seed_everything", self.config.seed_everything, 0, 2**32 - 1)
         self.run_config = str(parser.dump(self.config, skip_unset=False))
-        self._compare(parser, flags)
+        if self.invocation.before:
+            then = parser.parse_args([*(f"--config={_text(layer)}" for layer in self.invocation.before), flags[0]])
+            old, now = (parse_yaml(parser.dump(some, skip_unset=False), "") for some in (then, self.config))
+            self.changed_options, self._said = compare_runs(old, now, self.invocation, flags)
         if self.invocation.checkpoint is not None:
             # The weights come with the checkpoint; the files that they started from may not be on this machine.
             for option in load_method(self.invocation.method).STARTING_POINTS:
                 if f"model.{option}" in self.config:
                     self.config[f"model.{option}"] = None
-
-    def _compare(self, parser: Parser, flags: list[str]) -> None:
-        """Looks for options that are others than in the checkpoint that is continued, and says so."""
-        layers, before = self.invocation.layers, self.invocation.before
-        if not before or self.invocation.checkpoint is None:
-            return
-        then = parser.parse_args([*(f"--config={_text(layer)}" for layer in before), flags[0]])
-        old, now = (flatten(parse_yaml(parser.dump(some, skip_unset=False), "")) for some in (then, self.config))
-        self.changed_options = changed_options(
-            old, now, self.invocation.checkpoint, self.invocation.in_place, lambda key: origin(key, layers, flags)
-        )
-        lines = [describe_changes(self.changed_options, now)] if self.changed_options else []
-        lines += [
-            describe_kept(flatten(file.content), now, self.changed_options, file.origin)
-            for file in self.invocation.overruled
-        ]
-        for line in lines if process_rank() == 0 else []:
-            if line:
-                print(line)
 
     # Building
 
@@ -275,9 +259,11 @@ class SegzooCLI(LightningCLI):
         return L.Trainer(default_root_dir=str(self.run_dir), use_distributed_sampler=False, **config)
 
     def after_instantiate_classes(self) -> None:
-        """Gives the method the configuration that its checkpoints carry."""
+        """Gives the method the configuration that its checkpoints carry, and says what a continued run changes."""
         assert isinstance(self.model, SegmentationMethod)
         self.model.run_config = self.run_config
+        for line in self._said if self.trainer.is_global_zero else []:
+            print(line)
 
     def discard_empty_run(self) -> None:
         """Removes the folder again when nothing came of the run."""

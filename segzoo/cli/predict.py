@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segzoo.cli.checkpoint_path import checkpoint_file
 from segzoo.cli.parser import Parser
 from segzoo.errors import CheckpointError, ConfigError, DataError
 
@@ -95,7 +96,9 @@ def load_checkpoint(path: Path, device: str) -> "tuple[SegmentationMethod, tuple
 
 def _parser() -> Parser:
     parser = Parser("segzoo predict", DESCRIPTION, EXAMPLES)
-    parser.add_argument("--ckpt_path", type=Path, required=True, metavar="FILE", help="checkpoint of `segzoo fit`")
+    parser.add_argument(
+        "--ckpt_path", type=checkpoint_file, required=True, metavar="FILE", help="checkpoint of `segzoo fit`"
+    )
     parser.add_argument("--input", type=Path, required=True, metavar="DIR", help="folder of images")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="images per step (default: 8)")

@@ -5,12 +5,16 @@ others now; those that decide what is learned may not: the optimiser's state, th
 one training and the configuration of another.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from segzoo.cli.explain_options import spell
+from segzoo.cli.explain_options import origin, spell
+from segzoo.cli.sections import flatten
 from segzoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from segzoo.cli.expand import Invocation
 
 HONOURED = (
     "logger",
@@ -39,6 +43,37 @@ LEARNING = (
 PLACE = ("name", "runs")
 """Where a run lies: a continued one stays there, and a checkpoint that lies elsewhere begins a run of any name."""
 Flat = Mapping[str, Any]
+
+
+def compare_runs(
+    before: Mapping[str, Any], now: Mapping[str, Any], invocation: "Invocation", flags: Sequence[str]
+) -> tuple[dict[str, tuple[Any, Any]], list[str]]:
+    """What a continued run does otherwise than its checkpoint says.
+
+    Args:
+        before: the configuration that the checkpoint carries, with all defaults.
+        now: that of the command line.
+        invocation: the command line.
+        flags: its ``--key=value``.
+
+    Returns:
+        old and new value of the options that changed, and lines that say so.
+
+    Raises:
+        ConfigError: an option that a continued run cannot change.
+    """
+    checkpoint = invocation.checkpoint
+    assert checkpoint is not None
+    carried = next(layer.content for layer in invocation.before if layer.origin == str(checkpoint))
+    old, new = (
+        {name: value for name, value in flatten(one).items() if name.split(".")[0] in carried} for one in (before, now)
+    )
+    changed = changed_options(
+        old, new, checkpoint, invocation.in_place, lambda key: origin(key, invocation.layers, flags)
+    )
+    lines = [describe_changes(changed, new)] if changed else []
+    lines += [describe_kept(flatten(file.content), flatten(now), changed, file.origin) for file in invocation.overruled]
+    return changed, [line for line in lines if line]
 
 
 def changed_options(

@@ -53,6 +53,8 @@ def carried_config(saved: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]
         CheckpointError: it carries something else.
     """
     where, text = f"the configuration in {checkpoint}", saved.get("config") or ""
+    if not text and "model" in saved:  # of a training from Python
+        return {"model": dict(saved["model"])}
     if not isinstance(text, str):
         raise CheckpointError(f"{where} is no text but {_kind(text)}; expected a file of `segzoo fit`")
     try:

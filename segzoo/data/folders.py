@@ -313,6 +313,12 @@ def _check_partners(
     if alone:
         other = "mask" if what == "image" else "image"
         more = f" (and {len(alone) - 1} more {what}s without one)" if len(alone) > 1 else ""
+        # 0001_label.png beside 0001.png: nothing is missing but the option that says so.
+        ends = {end for name in partners if (end := name.removeprefix(alone[0])) != name and not end[:1].isdecimal()}
+        if ends:
+            more += (
+                f"; {other}s that end in '{min(ends, key=len)}' need --data.DOMAIN.{other}_suffix {min(ends, key=len)}"
+            )
         raise DataError(
             f"the {what} {files[alone[0]]} has no {other}{more}: expected "
             f"{folder / alone[0]}{suffix}.*; add it or remove the {what}"

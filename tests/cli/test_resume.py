@@ -139,3 +139,21 @@ def test_other_images_or_another_class_map_under_the_same_name_are_refused(
     result = segzoo(*more)
     assert result.status == 2
     assert result.err.startswith("error: the source images (number or names) changed since the run began")
+
+
+@pytest.mark.fault("run-folder-as-checkpoint")
+def test_a_runs_folder_stands_for_its_last_checkpoint(segzoo: Segzoo, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "photos").mkdir()
+    shutil.copy(next((trained / "figures").rglob("*.png")), tmp_path / "photos" / "a.png")
+    for folder in ("run", "run/checkpoints"):
+        result = segzoo("test", "--ckpt_path", folder, "--out", "scores")
+        assert result.status == 0, result.err
+        assert (tmp_path / "scores" / "scores-test.json").is_file()
+    assert segzoo("predict", "--ckpt_path", "run", "--input", "photos", "--out", "seen").status == 0
+    for arguments in (["test"], ["fit"], ["predict", "--input", "photos", "--out", "x"], ["annotate", "--out", "x"]):
+        result = segzoo(*arguments, "--ckpt_path", "photos")
+        assert result.status == 2
+        assert result.err.startswith("error: photos is a folder without checkpoints/last.ckpt; expected a run's folder")
+    result = segzoo("folds", "--run", "run/checkpoints/last.ckpt")
+    assert result.err == "error: --run run/checkpoints/last.ckpt: expected the folder of a run: run\n"
