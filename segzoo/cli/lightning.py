@@ -30,6 +30,7 @@ from segzoo.cli.loggers import create_loggers
 from segzoo.cli.null_values import forbidden_nulls
 from segzoo.cli.resume import compare_runs
 from segzoo.cli.rundir import claim, create, discard_unused, process_rank, run_folder
+from segzoo.cli.trainer_options import check_test_share, prepare_trainer_options
 from segzoo.configs import config_names
 from segzoo.data import DomainDataModule
 from segzoo.errors import ConfigError
@@ -45,6 +46,9 @@ OWN_TRAINER_OPTIONS = {
     "enable_checkpointing",
     "barebones",
     "model_registry",
+    # Nothing is predicted with a trainer, and loaders are made once, as there are no epochs.
+    "limit_predict_batches",
+    "reload_dataloaders_every_n_epochs",
 }
 SECTIONS = ("model", "data", "trainer")
 # Resolved before parsing (`segzoo.cli.expand`), so the parser does not know them.
@@ -236,6 +240,8 @@ class SegzooCLI(LightningCLI):
         try:
             trainer = self._create_trainer(kwargs)
             _check_processes(trainer)
+            if self.command == "fit" and self.test_has_labels:
+                check_test_share(trainer, len(test), self.datamodule.eval_batch_size)
         except Exception as error:
             self.discard_empty_run()
             if isinstance(error, ValueError | TypeError | ImportError | MisconfigurationException):
@@ -249,7 +255,9 @@ class SegzooCLI(LightningCLI):
             if config.get(option) == 0:
                 raise ConfigError(f"--trainer.{option} 0: expected above 0")
         own = config.pop("callbacks", None) or []
-        config["callbacks"] = [*(own if isinstance(own, list) else [own]), *self._callbacks(config)]
+        own = own if isinstance(own, list) else [own]
+        prepare_trainer_options(config, own, self.run_dir)
+        config["callbacks"] = [*own, *self._callbacks(config)]
         if config["log_every_n_steps"] and config["max_steps"] > 0:
             # A run shorter than the interval would log nothing: it logs its last step.
             config["log_every_n_steps"] = min(config["log_every_n_steps"], config["max_steps"])

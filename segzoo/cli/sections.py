@@ -12,6 +12,10 @@ SECTIONS = ("model", "data", "trainer")
 FOLLOWING = (("data", "seed", "'seed_everything'"), ("model", "label_space", "the data's 'label_space'"))
 
 
+RETIRED = ("limit_predict_batches", "reload_dataloaders_every_n_epochs")
+"""Options of the trainer that earlier versions offered, and wrote into every configuration, without an effect."""
+
+
 def check_sections(content: Any, where: str) -> dict[str, Any]:
     """A configuration as it was read, whose sections are sections and whose keys are names.
 
@@ -29,6 +33,9 @@ def check_sections(content: Any, where: str) -> dict[str, Any]:
             raise ConfigError(f"{where}: '{section}' must be a section with options, found '{content[section]}'")
         if section in content and content[section] is None:  # `data:` with nothing below it
             del content[section]
+    for option in RETIRED:
+        if not content.get("trainer", {}).get(option, True):
+            del content["trainer"][option]
     if not isinstance(content.get("method", ""), str | None):
         raise ConfigError(f"{where}: 'method' must be a name; the options of a method are the section 'model'")
     _check_names(content, where)
