@@ -252,8 +252,8 @@ class SegzooCLI(LightningCLI):
     def _create_trainer(self, kwargs: dict[str, Any]) -> L.Trainer:
         config = {**self.config_init["trainer"].as_dict(), **kwargs}
         for option in ("val_check_interval", "accumulate_grad_batches"):
-            if config.get(option) == 0:
-                raise ConfigError(f"--trainer.{option} 0: expected above 0")
+            if isinstance(value := config.get(option), int | float) and not value > 0:
+                raise ConfigError(f"--trainer.{option} {value}: expected above 0")
         own = config.pop("callbacks", None) or []
         own = own if isinstance(own, list) else [own]
         prepare_trainer_options(config, own, self.run_dir)

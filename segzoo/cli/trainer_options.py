@@ -44,6 +44,7 @@ def prepare_trainer_options(options: dict[str, Any], callbacks: list[Any], run_d
     if isinstance(clip := options.get("gradient_clip_val"), int | float) and not clip >= 0:
         raise ConfigError(f"--trainer.gradient_clip_val {clip}: expected 0 or more, or null")
     check_range("--trainer.log_every_n_steps", options.get("log_every_n_steps") or 0, 0)
+    check_range("--trainer.num_sanity_val_steps", options.get("num_sanity_val_steps") or 0, -1)
     if isinstance(limit := options.get("max_time"), str) and not set(limit) & set("123456789"):
         raise ConfigError(f"--trainer.max_time {limit}: expected above 0, as days:hours:minutes:seconds")
     plugins = options.get("plugins") or []
