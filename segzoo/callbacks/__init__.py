@@ -8,6 +8,7 @@ from segzoo.callbacks.metrics_csv import MetricsCsv
 from segzoo.callbacks.panels import ImagePanels
 from segzoo.callbacks.progress import StepProgress
 from segzoo.callbacks.report import FinalReport
+from segzoo.callbacks.same_data import SameData
 
 __all__ = [
     "FinalReport",
@@ -17,5 +18,6 @@ __all__ = [
     "LastCheckpoint",
     "MetricsCsv",
     "RunManifest",
+    "SameData",
     "StepProgress",
 ]

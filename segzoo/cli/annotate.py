@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from segzoo.checks import check_range
+from segzoo.cli.checkpoint_path import checkpoint_file
 from segzoo.cli.parser import Parser
 from segzoo.cli.predict import load_checkpoint, make_folder, refuse_unusable, with_palette, write_legend, write_picture
+from segzoo.cli.sections import carried_config
 from segzoo.errors import ConfigError
 from segzoo.files import whole_file, write_text
+from segzoo.yaml_files import dump_yaml
 
 if TYPE_CHECKING:
     from segzoo.data.label_spaces import LabelSpace
@@ -73,7 +74,7 @@ def annotate(argv: list[str]) -> int:
 def _parser() -> Parser:
     parser = Parser("segzoo annotate", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
-    add("--ckpt_path", type=Path, required=True, metavar="FILE", help="checkpoint of gradient-annotator")
+    add("--ckpt_path", type=checkpoint_file, required=True, metavar="FILE", help="checkpoint of gradient-annotator")
     add("--count", type=int, required=True, metavar="N", help="number of images; published: 10000")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add("--seed", type=int, default=0, metavar="N", help="another seed, other images (default: 0)")
@@ -163,7 +164,7 @@ def _data(args: argparse.Namespace, method: "GradientAnnotator", size: tuple[int
     """A data YAML with the generated images as source; None for a checkpoint that does not say what the target was."""
     from segzoo.cli.checkpoint import read_checkpoint
 
-    config = yaml.safe_load(read_checkpoint(args.ckpt_path).get("config") or "{}")
+    config = carried_config(read_checkpoint(args.ckpt_path), args.ckpt_path)
     run, out = config.get("data"), args.out.resolve()
     if not run:
         return None
@@ -187,4 +188,4 @@ def _data(args: argparse.Namespace, method: "GradientAnnotator", size: tuple[int
 
 
 def _write_yaml(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, yaml.safe_dump(content, sort_keys=False))
+    write_text(path, dump_yaml(content))

@@ -5,15 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from packaging.version import InvalidVersion, Version
 from torch import Tensor
 
+from segzoo.cli.sections import carried_config
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.errors import CheckpointError
 from segzoo.models.weight_files import load_tensors
-
-SECTIONS = ("model", "data", "trainer")
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
@@ -44,6 +42,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint of segzoo; expected one that `segzoo fit` wrote")
     if broken := _broken(content, saved):
         raise CheckpointError(f"{path} is not as `segzoo fit` writes it: {broken}")
+    carried_config(saved, path)
     if saved.get("config") is None:
         options = content["hyper_parameters"].items()
         saved["model"] = {key: value for key, value in options if key != "label_space" and not key.startswith("_")}
@@ -74,18 +73,9 @@ def _broken_space(space: Any, used: Any) -> str | None:
 
 
 def _broken_run(saved: Mapping[str, Any]) -> str | None:
-    size, text = saved.get("size"), saved.get("config")
+    size = saved.get("size")
     if size is not None and not (
         isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
     ):
         return f"its input size is {size!r}, expected height and width"
-    if text is None:
-        return None
-    try:
-        config = yaml.safe_load(text)
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError):
-        return "its configuration is not readable YAML"
-    sections = [config.get(section) for section in SECTIONS] if isinstance(config, dict) else [config]
-    if not all(isinstance(section, dict | None) for section in sections) or not isinstance(config, dict):
-        return "its configuration does not consist of sections with options"
     return None

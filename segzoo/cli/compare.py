@@ -15,9 +15,11 @@ from statistics import fmean
 from typing import Any
 
 from segzoo.checks import check_range
+from segzoo.cli.expand import expand
 from segzoo.cli.lock import locked
 from segzoo.cli.parser import Parser
 from segzoo.cli.rundir import create
+from segzoo.cli.train import read
 from segzoo.cli.trainings import Trainings
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.methods.registry import load_method, methods
@@ -42,6 +44,12 @@ CHECKPOINT = re.compile(r"\{([\w-]+)\}")
 """A row's name in the options of another."""
 OWN_OPTIONS = ("--method", "--ckpt_path", "--name", "--seed_everything", "--runs", "--out")
 """Of `segzoo fit`, which compare gives itself."""
+WHOLE: dict[str, tuple[Any, ...]] = {
+    "limit_test_batches": (None, "null", "1.0"),
+    "fast_dev_run": (None, "null", "false", "False", "0"),
+    "max_time": (None, "null"),
+}
+"""Trainer options that leave out some of the training or of the test, and their values that do not."""
 FIT_OPTIONS = (
     "--method",
     "--data",
@@ -85,6 +93,8 @@ def compare(argv: list[str]) -> int:
     variants = _variants(args.variant)
     _check_options(common, *(options for _, options in variants.values()))
     rows, seeds = [_row(text, variants) for text in args.rows.split(",")], _seeds(args.seeds)
+    for row in rows:
+        _check_row(row, common)
     names = [row.name for row in rows]
     for row in rows:
         if not load_method(row.method).segments:
@@ -99,6 +109,8 @@ def compare(argv: list[str]) -> int:
         raise ConfigError(f"--reference {reference} is not a row{did_you_mean(reference, names)}")
     folder = create(args.out)
     with locked(folder):
+        for row in rows:
+            _check_beginnings(folder, row, names, seeds)
         _train_all(folder, rows, seeds, common, args.jobs)
         _write_table(folder, rows, seeds, reference, args.per_class)
     return 0
@@ -156,6 +168,35 @@ def _check_options(*groups: Sequence[str]) -> None:
     for option in (word.partition("=")[0] for words in groups for word in words):
         if option in OWN_OPTIONS:
             raise ConfigError(f"{option}: `segzoo compare` gives every run its own; leave it out")
+
+
+def _check_row(row: Row, common: Sequence[str]) -> None:
+    """Refuses before the first training what `segzoo fit` would refuse after it, and what would be no row of a table."""
+    options = [CHECKPOINT.sub("last.ckpt", option) for option in row.options]
+    weight = ["--method.weight", "1"] if row.weight_of else []
+    try:
+        invocation = expand("fit", ["--method", row.method, *common, *options, *weight], read)
+    except SegzooError as error:
+        raise ConfigError(f"row '{row.name}': {error}") from error
+    if invocation is None or invocation.switches:
+        raise ConfigError(f"row '{row.name}': no help and no configuration are printed here; leave out --help")
+    for option, harmless in WHOLE.items():
+        value, origin = invocation.value("trainer", option)
+        if value not in harmless:
+            why = "stops before the last step" if option == "max_time" else "scores a part of the test images"
+            raise ConfigError(
+                f"row '{row.name}': --trainer.{option} {value}{origin} {why}, which is no row of a table; leave it out"
+            )
+
+
+def _check_beginnings(folder: Path, row: Row, names: Sequence[str], seeds: Sequence[int]) -> None:
+    """Refuses a row that takes something from another one which is neither compared nor there."""
+    for seed in seeds:
+        for start in row.starts:
+            if start.name not in names:
+                _checkpoint(folder, row, start, seed)
+        if row.weight_of and row.weight_of.name not in names:
+            _mean_weight(_run(folder, row.weight_of, seed))
 
 
 def _variants(texts: Sequence[str]) -> dict[str, tuple[str, tuple[str, ...]]]:

@@ -63,6 +63,8 @@ def explain(error: BaseException) -> str | None:
         return _of_worker(text)
     if isinstance(error, argparse.ArgumentError):
         return " ".join(text.split())
+    if isinstance(error, ModuleNotFoundError) and "Requirement" in text:  # of an option of Lightning's, e.g. a callback
+        return " ".join(text.split())
     if "torchvision::nms does not exist" in text:
         return TORCHVISION
     names = {cls.__name__ for cls in type(error).__mro__}

@@ -3,7 +3,7 @@
 ``--method NAME`` stands for the packaged YAML of the method, ``--data NAME`` and ``--recipe NAME`` likewise,
 and ``--method.x`` for the parser's ``--model.x`` (LightningCLI ties hyper-parameters to the key ``model``).
 Later layers win: packaged defaults, data, method, a data file of the user's own, recipe, what a checkpoint carries, the
-user's files, flags.
+user's files, flags. A training that goes on takes the recipe after its checkpoint: what it changes has to be seen.
 """
 
 import re
@@ -12,17 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from segzoo.cli.checkpoint_path import checkpoint_file
+from segzoo.cli.early import check_options
 from segzoo.cli.label_paths import absolute, anchor
 from segzoo.cli.label_paths import check as check_label_spaces
 from segzoo.cli.logger_names import parse_names
 from segzoo.cli.rundir import newest_checkpoint
+from segzoo.cli.sections import carried_config, check_sections
 from segzoo.configs import config_path, config_root
 from segzoo.errors import CheckpointError, ConfigError
 from segzoo.methods.registry import DEFAULT_DATA, method_defaults, methods
 from segzoo.suggest import did_you_mean
+from segzoo.yaml_files import read_yaml
 
+# Of a method's options, what a checkpoint holds beside its weights; null in a run's config.yaml.
+FILLED_IN = "generator_description"
 # Options that take no value: what follows them is not theirs.
 SWITCHES = ("-h", "--help", "--print_config", "--method.help")
 # What makes a pair of data sets that pair. `--data NAME` replaces these, and these only.
@@ -64,6 +68,9 @@ class Invocation:
         checkpoint: what to resume from or to score.
         out: where scores go.
         switches: which of `SWITCHES` were given.
+        before: the layers of the run that goes on, as its checkpoint carries them; empty when none does.
+        in_place: whether that run goes on in its own folder.
+        overruled: a data file of the user's own, whose other options a checkpoint overrules.
     """
 
     method: str
@@ -72,6 +79,20 @@ class Invocation:
     checkpoint: Path | None = None
     out: Path | None = None
     switches: set[str] = field(default_factory=set)
+    before: list[Layer] = field(default_factory=list)
+    in_place: bool = False
+    overruled: list[Layer] = field(default_factory=list)
+
+    def value(self, *keys: str) -> tuple[str | None, str]:
+        """What an option will be as text, None when nobody says it, and the file that says it, e.g. `` (in own.yaml)``."""
+        key = ".".join(keys)
+        for flag in reversed(self.flags):
+            if flag.startswith(f"--{key}="):
+                return flag.partition("=")[2], ""
+        for layer in reversed(self.layers):
+            if (found := _last([layer], *keys)) is not None:
+                return str(found), f" (in {layer.origin})"
+        return None, ""
 
 
 ReadCheckpoint = Callable[[Path], dict[str, Any]]
@@ -122,12 +143,15 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     recipe = [_read_file(config_path("recipe", named["--recipe"]))] if "--recipe" in named else []
     method = named.get("--method") or _last([*recipe, *user], "method")
 
+    # Whatever comes next may take seconds, or blame something else: a mistyped --method is no missing one.
+    check_options(flags, [*recipe, *user], method if method in methods() else None, command)
     carried: list[Layer] = []
-    checkpoint, from_python = None, False
+    checkpoint, in_place, from_python = None, False, False
     if "--ckpt_path" in named and named["--ckpt_path"] != "null":
         checkpoint = Path(named["--ckpt_path"])
         if named["--ckpt_path"] == "last":
             checkpoint = _last_checkpoint(command, method, named.get("--data"), flags, [*recipe, *user])
+        checkpoint = checkpoint_file(checkpoint)
         if not checkpoint.is_file():
             raise CheckpointError(f"no checkpoint at {checkpoint}")
         content = read_checkpoint(checkpoint)
@@ -138,11 +162,11 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
             )
         method = content["method"]
         # A checkpoint that lies elsewhere than in its run's folder begins a new one.
-        if command == "fit" and named["--ckpt_path"] != "last" and checkpoint.resolve().parent.name == "checkpoints":
+        in_place = command == "fit" and checkpoint.resolve().parent.name == "checkpoints"
+        if in_place and named["--ckpt_path"] != "last":
             _check_resumed(checkpoint, [option for option, _ in flags])
         from_python = content.get("config") is None
-        config = {"model": content.get("model")} if from_python else yaml.safe_load(content["config"])
-        carried = [Layer(str(checkpoint), _carried(command, config))]
+        carried = [Layer(str(checkpoint), _carried(command, carried_config(content, checkpoint)))]
     elif command != "fit" and not switches:
         raise ConfigError(f"`segzoo {command}` needs a trained model: --ckpt_path runs/.../checkpoints/last.ckpt")
     if not method and "--help" in switches:
@@ -153,7 +177,11 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     if method not in methods():
         raise ConfigError(f"unknown method '{method}'{did_you_mean(method, methods())}")
 
-    own = [*recipe, *carried, *user]
+    own = [*carried, *recipe, *user] if command == "fit" else [*recipe, *carried, *user]
+    before = [layer for layer in carried if command == "fit" and layer.content]
+    for layer in [*recipe, *user] if before else []:
+        if (layer.content.get("model") or {}).get(FILLED_IN, "") is None:
+            del layer.content["model"][FILLED_IN]
     if "--data" in named:
         data = [_data_layer(named["--data"])]
         own = [Layer(layer.origin, _without_identity(layer.content)) for layer in own]
@@ -172,12 +200,21 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
         defaults.reverse()
     _forget_other_networks(defaults, own, dict(flags).get("--method.architecture"))
     layers = [base, *defaults, *own]
-    for layer in layers:
+    for layer in [*layers, *before]:
         layer.content.pop("method", None)
+    check_options(flags, layers, method, command)
     check_label_spaces(layers, flags)
     _check_early(dict(flags))
     out = Path(named["--out"]) if "--out" in named else None
-    return Invocation(method, layers, [_parser_flag(*pair) for pair in flags], checkpoint, out, switches)
+    overruled: list[Layer] = []
+    if before:
+        before = [base, *defaults, *before]
+        if "data" not in before[-1].content:  # of a training from Python
+            named_data = [layer for layer in [*recipe, *user] if "data" in layer.content]
+            before += [Layer(layer.origin, {"data": layer.content["data"]}) for layer in named_data]
+        overruled = [layer for layer in data if Path(layer.origin).parent != config_root() / "data"]
+    parser_flags = [_parser_flag(*pair) for pair in flags]
+    return Invocation(method, layers, parser_flags, checkpoint, out, switches, before, in_place, overruled)
 
 
 def _check_resumed(checkpoint: Path, options: list[str]) -> None:
@@ -227,23 +264,8 @@ def _take_all(pairs: list[tuple[str, str | None]], option: str) -> tuple[list[tu
 
 
 def _read_file(path: Path) -> Layer:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ConfigError(f"{path} is not valid YAML: {line}{error.problem}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a text file with YAML") from error
-    content = {} if content is None else content
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold sections such as 'model:' and 'data:', found a {type(content).__name__}")
-    for section in ("model", "data", "trainer"):
-        if content.get(section) is not None and not isinstance(content[section], dict):
-            raise ConfigError(f"{path}: '{section}' must be a section with options, found '{content[section]}'")
-    if not isinstance(content.get("method", ""), str | None):
-        raise ConfigError(f"{path}: 'method' must be a name; the options of a method are the section 'model'")
+    content = read_yaml(path)
+    content = check_sections({} if content is None else content, str(path))
     anchor(content, path.parent)
     return Layer(str(path), content)
 

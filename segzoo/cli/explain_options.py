@@ -4,10 +4,12 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from segzoo.cli.expand import Layer
-from segzoo.suggest import did_you_mean
+from segzoo.suggest import nearest_option
+
+if TYPE_CHECKING:
+    from segzoo.cli.expand import Layer
 
 # What jsonargparse calls a list or by a type's name alone.
 LISTS = {f"data.{size}": "two numbers, height width" for size in ("size", "source_size", "target_size", "crop_size")}
@@ -15,7 +17,7 @@ LISTS["data.crop_scale"] = "two numbers, smallest and largest share"
 RESTRICTED = {"PositiveInt": "a whole number above 0"}
 
 
-def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer], flags: Sequence[str]) -> str:
+def explain_options(message: str, options: Iterable[str], layers: Sequence["Layer"], flags: Sequence[str]) -> str:
     """One line for an error of the parser.
 
     Args:
@@ -26,36 +28,53 @@ def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer
     """
     if match := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
         name = spell(match[1].partition("=")[0])
-        return f"unknown option '{name}'{_nearest(name, options)}"
+        return unknown_option(name, options)
     if match := re.search(r"argument (?:-\w, )?(--\S+?)(?:/\S+)?: expected", message):
         return f"option '{spell(match[1])}' needs a value"
-    if match := re.search(r"arguments are required: (\S+)", message):
-        return f"option '{spell(f'--{match[1]}')}' is required".replace(",'", "'")
-    if match := re.search(r"Group '(\S+)' does not accept option '(\S+)'", message):
-        return _unknown_key(f"{match[1]}.{match[2]}", options, layers)
     key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    if match := re.search(r"arguments are required: ([\w.-]+)", message):
+        name = f"{key}.{match[1]}" if key else match[1]
+        return f"option '{spell(f'--{name}')}' is required{origin(key, layers, flags) if key else ''}"
+    if match := re.search(r"Group '(\S+)' does not accept option '(\S+)'", message):
+        return unknown_key(f"{match[1]}.{match[2]}", options, layers)
     if not key and (match := re.search(r"Option '(\S+)' is not accepted", message)):
-        return _unknown_key(match[1], options, layers)
+        return unknown_key(match[1], options, layers)
     if not key:
         return spell(" ".join(message.split()))
-    where = spell(f"--{key}") + _origin(key, layers, flags)
+    where = spell(f"--{key}") + origin(key, layers, flags)
     if match := re.search(r"Option '(\S+)' is not accepted", message):
         cls = re.search(r"class_path '([^']+)'", message)
         name = spell(f"--{key}.{match[1]}")
         known = [spell(f"--{key}.{parameter}") for parameter in _parameters(cls[1] if cls else "")]
-        return f"unknown option '{name}'{_origin(f'{key}.{match[1]}', layers, flags)}{_nearest(name, known)}"
+        return unknown_option(name, known, origin(f"{key}.{match[1]}", layers, flags))
     if match := re.search(r"Expected a dot import path string: (\S+)", message):
         return f"{where}: no class '{match[1]}'; expected its import path, e.g. segzoo.data.PairedFolders"
-    expected = [_type_name(found) for found in re.findall(r"Expected (?:a|an) (.+?)(?:\. Got value|$)", message, re.M)]
-    value = re.findall(r"(?:Got|Given) value: (.*)", message)
+    expected = re.findall(r"Expected (?:a|an) (.+?)(?:\. Got value|$)", message, re.M)
+    expected += re.findall(r"Not of type (\w+)", message)
+    value = re.findall(r"(?:Got|Given) value: (.*)", message) or re.findall(r"Not of type \w+: (\S+)", message)
     if expected and value:
-        expected += [RESTRICTED[name] for name in re.findall(r"Not of type (\w+)", message) if name in RESTRICTED]
-        allowed = list(dict.fromkeys(one for names in expected for one in names.split(", ")))
-        if key in LISTS and allowed[0].startswith(("a list", "tuple")):
-            allowed = [LISTS[key]]
-        return f"{where}: expected {_any_of(allowed)}, found '{value[-1].strip()}'"
+        return explain_value(key, expected, value[-1].strip(), layers, flags)
     text = re.sub(r'Parser key "[^"]+":', "", message)
     return f"{where}: {' '.join(text.split())}"
+
+
+def explain_value(
+    key: str, expected: Sequence[str], found: str, layers: Sequence["Layer"], flags: Sequence[str]
+) -> str:
+    """One line for a value of the wrong type.
+
+    Args:
+        key: the parser's, e.g. ``model.lr``.
+        expected: types or choices, as Python writes them.
+        found: the value as Python writes it.
+        layers: where values came from, later ones win.
+        flags: ``--key=value`` of the command line, which win over the layers.
+    """
+    allowed = list(dict.fromkeys(name for one in expected for name in _type_name(one).split(", ")))
+    if key in LISTS and allowed[0].startswith(("a list", "tuple")):
+        allowed = [LISTS[key]]
+    found = {"None": "null", "True": "true", "False": "false"}.get(found, found)
+    return f"{spell(f'--{key}')}{origin(key, layers, flags)}: expected {_any_of(allowed)}, found '{found}'"
 
 
 def spell(text: str) -> str:
@@ -63,32 +82,44 @@ def spell(text: str) -> str:
     return re.sub(r"--model\b", "--method", text).replace(".init_args.", ".")
 
 
-def _unknown_key(key: str, options: Iterable[str], layers: Sequence[Layer]) -> str:
-    option = spell(f"--{key}")
+def unknown_key(key: str, options: Iterable[str], layers: Sequence["Layer"]) -> str:
+    """One line for an option of a file that does not exist.
+
+    Args:
+        key: as the parser calls it, e.g. ``model.wight``.
+        options: all options that exist, as the user types them.
+        layers: where it came from, later ones win.
+    """
     # A file has no dashes and, like the parser, calls the method's section `model`.
-    sections = [*options, "--model", "--data", "--trainer"]
-    hint = _nearest(option, sections).replace("'--", "'").replace("'method.", "'model.")
-    return f"unknown key '{key}'{_origin(key, layers, ())}{hint}"
+    options = [*options, "--model", "--trainer"]
+    near = nearest_option(spell(f"--{key}"), options)
+    hint = "; --help lists all options"
+    if near in (f"--{key}", "--config", "--ckpt_path", "--recipe", "--out"):
+        hint = f"; it is an option of the command line: {near}"
+    elif near:
+        hint = f"; did you mean '{near.removeprefix('--').replace('method.', 'model.')}'?"
+    return f"unknown key '{key}'{origin(key, layers, ())}{hint}"
 
 
-def _nearest(option: str, options: Iterable[str]) -> str:
-    options = list(options)
-    longer = [name for name in options if name.startswith(option)]
-    if len(longer) == 1:
-        return f"; did you mean '{longer[0]}'?"
-    # Options of the same section first: 'wieght' of a method is no option of the trainer.
-    section = [name for name in options if name.rpartition(".")[0] == option.rpartition(".")[0]]
-    for candidates in (section, options):
-        if "did you mean" in (hint := did_you_mean(option, candidates)):
-            return hint
-    return "; --help lists all options"
+def unknown_option(option: str, options: Iterable[str], where: str = "") -> str:
+    """One line for an option of the command line that does not exist.
+
+    Args:
+        option: as it was typed.
+        options: all that exist.
+        where: it was given, for one that came from a file.
+    """
+    near = nearest_option(option, options)
+    hint = f"; did you mean '{near}'?" if near else "; --help lists all options"
+    return f"unknown option '{option}'{where}{hint}"
 
 
 def _any_of(names: list[str]) -> str:
     return " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
 
 
-def _origin(key: str, layers: Sequence[Layer], flags: Sequence[str]) -> str:
+def origin(key: str, layers: Sequence["Layer"], flags: Sequence[str]) -> str:
+    """The file that an option comes from, e.g. `` (in own.yaml)``; empty for a flag."""
     if any(flag.startswith((f"--{key}=", f"--{key}.")) for flag in flags):
         return ""
     for layer in reversed(layers):
@@ -117,6 +148,8 @@ def _parameters(class_path: str) -> list[str]:
 
 def _type_name(text: str) -> str:
     text = text.strip()
+    if text.rpartition(".")[2].rstrip("'>") in RESTRICTED:
+        return RESTRICTED[text.rpartition(".")[2].rstrip("'>")]
     if match := re.fullmatch(r"typing\.Literal\[(.*)\]", text):
         return match[1].replace("'", "")
     if match := re.fullmatch(r"<class '(\S+)'>", text):

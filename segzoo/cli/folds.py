@@ -78,6 +78,10 @@ def kept_checkpoints(run: Path) -> list[Path]:
     Raises:
         ConfigError: there are none.
     """
+    if run.name == "checkpoints" or run.is_file():
+        raise ConfigError(
+            f"--run {run}: expected the folder of a run: {run.parent if run.is_dir() else run.parent.parent}"
+        )
     folder = run / "checkpoints"
     kept = sorted(folder.glob("step*.ckpt"))
     last = folder / "last.ckpt"

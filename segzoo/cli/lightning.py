@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-import yaml
-from jsonargparse import Namespace
+from jsonargparse import Namespace, set_dumper
 from jsonargparse.typing import PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -22,16 +21,20 @@ from segzoo.callbacks import (
     Interruption,
     LastCheckpoint,
     RunManifest,
+    SameData,
     StepProgress,
 )
 from segzoo.checks import check_range
 from segzoo.cli.expand import Invocation, Layer
-from segzoo.cli.explain_options import explain_options, spell
+from segzoo.cli.explain_options import explain_options, explain_value, spell
 from segzoo.cli.launch import Place, find_place
 from segzoo.cli.lock import FolderLock
 from segzoo.cli.logger_names import NAMES, parse_names
 from segzoo.cli.loggers import create_loggers
+from segzoo.cli.null_values import forbidden_nulls
+from segzoo.cli.resume import compare_runs
 from segzoo.cli.rundir import claim, create, discard_unused, run_folder
+from segzoo.cli.trainer_options import check_test_share, prepare_trainer_options
 from segzoo.configs import config_names
 from segzoo.data import DomainDataModule
 from segzoo.data.domains import Split
@@ -40,6 +43,7 @@ from segzoo.methods.base import SegmentationMethod
 from segzoo.methods.length import training_steps
 from segzoo.methods.registry import load_method
 from segzoo.stopping import StopRequest
+from segzoo.yaml_files import dump_yaml, parse_yaml
 
 # Set by the command itself: folder, loggers, sharding (by the DataModule). Checkpoints are always written.
 OWN_TRAINER_OPTIONS = {
@@ -49,6 +53,9 @@ OWN_TRAINER_OPTIONS = {
     "enable_checkpointing",
     "barebones",
     "model_registry",
+    # Nothing is predicted with a trainer, and loaders are made once, as there are no epochs.
+    "limit_predict_batches",
+    "reload_dataloaders_every_n_epochs",
 }
 SECTIONS = ("model", "data", "trainer")
 _SCORED: dict[str, Split] = {"validate": "val", "test": "test"}
@@ -105,15 +112,19 @@ class SegzooCLI(LightningCLI):
         run_dir: where this invocation writes.
         run_config: YAML of everything that was decided; it can be fed back with ``--config``.
         test_has_labels: whether a test after ``fit`` is possible.
+        changed_options: old and new value of what a continued run changes.
     """
 
     def __init__(self, command: str, invocation: Invocation, request: StopRequest | None = None) -> None:
         self.command, self.invocation, self.request = command, invocation, request or StopRequest()
+        set_dumper("yaml", dump_yaml)  # of the configuration that is written
         self.run_dir = Path()
         self.run_config = ""
         self.test_has_labels = True
         self._claimed = False
         self.place = Place()
+        self.changed_options: dict[str, tuple[Any, Any]] = {}
+        self._said: list[str] = []
         super().__init__(
             load_method(invocation.method),
             DomainDataModule,
@@ -190,13 +201,16 @@ class SegzooCLI(LightningCLI):
         # The help of a class (--data.source.help NAME) reads all that follows it: it comes last.
         flags = sorted(self.invocation.flags, key=lambda flag: flag.partition("=")[0].endswith(".help"))
         layers, flags = self.invocation.layers, [f"--method={self.invocation.method}", *flags]
-        if "--print_config" in self.invocation.switches:
-            flags.append("--print_config")
         try:
             self.config = parser.parse_args([*(f"--config={_text(layer)}" for layer in layers), *flags])
         except argparse.ArgumentError as error:
             options = [*parser.option_names(), *EXPANDED, *([] if self.command == "fit" else ["--out"])]
             raise ConfigError(explain_options(str(error), options, layers, flags)) from error
+        for key, expected in forbidden_nulls(parser, self.config):
+            raise ConfigError(explain_value(key, expected, "null", layers, flags))
+        if "--print_config" in self.invocation.switches:
+            print(parser.dump(self.config, skip_unset=False), end="")
+            raise SystemExit(0)
         if self.invocation.switches & {"--help", "--method.help"}:
             section = "" if "--help" in self.invocation.switches else "model."
             print(parser.resolved_help(self.config, section), end="")
@@ -209,6 +223,10 @@ class SegzooCLI(LightningCLI):
                 )
         check_range("--seed_everything", self.config.seed_everything, 0, 2**32 - 1)
         self.run_config = str(parser.dump(self.config, skip_unset=False))
+        if self.invocation.before:
+            then = parser.parse_args([*(f"--config={_text(layer)}" for layer in self.invocation.before), flags[0]])
+            old, now = (parse_yaml(parser.dump(some, skip_unset=False), "") for some in (then, self.config))
+            self.changed_options, self._said = compare_runs(old, now, self.invocation, flags)
         if self.invocation.checkpoint is not None:
             # The weights come with the checkpoint; the files that they started from may not be on this machine.
             for option in load_method(self.invocation.method).STARTING_POINTS:
@@ -241,6 +259,8 @@ class SegzooCLI(LightningCLI):
         try:
             trainer = self._create_trainer(kwargs)
             _check_processes(trainer)
+            if self.command == "fit" and self.test_has_labels:
+                check_test_share(trainer, len(test), self.datamodule.eval_batch_size)
         except Exception as error:
             self.discard_empty_run()
             if isinstance(error, ValueError | TypeError | ImportError | MisconfigurationException):
@@ -261,14 +281,18 @@ class SegzooCLI(LightningCLI):
     def _create_trainer(self, kwargs: dict[str, Any]) -> L.Trainer:
         config = {**self.config_init["trainer"].as_dict(), **kwargs}
         for option in ("val_check_interval", "accumulate_grad_batches"):
-            if config.get(option) == 0:
-                raise ConfigError(f"--trainer.{option} 0: expected above 0")
+            if isinstance(value := config.get(option), int | float) and not value > 0:
+                raise ConfigError(f"--trainer.{option} {value}: expected above 0")
         own = config.pop("callbacks", None) or []
-        config["callbacks"] = [*(own if isinstance(own, list) else [own]), *self._callbacks(config)]
+        own = own if isinstance(own, list) else [own]
+        prepare_trainer_options(config, own, self.run_dir)
+        config["callbacks"] = [*own, *self._callbacks(config)]
         if self.place.plugins:
             plugins = config.get("plugins") or []
             config["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), *self.place.plugins]
-        config["logger"] = create_loggers(self.config.logger, self.run_dir, yaml.safe_load(self.run_config))
+        config["logger"] = create_loggers(
+            self.config.logger, self.run_dir, parse_yaml(self.run_config, "the configuration")
+        )
         trainer: Any = L.Trainer(default_root_dir=str(self.run_dir), use_distributed_sampler=False, **config)
         if steps := training_steps(trainer):
             # A run shorter than the interval would log nothing: it logs its last step.
@@ -276,9 +300,11 @@ class SegzooCLI(LightningCLI):
         return cast(L.Trainer, trainer)
 
     def after_instantiate_classes(self) -> None:
-        """Gives the method the configuration that its checkpoints carry."""
+        """Gives the method the configuration that its checkpoints carry, and says what a continued run changes."""
         assert isinstance(self.model, SegmentationMethod)
         self.model.run_config = self.run_config
+        for line in self._said if self.trainer.is_global_zero else []:
+            print(line)
 
     def discard_empty_run(self) -> None:
         """Removes the folder again when nothing came of the run."""
@@ -308,11 +334,12 @@ class SegzooCLI(LightningCLI):
 
     def _callbacks(self, trainer: dict[str, Any]) -> list[L.Callback]:
         folder, config = self.run_dir, self.config
-        self.manifest = RunManifest(folder)
+        self.manifest = RunManifest(folder, self.changed_options)
         progress: list[L.Callback] = [] if trainer.get("enable_progress_bar") is False else [StepProgress()]
         return [
             *progress,
             self.manifest,
+            SameData(),
             ImagePanels(folder, every_n_steps=config.panel_steps),
             HistoryFigures(folder),
             FinalReport(folder),
@@ -337,4 +364,4 @@ def _check_processes(trainer: L.Trainer) -> None:
 
 def _text(layer: Layer) -> str:
     # An empty layer must still look like a configuration and not like a file name.
-    return yaml.safe_dump(layer.content or {"trainer": {}})
+    return dump_yaml(layer.content or {"trainer": {}})

@@ -1,11 +1,12 @@
 """The parser of the commands that are not LightningCLI's."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import NoReturn
 
 from segzoo.errors import ConfigError
-from segzoo.suggest import did_you_mean
+from segzoo.suggest import did_you_mean, nearest_option
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,6 +35,8 @@ class Parser(argparse.ArgumentParser):
         """Parses, and refuses what it does not know (before it misses anything: a typo explains that)."""
         for argument in argv:
             name = argument.partition("=")[0]
-            if name.startswith("--") and name not in self._option_string_actions:
-                raise ConfigError(f"unknown option '{name}'{did_you_mean(name, self._option_string_actions)}")
+            if re.match(r"--?[A-Za-z]", name) and name not in self._option_string_actions:
+                near = nearest_option(name, self._option_string_actions)
+                hint = f"; did you mean '{near}'?" if near else did_you_mean(name, self._option_string_actions)
+                raise ConfigError(f"unknown option '{name}'{hint}")
         return self.parse_args(argv)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segzoo.cli.checkpoint_path import checkpoint_file
 from segzoo.cli.parser import Parser
 from segzoo.errors import CheckpointError, ConfigError, DataError, NonFinitePredictionError, SegzooError
 from segzoo.files import named_errors
@@ -103,7 +104,9 @@ def load_checkpoint(path: Path | str, device: str) -> "tuple[SegmentationMethod,
 
 def _parser() -> Parser:
     parser = Parser("segzoo predict", DESCRIPTION, EXAMPLES)
-    parser.add_argument("--ckpt_path", type=Path, required=True, metavar="FILE", help="checkpoint of `segzoo fit`")
+    parser.add_argument(
+        "--ckpt_path", type=checkpoint_file, required=True, metavar="FILE", help="checkpoint of `segzoo fit`"
+    )
     parser.add_argument("--input", type=Path, required=True, metavar="DIR", help="folder of images")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="images per step (default: 8)")

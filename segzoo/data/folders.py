@@ -4,7 +4,7 @@ import copy
 import glob
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from segzoo.checks import check_range
@@ -383,10 +383,21 @@ def _check_partners(
     if alone:
         other = "mask" if what == "image" else "image"
         more = f" (and {len(alone) - 1} more {what}s without one)" if len(alone) > 1 else ""
+        more += _other_ending(alone[0], partners, what, other)
         raise DataError(
             f"the {what} {files[alone[0]]} has no {other}{more}: expected "
             f"{folder / alone[0]}{suffix}.*; add it or remove the {what}"
         )
+
+
+def _other_ending(stem: str, partners: Iterable[str], what: str, other: str) -> str:
+    """0001_label.png beside 0001.png: nothing is missing but the option that says so."""
+    for name in partners:
+        for longer, shorter, kind in ((name, stem, other), (stem, name, what)):
+            end = longer.removeprefix(shorter)
+            if end != longer and end and not end[0].isdecimal():
+                return f"; {kind}s that end in '{end}' need --data.DOMAIN.{kind}_suffix {end}"
+    return ""
 
 
 def natural_order(stem: str) -> list[tuple[int, int, str]]:

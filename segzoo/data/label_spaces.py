@@ -30,11 +30,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from segzoo.configs import config_path
 from segzoo.errors import ConfigError, DataError
 from segzoo.suggest import did_you_mean
+from segzoo.yaml_files import read_yaml
 
 IGNORE_INDEX = 255
 LARGEST_ID = 65535
@@ -217,10 +217,7 @@ def load_class_map(space: LabelSpace | str | Path, name: str) -> ClassMap:
 
 def _load(path: Path, derived: tuple[Path, ...]) -> LabelSpace:
     """The space of a file; ``derived`` are the files that extend it, the first one first."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the label space {path}: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, "label space")
     if isinstance(content, Mapping) and ("extends" in content or "keep" in content):
         return _derive(content, path, derived)
     return _parse(content, str(path))
@@ -319,6 +316,10 @@ def _lookup_table(entries: Mapping[Any, Any], ids: Mapping[str, int], where: str
 
 
 def _class_id(name: Any, ids: Mapping[str, int], where: str) -> int:
+    if isinstance(name, bool):  # YAML's reading of yes, no, on and off
+        raise ConfigError(
+            f"{where}: found {str(name).lower()}, expected a class name; quote a name such as 'on' or 'no'"
+        )
     if not isinstance(name, str) or name not in ids:
         raise ConfigError(f"{where}: unknown class '{name}'{did_you_mean(str(name), ids)}")
     return ids[name]

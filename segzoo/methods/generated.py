@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
-import yaml
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from segzoo.methods.base import SegmentationMethod
 from segzoo.models.generators import StyleGAN2
 from segzoo.models.generators.base import resize_square
 from segzoo.models.generators.load import PACKAGED, describe, load_generator, rebuild
+from segzoo.yaml_files import dump_yaml, parse_yaml
 
 
 class GeneratedImagesTraining(SegmentationMethod):
@@ -73,6 +73,6 @@ class GeneratedImagesTraining(SegmentationMethod):
         """Adds what the generator is made of: its weights are in the checkpoint, and the file is no longer needed."""
         super().on_save_checkpoint(checkpoint)
         if self.run_config is not None:
-            config = yaml.safe_load(self.run_config)
+            config = parse_yaml(self.run_config, "the configuration")
             config["model"]["generator_description"] = describe(self.gan)
-            checkpoint["segzoo"]["config"] = yaml.safe_dump(config, sort_keys=False)
+            checkpoint["segzoo"]["config"] = dump_yaml(config)

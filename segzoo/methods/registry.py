@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from segzoo.configs import config_names, config_path
 from segzoo.errors import ConfigError
 from segzoo.suggest import did_you_mean
+from segzoo.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from segzoo.methods.base import SegmentationMethod
@@ -106,5 +105,5 @@ def _check(cls: Any, info: MethodInfo) -> None:
 
 
 def _read(slug: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(config_path("method", slug).read_text())
+    content: dict[str, Any] = read_yaml(config_path("method", slug))
     return content

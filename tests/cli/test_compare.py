@@ -59,6 +59,62 @@ def test_wrong_arguments_are_one_line(
     assert message in error and error.count("\n") == 1
 
 
+@pytest.mark.fault("row-that-could-be-refused-before")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--", "--trainer.limit_test_batches", "2"],
+            "row 'joint': --trainer.limit_test_batches 2 scores a part of the test images",
+        ),
+        (["--", "--trainer.limit_test_batches=0.5"], "row 'joint': --trainer.limit_test_batches 0.5 scores a part"),
+        (["--", "--trainer.fast_dev_run", "true"], "row 'joint': --trainer.fast_dev_run true scores a part"),
+        (["--", "--trainer.max_time", "00:01:00:00"], "row 'joint': --trainer.max_time 00:01:00:00 stops before"),
+        (["--", "--config", "part.yaml"], "row 'joint': --trainer.limit_test_batches 1 (in part.yaml) scores a part"),
+        (["--", "--trainer.max_step", "2"], "row 'joint': unknown option '--trainer.max_step'; did you mean"),
+        (["--", "--data", "minicty"], "row 'joint': unknown data 'minicty'; did you mean 'minicity'?"),
+        (["--", "--config", "no.yaml"], "row 'joint': cannot read the configuration no.yaml"),
+        (["--", "--help"], "row 'joint': no help and no configuration are printed here"),
+        (["--variant", "b: metapix --method.lr fast"], "row 'b': --method.lr: expected float, found 'fast'"),
+        (
+            ["--variant", "b: metapix --trainer.limit_test_batches 1"],
+            "row 'b': --trainer.limit_test_batches 1 scores a part",
+        ),
+        (["--variant", "b: metapix --config part.yaml"], "row 'b': --trainer.limit_test_batches 1 (in part.yaml)"),
+        (
+            ["--variant", "b: joint --method.initial_checkpoint {sepico}"],
+            "row b starts from a checkpoint of sepico, seed 0: add sepico to --rows",
+        ),
+        (["--variant", "b: metapix@joint"], "--variant 'b: metapix@joint': unknown method"),
+    ],
+)
+def test_what_can_be_known_before_is_said_before(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("part.yaml").write_text("trainer: {limit_test_batches: 1}")
+    rows = "joint,b" if "--variant" in arguments else "joint"
+    assert main(["compare", "--rows", rows, "--seeds", "0", "--out", "out", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}") and error.count("\n") == 1
+    assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.fault("row-that-could-be-refused-before")
+def test_a_row_of_a_mean_weight_needs_an_option_for_it_and_a_row_to_take_it_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "--rows", "maxsquare@metapix,metapix", "--out", str(tmp_path)]) == 2
+    assert "row 'maxsquare@metapix': unknown option '--method.weight'" in capsys.readouterr().err
+    assert main(["compare", "--rows", "joint@metapix", "--out", str(tmp_path)]) == 2
+    assert "no weights at" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_mean_weight_is_over_training(tmp_path: Path) -> None:
     with (tmp_path / "metrics.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["step", "weight/mean"])
@@ -103,6 +159,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.Ca
 def finished(out: Path, row: str = "joint", status: str = "finished", **protocol: Any) -> Path:
     """A complete run of a row, as if `compare --rows ROW --seeds 0 -- --config some.yaml` had made it."""
     run = out / row / row / "toy" / "default-s0"
+    (out / "some.yaml").touch()
     facts = {"classes": "toy", "num_classes": 2, "split": "test", "images": 3}
     Scores(np.eye(2, dtype=int), ("a", "b")).save(run, "scores-test", Protocol(**facts | protocol))
     manifest = {"status": status, "max_steps": 100, "training": {"steps": 21}}

@@ -246,7 +246,10 @@ def test_last_is_the_newest_run_of_that_name(tmp_path: Path) -> None:
         ),
         (["fit", "--method", "joint", "--data", "no.yaml"], "no such file: no.yaml"),
         (["fit", "--method", "joint", "--recipe", "no"], "unknown recipe 'no'"),
-        (["fit", "--method", "joint", "--ckpt_path", "last", "--seed_everything", "abc"], "abc: expected a number"),
+        (
+            ["fit", "--method", "joint", "--ckpt_path", "last", "--seed_everything", "abc"],
+            "--seed_everything: expected int, found 'abc'",
+        ),
         (["fit", "--config", "no.yaml"], "cannot read the configuration no.yaml"),
     ],
 )

@@ -15,6 +15,7 @@ from PIL import Image
 from segzoo.configs import config_path
 from segzoo.data.domains import Domain, Split
 from segzoo.data.folders import FolderImages, PairedFolders
+from segzoo.data.label_spaces import load_class_map
 from segzoo.errors import ConfigError, DataError
 
 SHARED = Path(os.environ.get("SEGZOO_SHARED", Path(__file__).parents[2].parent / "shared")) / "data"
@@ -430,3 +431,17 @@ def test_real_data(name: str) -> None:
             assert images.image(i).shape == (192, 256, 3)
             seen.update(np.unique(images.label(i)).tolist())
         assert seen <= {*range(10), 255} and len(seen) >= 8
+
+
+@pytest.mark.fault("masks-with-a-suffix")
+def test_masks_with_another_ending_name_the_option(tmp_path: Path) -> None:
+    for folder, end in (("image", ""), ("mask", "_label")):
+        (tmp_path / folder).mkdir()
+        for i in (1, 11):
+            Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / folder / f"{i:04}{end}.png")
+    class_map = load_class_map("minicity", "identity")
+    with pytest.raises(DataError, match=r"masks that end in '_label' need --data\.DOMAIN\.mask_suffix _label"):
+        FolderImages(tmp_path / "image", tmp_path / "mask", class_map)
+    with pytest.raises(DataError, match=r"images that end in '_label' need --data\.DOMAIN\.image_suffix _label"):
+        FolderImages(tmp_path / "mask", tmp_path / "image", class_map)
+    assert len(FolderImages(tmp_path / "image", tmp_path / "mask", class_map, mask_suffix="_label")) == 2
