@@ -3,7 +3,6 @@
 import copy
 import glob
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import ImageOps
 
 from segzoo.data.domains import Domain, ImageSet, Pixels, Split
+from segzoo.data.files import walk
 from segzoo.data.image_files import check_mode, check_size, opened, read_ids, size_of
 from segzoo.data.label_spaces import IDENTITY, ClassMap, load_class_map, load_label_space
 from segzoo.data.references import IMAGE_TYPES, match_references, read_pairs
@@ -152,6 +152,7 @@ class FolderImages(ImageSet):
         image_suffix: end of an image's stem that its pair name lacks.
         mask_suffix: the same for masks.
         upright: turn images as their EXIF orientation says; for images without masks, which carry none.
+        files: the images by name, instead of all in the folder.
 
     Raises:
         DataError: see :meth:`PairedFolders.images`.
@@ -165,9 +166,10 @@ class FolderImages(ImageSet):
         image_suffix: str = "",
         mask_suffix: str = "",
         upright: bool = False,
+        files: Mapping[str, Path] | None = None,
     ) -> None:
         self._class_map, self._upright = class_map, upright
-        self._image_files = _scan(images, "image", IMAGE_TYPES, image_suffix)
+        self._image_files = _scan(images, "image", IMAGE_TYPES, image_suffix) if files is None else dict(files)
         self.has_labels = masks is not None
         self._mask_files = {} if masks is None else _scan(masks, "mask", MASK_TYPES, mask_suffix)
         if masks is not None:
@@ -286,20 +288,15 @@ def _scan(folder: Path, what: str, types: Sequence[str], suffix: str) -> dict[st
     files: dict[str, Path] = {}
     if not folder.is_dir():
         raise DataError(f"the {what} folder {folder} does not exist")
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = Path(parent, name)
-            # Hidden files are leftovers of file managers ("._0001.png" is no image).
-            if name.startswith(".") or path.suffix.lower() not in types:
-                continue
-            if not path.stem.endswith(suffix) or path.stem == suffix:
-                continue
-            stem = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
-            if stem in files:
-                first, second = sorted((files[stem], path))
-                raise DataError(f"two {what} files have the same stem: {first} and {second}; remove or rename one")
-            files[stem] = path
+    # Without hidden files, which are leftovers of file managers ("._0001.png" is no image).
+    for path in walk(folder):
+        if path.suffix.lower() not in types or not path.stem.endswith(suffix) or path.stem == suffix:
+            continue
+        stem = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
+        if stem in files:
+            first, second = sorted((files[stem], path))
+            raise DataError(f"two {what} files have the same stem: {first} and {second}; remove or rename one")
+        files[stem] = path
     if not files:
         ending = f" whose stem ends in '{suffix}'" if suffix else ""
         raise DataError(f"no {what}s in {folder}: expected files of type {', '.join(types)}{ending}")
