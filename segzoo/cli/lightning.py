@@ -152,7 +152,7 @@ class SegzooCLI(LightningCLI):
             "--panel_steps",
             type=PositiveInt | None,
             default=None,
-            help="steps between two pictures; null: a quarter of all",
+            help="steps between two pictures; null: at steps 10, 20, 50, 100, 200, 500, ..., however the training ends",
         )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
