@@ -3,6 +3,7 @@
 from segzoo.callbacks.checkpoint import LastCheckpoint
 from segzoo.callbacks.history import HistoryFigures
 from segzoo.callbacks.manifest import RunManifest
+from segzoo.callbacks.opening import Opening
 from segzoo.callbacks.panels import ImagePanels
 from segzoo.callbacks.progress import StepProgress
 from segzoo.callbacks.report import FinalReport
@@ -12,6 +13,7 @@ __all__ = [
     "HistoryFigures",
     "ImagePanels",
     "LastCheckpoint",
+    "Opening",
     "RunManifest",
     "StepProgress",
 ]

@@ -19,6 +19,7 @@ from segzoo.callbacks import (
     HistoryFigures,
     ImagePanels,
     LastCheckpoint,
+    Opening,
     RunManifest,
     StepProgress,
 )
@@ -273,6 +274,7 @@ class SegzooCLI(LightningCLI):
         self.manifest = RunManifest(folder)
         progress: list[L.Callback] = [] if trainer.get("enable_progress_bar") is False else [StepProgress()]
         return [
+            Opening(folder),  # before the bar, which its lines would break
             *progress,
             self.manifest,
             ImagePanels(folder, every_n_steps=config.panel_steps),
