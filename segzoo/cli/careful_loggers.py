@@ -18,6 +18,8 @@ from segzoo.errors import ConfigError, SegzooError
 
 INIT_SECONDS = 20.0
 """wandb has for the beginning of a run; its own are 90, and further ones after them."""
+FINISH_SECONDS = 300.0
+"""It has to send the rest when all is done, which without a network would never end; `wandb sync` sends what is left."""
 
 
 def careful(method: Callable[..., None]) -> Callable[..., None]:
@@ -113,9 +115,11 @@ class CarefulWandb(WandbLogger):
     def __init__(self, folder: Path, mode: str, config: dict[str, Any]) -> None:
         from wandb import Settings
 
-        own: dict[str, Any] = {"quiet": "WANDB_QUIET", "init_timeout": "WANDB_INIT_TIMEOUT"}
-        values = {"quiet": True, "init_timeout": INIT_SECONDS}
-        settings = Settings(**{name: value for name, value in values.items() if own[name] not in os.environ})
+        wanted = {"quiet": True, "init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS}
+        known: Any = Settings.model_fields  # of the version that is installed
+        settings = Settings(
+            **{n: value for n, value in wanted.items() if n in known and f"WANDB_{n.upper()}" not in os.environ}
+        )
         name = "/".join(folder.parts[-3:])
         super().__init__(project="segzoo", name=name, save_dir=str(folder), config=config, mode=mode, settings=settings)
         self._wandb_init.pop("anonymous", None)  # wandb says that it has no effect

@@ -11,7 +11,6 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from segzoo.cli.logger_names import parse_names
-from segzoo.cli.rundir import process_rank
 from segzoo.cli.wandb_mode import answers, server, wandb_mode
 
 
@@ -129,7 +128,7 @@ def _mode(folder: Path) -> str:
     mode = wandb_mode()
     if not os.environ.get("WANDB_MODE", "").strip():
         os.environ.pop("WANDB_MODE", None)  # wandb refuses an empty one
-    if mode in ("online", "shared") and process_rank() == 0 and not answers(server()):
+    if mode in ("online", "shared") and getattr(rank_zero_only, "rank", 0) == 0 and not answers(server()):
         from segzoo.cli.careful_loggers import offline_line, warn
 
         warn(offline_line(str(folder), f"{server()} does not answer"))
