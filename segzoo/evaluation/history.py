@@ -16,6 +16,8 @@ WEIGHTS = "weight/class/"
 MEAN_WEIGHT = "weight/mean"
 AUCS = "auc/"
 PRECISION = "pseudo/precision/"
+LARGEST = 1e100
+"""Axes overflow with numbers near the largest ones of float64; float32 ends at 3e38."""
 
 
 def read_history(path: str | Path) -> dict[str, Series]:
@@ -25,7 +27,7 @@ def read_history(path: str | Path) -> dict[str, Series]:
         path: ``metrics.csv``; a missing or empty file gives an empty history.
 
     Returns:
-        Per metric the (steps, values) at which it was logged and finite, in order of the steps.
+        Per metric the (steps, values) at which it was logged, finite and below `LARGEST`, in order of the steps.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,11 +53,12 @@ def is_course(history: History) -> bool:
 
 
 def _number(cell: object) -> float:
-    """NaN for what is no number: an empty cell, or one that was cut off with its process."""
+    """NaN for what is no number that can be drawn: an empty cell, one that was cut off with its process, or 1e300."""
     try:
-        return float(str(cell))
+        value = float(str(cell))
     except ValueError:
         return float("nan")
+    return value if abs(value) < LARGEST else float("nan")
 
 
 def _series(values: Mapping[float, float]) -> Series:

@@ -170,7 +170,7 @@ def class_history_figure(history: History, label_space: "LabelSpace", metric: st
     low = min(values.min() for _, values in lines.values())
     high = max(values.max() for _, values in lines.values())
     margin = 0.06 * max(high - low, 1e-3)
-    axes.set_ylim(max(0.0, low - margin), high + margin)
+    axes.set_ylim(max(min(0.0, low), low - margin), high + margin)
     axes.set_xlabel("step", fontsize=NORMAL)
     some = f" ({len(named)} of {len(last)} named)" if len(named) < len(last) else ""
     axes.set_title(CLASS_TITLES[metric] + some, fontsize=LARGE, loc="left")

@@ -150,8 +150,17 @@ def test_what_was_logged_once_among_courses_is_a_dot():
 
 
 def test_a_history_that_was_cut_off_is_read_to_its_end(tmp_path):
-    (tmp_path / "metrics.csv").write_text("step,train/loss\n1,0.5\n2,nan\n3,0.2\n4,1.5e\n,7\nx,8\n5,1,2\n")
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n1,0.5\n2,nan\n3,0.2\n4,1.5e\n,7\nx,8\n5,1,2\n6,1e308\n")
     np.testing.assert_array_equal(read_history(tmp_path / "metrics.csv")["train/loss"], [[1, 3, 5], [0.5, 0.2, 1]])
+
+
+@pytest.mark.parametrize("values", [[3e38, 1, 1e-45], [0, 0, 0], [-3e38, 3e38, 0], [-1, -2, -3], [1e-320, 1e-310, 0]])
+def test_a_training_that_goes_astray_is_drawn_all_the_same(values):
+    course = (STEPS[:3], np.array(values, float))
+    for history in ({"train/loss": course}, {"val/miou": course}, {"auc/pixel": course}):
+        figure_pixels(curves_figure(history))
+    figure_pixels(class_history_figure({"weight/class/car": course}, SPACE))
+    figure_pixels(panel_figure({"weight": [course[1][None].repeat(3, 0)]}, SPACE))
 
 
 def test_weight_lines_are_named_without_overlap():
