@@ -5,6 +5,7 @@ from segzoo.callbacks.history import HistoryFigures
 from segzoo.callbacks.interruption import Interruption
 from segzoo.callbacks.manifest import RunManifest
 from segzoo.callbacks.metrics_csv import MetricsCsv
+from segzoo.callbacks.opening import Opening
 from segzoo.callbacks.panels import ImagePanels
 from segzoo.callbacks.progress import StepProgress
 from segzoo.callbacks.report import FinalReport
@@ -17,6 +18,7 @@ __all__ = [
     "Interruption",
     "LastCheckpoint",
     "MetricsCsv",
+    "Opening",
     "RunManifest",
     "SameData",
     "StepProgress",

@@ -7,12 +7,14 @@ import lightning as L
 from lightning.pytorch.loggers import CSVLogger
 
 from segzoo.callbacks.publish import publish
-from segzoo.evaluation.history import PRECISION, WEIGHTS, read_history, select
-from segzoo.evaluation.plots import class_history_figure, curves_figure
+from segzoo.evaluation.history import PRECISION, WEIGHTS, is_course, read_history, select
+from segzoo.evaluation.plots import class_history_figure, curves, curves_figure
 
 
 class HistoryFigures(L.Callback):
     """Draws ``metrics.csv``: ``figures/curves.png``, and by class ``weights.png`` and ``pseudo-labels.png`` of what has them.
+
+    A figure is drawn when there are two points of something in it: one point is no course.
 
     Args:
         run_dir: the run folder.
@@ -30,9 +32,9 @@ class HistoryFigures(L.Callback):
                 logger.finalize("success")  # writes the last rows; more may follow
         history = read_history(self.run_dir / "metrics.csv")
         folder = self.run_dir / "figures"
-        if history:
+        if any(is_course(lines) for lines in curves(history)):
             publish(trainer, curves_figure(history), folder / "curves.png", "curves")
         space: Any = pl_module.label_space
         for metric, name in ((WEIGHTS, "weights"), (PRECISION, "pseudo-labels")):
-            if select(history, metric):
+            if is_course(select(history, metric)):
                 publish(trainer, class_history_figure(history, space, metric), folder / f"{name}.png", name)

@@ -1,6 +1,7 @@
 """Pictures of what a method sees and predicts, at fixed images, while it learns."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from segzoo.evaluation.confusion import predict_labels
 from segzoo.evaluation.panels import panel_figure
 
 Pixels = npt.NDArray[Any]
+FILE = re.compile(r"panel-\w+-step(\d+)\.png")
+STREAM_PICTURES = {"source", "target"}
+"""Titles of the columns of `step_pictures` that show images of the data, rather than generated ones."""
 
 
 class ImagePanels(L.Callback):
@@ -36,8 +40,9 @@ class ImagePanels(L.Callback):
 
     Args:
         run_dir: the run folder.
-        every_n_steps: steps between two panels; ``None``: a quarter of ``max_steps``. The first and last step
-            always have one.
+        every_n_steps: steps between two panels; ``None``: at steps 10, 20, 50, 100, 200, 500, ..., about twenty in a
+            training of a million steps, however it ends. Step 0 and the last one so far always have panels. A
+            resumed training draws none of the step that it continues from.
         count: images per domain.
     """
 
@@ -46,23 +51,35 @@ class ImagePanels(L.Callback):
         self.every_n_steps = every_n_steps
         self.count = count
         self._drawn = -1
+        self._names: list[str] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The untrained network, or that of the checkpoint."""
-        self._drawn = -1
-        self._draw(trainer, pl_module)
+        """The untrained network, or, in a folder without panels, that of the checkpoint."""
+        self._drawn, self._names = -1, []
+        if trainer.global_step == 0 or not list(self.folder.glob("panel-*.png")):
+            self._draw(trainer, pl_module)
+        self._drawn = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """After every so many steps."""
-        every = self.every_n_steps or trainer.max_steps // 4
-        if every > 0 and trainer.global_step % every == 0:
+        """At the steps that have panels."""
+        self._names = _names(batch, self.count)
+        if self._has_panels(trainer.global_step):
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The trained network."""
+        """The trained network. Where the training had ended earlier before, that end is no longer one."""
         self._draw(trainer, pl_module)
+        for path in self.folder.glob("panel-*.png") if trainer.is_global_zero else ():
+            match = FILE.fullmatch(path.name)
+            if match and int(match[1]) < trainer.global_step and not self._has_panels(int(match[1])):
+                path.unlink(missing_ok=True)
+
+    def _has_panels(self, step: int) -> bool:
+        if self.every_n_steps:
+            return step % self.every_n_steps == 0
+        return step == 0 or (step >= 10 and str(step).rstrip("0") in ("1", "2", "5"))
 
     def _draw(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         step = trainer.global_step
@@ -78,11 +95,14 @@ class ImagePanels(L.Callback):
                 batch = move_data_to_device(data.panel_batch(domain, self.count), module.device)
                 batch = trainer.precision_plugin.convert_input(batch)
                 columns = _columns(module, batch, domain)
-            figure = panel_figure(columns, space, f"{domain}, step {step}")
+            figure = panel_figure(columns, space, f"{domain}, step {step}", batch.get("name"))
             publish(trainer, figure, self.folder / f"panel-{domain}-step{step:06d}.png", f"panel/{domain}")
         if pictures := getattr(module, "step_pictures", None):
             columns = {name: [_pixels(one) for one in maps[: self.count]] for name, maps in pictures.items()}
-            figure = panel_figure(columns, space, f"training batch of step {step}")
+            rows = {len(column) for column in columns.values()}
+            shown = pictures.keys() & STREAM_PICTURES and rows == {len(self._names)}
+            names = self._names if shown else None
+            figure = panel_figure(columns, space, f"training batch of step {step}", names)
             publish(trainer, figure, self.folder / f"panel-training-step{step:06d}.png", "panel/training")
 
 
@@ -116,12 +136,19 @@ def _columns(module: Any, batch: dict[str, Any], domain: str) -> dict[str, list[
     given = {name: value for name, value in batch.items() if name != "label"}
     if domain == "source" and labels is not None:
         given["label"] = torch.stack([_resize(label, image.shape[-2:]) for label in labels])
-    if domain == "source" and hasattr(module, "weighting"):
+    if domain == "source" and getattr(module, "weighs", hasattr(module, "weighting")):
         columns["weight"] = [_pixels(one) for one in module.weights(given)]
     if hasattr(module, "panel_maps"):
         for name, maps in module.panel_maps(given).items():
             columns[name] = [_pixels(one) for one in maps]
     return columns
+
+
+def _names(batch: Any, count: int) -> list[str]:
+    """The images of each row of a training batch: those of every stream that names some."""
+    streams = batch.values() if isinstance(batch, Mapping) else ()
+    named = [stream["name"][:count] for stream in streams if isinstance(stream, Mapping) and "name" in stream]
+    return [" + ".join(row) for row in zip(*named, strict=False)]
 
 
 def _resize(label: Tensor, size: torch.Size) -> Tensor:

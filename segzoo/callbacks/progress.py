@@ -37,10 +37,7 @@ class StepProgress(TQDMProgressBar):
     @property
     def total_steps(self) -> int | None:
         """Optimiser steps of the whole training, or ``None`` when nobody knows."""
-        if self.trainer.max_steps > 0:
-            return self.trainer.max_steps
-        total = convert_inf(self.trainer.estimated_stepping_batches)
-        return None if total is None or total <= 0 else int(total)
+        return total_steps(self.trainer)
 
     def on_train_start(self, *args: Any) -> None:
         """Starts at the step of the checkpoint."""
@@ -106,11 +103,20 @@ class StepProgress(TQDMProgressBar):
             parts = [f"step {step}/{total} ({100 * step // total}%)"]
         parts.append(f"{rate:.2f} steps/s")
         if total is not None and rate > 0:
-            parts.append(f"{_clock((total - step) / rate)} left")
+            parts.append(f"{clock((total - step) / rate)} left")
         return ", ".join([*parts, *(f"{k} {v:.3g}" for k, v in self.trainer.progress_bar_metrics.items())])
 
 
-def _clock(seconds: float) -> str:
+def total_steps(trainer: L.Trainer) -> int | None:
+    """Optimiser steps of the whole training, or ``None`` when nobody knows."""
+    if trainer.max_steps > 0:
+        return trainer.max_steps
+    total = convert_inf(trainer.estimated_stepping_batches)
+    return None if total is None or total <= 0 else int(total)
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

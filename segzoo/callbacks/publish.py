@@ -20,8 +20,8 @@ def publish(trainer: L.Trainer, figure: Figure, path: Path, tag: str) -> None:
     """
     save_figure(figure, path)
     for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
+        if isinstance(logger, WandbLogger) or hasattr(logger, "log_image"):
+            logger.log_image(tag, [str(path)], step=trainer.global_step)
+        elif isinstance(logger, TensorBoardLogger):
             pixels = figure_pixels(figure)
             logger.experiment.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
-        elif isinstance(logger, WandbLogger):
-            logger.log_image(tag, [str(path)], step=trainer.global_step)

@@ -2,18 +2,20 @@
 
 import argparse
 import hashlib
+import io
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segzoo.checks import check_range
 from segzoo.cli.checkpoint_path import checkpoint_file
+from segzoo.cli.counting import counting
 from segzoo.cli.parser import Parser
-from segzoo.cli.predict import load_checkpoint, make_folder, refuse_unusable, with_palette, write_legend, write_picture
+from segzoo.cli.pictures import make_folder, with_palette, write_file, write_legend, write_picture
+from segzoo.cli.predict import load_checkpoint, refuse_unusable
 from segzoo.cli.sections import carried_config
 from segzoo.errors import ConfigError
-from segzoo.files import whole_file, write_text
+from segzoo.files import write_text
 from segzoo.yaml_files import dump_yaml
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def annotate(argv: list[str]) -> int:
     size = tuple(args.size) if args.size else size
     make_folder(args.out)
     _claim(args, size)
-    write_legend(method, args.out / "legend.png")
+    write_legend(method.label_space, args.out / "legend.png")
     _write_yaml(args.out / "label_space.yaml", _space(method.label_space))
     if content := _data(args, method, size):
         _write_yaml(args.out / "data.yaml", content)
@@ -114,17 +116,15 @@ def _generate(method: "GradientAnnotator", size: tuple[int, ...] | None, args: a
     """Makes what is missing; returns how many that were."""
     import torch
     from PIL import Image
-    from tqdm import tqdm
 
     from segzoo.data.label_spaces import IGNORE_INDEX
     from segzoo.data.sampling import derived_seed
 
     digits = max(5, len(str(args.count - 1)))
     names = {i: f"{i:0{digits}d}" for i in range(args.count)}
-    # The mask is written last, under another name first: where it is, the image is whole.
+    # The mask is written last: where it is, the image is whole.
     missing = [i for i in names if not (args.out / "masks" / f"{names[i]}.png").is_file()]
-    progress = tqdm(total=len(missing), unit="image", disable=not sys.stderr.isatty())
-    with progress, torch.inference_mode():
+    with counting(len(missing)) as count, torch.inference_mode():
         for first in range(0, len(missing), args.batch_size):
             chosen = missing[first : first + args.batch_size]
             draws = [torch.Generator().manual_seed(derived_seed(args.seed, "annotate", i)) for i in chosen]
@@ -138,19 +138,17 @@ def _generate(method: "GradientAnnotator", size: tuple[int, ...] | None, args: a
                 if args.soft:
                     _write_soft(probabilities[row], args.out / "soft" / f"{names[i]}.npz")
                 mask = args.out / "masks" / f"{names[i]}.png"
-                partial = mask.with_name(f".{mask.name}")
-                write_picture(with_palette(labels[row].byte().cpu().numpy(), method.label_space), partial)
-                partial.replace(mask)
-            progress.update(len(chosen))
+                write_picture(with_palette(labels[row].byte().cpu().numpy(), method.label_space), mask)
+            count(len(chosen))
     return len(missing)
 
 
 def _write_soft(probabilities: Any, path: Path) -> None:
     import numpy as np
 
-    make_folder(path.parent)
-    with whole_file(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, probabilities=probabilities.half().cpu().numpy())
+    content = io.BytesIO()
+    np.savez_compressed(content, probabilities=probabilities.half().cpu().numpy())
+    write_file(path, content.getvalue())
 
 
 def _space(space: "LabelSpace") -> dict[str, Any]:

@@ -20,6 +20,7 @@ from segzoo.callbacks import (
     ImagePanels,
     Interruption,
     LastCheckpoint,
+    Opening,
     RunManifest,
     SameData,
     StepProgress,
@@ -173,7 +174,7 @@ class SegzooCLI(LightningCLI):
             "--panel_steps",
             type=PositiveInt | None,
             default=None,
-            help="steps between two pictures; null: a quarter of all",
+            help="steps between two pictures; null: at steps 10, 20, 50, 100, 200, 500, ..., however the training ends",
         )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -337,6 +338,7 @@ class SegzooCLI(LightningCLI):
         self.manifest = RunManifest(folder, self.changed_options)
         progress: list[L.Callback] = [] if trainer.get("enable_progress_bar") is False else [StepProgress()]
         return [
+            Opening(folder),  # before the bar, which its lines would break
             *progress,
             self.manifest,
             SameData(),

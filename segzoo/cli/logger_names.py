@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from segzoo.cli.wandb_mode import wandb_mode
 from segzoo.errors import ConfigError
 from segzoo.suggest import did_you_mean
 
@@ -12,10 +13,12 @@ def parse_names(names: str) -> Sequence[str]:
     """Splits and checks a list of logger names.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name, or variables of wandb that it would refuse.
     """
     wanted = [name.strip() for name in names.strip("[]").split(",") if name.strip()]
     for name in wanted:
         if name not in NAMES:
             raise ConfigError(f"unknown logger '{name}'{did_you_mean(name, NAMES)} (any of {','.join(NAMES)})")
+    if "wandb" in wanted:
+        wandb_mode()
     return wanted

@@ -1,6 +1,5 @@
 """Loggers of a run: ``metrics.csv`` always, TensorBoard and wandb on request."""
 
-import netrc
 import os
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,9 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from segzoo.callbacks.metrics_csv import MetricsCsv
+from segzoo.cli.errors import speaks
 from segzoo.cli.logger_names import parse_names
+from segzoo.cli.wandb_mode import answers, server, wandb_mode
 
 
 def create_loggers(names: str, folder: Path, config: dict[str, Any]) -> list[Logger]:
@@ -20,32 +21,29 @@ def create_loggers(names: str, folder: Path, config: dict[str, Any]) -> list[Log
         config: the run's configuration, for wandb.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name, or variables of wandb that it would refuse.
     """
     wanted = parse_names(names)
     loggers: list[Logger] = [MetricsCsv(folder)]
     if "tensorboard" in wanted:
-        from lightning.pytorch.loggers import TensorBoardLogger
+        from segzoo.cli.careful_loggers import CarefulTensorBoard
 
-        loggers.append(TensorBoardLogger(save_dir=str(folder), name="tensorboard", version=""))
-    if "wandb" in wanted:
-        from lightning.pytorch.loggers import WandbLogger
+        loggers.append(CarefulTensorBoard(save_dir=str(folder), name="tensorboard", version=""))
+    if "wandb" in wanted and (mode := _mode(folder)) != "disabled":
+        from segzoo.cli.careful_loggers import CarefulWandb
 
-        name = "/".join(folder.parts[-3:])
-        loggers.append(
-            WandbLogger(project="segzoo", name=name, save_dir=str(folder), offline=wandb_offline(), config=config)
-        )
+        loggers.append(CarefulWandb(folder, mode, config))
     return loggers
 
 
-def wandb_offline() -> bool:
-    """Whether wandb has no account to send to: no key and no login. ``WANDB_MODE`` decides when it is set."""
-    if mode := os.environ.get("WANDB_MODE"):
-        return mode == "offline"
-    if os.environ.get("WANDB_API_KEY"):
-        return False
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").partition("://")[2].partition("/")[0]
-    try:
-        return netrc.netrc().authenticators(host) is None
-    except (OSError, netrc.NetrcParseError):
-        return True
+def _mode(folder: Path) -> str:
+    """That of wandb; offline where its server does not answer."""
+    mode = wandb_mode()
+    if not os.environ.get("WANDB_MODE", "").strip():
+        os.environ.pop("WANDB_MODE", None)  # wandb refuses an empty one
+    if mode in ("online", "shared") and speaks() and not answers(server()):
+        from segzoo.cli.careful_loggers import offline_line, warn
+
+        warn(offline_line(str(folder), f"{server()} does not answer"))
+        return "offline"
+    return mode

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from segzoo.evaluation.history import AUCS, MEAN_WEIGHT, PRECISION, TERMS, WEIGHTS, History, select
 from segzoo.evaluation.scores import Scores
 from segzoo.evaluation.tables import ABSENT, percent
+from segzoo.evaluation.texts import plain, shortened
 from segzoo.files import whole_file
 
 if TYPE_CHECKING:
@@ -26,10 +27,15 @@ CLASS_TITLES = {
     WEIGHTS: "Mean weight of the source pixels of each class",
     PRECISION: "Precision of the teacher's labels on validation images, by class",
 }
+VALIDATION = {"miou": "mIoU", "teacher_miou": "mIoU of the teacher", "pixel_accuracy": "pixel accuracy"}
 DPI = 150
 INK, MUTED, GRID = "#222222", "#767676", "#dddddd"
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-SMALL, NORMAL, LARGE = 7.5, 9.0, 11.0
+TINY, SMALL, NORMAL, LARGE = 6.5, 7.5, 9.0, 11.0
+MANY = 40
+"""Classes from which on figures show less of each."""
+NAMED = 24
+"""Lines of classes that are named, where there are more than `MANY`."""
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
@@ -57,7 +63,7 @@ def scores_figure(scores: Scores, label_space: "LabelSpace", title: str = "") ->
         title: above both, e.g. the protocol; wrapped to the width.
     """
     count = len(scores.classes)
-    side = max(3.4, 0.32 * count + 0.6)
+    side = max(3.4, (0.32 if count <= MANY else 0.12) * count + 0.6)
     figure = Figure(figsize=(side + 6.2, side + 1.3), layout="constrained")
     bars, heat = figure.subplots(1, 2, width_ratios=[4.6, side])
     _iou_bars(bars, scores, label_space)
@@ -69,6 +75,7 @@ def scores_figure(scores: Scores, label_space: "LabelSpace", title: str = "") ->
 
 def _iou_bars(axes: Axes, scores: Scores, label_space: "LabelSpace") -> None:
     rows = np.arange(len(scores.classes))
+    many = len(rows) > MANY
     known = np.nan_to_num(100 * scores.iou)
     colours = [unit_rgb(rgb) for rgb in label_space.palette]
     axes.barh(rows, known, height=0.72, color=colours, edgecolor=INK, linewidth=0.4)
@@ -81,13 +88,13 @@ def _iou_bars(axes: Axes, scores: Scores, label_space: "LabelSpace") -> None:
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
-            fontsize=SMALL,
+            fontsize=TINY if many else SMALL,
             color=MUTED if absent else INK,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
         )
     if not np.isnan(scores.miou):
         axes.axvline(100 * scores.miou, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=0.9)
-    axes.set_yticks(rows, scores.classes, fontsize=NORMAL)
+    axes.set_yticks(rows, _names(scores.classes, TINY if many else NORMAL))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 108)
     axes.set_xticks(range(0, 101, 20))
@@ -95,7 +102,7 @@ def _iou_bars(axes: Axes, scores: Scores, label_space: "LabelSpace") -> None:
     means = f"mIoU {percent(scores.miou)} (dashed), pixel accuracy {percent(scores.pixel_accuracy)}"
     axes.set_title(means, fontsize=LARGE, loc="left")
     style(axes, grid="x")
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, labelsize=TINY if many else NORMAL)
 
 
 def _confusion_map(axes: Axes, scores: Scores) -> None:
@@ -106,16 +113,19 @@ def _confusion_map(axes: Axes, scores: Scores) -> None:
     axes.imshow(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=100)
     for row in range(count):
         if not truth[row, 0]:
-            axes.text((count - 1) / 2, row, "no true pixel", ha="center", va="center", fontsize=6.5, color=MUTED)
+            axes.text((count - 1) / 2, row, "no true pixel", ha="center", va="center", fontsize=TINY, color=MUTED)
             continue
-        for column in range(count):
+        for column in range(count if count <= MANY else 0):
             # small confusions stay readable as colour; numbers everywhere would hide the structure
             if shares[row, column] >= 0.5:
                 colour = "white" if shares[row, column] > 55 else INK
                 text = f"{shares[row, column]:.0f}"
-                axes.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
-    axes.set_xticks(range(count), scores.classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=SMALL)
-    axes.set_yticks(range(count), scores.classes, fontsize=SMALL)
+                axes.text(column, row, text, ha="center", va="center", fontsize=TINY, color=colour)
+    size, turned = (SMALL, 45) if count <= MANY else (TINY, 90)
+    names = _names(scores.classes, size)
+    anchor: Any = {"ha": "right", "va": "center" if turned == 90 else "baseline", "rotation_mode": "anchor"}
+    axes.set_xticks(range(count), names, rotation=turned, fontsize=size, **anchor)
+    axes.set_yticks(range(count), names, fontsize=size)
     axes.set_xlabel("prediction", fontsize=NORMAL)
     axes.set_ylabel("truth", fontsize=NORMAL)
     axes.set_title("Confusion, % of each true class", fontsize=LARGE, loc="left")
@@ -123,8 +133,14 @@ def _confusion_map(axes: Axes, scores: Scores) -> None:
     axes.spines[:].set_color(GRID)
 
 
+def _names(classes: Sequence[str], size: float) -> list[str]:
+    return [shortened(name, 1.9, size) for name in classes]
+
+
 def class_history_figure(history: History, label_space: "LabelSpace", metric: str = WEIGHTS) -> Figure:
     """A metric of each class over training, a line per class, named at its end; the mean weight of all pixels dashed.
+
+    Of more than `MANY` classes those that end highest and lowest are named, the others are grey.
 
     Args:
         history: from :func:`segzoo.evaluation.history.read_history`.
@@ -138,32 +154,41 @@ def class_history_figure(history: History, label_space: "LabelSpace", metric: st
     if not lines:
         raise ValueError(f"the history holds no metric '{metric}<class>'")
     colours = {n: _readable(unit_rgb(rgb)) for n, rgb in zip(label_space.classes, label_space.palette, strict=True)}
-    figure = Figure(figsize=(7.6, max(4.0, 0.24 * len(lines) + 1.0)), layout="constrained")
+    last = sorted(lines, key=lambda name: float(lines[name][1][-1]))
+    named = set(last if len(last) <= MANY else last[: NAMED // 2] + last[-NAMED // 2 :])
+    figure = Figure(figsize=(7.6, max(4.0, 0.24 * len(named) + 1.0)), layout="constrained")
     axes = figure.subplots()
-    for name, (steps, values) in lines.items():
+    for name in sorted(lines, key=lambda name: name in named):  # what is named lies above
+        steps, values = lines[name]
+        colour, width = (colours.get(name, INK), 1.6) if name in named else (GRID, 0.8)
         few = "o" if len(steps) < 20 else None
-        axes.plot(steps, values, color=colours.get(name, INK), linewidth=1.6, marker=few, markersize=3.5, label=name)
+        axes.plot(steps, values, color=colour, linewidth=width, marker=few, markersize=3.5, label=plain(name))
+    ends = {name: float(lines[name][1][-1]) for name in lines if name in named}
     if metric == WEIGHTS and MEAN_WEIGHT in history:
         lines["all pixels"] = history[MEAN_WEIGHT]
+        ends["all pixels"] = float(history[MEAN_WEIGHT][1][-1])
         axes.plot(*history[MEAN_WEIGHT], color=INK, linewidth=1, linestyle=(0, (4, 3)), label="all pixels")
     low = min(values.min() for _, values in lines.values())
     high = max(values.max() for _, values in lines.values())
     margin = 0.06 * max(high - low, 1e-3)
-    axes.set_ylim(max(0.0, low - margin), high + margin)
+    axes.set_ylim(max(min(0.0, low), low - margin), high + margin)
     axes.set_xlabel("step", fontsize=NORMAL)
-    axes.set_title(CLASS_TITLES[metric], fontsize=LARGE, loc="left")
+    some = f" ({len(named)} of {len(last)} named)" if len(named) < len(last) else ""
+    axes.set_title(CLASS_TITLES[metric] + some, fontsize=LARGE, loc="left")
     style(axes, grid="y")
-    ends = {name: float(values[-1]) for name, (_, values) in lines.items()}
     _name_lines(axes, ends, colours, figure.get_figheight() - 1.0)
     return figure
 
 
+def curves(history: History) -> tuple[History, History, History]:
+    """What `curves_figure` draws: terms of the training loss, AUC of discriminators, validation scores, each by name."""
+    terms = {name: series for name, series in select(history, TERMS).items() if not name.endswith("_epoch")}
+    return terms, select(history, AUCS), {n: history[f"val/{n}"] for n in VALIDATION if f"val/{n}" in history}
+
+
 def curves_figure(history: History) -> Figure:
     """Over the steps, as far as they were logged: terms of the training loss, AUC of discriminators, validation scores."""
-    terms = {name: series for name, series in select(history, TERMS).items() if not name.endswith("_epoch")}
-    aucs = select(history, AUCS)
-    names = {"miou": "mIoU", "teacher_miou": "mIoU of the teacher", "pixel_accuracy": "pixel accuracy"}
-    scores = {n: history[f"val/{n}"] for n in names if f"val/{n}" in history}
+    terms, aucs, scores = curves(history)
     panels = [bool(terms), bool(aucs), bool(scores)]
     figure = Figure(figsize=(7.6, 1.0 + 2.7 * max(1, sum(panels))), layout="constrained")
     grid = figure.subplots(max(1, sum(panels)), 1, squeeze=False, sharex=True)[:, 0]
@@ -180,6 +205,7 @@ def curves_figure(history: History) -> Figure:
         axes.set_title("AUC of the discriminators (dashed: chance; 1: saturated)", fontsize=LARGE, loc="left")
     if scores:
         axes = grid[-1]
+        names = VALIDATION
         colours = {names[name]: LINES[i] for i, name in enumerate(scores)}
         for name, (steps, values) in scores.items():
             axes.plot(steps, values, color=colours[names[name]], linewidth=1.8, marker="o", markersize=3.5)
@@ -211,7 +237,8 @@ def _smoothed(axes: Axes, lines: History) -> None:
     for name, (steps, values) in lines.items():
         smooth = _smooth(values)
         axes.plot(steps, values, color=colours[name], linewidth=0.8, alpha=0.3)
-        axes.plot(steps, smooth, color=colours[name], linewidth=1.8)
+        alone = "o" if len(steps) == 1 else None  # a line of one point is invisible
+        axes.plot(steps, smooth, color=colours[name], linewidth=1.8, marker=alone, markersize=3.5)
         ends[name] = float(smooth[-1])
     style(axes, grid="y")
     _name_lines(axes, ends, colours, 2.2)
@@ -239,7 +266,7 @@ def _name_lines(
     places = _spread_apart(wanted, 1.35 * NORMAL / 72 / height)
     for name, end, place in zip(names, wanted, places, strict=True):
         axes.annotate(
-            (texts or {}).get(name, name),
+            shortened((texts or {}).get(name, name), 1.9, NORMAL),
             xy=(1.0, end),
             xytext=(1.03, place),
             xycoords="axes fraction",

@@ -8,7 +8,7 @@ weight also scales the source loss as a whole, so compare with the constant that
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,8 @@ class WeightedJointTraining(SegmentationMethod):
     """
 
     supervision = "few"
+    weighs: ClassVar[bool] = True
+    """Whether there is a weight to look at: one that is not the same for all pixels and steps."""
     weighting: nn.Module
     """What `weights` asks; by default with (image (B, 3, H, W), label (B, H, W)) of a source batch."""
 
@@ -111,10 +113,14 @@ class JointTraining(WeightedJointTraining):
     """
 
     slug = "joint"
+    weighs = False
 
     def __init__(self, *, weight: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.weighting = ConstantWeight(weight)
+
+    def log_weights(self, weights: Tensor, label: Tensor) -> None:
+        """Nothing: `config.yaml` holds the constant."""
 
 
 @contextmanager

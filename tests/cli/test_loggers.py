@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
-from segzoo.cli.loggers import MetricsCsv, create_loggers, wandb_offline
+from segzoo.cli.loggers import MetricsCsv, create_loggers
 from segzoo.errors import ConfigError
 
 
@@ -90,23 +90,10 @@ def test_a_row_on_the_disk_stays_there_while_it_grows(tmp_path: Path) -> None:
 def test_csv_is_always_on_and_others_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert [type(logger) for logger in create_loggers("csv", tmp_path, {})] == [MetricsCsv]
-    kinds = [type(logger) for logger in create_loggers("tensorboard, wandb", tmp_path, {})]
-    assert kinds == [MetricsCsv, TensorBoardLogger, WandbLogger]
+    kinds = create_loggers("tensorboard, wandb", tmp_path, {})
+    assert [base.__name__ for base in (MetricsCsv, TensorBoardLogger, WandbLogger)] == [
+        next(c.__name__ for c in type(logger).__mro__ if c in (MetricsCsv, TensorBoardLogger, WandbLogger))
+        for logger in kinds
+    ]
     with pytest.raises(ConfigError, match="unknown logger 'tensorbord'; did you mean 'tensorboard'"):
         create_loggers("csv,tensorbord", tmp_path, {})
-
-
-def test_wandb_is_offline_without_key_and_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert wandb_offline()
-    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password secret\n")
-    (tmp_path / ".netrc").chmod(0o600)
-    assert not wandb_offline()
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    assert wandb_offline()
-    monkeypatch.delenv("WANDB_MODE")
-    (tmp_path / ".netrc").unlink()
-    monkeypatch.setenv("WANDB_API_KEY", "secret")
-    assert not wandb_offline()

@@ -376,7 +376,8 @@ def test_two_processes_share_one_run_folder(toy: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "source-only" / "toy" / "default-s0"
     assert [path.name for path in folder.parent.iterdir()] == ["default-s0"]
-    assert done.stdout.count("run folder:") == 1
+    assert done.stdout.count("run folder:") == done.stdout.count("device: cpu, 2 processes") == 1
+    assert "batch: 2 images per domain x 2 processes, 32x32" in done.stdout
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["world_size"] == 2
     scores = json.loads((folder / "scores-test.json").read_text())

@@ -204,9 +204,60 @@ def test_panels_at_the_first_the_last_and_every_nth_step(tmp_path):
     assert found == [f"panel-{d}-step{s:06d}.png" for d in ("source", "target") for s in (0, 2, 4, 5)]
 
 
-def test_panels_by_default_four_times_per_training(tmp_path):
-    fitted(tmp_path, ImagePanels(tmp_path, count=1), steps=9)
-    assert len(list((tmp_path / "figures").glob("panel-source-*"))) == 6  # 0, 2, 4, 6, 8 and the last
+def steps_of(folder, domain="source"):
+    return sorted(int(path.stem[-6:]) for path in folder.glob(f"panel-{domain}-*"))
+
+
+@pytest.mark.fault("hundreds-of-panels")
+def test_panels_by_default_at_growing_distances_whatever_the_length(tmp_path):
+    fitted(tmp_path, ImagePanels(tmp_path, count=1), steps=55, limit_val_batches=0)
+    assert steps_of(tmp_path / "figures") == [0, 10, 20, 50, 55]
+    panels = ImagePanels(tmp_path)
+    drawn = [step for step in range(10**6 + 1) if panels._has_panels(step)]
+    assert len(drawn) <= 20 and drawn[-3:] == [200_000, 500_000, 1_000_000]
+
+
+@pytest.mark.fault("hundreds-of-panels")
+def test_a_training_that_is_resumed_often_keeps_as_many_panels(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for steps in (3, 6, 9, 12, 15):
+        board = TensorBoardLogger(tmp_path, name="board", version="")
+        callbacks = [ImagePanels(tmp_path, count=1), LastCheckpoint(tmp_path, every_n_steps=1)]
+        fitted(tmp_path, *callbacks, steps=steps, logger=board, ckpt_path=None if steps == 3 else "last")
+    assert steps_of(tmp_path / "figures") == steps_of(tmp_path / "figures", "target") == [0, 10, 15]
+    events = EventAccumulator(str(tmp_path / "board"), size_guidance={"images": 0})
+    events.Reload()
+    assert [event.step for event in events.Images("panel/source")] == [0, 3, 6, 9, 10, 12, 15]  # none twice
+
+
+def test_a_training_from_a_checkpoint_of_elsewhere_begins_with_panels(tmp_path):
+    fitted(tmp_path, LastCheckpoint(tmp_path), steps=3)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    fitted(tmp_path, ImagePanels(tmp_path, every_n_steps=5, count=1), steps=6, ckpt_path=last)
+    assert steps_of(tmp_path / "figures") == [5, 6]  # that of step 3 was the first, and is none of every fifth
+
+
+@pytest.mark.fault("panels-without-names")
+def test_panels_name_their_images(tmp_path, monkeypatch):
+    import segzoo.callbacks.panels as panels
+
+    named = []
+    original = panels.panel_figure
+    monkeypatch.setattr(panels, "panel_figure", lambda *a: named.append(a[3]) or original(*a))
+
+    class Pictures(Toy):
+        segments = False
+
+        def training_step(self, batch, batch_idx):
+            self.step_pictures = {"source": batch["source"]["image"], "mixed": batch["target"]["image"]}
+            return super().training_step(batch, batch_idx)
+
+    fitted(tmp_path, ImagePanels(tmp_path, count=2), steps=1)
+    assert named == [["7", "7"]] * 4  # both domains, at step 0 and at the last
+    named.clear()
+    fitted(tmp_path / "training", ImagePanels(tmp_path / "training", count=2), steps=1, module=Pictures)
+    assert named == [["0 + 1000", "0 + 1000"]]
 
 
 def columns_of(monkeypatch):
@@ -532,6 +583,13 @@ def test_history_figures(tmp_path, monkeypatch):
     assert len(seen["train/loss"][0]) == 4
     assert len(seen["val/miou"][0]) == 2  # that of the last step is there
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"curves.png", "weights.png"}
+
+
+@pytest.mark.fault("curves-of-one-point")
+def test_one_point_is_no_course(tmp_path):
+    logger = CSVLogger(tmp_path, name="", version="")
+    fitted(tmp_path, HistoryFigures(tmp_path), steps=1, val_check_interval=1, logger=logger)
+    assert (tmp_path / "metrics.csv").is_file() and not (tmp_path / "figures").exists()
 
 
 def _touch(path, **_):

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.evaluation import Scores
-from segzoo.evaluation.history import read_history, select
+from segzoo.evaluation.history import is_course, read_history, select
 from segzoo.evaluation.panels import panel_figure
 from segzoo.evaluation.plots import (
     _spread_apart,
@@ -29,8 +29,9 @@ def texts(figure):
 def overlaps(figure, wanted):
     """Pairs of the wanted texts whose boxes overlap."""
     figure_pixels(figure)
-    found = [text for text in figure.findobj(matplotlib.text.Text) if text.get_text() in wanted]
-    boxes = [(text.get_text(), text.get_window_extent()) for text in found]
+    found = [t for t in figure.findobj(matplotlib.text.Text) if t.get_text() in wanted and t.get_visible()]
+    extent = matplotlib.text.Text.get_window_extent  # without the arrow of an annotation
+    boxes = [(text.get_text(), extent(text)) for text in found]
     return [(a, b) for i, (a, one) in enumerate(boxes) for b, two in boxes[:i] if one.overlaps(two)]
 
 
@@ -81,6 +82,85 @@ def test_panel_needs_equal_columns():
     for columns in ({}, {"image": []}, {"image": [image], "label": []}):
         with pytest.raises(ValueError, match="same number"):
             panel_figure(columns, SPACE)
+
+
+LONG = "leftImg8bit/train/aachen/" + "a_folder_with_a_long_name/" * 5 + "aachen_000173_000019_leftImg8bit"
+
+
+def outside(figure):
+    """Texts that leave the figure."""
+    figure_pixels(figure)
+    width, height = figure.bbox.width, figure.bbox.height
+    boxes = [(t.get_text(), t.get_window_extent()) for t in figure.findobj(matplotlib.text.Text) if t.get_text()]
+    return [text for text, box in boxes if box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height]
+
+
+def many_classes(count):
+    names = [f"chest of drawers, bureau, dresser {i}" if i % 3 else f"_tree$ {i}" for i in range(count)]
+    palette = tuple((7 * i % 256, 13 * i % 256, 29 * i % 256) for i in range(count))
+    return LabelSpace("many", tuple(names), palette)
+
+
+@pytest.mark.fault("panels-without-names")
+@pytest.mark.parametrize(("rows", "columns", "classes"), [(4, 1, 3), (1, 3, 3), (2, 3, 150), (4, 7, 150)])
+def test_a_panel_names_images_and_classes_without_overlap(rows, columns, classes):
+    space, kinds = many_classes(classes), ("image", "label", "weight", "prediction", "mixed", "confidence", LONG)
+    ids = np.arange(24 * 32).reshape(24, 32) % classes
+    pictures = {"image": np.zeros((24, 32, 3), np.uint8), "weight": np.full((24, 32), 0.5)}
+    names = [LONG, "0001", "a$b$c", "b\n\udcff\u65e5"][:rows]
+    drawn = {kind: [pictures.get(kind, ids)] * rows for kind in kinds[:columns]}
+    figure = panel_figure(drawn, space, LONG, names)
+    shown = texts(figure)
+    assert not overlaps(figure, shown) and not outside(figure)
+    assert "0001" in shown or rows == 1
+    assert any(text.endswith("000019_leftImg8bit") and "…" in text for text in shown) or columns > 3
+    if columns > 1:
+        assert ("and 102 more classes" in shown) == (classes == 150)
+        assert r"_tree\$ 0" in shown
+
+
+def test_maps_that_are_not_finite_say_so():
+    some = np.array([[np.nan, 0.5], [1.5, np.inf]])
+    figure = panel_figure({"weight": [some, np.full((2, 2), np.nan)]}, SPACE)
+    figure_pixels(figure)
+    assert {"mean 1.00, 2 not finite", "no finite value"} <= set(texts(figure))
+    assert [image.get_clim() for image in figure.axes[0].images] == [(0, 1.5)] * 2
+
+
+@pytest.mark.fault("figures-of-many-classes")
+def test_figures_of_many_classes_stay_readable():
+    space = many_classes(60)
+    figure = scores_figure(Scores(np.diag(np.arange(60)), space.classes), space, "how")
+    assert max(figure_pixels(figure).shape) < 2200
+    assert not overlaps(figure, [t for t in texts(figure) if t.startswith("chest") or "tree" in t])
+    space = many_classes(150)
+    weights = {f"weight/class/{name}": (STEPS, STEPS + i) for i, name in enumerate(space.classes)}
+    figure = class_history_figure(weights, space)
+    assert "Mean weight of the source pixels of each class (24 of 150 named)" in texts(figure)
+    named = [t for t in texts(figure) if t.startswith("chest") or "tree" in t]
+    assert len(named) == 24 and not overlaps(figure, named) and not set(outside(figure)) & set(named)
+
+
+@pytest.mark.fault("curves-of-one-point")
+def test_what_was_logged_once_among_courses_is_a_dot():
+    history = {"train/loss": (STEPS, STEPS), "train/late": (STEPS[-1:], STEPS[-1:])}
+    figure = curves_figure(history)
+    assert [line.get_marker() for line in figure.axes[0].lines] == ["None", "None", "None", "o"]
+    assert is_course(history) and not is_course({"train/late": history["train/late"]}) and not is_course({})
+
+
+def test_a_history_that_was_cut_off_is_read_to_its_end(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n1,0.5\n2,nan\n3,0.2\n4,1.5e\n,7\nx,8\n5,1,2\n6,1e308\n")
+    np.testing.assert_array_equal(read_history(tmp_path / "metrics.csv")["train/loss"], [[1, 3, 5], [0.5, 0.2, 1]])
+
+
+@pytest.mark.parametrize("values", [[3e38, 1, 1e-45], [0, 0, 0], [-3e38, 3e38, 0], [-1, -2, -3], [1e-320, 1e-310, 0]])
+def test_a_training_that_goes_astray_is_drawn_all_the_same(values):
+    course = (STEPS[:3], np.array(values, float))
+    for history in ({"train/loss": course}, {"val/miou": course}, {"auc/pixel": course}):
+        figure_pixels(curves_figure(history))
+    figure_pixels(class_history_figure({"weight/class/car": course}, SPACE))
+    figure_pixels(panel_figure({"weight": [course[1][None].repeat(3, 0)]}, SPACE))
 
 
 def test_weight_lines_are_named_without_overlap():
