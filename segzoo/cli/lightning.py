@@ -238,14 +238,16 @@ class SegzooCLI(LightningCLI):
         return trainer
 
     def _look_at_labels(self) -> None:
-        """What the DataModule does too, at the start of a training: here it is before there are processes and a run folder."""
-        if process_rank() != 0:
-            return
+        """What the DataModule does too, at the start of a training: here it is before there are processes and a run folder.
+
+        Processes that somebody else started all look, as none would hear of the other's error.
+        """
         fitting, validated = self.command == "fit", self.config.trainer.limit_val_batches != 0
         splits: list[Split] = (["val", "test"] if validated else ["test"]) if fitting else [_SCORED[self.command]]
         streams = self.model.streams if fitting else {}
         for warning in self.datamodule.check_labels(streams, splits if self.model.segments else []):
-            print(f"warning: {warning}", file=sys.stderr)
+            if process_rank() == 0:
+                print(f"warning: {warning}", file=sys.stderr)
 
     def _create_trainer(self, kwargs: dict[str, Any]) -> L.Trainer:
         config = {**self.config_init["trainer"].as_dict(), **kwargs}
