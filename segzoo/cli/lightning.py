@@ -223,8 +223,8 @@ class SegzooCLI(LightningCLI):
             self.test_has_labels = test is not None
             if test is not None:
                 test.check()
-            elif not self.datamodule.target.has_split("test", self.datamodule.root) and process_rank() == 0:
-                print(f"warning: {self.datamodule.lacking('test')}: nothing will be scored", file=sys.stderr)
+            elif self.model.segments and not self.datamodule.target.has_split("test", self.datamodule.root):
+                self._warn(f"{self.datamodule.lacking('test')}: nothing will be scored")
         self._look_at_labels()
         self.run_dir = self._folder()
         try:
@@ -246,8 +246,11 @@ class SegzooCLI(LightningCLI):
         splits: list[Split] = (["val", "test"] if validated else ["test"]) if fitting else [_SCORED[self.command]]
         streams = self.model.streams if fitting else {}
         for warning in self.datamodule.check_labels(streams, splits if self.model.segments else []):
-            if process_rank() == 0:
-                print(f"warning: {warning}", file=sys.stderr)
+            self._warn(warning)
+
+    def _warn(self, text: str) -> None:
+        if process_rank() == 0:
+            print(f"warning: {text}", file=sys.stderr)
 
     def _create_trainer(self, kwargs: dict[str, Any]) -> L.Trainer:
         config = {**self.config_init["trainer"].as_dict(), **kwargs}

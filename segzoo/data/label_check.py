@@ -132,7 +132,9 @@ def _pixels_per_id(ids: RawIds, length: int) -> Counts:
 
 def _is_picture(ids: RawIds, picture: Pixels) -> bool:
     """Whether a mask and an image are one picture, which has more than a few grey levels."""
-    return ids.shape == picture.shape[:2] and np.unique(ids).size > 2 and bool((picture == ids[..., None]).all())
+    if ids.shape != picture.shape[:2]:
+        return False
+    return all(bool((picture[..., channel] == ids).all()) for channel in range(3)) and np.unique(ids).size > 2
 
 
 def _check_ids(looked: Looked, space: LabelSpace) -> None:
