@@ -253,8 +253,8 @@ class SegzooCLI(LightningCLI):
             self.test_has_labels = test is not None
             if test is not None:
                 test.check()
-            elif not self.datamodule.target.has_split("test", self.datamodule.root) and self.place.rank == 0:
-                print(f"warning: {self.datamodule.lacking('test')}: nothing will be scored", file=sys.stderr)
+            elif self.model.segments and not self.datamodule.target.has_split("test", self.datamodule.root):
+                self._warn(f"{self.datamodule.lacking('test')}: nothing will be scored")
         self._look_at_labels()
         self.run_dir = self.place.share(self._locked_folder)
         try:
@@ -270,14 +270,19 @@ class SegzooCLI(LightningCLI):
         return trainer
 
     def _look_at_labels(self) -> None:
-        """What the DataModule does too, at the start of a training: here it is before there are processes and a run folder."""
-        if self.place.rank != 0:
-            return
+        """What the DataModule does too, at the start of a training: here it is before there are processes and a run folder.
+
+        Processes that a launcher started all look, as none would hear of the other's error.
+        """
         fitting, validated = self.command == "fit", self.config.trainer.limit_val_batches != 0
         splits: list[Split] = (["val", "test"] if validated else ["test"]) if fitting else [_SCORED[self.command]]
         streams = self.model.streams if fitting else {}
         for warning in self.datamodule.check_labels(streams, splits if self.model.segments else []):
-            print(f"warning: {warning}", file=sys.stderr)
+            self._warn(warning)
+
+    def _warn(self, text: str) -> None:
+        if self.place.rank == 0:
+            print(f"warning: {text}", file=sys.stderr)
 
     def _create_trainer(self, kwargs: dict[str, Any]) -> L.Trainer:
         config = {**self.config_init["trainer"].as_dict(), **kwargs}

@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from segzoo.data.domains import Pixels
 from segzoo.errors import DataError
-
-Pixels = npt.NDArray[np.uint8]
 
 BITS_OPTION = "--data.DOMAIN.image_bits"
 ORIENTATION = 274  # the tag's number in EXIF and TIFF

@@ -132,7 +132,9 @@ def _pixels_per_id(ids: RawIds, length: int) -> Counts:
 
 def _is_picture(ids: RawIds, picture: Pixels) -> bool:
     """Whether a mask and an image are one picture, which has more than a few grey levels."""
-    return ids.shape == picture.shape[:2] and np.unique(ids).size > 2 and bool((picture == ids[..., None]).all())
+    if ids.shape != picture.shape[:2]:
+        return False
+    return all(bool((picture[..., channel] == ids).all()) for channel in range(3)) and np.unique(ids).size > 2
 
 
 def _check_ids(looked: Looked, space: LabelSpace) -> None:
@@ -175,13 +177,20 @@ def _check_void(looked: Looked) -> None:
     which, more = "", ""
     if class_map is not None:
         which = f" by the class_map '{class_map.name}' of the label space '{class_map.space}'"
-        ids = sorted(looked.raw, key=lambda number: -looked.raw[number])
-        more = f": the masks hold {', '.join(map(str, ids[:8]))}{', ...' if len(ids) > 8 else ''}"
+        more = _stored(looked.raw).replace(";", ":")
         known = np.flatnonzero((class_map.lut >= 0) & (class_map.lut < IGNORE_INDEX))
         more += f", classes are {', '.join(map(str, known[:8]))}{', ...' if len(known) > 8 else ''}"
     raise DataError(
         f"{looked}: every pixel is ignored{which}{more}; choose the class_map and the masks that belong together"
     )
+
+
+def _stored(raw: Mapping[int, int]) -> str:
+    """The ids that files hold, the frequent ones first."""
+    if not raw:
+        return ""
+    ids = sorted(raw, key=lambda number: -raw[number])
+    return f"; the masks hold {', '.join(map(str, ids[:8]))}{', ...' if len(ids) > 8 else ''}"
 
 
 def _odd_shares(looked: Looked, space: LabelSpace) -> list[str]:
@@ -190,7 +199,9 @@ def _odd_shares(looked: Looked, space: LabelSpace) -> list[str]:
     missing = [name for name, share in zip(space.classes, shares, strict=True) if share == 0]
     if shares.max() == 1:
         only = space.classes[int(shares.argmax())]
-        return [f"{looked}: every pixel that is not ignored is '{only}' ({_percent(void)} are ignored, as 255)"]
+        return [
+            f"{looked}: every pixel that is not ignored is '{only}' ({_percent(void)} are ignored{_stored(looked.raw)})"
+        ]
     if missing:
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         found.append(f"{looked}: no pixel is '{shown}'" if len(missing) == 1 else f"{looked}: no pixel of {shown}")

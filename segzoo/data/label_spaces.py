@@ -310,6 +310,8 @@ def _lookup_table(entries: Mapping[Any, Any], ids: Mapping[str, int], where: str
         if not (isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw <= LARGEST_ID):
             raise ConfigError(f"{where}: raw id {raw!r}, expected a whole number from 0 to {LARGEST_ID}, or '{OTHERS}'")
     table = [others] * (256 if max(listed, default=0) < 256 else LARGEST_ID + 1)
+    if others == IGNORE_INDEX:
+        table[IGNORE_INDEX] = -1  # ignored anyhow, and not because the map says so
     for raw, name in listed.items():
         table[raw] = _class_id(name, choices, where)
     return tuple(table)

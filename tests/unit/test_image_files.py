@@ -296,6 +296,18 @@ def test_one_bit_is_0_and_1(ending: str, root: Path) -> None:
     assert raw.dtype == np.uint8 and np.bincount(raw.ravel()).tolist() == [3, 3]
 
 
+@pytest.mark.fault("ids-above-255")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_ids_above_255_of_16_bits(channels: int, root: Path) -> None:
+    (root / "space.yaml").write_text(
+        "name: s\nclasses: {a: [1, 2, 3], b: [4, 5, 6]}\nmaps: {m: {7: a, 40000: b, 65535: ignore}}\n"
+    )
+    ids = np.array([[7, 40000, 65535], [255, 7, 7]], np.uint16)
+    write_deep(root / "masks/0.png", ids, channels)
+    images = pairs(root, label_space=str(root / "space.yaml"), class_map="m")
+    assert images.label(0).tolist() == [[0, 1, 255], [255, 0, 0]]
+
+
 @pytest.mark.fault("signed-mask")
 def test_negative_ids_are_no_void(root: Path) -> None:
     write_tiff(root / "masks/0.tif", np.array([[0, 1, -1], [2, 3, 4]], np.int8), {339: 2})

@@ -119,7 +119,7 @@ def test_255_is_void_where_a_map_or_other_ids_say_so(written: Written) -> None:
     )
     data = written.module(class_map="m", maps={"m": {0: "background", 1: "crack", 2: "paint", 255: "ignore"}})
     assert said(data) == [
-        "all of source/train: every pixel that is not ignored is 'background' (50.0 % are ignored, as 255)"
+        "all of source/train: every pixel that is not ignored is 'background' (50.0 % are ignored; the masks hold 0, 255)"
     ]
     # A split of few masks may well hold a single class, when others of the domain hold more.
     (written.root / "target/test/mask/2.png").unlink()
@@ -128,7 +128,17 @@ def test_255_is_void_where_a_map_or_other_ids_say_so(written: Written) -> None:
         Image.fromarray(areas(0, 255)(i)).save(written.root / f"target/test/mask/{i}.png")
     data = written.module()
     assert said(data, {"target": Stream("target")}) == [
-        "all of target/test: every pixel that is not ignored is 'background' (50.0 % are ignored, as 255)"
+        "all of target/test: every pixel that is not ignored is 'background' (50.0 % are ignored; the masks hold 0, 255)"
+    ]
+
+
+@pytest.mark.fault("foreground-of-255")
+def test_others_do_not_say_what_255_is(written: Written) -> None:
+    maps = {"m": {0: "background", 1: "crack", "others": "ignore"}}
+    assert "set class_map to binary" in refused(written.data(areas(0, 255), class_map="m", maps=maps))
+    maps = {"m": {0: "background", 255: "ignore", "others": "ignore"}}
+    assert said(written.module(class_map="m", maps=maps), {"source": Stream("source")}, ()) == [
+        "all of source/train: every pixel that is not ignored is 'background' (50.0 % are ignored; the masks hold 0, 255)"
     ]
 
 
