@@ -3,6 +3,7 @@
 import argparse
 import filecmp
 import json
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from segzoo.checks import check_range
 from segzoo.cli.expand import expand
 from segzoo.cli.lock import FolderLock, release_all
 from segzoo.cli.parser import Parser
+from segzoo.cli.rundir import VARIABLE
 from segzoo.cli.train import read
 from segzoo.errors import ConfigError
 from segzoo.files import write_text
@@ -45,6 +47,7 @@ def folds(argv: list[str]) -> int:
         FolderLock(args.run, ".folds.lock")
         return _folds(args, checkpoints, argv[at + 1 :])
     finally:
+        os.environ.pop(VARIABLE, None)
         release_all()
 
 

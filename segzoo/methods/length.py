@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from segzoo.errors import ConfigError
 
@@ -48,6 +49,14 @@ def check_length(trainer: Any) -> None:
                     f"--trainer.{option} {value} counts epochs, and an epoch of training batches has no end; {instead}, or "
                     "give epochs a length with --trainer.limit_train_batches N"
                 )
+        once = (
+            isinstance(trainer.val_check_interval, float) and getattr(trainer, "_val_check_time_interval", None) is None
+        )
+        if once and trainer.limit_val_batches != 0:
+            rank_zero_warn(
+                "no validation during the training: one per epoch was asked for, and an epoch of training batches has no end; "
+                "--trainer.val_check_interval N is one every N batches"
+            )
     stops = any(isinstance(callback, Timer | EarlyStopping) for callback in trainer.callbacks)
     if training_steps(trainer) is None and not stops:
         raise ConfigError("nothing would end this training: give it --trainer.max_steps N or --trainer.max_time")

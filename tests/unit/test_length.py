@@ -183,6 +183,17 @@ def test_what_counts_epochs_is_refused(options: dict[str, Any], message: str) ->
         fit(**options)
 
 
+@pytest.mark.fault("epochs-without-end")
+@pytest.mark.filterwarnings("default")
+def test_a_validation_that_never_comes_is_announced(recwarn: pytest.WarningsRecorder) -> None:
+    fit(max_steps=1, limit_val_batches=1)
+    assert any("no validation during the training" in str(warning.message) for warning in recwarn)
+    recwarn.clear()
+    fit(max_steps=1, limit_val_batches=1, val_check_interval=1)
+    fit(max_steps=1)
+    assert not any("no validation" in str(warning.message) for warning in recwarn)
+
+
 @pytest.mark.fault("training-without-end")
 @pytest.mark.parametrize("options", [{}, {"max_epochs": -1}, {"max_epochs": -1, "limit_train_batches": 2}])
 def test_a_training_that_nothing_ends_is_refused(options: dict[str, Any]) -> None:
