@@ -102,6 +102,33 @@ def test_a_signal_before_the_first_step_leaves_nothing(hook: str, toy: Path, tmp
     assert not list((tmp_path / "runs").rglob("default-s0"))
 
 
+@pytest.mark.fault("sighup")
+def test_under_nohup_the_end_of_the_login_is_no_end(toy: Path, tmp_path: Path) -> None:
+    ended = Fork(
+        tmp_path,
+        *fit(toy),
+        before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        callback=at("on_train_batch_start", 4, lambda: os.kill(os.getpid(), signal.SIGHUP)),
+    ).wait()
+    assert (ended.status, ended.err) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.fault("sigterm")
+def test_a_signal_between_the_batches_of_a_step_waits_for_its_last(toy: Path, tmp_path: Path) -> None:
+    def command(folder: str, *more: str, **how: Any) -> int:
+        return Fork(tmp_path / folder, *fit(toy, "--trainer.accumulate_grad_batches", "3", *more), **how).wait().status
+
+    hooks = ("on_after_backward", "on_before_optimizer_step")
+    assert command("whole") == 0
+    for hook in hooks:
+        act = at(hook, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert command(hook, callback=act) == 143
+        assert torch.load(tmp_path / hook / LAST, weights_only=True)["global_step"] == 5
+        assert command(hook, "--ckpt_path", "last") == 0
+        assert_same_run(tmp_path / "whole" / LAST.parents[1], tmp_path / hook / LAST.parents[1])
+
+
 @pytest.mark.fault("ctrl-c-twice")
 def test_a_second_interrupt_ends_at_once(toy: Path, tmp_path: Path) -> None:
     def hang() -> None:
