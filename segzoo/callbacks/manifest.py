@@ -134,8 +134,8 @@ class RunManifest(L.Callback):
 
     def note(self, error: Exception) -> None:
         """Writes down what ended the run, where :meth:`on_exception` has not."""
-        if self.content.get("status") == "running" and self.path.is_file():
-            with suppress(OSError):  # the error that comes after this one is the first
+        with suppress(OSError, ValueError):  # what could not be written is less than what ended the run
+            if self._begun and json.loads(self.path.read_text())["status"] == "running":
                 self.close("failed", f"{type(error).__name__}: {error}")
 
     def close(self, status: str, error: str | None) -> None:

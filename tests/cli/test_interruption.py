@@ -102,6 +102,33 @@ def test_a_signal_before_the_first_step_leaves_nothing(hook: str, toy: Path, tmp
     assert not list((tmp_path / "runs").rglob("default-s0"))
 
 
+@pytest.mark.fault("sighup")
+def test_under_nohup_the_end_of_the_login_is_no_end(toy: Path, tmp_path: Path) -> None:
+    ended = Fork(
+        tmp_path,
+        *fit(toy),
+        before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        callback=at("on_train_batch_start", 4, lambda: os.kill(os.getpid(), signal.SIGHUP)),
+    ).wait()
+    assert (ended.status, ended.err) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.fault("sigterm")
+def test_a_signal_between_the_batches_of_a_step_waits_for_its_last(toy: Path, tmp_path: Path) -> None:
+    def command(folder: str, *more: str, **how: Any) -> int:
+        return Fork(tmp_path / folder, *fit(toy, "--trainer.accumulate_grad_batches", "3", *more), **how).wait().status
+
+    hooks = ("on_after_backward", "on_before_optimizer_step")
+    assert command("whole") == 0
+    for hook in hooks:
+        act = at(hook, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert command(hook, callback=act) == 143
+        assert torch.load(tmp_path / hook / LAST, weights_only=True)["global_step"] == 5
+        assert command(hook, "--ckpt_path", "last") == 0
+        assert_same_run(tmp_path / "whole" / LAST.parents[1], tmp_path / hook / LAST.parents[1])
+
+
 @pytest.mark.fault("ctrl-c-twice")
 def test_a_second_interrupt_ends_at_once(toy: Path, tmp_path: Path) -> None:
     def hang() -> None:
@@ -194,6 +221,19 @@ def ranks(main: int) -> list[int]:
     return [main, *(int(c) for c in children if b"LOCAL_RANK=1" in Path(f"/proc/{c}/environ").read_bytes())]
 
 
+def gone(pid: int) -> bool:
+    """Whether a process has ended, at most a moment from now; one whose parent was killed may stay listed as a zombie."""
+    for _ in range(100):
+        status = Path(f"/proc/{pid}/status")
+        try:
+            if "State:\tZ" in status.read_text():
+                return True
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
 def wait_for_steps(run: Path, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while not ((run / "metrics.csv").is_file() and len((run / "metrics.csv").read_text().splitlines()) > 2):
@@ -228,7 +268,7 @@ def test_all_processes_stop_after_the_same_step(target: str, name: str, toy: Pat
         128 + number,
         f"interrupted; continue with: segzoo fit --ckpt_path {LAST}\n",
     )
-    assert not Path(f"/proc/{pids[1]}").exists(), "a process outlived the command"
+    assert gone(pids[1]), "a process outlived the command"
     assert manifest(run)["status"] == "stopped"
     assert 0 < torch.load(tmp_path / LAST, weights_only=True)["global_step"] < 200
 
@@ -263,7 +303,7 @@ def test_when_one_process_is_killed_the_others_end(rank: int, toy: Path, tmp_pat
     os.kill(pids[rank], signal.SIGKILL)
     _, err = process.communicate(timeout=60)
     assert "Traceback" not in err and "a process of this run ended" in err
-    assert not Path(f"/proc/{pids[1]}").exists(), "a process outlived the command"
+    assert gone(pids[1]), "a process outlived the command"
     if rank == 1:
         assert (process.returncode, err.count("\n")) == (2, 1)
         assert manifest(run)["status"] == "failed"

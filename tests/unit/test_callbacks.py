@@ -450,6 +450,29 @@ def test_manifest_of_a_resumed_run_is_kept_until_it_has_gone_on(tmp_path):
     assert (tmp_path / "config.yaml").read_text() == "method: toy"
 
 
+@pytest.mark.fault("manifest-of-a-resumed-run")
+def test_manifest_of_a_resumed_run_lists_its_starts(tmp_path):
+    before = {"started": "then", "command": "segzoo fit", "resumed": [{"step": 2}]}
+    (tmp_path / "manifest.json").write_text(json.dumps(before))
+    record, model = RunManifest(tmp_path, changed={"trainer.max_steps": (400, 800)}), Toy()
+    run = trainer(tmp_path, record)
+    record.setup(run, model, "fit")
+    run.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = 5
+    record.on_train_start(run, model)
+    record.on_train_batch_end(run, model, None, {}, 0)
+    content = manifest(tmp_path)
+    assert (content["started"], content["command"]) == ("then", "segzoo fit")
+    assert [entry["step"] for entry in content["resumed"]] == [2, 5]
+    assert content["resumed"][1]["changed"] == {"trainer.max_steps": [400, 800]}
+
+
+def test_the_seed_of_the_manifest_is_the_datas(tmp_path):
+    data = ToyData()
+    data.seed = 7
+    fitted(tmp_path, RunManifest(tmp_path), data=data, steps=1)
+    assert manifest(tmp_path)["seed"] == 7
+
+
 def test_command_line_hides_secrets():
     argv = [
         "/home/somebody/bin/segzoo",
