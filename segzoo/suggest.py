@@ -75,12 +75,13 @@ FIRST = ("", "method", "data", "trainer")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence to append to "unknown ..." messages: the nearest known name, else all of them."""
+    """A sentence to append to "unknown ..." messages: the nearest known name, else all of them, or the first of many."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if near:
         return f"; did you mean '{near[0]}'?"
-    return f"; known: {', '.join(known)}" if known else ""
+    shown = known if len(known) <= 40 else [*known[:20], f"... ({len(known)} in all)"]
+    return f"; known: {', '.join(shown)}" if known else ""
 
 
 def nearest_option(option: str, known: Iterable[str]) -> str | None:

@@ -48,7 +48,10 @@ def explain_options(message: str, options: Iterable[str], layers: Sequence["Laye
         known = [spell(f"--{key}.{parameter}") for parameter in _parameters(cls[1] if cls else "")]
         return unknown_option(name, known, origin(f"{key}.{match[1]}", layers, flags))
     if match := re.search(r"Expected a dot import path string: (\S+)", message):
-        return f"{where}: no class '{match[1]}'; expected its import path, e.g. segzoo.data.PairedFolders"
+        example = (
+            "segzoo.data.PairedFolders" if key.startswith("data.") else "lightning.pytorch.callbacks.DeviceStatsMonitor"
+        )
+        return f"{where}: no class '{match[1]}'; expected its import path, e.g. {example}"
     expected = re.findall(r"Expected (?:a|an) (.+?)(?:\. Got value|$)", message, re.M)
     expected += re.findall(r"Not of type (\w+)", message)
     value = re.findall(r"(?:Got|Given) value: (.*)", message) or re.findall(r"Not of type \w+: (\S+)", message)

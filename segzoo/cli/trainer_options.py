@@ -90,7 +90,15 @@ def _show(profiler: Profiler) -> None:
         path = Path(profiler.dirpath or ".") / profiler._prepare_filename()
         write()
         if lines and not profiler._local_rank:
-            print("\n".join(line[:WIDTH] for line in lines[:SHOWN]))
+            print("\n".join(_narrow(line) for line in lines[:SHOWN]))
             print(f"profile: {path}")
 
     profiler.describe = describe  # type: ignore[method-assign]
+
+
+def _narrow(line: str) -> str:
+    """A row of Lightning's table with its first column, up to 150 letters wide, cut to what matters."""
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    if not line.startswith("|") or len(cells) < 2:
+        return line[:WIDTH]
+    return f"{cells[0][:60]:60}" + "".join(f"  {cell:>16}" for cell in cells[1:])
