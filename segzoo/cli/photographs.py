@@ -34,18 +34,23 @@ def find_images(path: Path) -> tuple[dict[str, Path], list[str]]:
         raise DataError(f"--input {path} is not a folder: it {what}; expected a folder of images, or one image")
     special: list[Path] = []
     files: dict[str, Path] = {}
-    others = []
+    others: list[str] = []
+    twice: list[tuple[Path, Path, str]] = []
     for file in walk(path, special):
         if file.suffix.lower() not in types:
             others.append(str(file.relative_to(path)))
             continue
         name = file.relative_to(path).with_suffix("").as_posix()
         if name in files:
-            raise DataError(
-                f"{files[name]} and {file} have the same name but for the ending, and would both be written to "
-                f"labels/{name}.png; rename one"
-            )
-        files[name] = file
+            twice.append((files[name], file, name))
+        files.setdefault(name, file)
+    if twice:
+        one, other, name = twice[0]
+        more = f" (and {len(twice) - 1} more of the kind)" if len(twice) > 1 else ""
+        raise DataError(
+            f"{one} and {other} have the same name but for the ending{more}, and would both be written to "
+            f"labels/{name}.png; rename one, or give them folders of their own"
+        )
     others += [f"{file.relative_to(path)} ({kind_of(file)})" for file in special]
     if not files:
         raise DataError(f"no images in {path}: expected files of type {', '.join(types)}{_found(others)}")

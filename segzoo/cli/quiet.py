@@ -14,6 +14,7 @@ NOT_ACTIONABLE = (
     r".*Due to class_path change",  # one data set replaced by another, on purpose
     r".*Total length of .* across ranks is zero",  # a val split without masks
     r".*Found \d+ module\(s\) in eval mode at the start of training",  # teachers and frozen encoders
+    r"Image size .* could be decompression bomb",  # PIL's, of a large photograph; it refuses those of twice that size
     r"`torch.jit.script` is deprecated",
     r".*isinstance\(treespec, LeafSpec\)` is deprecated",
 )
