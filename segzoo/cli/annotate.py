@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from segzoo.checks import check_range
 from segzoo.cli.checkpoint_path import checkpoint_file
 from segzoo.cli.counting import counting
+from segzoo.cli.labelling import refuse_unusable
 from segzoo.cli.parser import Parser
 from segzoo.cli.pictures import make_folder, with_palette, write_file, write_legend, write_picture
-from segzoo.cli.predict import load_checkpoint, refuse_unusable
+from segzoo.cli.predict import load_checkpoint
 from segzoo.cli.sections import carried_config
 from segzoo.errors import ConfigError
 from segzoo.files import write_text

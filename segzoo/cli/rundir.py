@@ -87,7 +87,8 @@ def discard_unused(folder: Path) -> None:
     """Removes the folder of a run that failed before its first step; anything of value in it keeps it."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     worthless = ("config.yaml", "manifest.json", "metrics.csv", LOCK)
-    if all(path.name in worthless or path.parent.name in ("figures", "tensorboard") for path in files):
+    own = ("figures", "tensorboard", "wandb")
+    if all(path.name in worthless or path.relative_to(folder).parts[0] in own for path in files):
         shutil.rmtree(folder, ignore_errors=True)
 
 

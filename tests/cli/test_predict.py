@@ -228,7 +228,7 @@ def test_the_same_command_goes_on_and_another_writes_over_nothing(predict: Segzo
     assert Image.open(labels).size == (20, 20)
     content = labels.read_bytes()
     result = predict("--size", "64", "64")
-    assert result.status == 2 and "out/labels/a.png was made with another checkpoint, --size or" in result.err
+    assert result.status == 2 and "out/labels/a.png was made with another checkpoint, --size," in result.err
     assert "--overwrite" in result.err and labels.read_bytes() == content
     assert predict("--size", "64", "64", "--overwrite").out == "2 images labelled: out\n"
 
@@ -280,6 +280,18 @@ def test_one_image_will_do(predict: Segzoo) -> None:
     assert result.status == 2 and "--input notes.txt: expected a folder, or an image of type .jpg" in result.err
 
 
+@pytest.mark.fault("photographs-of-12-bits")
+def test_photographs_of_fewer_bits_than_their_files_have(predict: Segzoo) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (24, 32), dtype=np.uint16)
+    Image.fromarray(values).save("photos/a.png")
+    assert "set image_bits" in predict().err
+    assert predict("--image_bits", "12").status == 0
+    dark = np.asarray(Image.open("out/labels/a.png"))
+    Image.fromarray((values >> 4).astype(np.uint8)).save("photos/a.png")
+    assert predict("--overwrite").status == 0
+    assert (np.asarray(Image.open("out/labels/a.png")) == dark).all()
+
+
 @pytest.mark.fault("photograph-larger-than-memory")
 def test_an_image_that_memory_does_not_hold_is_named_with_the_remedy(predict: Segzoo) -> None:
     draw(Path("photos/a.png"))
@@ -303,7 +315,7 @@ def test_a_large_image_takes_no_logits_of_all_classes_and_has_the_same_labels(
     for i in range(3):
         draw(Path(f"photos/{i}.png"), i, (50, 61 + i))
     assert predict("--out", "whole").status == 0
-    monkeypatch.setattr("segzoo.cli.predict.AT_ONCE", 1)
+    monkeypatch.setattr("segzoo.cli.labelling.AT_ONCE", 1)
     assert predict("--out", "parts").status == 0
     for i in range(3):
         whole, parts = (np.asarray(Image.open(f"{out}/labels/{i}.png")) for out in ("whole", "parts"))
