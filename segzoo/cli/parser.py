@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from segzoo.errors import ConfigError
-from segzoo.suggest import did_you_mean, nearest_option
+from segzoo.suggest import nearest_option
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,6 +37,7 @@ class Parser(argparse.ArgumentParser):
             name = argument.partition("=")[0]
             if re.match(r"--?[A-Za-z]", name) and name not in self._option_string_actions:
                 near = nearest_option(name, self._option_string_actions)
-                hint = f"; did you mean '{near}'?" if near else did_you_mean(name, self._option_string_actions)
+                known = ", ".join(option for option in self._option_string_actions if option.startswith("--"))
+                hint = f"; did you mean '{near}'?" if near else f"; known: {known}"
                 raise ConfigError(f"unknown option '{name}'{hint}")
         return self.parse_args(argv)
