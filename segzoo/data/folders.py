@@ -3,17 +3,16 @@
 import copy
 import glob
 import hashlib
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segzoo.checks import check_range
 from segzoo.data.domains import Domain, ImageSet, Pixels, Split
-from segzoo.data.files import walk
 from segzoo.data.folder_names import default_name, existing_folder, folder_path
 from segzoo.data.image_files import check_pages, drawn_upright, opened, read_image, sizes_of, turned, used_bits
 from segzoo.data.label_spaces import IDENTITY, ClassMap, RawIds, load_class_map, load_label_space
 from segzoo.data.mask_files import MASK_TYPES, check_mask, read_ids
+from segzoo.data.pairing import check_partners, files_by_stem, natural_order
 from segzoo.data.references import IMAGE_TYPES, match_references, read_pairs
 from segzoo.data.splits import evenly, time_blocks
 from segzoo.errors import ConfigError, DataError
@@ -205,12 +204,12 @@ class FolderImages(ImageSet):
     ) -> None:
         self._upright, self._bits, self._one_page = upright, image_bits, files is None
         self._drawn: bool | None = None
-        self._image_files = _scan(images, "image", IMAGE_TYPES, image_suffix) if files is None else dict(files)
+        self._image_files = files_by_stem(images, "image", IMAGE_TYPES, image_suffix) if files is None else dict(files)
         self.has_labels = masks is not None
-        self._mask_files = {} if masks is None else _scan(masks, "mask", MASK_TYPES, mask_suffix)
+        self._mask_files = {} if masks is None else files_by_stem(masks, "mask", MASK_TYPES, mask_suffix)
         if masks is not None:
-            _check_partners(self._image_files, self._mask_files, "image", masks, mask_suffix)
-            _check_partners(self._mask_files, self._image_files, "mask", images, image_suffix)
+            check_partners(self._image_files, self._mask_files, "image", masks, mask_suffix)
+            check_partners(self._mask_files, self._image_files, "mask", images, image_suffix)
         self.names: Sequence[str] = sorted(self._image_files, key=natural_order)
         self._reference_files: dict[str, Path] = {}
         self.class_map: ClassMap | None = class_map if self.has_labels else None
@@ -221,7 +220,7 @@ class FolderImages(ImageSet):
         Raises:
             DataError: an image without one.
         """
-        files = _scan(folder, "image", IMAGE_TYPES, suffix)
+        files = files_by_stem(folder, "image", IMAGE_TYPES, suffix)
         matched = match_references(self.names, files, folder, pairs)
         self._reference_files = {name: files[reference] for name, reference in matched.items()}
         self.has_references = True
@@ -354,52 +353,3 @@ class FolderImages(ImageSet):
                 return None
             digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()
-
-
-def _scan(folder: Path, what: str, types: Sequence[str], suffix: str) -> dict[str, Path]:
-    """Files of the folder and its sub-folders by relative stem without the suffix."""
-    files: dict[str, Path] = {}
-    if not folder.is_dir():
-        raise DataError(f"the {what} folder {folder} does not exist")
-    # Without hidden files, which are leftovers of file managers ("._0001.png" is no image).
-    for path in walk(folder):
-        if path.suffix.lower() not in types or not path.stem.endswith(suffix) or path.stem == suffix:
-            continue
-        stem = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
-        if stem in files:
-            first, second = sorted((files[stem], path))
-            raise DataError(f"two {what} files have the same stem: {first} and {second}; remove or rename one")
-        files[stem] = path
-    if not files:
-        ending = f" whose stem ends in '{suffix}'" if suffix else ""
-        raise DataError(f"no {what}s in {folder}: expected files of type {', '.join(types)}{ending}")
-    return files
-
-
-def _check_partners(
-    files: Mapping[str, Path], partners: Mapping[str, Path], what: str, folder: Path, suffix: str
-) -> None:
-    alone = sorted(files.keys() - partners.keys(), key=natural_order)
-    if alone:
-        other = "mask" if what == "image" else "image"
-        more = f" (and {len(alone) - 1} more {what}s without one)" if len(alone) > 1 else ""
-        more += _other_ending(alone[0], partners, what, other)
-        raise DataError(
-            f"the {what} {files[alone[0]]} has no {other}{more}: expected "
-            f"{folder / alone[0]}{suffix}.*; add it or remove the {what}"
-        )
-
-
-def _other_ending(stem: str, partners: Iterable[str], what: str, other: str) -> str:
-    """0001_label.png beside 0001.png: nothing is missing but the option that says so."""
-    for name in partners:
-        for longer, shorter, kind in ((name, stem, other), (stem, name, what)):
-            end = longer.removeprefix(shorter)
-            if end != longer and end and not end[0].isdecimal():
-                return f"; {kind}s that end in '{end}' need --data.DOMAIN.{kind}_suffix {end}"
-    return ""
-
-
-def natural_order(stem: str) -> list[tuple[int, int, str]]:
-    """Sort key that puts frame 9 before frame 10."""
-    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", stem) if part]

@@ -18,13 +18,12 @@ from segzoo.checks import check_range
 from segzoo.data.datamodule import DomainDataModule
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.sampling import derived_seed, used_batches
-from segzoo.data.streams import Batch, Stream
-from segzoo.distributed import mean_across_ranks, sum_across_ranks
-from segzoo.errors import ConfigError, NonFiniteLossError, NonFinitePredictionError
-from segzoo.evaluation import Scores, confusion_metric, count_unusable, update_confusion
+from segzoo.data.streams import Stream
+from segzoo.distributed import mean_across_ranks
+from segzoo.errors import ConfigError, NonFiniteLossError
 from segzoo.methods.checkpoints import check_progress, check_weights
 from segzoo.methods.length import check_length, training_steps
-from segzoo.methods.logged import LoggedSteps
+from segzoo.methods.scoring import ScoredImages
 from segzoo.models.norms import Norm
 from segzoo.models.segmenter import create_segmenter
 from segzoo.models.state_dicts import load_part
@@ -32,7 +31,7 @@ from segzoo.models.state_dicts import load_part
 OptimizerName = Literal["adamw", "adam", "sgd"]
 
 
-class SegmentationMethod(LoggedSteps):
+class SegmentationMethod(ScoredImages):
     """Base of all methods. A method declares its streams and returns one loss from ``training_step``.
 
     Args:
@@ -112,10 +111,7 @@ class SegmentationMethod(LoggedSteps):
         self.weight_decay, self.decay_norms = weight_decay, decay_norms
         self.schedule, self.schedule_steps = schedule, schedule_steps
         self.poly_power, self.warmup_steps = poly_power, warmup_steps
-        self.confusion = confusion_metric(self.num_classes)
-        self.scores: Scores | None = None
-        self.scored_images = 0
-        self._evaluated, self._unusable = 0, torch.zeros((), dtype=torch.long)
+        self.prepare_scoring(self.num_classes)
         self.run_config: str | None = None
         self._seed = 0
 
@@ -303,60 +299,6 @@ class SegmentationMethod(LoggedSteps):
     def _step_seed(self, *parts: int | str) -> int:
         # As many batches were used before this one, by this process or by those whose checkpoint it resumes.
         return derived_seed(self._seed, *parts, used_batches(self.trainer))
-
-    # Evaluation
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Adds a batch of the target's val split to the confusion matrix."""
-        self._evaluate(batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Adds a batch of the target's test split to the confusion matrix."""
-        self._evaluate(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs ``val/miou``, ``val/pixel_accuracy`` and ``val/iou/<class>``."""
-        self._score("val")
-
-    def on_test_epoch_end(self) -> None:
-        """The same for ``test``."""
-        self._score("test")
-
-    def _evaluate(self, batch: Batch) -> None:
-        logits = self(batch["image"])
-        self._unusable = self._unusable + count_unusable(logits)  # on the device: nothing waits for it until the end
-        update_confusion(self.confusion, logits, batch["label"])
-        # Of images that only keep the ranks in step the labels are void.
-        self._evaluated += int(batch["counted"].sum()) if "counted" in batch else len(batch["image"])
-
-    def _score(self, split: str) -> None:
-        matrix = self.confusion.compute().cpu().numpy()
-        self.confusion.reset()
-        # Counted, not taken from the split: a limited or interrupted evaluation must say so.
-        self.scored_images = int(sum_across_ranks(torch.tensor(self._evaluated, device=self.device)))
-        self._evaluated = 0
-        self._refuse_unusable(split)
-        self.scores = scores = Scores(matrix, self.label_space.classes, self.label_space.subsets)
-        self.log(f"{split}/miou", scores.miou, prog_bar=split == "val", rank_zero_only=True)
-        self.log(f"{split}/pixel_accuracy", scores.pixel_accuracy, rank_zero_only=True)
-        ious = {
-            f"{split}/iou/{c}": float(v) for c, v in zip(scores.classes, scores.iou, strict=True) if not math.isnan(v)
-        }
-        self.log_dict(ious, rank_zero_only=True)
-
-    def _refuse_unusable(self, split: str) -> None:
-        """Logits that are not finite have no largest one: counted as predictions, they would be class 0 everywhere.
-
-        Raises:
-            NonFinitePredictionError: there were such.
-        """
-        unusable = int(sum_across_ranks(torch.as_tensor(self._unusable, device=self.device)))
-        self._unusable = torch.zeros((), dtype=torch.long)
-        if unusable:
-            raise NonFinitePredictionError(
-                f"the predictions of {unusable} of {self.scored_images} {split} images are not finite: nothing is scored; "
-                "try --trainer.precision 32, and look at the run's losses: its weights may have diverged"
-            )
 
     # Checkpoints
 

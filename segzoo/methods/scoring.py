@@ -1,0 +1,84 @@
+"""How a method is scored: one confusion matrix of all images, and no score of predictions that are none."""
+
+import math
+
+import torch
+
+from segzoo.data.label_spaces import LabelSpace
+from segzoo.data.streams import Batch
+from segzoo.distributed import sum_across_ranks
+from segzoo.errors import NonFinitePredictionError
+from segzoo.evaluation import Scores, confusion_metric, count_unusable, update_confusion
+from segzoo.methods.logged import LoggedSteps
+
+
+class ScoredImages(LoggedSteps):
+    """A module whose ``forward`` gives logits (B, C, H, W), scored on labelled images.
+
+    Attributes:
+        label_space: the classes.
+        confusion: the confusion matrix of the evaluation in progress.
+        scores: those of the last evaluation; None before.
+        scored_images: how many images they are of.
+    """
+
+    label_space: LabelSpace
+
+    def prepare_scoring(self, num_classes: int) -> None:
+        """Starts with nothing counted."""
+        self.confusion = confusion_metric(num_classes)
+        self.scores: Scores | None = None
+        self.scored_images = 0
+        self._evaluated, self._unusable = 0, torch.zeros((), dtype=torch.long)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds a batch of the target's val split to the confusion matrix."""
+        self._evaluate(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds a batch of the target's test split to the confusion matrix."""
+        self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val/miou``, ``val/pixel_accuracy`` and ``val/iou/<class>``."""
+        self._score("val")
+
+    def on_test_epoch_end(self) -> None:
+        """The same for ``test``."""
+        self._score("test")
+
+    def _evaluate(self, batch: Batch) -> None:
+        logits = self(batch["image"])
+        self._unusable = self._unusable + count_unusable(logits)  # on the device: nothing waits for it until the end
+        update_confusion(self.confusion, logits, batch["label"])
+        # Of images that only keep the ranks in step the labels are void.
+        self._evaluated += int(batch["counted"].sum()) if "counted" in batch else len(batch["image"])
+
+    def _score(self, split: str) -> None:
+        matrix = self.confusion.compute().cpu().numpy()
+        self.confusion.reset()
+        # Counted, not taken from the split: a limited or interrupted evaluation must say so.
+        self.scored_images = int(sum_across_ranks(torch.tensor(self._evaluated, device=self.device)))
+        self._evaluated = 0
+        self._refuse_unusable(split)
+        self.scores = scores = Scores(matrix, self.label_space.classes, self.label_space.subsets)
+        self.log(f"{split}/miou", scores.miou, prog_bar=split == "val", rank_zero_only=True)
+        self.log(f"{split}/pixel_accuracy", scores.pixel_accuracy, rank_zero_only=True)
+        ious = {
+            f"{split}/iou/{c}": float(v) for c, v in zip(scores.classes, scores.iou, strict=True) if not math.isnan(v)
+        }
+        self.log_dict(ious, rank_zero_only=True)
+
+    def _refuse_unusable(self, split: str) -> None:
+        """Logits that are not finite have no largest one: counted as predictions, they would be class 0 everywhere.
+
+        Raises:
+            NonFinitePredictionError: there were such.
+        """
+        unusable = int(sum_across_ranks(torch.as_tensor(self._unusable, device=self.device)))
+        self._unusable = torch.zeros((), dtype=torch.long)
+        if unusable:
+            raise NonFinitePredictionError(
+                f"the predictions of {unusable} of {self.scored_images} {split} images are not finite: nothing is scored; "
+                "try --trainer.precision 32, and look at the run's losses: its weights may have diverged"
+            )
