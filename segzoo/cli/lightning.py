@@ -26,6 +26,7 @@ from segzoo.callbacks import (
     StepProgress,
 )
 from segzoo.checks import check_range
+from segzoo.cli.checkpoint import read_checkpoint
 from segzoo.cli.expand import Invocation, Layer
 from segzoo.cli.explain_options import explain_options, explain_value, spell
 from segzoo.cli.launch import Place, find_place
@@ -41,6 +42,7 @@ from segzoo.data import DomainDataModule
 from segzoo.data.domains import Split
 from segzoo.errors import ConfigError
 from segzoo.methods.base import SegmentationMethod
+from segzoo.methods.checkpoints import check_classes
 from segzoo.methods.length import training_steps
 from segzoo.methods.registry import load_method
 from segzoo.stopping import StopRequest
@@ -248,6 +250,8 @@ class SegzooCLI(LightningCLI):
             self.place = find_place(self.config_init["trainer"].as_dict())
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise _refusal(error) from error
+        if (checkpoint := self.invocation.checkpoint) is not None:  # before its classes are looked for in the labels
+            check_classes(read_checkpoint(checkpoint), self.datamodule.label_space, f"the checkpoint {checkpoint}")
         if self.command == "fit":
             test = self.datamodule.scored("test")
             self.test_has_labels = test is not None

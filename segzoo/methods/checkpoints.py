@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 from torch import Tensor
 
+from segzoo.data.label_spaces import LabelSpace
 from segzoo.errors import CheckpointError
 from segzoo.models.state_dicts import check_state, first_difference, non_finite
 
@@ -32,11 +33,7 @@ def check_weights(method: "SegmentationMethod", checkpoint: Mapping[str, Any], n
         raise CheckpointError(f"{name} is not a checkpoint of segzoo")
     if saved["method"] != method.slug:
         raise CheckpointError(f"{name} is of the method '{saved['method']}', not of '{method.slug}'")
-    classes = (saved.get("label_space") or {}).get("classes")
-    if not isinstance(classes, Sequence):
-        raise CheckpointError(f"{name} does not say which classes it knows")
-    if difference := first_difference(classes, method.label_space.classes):
-        raise CheckpointError(f"{name} was trained on other classes: {difference}")
+    check_classes(saved, method.label_space, name)
     state = checkpoint.get("state_dict")
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{name} holds no weights (no 'state_dict')")
@@ -47,6 +44,24 @@ def check_weights(method: "SegmentationMethod", checkpoint: Mapping[str, Any], n
         )
     if bad := non_finite(state):
         raise CheckpointError(f"{name} holds numbers that are not finite, first in '{bad}': use an earlier one")
+
+
+def check_classes(saved: Mapping[str, Any], space: LabelSpace, name: str) -> None:
+    """Refuses a checkpoint of other classes, or of the same ones in another order.
+
+    Args:
+        saved: the checkpoint's entry ``segzoo``.
+        space: the classes of the data.
+        name: what messages call the checkpoint.
+
+    Raises:
+        CheckpointError: the message names the first class that differs.
+    """
+    classes = (saved.get("label_space") or {}).get("classes")
+    if not isinstance(classes, Sequence):
+        raise CheckpointError(f"{name} does not say which classes it knows")
+    if difference := first_difference(classes, space.classes):
+        raise CheckpointError(f"{name} was trained on other classes: {difference}")
 
 
 def check_progress(method: "SegmentationMethod", checkpoint: Mapping[str, Any], name: str) -> None:

@@ -92,11 +92,11 @@ LACKING: dict[str, tuple[Change, str]] = {
     "options": (lambda c: c.pop("hyper_parameters"), "no options of the method"),
     "segzoo": (lambda c: c.pop("segzoo"), "is not a checkpoint of segzoo"),
     "method": (lambda c: c["segzoo"].update(method=["joint"]), "is not a checkpoint of segzoo"),
-    "YAML": (lambda c: c["segzoo"].update(config="data: [1,"), "not readable YAML"),
-    "control characters": (lambda c: c["segzoo"].update(config="a: \0"), "not readable YAML"),
-    "text": (lambda c: c["segzoo"].update(config=7), "not readable YAML"),
-    "a mapping": (lambda c: c["segzoo"].update(config="- 1"), "does not consist of sections"),
-    "sections": (lambda c: c["segzoo"].update(config="data: minicity"), "does not consist of sections"),
+    "YAML": (lambda c: c["segzoo"].update(config="data: [1,"), "is not valid YAML"),
+    "control characters": (lambda c: c["segzoo"].update(config="a: \0"), "is not a text file with YAML"),
+    "text": (lambda c: c["segzoo"].update(config=7), "is no text"),
+    "a mapping": (lambda c: c["segzoo"].update(config="- 1"), "must hold sections"),
+    "sections": (lambda c: c["segzoo"].update(config="data: minicity"), "must be a section"),
     "label space": (lambda c: c["segzoo"].pop("label_space"), "its label space cannot be read"),
     "classes": (lambda c: c["segzoo"]["label_space"].pop("classes"), "its label space cannot be read"),
     "colours": (lambda c: c["segzoo"]["label_space"].update(palette=[[0, 0]]), "its label space cannot be read"),
@@ -112,7 +112,8 @@ def test_a_checkpoint_without_what_all_have(segzoo: Segzoo, alter: Any, photos: 
     path = alter(change)
     for result in every_command(segzoo, path, photos):
         assert (result.status, result.out) == (2, "")
-        assert result.err.startswith(f"error: {path} ") and message in result.err and result.err.count("\n") == 1
+        assert result.err.startswith("error: ") and f"{path}" in result.err and result.err.count("\n") == 1
+        assert message in result.err
     assert left_behind(path) == set()
 
 
@@ -133,8 +134,6 @@ UNFIT: dict[str, tuple[Change, str]] = {
     "epoch": (lambda c: c.pop("epoch"), "it has no 'epoch'"),
     "fit loop": (lambda c: c.update(loops={}), "it has no 'loops.fit_loop'"),
     "progress": (lambda c: c["loops"]["fit_loop"].pop(FIT_LOOP), f"it has no 'loops.fit_loop.{FIT_LOOP}'"),
-    "batches": (lambda c: c.pop("DomainDataModule"), "it has no 'DomainDataModule'"),
-    "number of batches": (lambda c: c.update(DomainDataModule={}), "it has no 'DomainDataModule.batches'"),
     "optimisers": (lambda c: c.update(optimizer_states=[]), "'optimizer_states' is not the state of one"),
     "schedules": (lambda c: c.update(lr_schedulers=[]), "'lr_schedulers' is not the state of one"),
     "last epoch": (lambda c: c["lr_schedulers"][0].pop("last_epoch"), "no 'last_epoch'"),
@@ -196,7 +195,7 @@ def test_predictions_that_are_not_finite_are_not_scored(segzoo: Segzoo, alter: A
             f"error: the predictions of 2 of 2 {split} images are not finite: nothing is scored; "
         )
     labelled = segzoo("predict", "--ckpt_path", path, *PREDICT, photos)
-    assert labelled.status == 2 and "error: the prediction of '000' is not finite" in labelled.err
+    assert labelled.status == 2 and "the prediction of '000' is not finite" in labelled.err
     assert not list(Path("seen").glob("labels/*"))
     assert left_behind(path) <= {"legend.png"}
 

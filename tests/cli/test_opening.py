@@ -34,12 +34,13 @@ def test_fit_says_what_it_trains_on_what_and_where(segzoo: Segzoo, toy: Path) ->
     assert (said["steps"], said["writes to"]) == ("2", "runs/joint/toy/said-s0")
     assert result.out.endswith("run folder: runs/joint/toy/said-s0\n")
     last = "runs/joint/toy/said-s0/checkpoints/last.ckpt"
-    result = segzoo("fit", "--ckpt_path", last, "--trainer.max_steps", "3", "--trainer.accumulate_grad_batches", "2")
+    result = segzoo("fit", "--ckpt_path", last, "--trainer.max_steps", "3")
     said = opening(result.out)
     assert said["steps"] == "continues at step 2 of 3" and said["joint"].endswith(f"weights of the checkpoint {last}")
-    assert said["batch"] == "2 images per domain x 2 accumulated, 32x32 (height x width)"
-    result = segzoo("fit", "--method", "source-only", "--data", toy, "--method.initial_checkpoint", last)
+    accumulated = ("--trainer.accumulate_grad_batches", "2")
+    result = segzoo("fit", "--method", "source-only", "--data", toy, "--method.initial_checkpoint", last, *accumulated)
     said = opening(result.out)
+    assert said["batch"] == "2 images per domain x 2 accumulated, 32x32 (height x width)"
     assert said["source-only"].endswith(f"; weights of {last}")
     assert said["data"] == "toy, source 4 images; val 2; test 2"
 

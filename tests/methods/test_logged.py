@@ -34,7 +34,7 @@ def train(folder: Path, stop: int | None = None, **options: Any) -> Present:
     present = Present()
     callbacks: list[L.Callback] = [present, *([SaveAt(stop, folder / "c.ckpt")] if stop else [])]
     trainer = tiny.trainer(8, logger=MetricsCsv(folder), callbacks=callbacks)
-    trainer.fit(tiny.method("joint"), datamodule=tiny.data(batch_size=1, crop_scale=(0.1, 0.2)), **options)
+    trainer.fit(tiny.method("region-selection"), datamodule=tiny.data(batch_size=1, crop_scale=(0.1, 0.2)), **options)
     return present
 
 

@@ -37,6 +37,10 @@ def module(streams: dict[str, Stream] | None = None, **options: Any) -> DomainDa
         lightning_module=SimpleNamespace(streams=streams or {"source": Stream("source")}),
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
         _accelerator_connector=SimpleNamespace(use_distributed_sampler=False),
+        overfit_batches=0.0,
+        fit_loop=SimpleNamespace(
+            epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(total=SimpleNamespace(processed=0)))
+        ),
     )
     return found
 
