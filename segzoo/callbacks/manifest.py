@@ -214,7 +214,8 @@ class RunManifest(L.Callback):
 
 def command_line(argv: Sequence[str]) -> str:
     """The command without what should not be written down: the program's folder and secret values."""
-    words, hidden = [Path(argv[0]).name], False
+    program = Path(argv[0]).name
+    words, hidden = ["segzoo" if program == "__main__.py" else program], False  # `python -m segzoo`
     for word in argv[1:]:
         name, equals, _ = word.partition("=")
         secret = name.startswith("-") and SECRET.search(name) is not None

@@ -485,6 +485,7 @@ def test_command_line_hides_secrets():
         "--x=y",
     ]
     assert command_line(argv) == "segzoo fit --wandb.api_key *** --token=*** --seed 1 --x=y"
+    assert command_line(["/opt/segzoo/__main__.py", "fit"]) == "segzoo fit"
 
 
 def test_git_state(tmp_path):
