@@ -85,9 +85,13 @@ class RunManifest(L.Callback):
             self._begin(trainer, pl_module)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A test needs no training before it. The record of a training that had come to its end stays: only scores are new."""
+        """A test needs no training before it. The record of a training that had come to its end stays: only scores are new.
+
+        How the test of an earlier start ended, which was interrupted or failed, no longer counts.
+        """
         if self.content["stage"] == "fit" and not self.trained and self.path.is_file():
-            self.content, self._begun = json.loads(self.path.read_text()), True
+            self.content, self._begun = json.loads(self.path.read_text()) | {"status": "running"}, True
+            self.content.pop("error", None)
         self._begin(trainer, pl_module)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
