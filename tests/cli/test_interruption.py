@@ -329,6 +329,10 @@ def test_a_run_whose_test_is_made_good_is_finished(how: str, toy: Path, tmp_path
     assert manifest(run)["status"] == "finished" and "test" in manifest(run)["scores"]
     assert "error" not in manifest(run)
     compare._check_complete(run)  # what a comparison asks before it takes the row
+    path = run / "manifest.json"  # a training that did not come to its end does not come to it by a test
+    path.write_text(json.dumps(manifest(run) | {"status": "stopped", "max_steps": 4}))
+    assert Fork(tmp_path, *argv, "--ckpt_path", "last").wait().status == 0
+    assert manifest(run)["status"] == "stopped"
 
 
 @LINUX

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from lightning.pytorch.strategies.launchers import subprocess_script
-from tests.cli.conftest import Result, Segzoo
 
 from segzoo.cli import lock
+from tests.cli.conftest import Result, Segzoo
 
 
 def state() -> dict[str, Any]:
