@@ -139,7 +139,7 @@ def _observed(watch: Watch) -> Iterator[None]:
     """The processes that Lightning starts are the watch's; those of a later trainer are Lightning's again."""
     from lightning.pytorch.strategies.launchers import subprocess_script as script
 
-    before = script._launch_process_observer
+    before = script._launch_process_observer  # type: ignore[attr-defined]
     script._launch_process_observer = watch.follow  # type: ignore[attr-defined, assignment]
     try:
         yield
