@@ -85,9 +85,15 @@ class RunManifest(L.Callback):
             self._begin(trainer, pl_module)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A test needs no training before it. The record of a training that had come to its end stays: only scores are new."""
+        """A test needs no training before it. The record of a training that had come to its end stays: only scores are new.
+
+        How the test of an earlier start ended, which was interrupted or failed, no longer counts.
+        """
         if self.content["stage"] == "fit" and not self.trained and self.path.is_file():
             self.content, self._begun = json.loads(self.path.read_text()), True
+            if self.content.get("training", {}).get("steps", 0) >= self.content.get("max_steps", 0):
+                self.content["status"] = "running"
+                self.content.pop("error", None)
         self._begin(trainer, pl_module)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

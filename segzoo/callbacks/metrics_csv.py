@@ -72,6 +72,9 @@ class MetricsCsv(Logger):
             for row in self._rows:
                 self._add_columns(row)
         self._add_columns(metrics)
+        if self._rows and self._rows[-1]["step"] == step and (epoch := self._rows[-1].get("epoch")) is not None:
+            # A validation that is made good after a resume is that of the epoch which had ended.
+            metrics = {**metrics, "epoch": epoch}
         if not self._rows or self._rows[-1]["step"] != step:
             self._rows.append({"step": step})
         elif self._written == len(self._rows) and any(

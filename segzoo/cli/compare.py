@@ -22,6 +22,7 @@ from segzoo.cli.rundir import create
 from segzoo.cli.train import read
 from segzoo.cli.trainings import Trainings
 from segzoo.errors import ConfigError, SegzooError
+from segzoo.files import write_text
 from segzoo.methods.registry import load_method, methods
 from segzoo.suggest import did_you_mean
 
@@ -135,7 +136,7 @@ def _write_table(folder: Path, rows: Sequence[Row], seeds: Sequence[int], refere
     _check_comparable([path for paths in files.values() for path in paths])
     scores = {name: [Scores.load(path) for path in paths] for name, paths in files.items()}
     table = comparison_table(scores, reference, per_class=per_class)
-    (folder / "comparison.md").write_text(table + "\n")
+    write_text(folder / "comparison.md", table + "\n")
     print(f"\n{table}\n\nwritten to {folder / 'comparison.md'}")
 
 
@@ -276,7 +277,7 @@ def _train(folder: Path, row: Row, seed: int, common: list[str], jobs: int, trai
         command += ["--method.weight", f"{_mean_weight(_run(folder, row.weight_of, seed)):.4f}"]
     # Runs beside each other share the cores; more threads than cores slow all of them down.
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))}
-    record.write_text(json.dumps(orders, indent=1) + "\n")
+    write_text(record, json.dumps(orders, indent=1) + "\n")
     log = record.with_suffix(".log")
     if status := trainings.run(command, log, threads):
         lines = log.read_text(errors="replace").strip().splitlines() or [f"exit status {status}"]
@@ -296,11 +297,14 @@ def _orders(row: Row, common: list[str]) -> dict[str, Any]:
 
 def _check_orders(run: Path, record: Path, now: dict[str, Any]) -> None:
     """Refuses a run that others would be compared with as if its options were theirs."""
-    then = json.loads(record.read_text()) if record.is_file() else None
+    try:
+        then = json.loads(record.read_text())
+    except (OSError, ValueError):  # cut off by a full disk
+        then = None
     if then == now:
         return
     if then is None:
-        reason = f"with options that nobody noted ({record} is missing)"
+        reason = f"with options that nobody noted ({record} is missing or damaged)"
     elif then["command"] != now["command"]:
         reason = f"with `{shlex.join(then['command'])}` and not with `{shlex.join(now['command'])}`"
     else:

@@ -1,5 +1,6 @@
 """Where a run writes: ``<runs>/<method>/<data>/<name>-s<seed>``. Free of torch."""
 
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -14,6 +15,24 @@ LAUNCHED = re.compile(
     r"(TORCHELASTIC|SLURM_(NTASKS|PROCID|LOCALID|NODEID|STEP)|OMPI|PMI|JSM|LSB_DJOB|MASTER)_?.*|(\w+_)?RANK|WORLD_SIZE"
 )
 """Variables with which a launcher tells a process its place among others."""
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Those that Lightning reads as numbers when it is imported."""
+
+
+def check_ranks() -> None:
+    """Looks at the variables before Lightning does; one that is empty counts as not set.
+
+    Raises:
+        ConfigError: one is no number.
+    """
+    for name in RANKS:
+        value = os.environ.get(name)
+        if value is not None and not value.strip():
+            del os.environ[name]
+        elif value is not None and not value.strip().isdecimal():
+            raise ConfigError(
+                f"the variable {name} is {value!r}, and launchers set it to the number of a process: unset it"
+            )
 
 
 def claim(parent: Path, name: str) -> Path:

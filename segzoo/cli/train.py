@@ -4,6 +4,8 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from segzoo.cli.watch import Watch
 from segzoo.configs import config_names
 from segzoo.errors import ConfigError
 from segzoo.methods.registry import methods
-from segzoo.stopping import Stopped, StopRequest
+from segzoo.stopping import Stopped, StopRequest, in_main_thread
 
 if TYPE_CHECKING:
     from segzoo.cli.lightning import SegzooCLI
@@ -105,14 +107,14 @@ def _run(command: str, argv: list[str]) -> int:
     keep_freed_memory()
     request = StopRequest()
     try:
-        with request.listening(), Watch(request) as watch:
+        with request.listening(), Watch(request) as watch, _observed(watch):
             cli = _create(command, invocation, request, watch)
             try:
                 return _fit(cli) if command == "fit" else _score(cli)
             except Exception as error:
                 # Loader processes that die one after the other interrupt the hooks that would have noted the first.
-                if child_ended := getattr(signal, "SIGCHLD", None):
-                    signal.signal(child_ended, signal.SIG_DFL)
+                if hasattr(signal, "SIGCHLD") and in_main_thread():
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 cli.manifest.note(error)
                 raise
     except Stopped as stop:
@@ -125,14 +127,24 @@ def _run(command: str, argv: list[str]) -> int:
 
 
 def _create(command: str, invocation: Invocation, request: StopRequest, watch: Watch) -> "SegzooCLI":
-    from lightning.pytorch.strategies.launchers import subprocess_script
-
     from segzoo.cli.lightning import SegzooCLI
 
     cli = SegzooCLI(command, invocation, request)
-    subprocess_script._launch_process_observer = watch.follow  # type: ignore[attr-defined, assignment]
     watch.note = cli.manifest.close
     return cli
+
+
+@contextmanager
+def _observed(watch: Watch) -> Iterator[None]:
+    """The processes that Lightning starts are the watch's; those of a later trainer are Lightning's again."""
+    from lightning.pytorch.strategies.launchers import subprocess_script as script
+
+    before = script._launch_process_observer  # type: ignore[attr-defined]
+    script._launch_process_observer = watch.follow  # type: ignore[attr-defined, assignment]
+    try:
+        yield
+    finally:
+        script._launch_process_observer = before  # type: ignore[attr-defined]
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -188,6 +188,28 @@ def test_a_run_with_other_options_is_not_taken_for_this_one(tmp_path: Path, caps
     (tmp_path / "joint-s0.json").unlink()
     assert again(tmp_path, "joint") == 2
     assert "options that nobody noted" in capsys.readouterr().err
+    (tmp_path / "joint-s0.json").write_text('{"comm')
+    assert again(tmp_path, "joint") == 2
+    assert "is missing or damaged" in capsys.readouterr().err
+
+
+@pytest.mark.fault("comparison-on-a-full-disk")
+def test_a_table_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resource = pytest.importorskip("resource")
+    finished(tmp_path)
+    assert again(tmp_path, "joint") == 0
+    table = tmp_path / "comparison.md"
+    before, limits = table.read_text(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    capsys.readouterr()
+    try:
+        status = again(tmp_path, "joint")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (status, capsys.readouterr().err) == (2, f"error: {table}: File too large\n")
+    assert table.read_text() == before and not list(tmp_path.glob("*.partial"))
 
 
 def test_scores_of_a_part_of_the_split_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """What answers without torch, and how fast."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -118,3 +119,15 @@ def test_a_torchvision_of_another_build_is_explained() -> None:
 
 def test_a_bug_is_not_explained() -> None:
     assert explain(ValueError("shapes differ")) is None
+
+
+@pytest.mark.fault("variables-without-numbers")
+def test_a_launchers_variable_that_is_no_number() -> None:
+    def run(value: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "segzoo", "fit", "--method", "joint", "--method.help"]
+        return subprocess.run(argv, env=os.environ | {"LOCAL_RANK": value}, capture_output=True, text=True)
+
+    wrong, empty = run("first"), run("")
+    line = "error: the variable LOCAL_RANK is 'first', and launchers set it to the number of a process: unset it\n"
+    assert (wrong.returncode, wrong.stderr) == (2, line)
+    assert (empty.returncode, empty.stderr) == (0, "")

@@ -1,5 +1,6 @@
 """Real signals to real processes: nothing is lost, and what is continued ends in the same bits."""
 
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from segzoo.cli import compare
 from tests.processes import Fork, at
 
 LAST = Path("runs/joint/toy/default-s0/checkpoints/last.ckpt")
@@ -307,3 +309,40 @@ def test_when_one_process_is_killed_the_others_end(rank: int, toy: Path, tmp_pat
     if rank == 1:
         assert (process.returncode, err.count("\n")) == (2, 1)
         assert manifest(run)["status"] == "failed"
+
+
+@LINUX
+@pytest.mark.fault("test-that-is-made-good")
+@pytest.mark.parametrize("how", ["stopped", "failed"])
+def test_a_run_whose_test_is_made_good_is_finished(how: str, toy: Path, tmp_path: Path) -> None:
+    def end() -> None:
+        if how == "failed":
+            raise OSError(errno.ENOSPC, "No space left on device", "scores-test.json")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    argv = ("fit", "--method", "source-only", "--data", toy)
+    ended = Fork(tmp_path, *argv, callback=at("on_test_batch_start", 2, end)).wait()
+    run = tmp_path / "runs/source-only/toy/default-s0"
+    assert (ended.status, manifest(run)["status"]) == ({"stopped": 143, "failed": 2}[how], how)
+    ended = Fork(tmp_path, *argv, "--ckpt_path", "last").wait()
+    assert (ended.status, ended.err) == (0, "")
+    assert manifest(run)["status"] == "finished" and "test" in manifest(run)["scores"]
+    assert "error" not in manifest(run)
+    compare._check_complete(run)  # what a comparison asks before it takes the row
+    path = run / "manifest.json"  # a training that did not come to its end does not come to it by a test
+    path.write_text(json.dumps(manifest(run) | {"status": "stopped", "max_steps": 4}))
+    assert Fork(tmp_path, *argv, "--ckpt_path", "last").wait().status == 0
+    assert manifest(run)["status"] == "stopped"
+
+
+@LINUX
+@pytest.mark.fault("stopped-in-validation")
+def test_a_validation_at_the_end_of_an_epoch_is_made_good(toy: Path, tmp_path: Path) -> None:
+    options = ("--trainer.limit_train_batches", "3", "--trainer.max_steps", "-1", "--trainer.max_epochs", "4")
+    runs = [tmp_path / name / LAST.parents[1] for name in ("whole", "stopped")]
+    assert Fork(tmp_path / "whole", *fit(toy, *options)).wait().status == 0
+    stop = at("on_validation_start", 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert Fork(tmp_path / "stopped", *fit(toy, *options), callback=stop).wait().status == 143
+    assert Fork(tmp_path / "stopped", *fit(toy, *options), "--ckpt_path", "last").wait().status == 0
+    for name in ("metrics.csv", "scores-test.json"):
+        assert (runs[0] / name).read_text() == (runs[1] / name).read_text()
