@@ -268,7 +268,9 @@ def _parse(content: Any, where: str) -> LabelSpace:
         if not isinstance(name, str) or name == IGNORE:
             raise ConfigError(f"{where}: class names are texts other than '{IGNORE}', found {name!r}; quote it")
         if not name.strip() or not name.isprintable():
-            raise ConfigError(f"{where}: the class name {name!r} is empty or has line breaks, which no table could show")
+            raise ConfigError(
+                f"{where}: the class name {name!r} is empty or has line breaks, which no table could show"
+            )
         if not (isinstance(rgb, list) and len(rgb) == 3 and all(_is_byte(value) for value in rgb)):
             raise ConfigError(f"{where}: the colour of '{name}' is {rgb!r}, expected [r, g, b] with values 0 to 255")
         if rgb == [0, 0, 0]:

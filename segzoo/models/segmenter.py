@@ -300,7 +300,9 @@ def create_segmenter(
     check_names(architecture, encoder)
     if encoder.startswith("tu-") and encoder_weights not in (None, "imagenet"):
         # smp would take any text for timm's own weights.
-        raise ConfigError(f"--method.encoder_weights {encoder_weights}: {encoder} has imagenet, or null for random ones")
+        raise ConfigError(
+            f"--method.encoder_weights {encoder_weights}: {encoder} has imagenet, or null for random ones"
+        )
     network_class, options = ARCHITECTURES[architecture.lower()], options or {}
     _check_options(architecture, network_class, options)
     # With a local checkpoint the downloaded weights would be overwritten.
