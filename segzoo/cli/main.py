@@ -44,6 +44,18 @@ COMMANDS = {
 # What these print is also in files: they go on when nobody can read it.
 WITH_FILES = ("fit", "validate", "test", "folds", "predict", "annotate", "prepare", "compare")
 
+NUMBERS = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "MASTER_PORT",
+    "SLURM_PROCID",
+    "JSM_NAMESPACE_RANK",
+)
+"""Variables that torch and Lightning read as numbers, some of them when they are imported."""
+
 EXAMPLES = """\
 examples:
   segzoo fit --method metapix                     embedded data, no download
@@ -115,6 +127,9 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         what = "option" if name.startswith("-") else "command"
         raise ConfigError(f"unknown {what} '{name}'{did_you_mean(name, COMMANDS)}")
+    for variable in NUMBERS:
+        if (value := os.environ.get(variable)) and not value.isdigit():
+            raise ConfigError(f"the environment variable {variable} is '{value}', expected a whole number; unset it")
     module, _, function = COMMANDS[name].target.partition(":")
     run: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
     return run(rest)
