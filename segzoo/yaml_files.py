@@ -62,6 +62,8 @@ def read_yaml(path: Path, what: str = "configuration") -> Any:
     try:
         if path.is_dir():
             raise ConfigError(f"cannot read the {what} {path}: it is a folder; expected a YAML file")
+        if path.is_fifo() or path.is_socket():  # opening it would wait for somebody to write
+            raise ConfigError(f"cannot read the {what} {path}: it is a named pipe or a socket; expected a YAML file")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name

@@ -205,7 +205,10 @@ def _variants(texts: Sequence[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
     found = {}
     for text in texts:
         name, colon, rest = text.partition(":")
-        method, *options = shlex.split(rest) or [""]
+        try:
+            method, *options = shlex.split(rest) or [""]
+        except ValueError as error:  # a quotation mark without its partner
+            raise ConfigError(f"--variant {text!r}: {str(error).lower()}; close it, or escape it as \\'") from error
         if not colon or not name.strip() or set(name) & set("/@,") or name in methods():
             raise ConfigError(f"--variant {text!r}: expected 'NAME: METHOD OPTIONS', with a name that is no method's")
         if method not in methods():

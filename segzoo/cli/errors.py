@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import os
 import re
 import sys
 import traceback
@@ -92,6 +93,10 @@ def _of_machine(error: BaseException) -> str | None:
             return NO_SHARED_MEMORY
         if isinstance(one, OSError) and one.errno in DISK and "shm" not in str(one.filename):
             return f"{one.filename or 'a file cannot be written'}: {one.strerror}"
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "the working directory was removed; change to one that exists"
     for one in chain:
         if isinstance(one, MemoryError):
             return "out of memory; lower --data.batch_size, --data.size or --data.num_workers"

@@ -310,7 +310,11 @@ def _last_checkpoint(
 def _check_early(flags: dict[str, str | None]) -> None:
     """What needs no parser, whose imports take seconds."""
     parse_names(flags.get("--logger") or "csv")
-    root = Path(flags.get("--data.root") or ".").expanduser()
+    root = Path(flags.get("--data.root") or ".")
+    try:
+        root = root.expanduser()
+    except RuntimeError as error:  # of a user that does not exist
+        raise ConfigError(f"--data.root {root}: there is no such user; write the path out") from error
     if not root.is_dir():
         raise ConfigError(f"--data.root {root} is not a folder; expected the one that the data's paths start from")
 

@@ -33,6 +33,8 @@ LAUNCHERS: dict[type[ClusterEnvironment], str] = {
 }
 CHILDREN = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What Lightning sets for the processes that it starts."""
+BY_HAND = ("MASTER_ADDR", "NODE_RANK", "GROUP_RANK")
+"""What users set who start a run on several nodes themselves."""
 DECIDING = ("accelerator", "devices", "num_nodes", "strategy", "plugins")
 """Options of the trainer that decide how many processes there are, and how they find each other."""
 
@@ -93,6 +95,12 @@ def find_place(options: Mapping[str, Any]) -> Place:
     launcher = next((env for env in LAUNCHERS if env.detect()), None)
     by_hand = launcher is None and "LOCAL_RANK" in os.environ
     if launcher is None and not by_hand:
+        nodes = deciding.get("num_nodes", 1)
+        if nodes > 1 and not any(os.environ.get(name) for name in BY_HAND) and not deciding.get("plugins"):
+            raise ConfigError(
+                f"--trainer.num_nodes {nodes}, and nothing says where the other nodes are: start the run on each of them with "
+                "torchrun or srun, or set MASTER_ADDR and NODE_RANK"
+            )
         rank_zero_only.rank = 0  # type: ignore[attr-defined]  # Lightning believed the variables when it was imported
         return Place()
     devices, nodes = _asked(deciding)

@@ -35,7 +35,7 @@ from segzoo.cli.logger_names import NAMES, parse_names
 from segzoo.cli.loggers import create_loggers
 from segzoo.cli.null_values import forbidden_nulls
 from segzoo.cli.resume import compare_runs
-from segzoo.cli.rundir import claim, create, discard_unused, run_folder
+from segzoo.cli.rundir import claim, create, discard_unused, missing_parents, run_folder
 from segzoo.cli.trainer_options import check_test_share, prepare_trainer_options
 from segzoo.configs import config_names
 from segzoo.data import DomainDataModule
@@ -61,6 +61,8 @@ OWN_TRAINER_OPTIONS = {
     "reload_dataloaders_every_n_epochs",
 }
 SECTIONS = ("model", "data", "trainer")
+LONGEST_NAME = 200
+"""Bytes of a run's name: file systems take 255, and the seed and a number follow."""
 _SCORED: dict[str, Split] = {"validate": "val", "test": "test"}
 # Resolved before parsing (`segzoo.cli.expand`), so the parser does not know them.
 EXPANDED = (
@@ -124,7 +126,7 @@ class SegzooCLI(LightningCLI):
         self.run_dir = Path()
         self.run_config = ""
         self.test_has_labels = True
-        self._claimed = False
+        self._claimed, self._made = False, list[Path]()
         self.place = Place()
         self.changed_options: dict[str, tuple[Any, Any]] = {}
         self._said: list[str] = []
@@ -220,10 +222,14 @@ class SegzooCLI(LightningCLI):
             raise SystemExit(0)
         parse_names(self.config.logger)
         for option in ("name", "data.name"):
-            if self.config[option] in ("", ".", "..") or "/" in self.config[option]:
+            name = self.config[option]
+            if name in ("", ".", "..") or "/" in name or not name.isprintable() or len(name.encode()) > LONGEST_NAME:
                 raise ConfigError(
-                    f"--{option} '{self.config[option]}': expected a folder's name, without '/'; --runs DIR says where it is"
+                    f"--{option} {name[:60]!r}: expected a folder's name, without '/' or line breaks and of up to "
+                    f"{LONGEST_NAME} bytes; --runs DIR says where it is"
                 )
+        if not self.config.runs:  # most often an unset variable of the shell
+            raise ConfigError("--runs is empty: expected a folder, e.g. `--runs .` for this one")
         check_range("--seed_everything", self.config.seed_everything, 0, 2**32 - 1)
         self.run_config = str(parser.dump(self.config, skip_unset=False))
         if self.invocation.before:
@@ -319,7 +325,7 @@ class SegzooCLI(LightningCLI):
     def discard_empty_run(self) -> None:
         """Removes the folder again when nothing came of the run."""
         if self.place.rank == 0 and self._claimed:
-            discard_unused(self.run_dir)
+            discard_unused(self.run_dir, self._made)
 
     def _locked_folder(self) -> Path:
         folder = self._folder()
@@ -339,7 +345,7 @@ class SegzooCLI(LightningCLI):
             # Beside the fit's own scores, never over them.
             assert checkpoint is not None
             parent, name = run_folder(checkpoint), f"{self.command}-{config.data.name}"
-        self._claimed = True
+        self._claimed, self._made = True, missing_parents(parent)
         return claim(parent, name)
 
     def _callbacks(self, trainer: dict[str, Any]) -> list[L.Callback]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import segzoo
 from segzoo.cli.errors import explain, speaks
-from segzoo.cli.rundir import check_ranks
+from segzoo.cli.rundir import check_launcher
 from segzoo.cli.streams import tolerant_streams
 from segzoo.errors import ConfigError, NonFiniteLossError, SaidElsewhere
 from segzoo.suggest import did_you_mean
@@ -116,7 +116,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         what = "option" if name.startswith("-") else "command"
         raise ConfigError(f"unknown {what} '{name}'{did_you_mean(name, COMMANDS)}")
-    check_ranks()
+    check_launcher()
     module, _, function = COMMANDS[name].target.partition(":")
     run: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
     return run(rest)

@@ -3,7 +3,8 @@
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from segzoo.cli.lock import NAME as LOCK
@@ -15,24 +16,31 @@ LAUNCHED = re.compile(
     r"(TORCHELASTIC|SLURM_(NTASKS|PROCID|LOCALID|NODEID|STEP)|OMPI|PMI|JSM|LSB_DJOB|MASTER)_?.*|(\w+_)?RANK|WORLD_SIZE"
 )
 """Variables with which a launcher tells a process its place among others."""
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-"""Those that Lightning reads as numbers when it is imported."""
+NUMBERS = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "MASTER_PORT",
+    "SLURM_PROCID",
+    "JSM_NAMESPACE_RANK",
+)
+"""Those that torch and Lightning read as numbers, some of them when they are imported."""
 
 
-def check_ranks() -> None:
+def check_launcher() -> None:
     """Looks at the variables before Lightning does; one that is empty counts as not set.
 
     Raises:
         ConfigError: one is no number.
     """
-    for name in RANKS:
+    for name in NUMBERS:
         value = os.environ.get(name)
         if value is not None and not value.strip():
             del os.environ[name]
         elif value is not None and not value.strip().isdecimal():
-            raise ConfigError(
-                f"the variable {name} is {value!r}, and launchers set it to the number of a process: unset it"
-            )
+            raise ConfigError(f"the variable {name} is {value!r}, and launchers set it to a number: unset it")
 
 
 def claim(parent: Path, name: str) -> Path:
@@ -46,14 +54,19 @@ def claim(parent: Path, name: str) -> Path:
         ConfigError: the folder cannot be written.
     """
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        number = 1
+        number, vanished = 1, 0
         while True:
             folder = parent / (name if number == 1 else f"{name}-{number}")
+            parent.mkdir(parents=True, exist_ok=True)
             try:
                 folder.mkdir()  # creating it is the claim: two runs started together cannot share it
             except FileExistsError:
                 number += 1
+                continue
+            except FileNotFoundError:  # a run that came to nothing took the empty parents with it
+                vanished += 1
+                if vanished > 3:
+                    raise
                 continue
             return folder
     except OSError as error:
@@ -102,13 +115,26 @@ def newest_checkpoint(parent: Path, name: str, seed: int) -> Path:
     return max(found)[1]
 
 
-def discard_unused(folder: Path) -> None:
-    """Removes the folder of a run that failed before its first step; anything of value in it keeps it."""
+def missing_parents(folder: Path) -> list[Path]:
+    """The folder and those above it that do not exist, the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def discard_unused(folder: Path, made: Sequence[Path] = ()) -> None:
+    """Removes the folder of a run that failed before its first step; anything of value in it keeps it.
+
+    Args:
+        folder: of the run.
+        made: folders above it that were made for it, the innermost first; they go with it when they are empty.
+    """
     files = [path for path in folder.rglob("*") if path.is_file()]
     worthless = ("config.yaml", "manifest.json", "metrics.csv", LOCK)
     own = ("figures", "tensorboard", "wandb")
     if all(path.name in worthless or path.relative_to(folder).parts[0] in own for path in files):
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another run is in one of them by now
+            for parent in made:
+                parent.rmdir()
 
 
 def without_launcher(environment: Mapping[str, str]) -> dict[str, str]:

@@ -188,7 +188,10 @@ def _score(cli: "SegzooCLI") -> int:
     if not cli.model.segments:
         raise ConfigError(f"the method '{cli.model.slug}' labels no images: there is nothing to {cli.command}")
     run = cli.trainer.validate if cli.command == "validate" else cli.trainer.test
+    share = "limit_val_batches" if cli.command == "validate" else "limit_test_batches"
     try:
+        if getattr(cli.trainer, share) == 0:
+            raise ConfigError(f"--trainer.{share} 0 leaves nothing to {cli.command}")
         run(cli.model, datamodule=cli.datamodule, ckpt_path=_checkpoint(cli), verbose=False, weights_only=True)
     except (Exception, Stopped):
         cli.discard_empty_run()

@@ -267,6 +267,10 @@ def _parse(content: Any, where: str) -> LabelSpace:
     for name, rgb in classes.items():
         if not isinstance(name, str) or name == IGNORE:
             raise ConfigError(f"{where}: class names are texts other than '{IGNORE}', found {name!r}; quote it")
+        if not name.strip() or not name.isprintable():
+            raise ConfigError(
+                f"{where}: the class name {name!r} is empty or has line breaks, which no table could show"
+            )
         if not (isinstance(rgb, list) and len(rgb) == 3 and all(_is_byte(value) for value in rgb)):
             raise ConfigError(f"{where}: the colour of '{name}' is {rgb!r}, expected [r, g, b] with values 0 to 255")
         if rgb == [0, 0, 0]:
@@ -278,6 +282,8 @@ def _parse(content: Any, where: str) -> LabelSpace:
     for subset, names in _mapping(content.get("subsets"), f"{where}: subsets").items():
         if not isinstance(names, list):
             raise ConfigError(f"{where}: subset '{subset}' is {names!r}, expected a list of class names")
+        if not names or len(set(map(str, names))) < len(names):
+            raise ConfigError(f"{where}: subset '{subset}' is {names!r}, expected one class or more, each one once")
         subsets[str(subset)] = tuple(_class_id(name, ids, f"{where}: subset '{subset}'") for name in names)
     maps = {}
     for name, table in _mapping(content.get("maps"), f"{where}: maps").items():

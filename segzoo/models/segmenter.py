@@ -258,6 +258,20 @@ class Segmenter(nn.Module):
         return found
 
 
+def check_names(architecture: str, encoder: str) -> None:
+    """Refuses names of networks that do not exist.
+
+    Raises:
+        ConfigError: one of them is unknown.
+    """
+    if architecture.lower() not in ARCHITECTURES:
+        raise ConfigError(f"unknown architecture '{architecture}'{did_you_mean(architecture, ARCHITECTURES)}")
+    if not encoder.startswith("tu-") and encoder not in smp.encoders.encoders:
+        raise ConfigError(
+            f"unknown encoder '{encoder}'{did_you_mean(encoder, smp.encoders.encoders)} (timm's are named 'tu-...')"
+        )
+
+
 def create_segmenter(
     architecture: str,
     encoder: str,
@@ -283,11 +297,11 @@ def create_segmenter(
         ConfigError: unknown names, arguments that the architecture refuses, or that this class has no use for.
         CheckpointError: the encoder checkpoint is missing or does not fit.
     """
-    if architecture.lower() not in ARCHITECTURES:
-        raise ConfigError(f"unknown architecture '{architecture}'{did_you_mean(architecture, ARCHITECTURES)}")
-    if not encoder.startswith("tu-") and encoder not in smp.encoders.encoders:
+    check_names(architecture, encoder)
+    if encoder.startswith("tu-") and encoder_weights not in (None, "imagenet"):
+        # smp would take any text for timm's own weights.
         raise ConfigError(
-            f"unknown encoder '{encoder}'{did_you_mean(encoder, smp.encoders.encoders)} (timm's are named 'tu-...')"
+            f"--method.encoder_weights {encoder_weights}: {encoder} has imagenet, or null for random ones"
         )
     network_class, options = ARCHITECTURES[architecture.lower()], options or {}
     _check_options(architecture, network_class, options)
@@ -320,6 +334,8 @@ def _check_options(architecture: str, network_class: Any, options: Mapping[str, 
     # Some architectures swallow any keyword: a typo must not pass silently.
     known = set(inspect.signature(network_class).parameters) - {"kwargs"} - OTHERWISE.keys()
     for option, value in options.items():
+        if not isinstance(option, str):
+            raise ConfigError(f"--method.segmenter_options: {option!r} is no name of an option of {architecture}")
         if option in OTHERWISE:
             if not any(value == harmless for harmless in HARMLESS.get(option, ())):
                 raise ConfigError(

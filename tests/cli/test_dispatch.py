@@ -128,6 +128,6 @@ def test_a_launchers_variable_that_is_no_number() -> None:
         return subprocess.run(argv, env=os.environ | {"LOCAL_RANK": value}, capture_output=True, text=True)
 
     wrong, empty = run("first"), run("")
-    line = "error: the variable LOCAL_RANK is 'first', and launchers set it to the number of a process: unset it\n"
+    line = "error: the variable LOCAL_RANK is 'first', and launchers set it to a number: unset it\n"
     assert (wrong.returncode, wrong.stderr) == (2, line)
     assert (empty.returncode, empty.stderr) == (0, "")

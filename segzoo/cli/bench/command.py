@@ -124,6 +124,11 @@ def _check(args: argparse.Namespace) -> None:
             raise ConfigError(f"--device {args.device}: no CUDA device here")
     elif args.precision == "16":
         raise ConfigError("--precision 16 needs a CUDA device; a CPU has 32 and bf16")
+    defaults = ("deeplabv3plus", "resnet18")
+    if (args.architecture, args.encoder) != defaults:  # reading the names takes seconds, starting the processes more
+        from segzoo.models.segmenter import check_names
+
+        check_names(args.architecture, args.encoder)
     for name in ("batch", "steps", "warmup", "rounds", "threads", "start_steps"):
         value = getattr(args, name)
         if value is not None and value < 1:
