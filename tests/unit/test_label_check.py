@@ -20,6 +20,7 @@ from tests import tiny
 
 Masks = Callable[[int], npt.NDArray[np.generic]]
 CLASSES = {"background": [90, 90, 200], "crack": [255, 0, 0], "paint": [0, 255, 0]}
+TWO = {"background": [90, 90, 200], "crack": [255, 0, 0]}
 BOTH = {"source": Stream("source"), "target": Stream("target")}
 
 
@@ -140,6 +141,37 @@ def test_others_do_not_say_what_255_is(written: Written) -> None:
     assert said(written.module(class_map="m", maps=maps), {"source": Stream("source")}, ()) == [
         "all of source/train: every pixel that is not ignored is 'background' (50.0 % are ignored; the masks hold 0, 255)"
     ]
+
+
+@pytest.mark.fault("foreground-of-255")
+def test_a_foreground_of_255_is_seen_beside_blurred_borders(written: Written) -> None:
+    maps = {"m": {0: "background", 1: "crack", "others": "ignore"}}
+    message = refused(written.data(areas(0, 128, 255, shares=(17, 1, 2)), class_map="m", maps=maps, classes=TWO))
+    assert "the masks hold 0, 128 and 255 (85.0 %, 5.0 % and 10.0 % of the pixels)" in message
+    assert "maps: {binary: {0: background, 255: crack, others: ignore}}" in message
+
+
+@pytest.mark.fault("foreground-of-255")
+def test_a_foreground_of_255_is_seen_in_a_single_split(written: Written) -> None:
+    data = written.data(areas(0, 1), areas(0, 1), classes=TWO)
+    for i in range(3):
+        Image.fromarray(areas(0, 255)(i)).save(written.root / f"target/test/mask/{i}.png")
+    assert refused(data).startswith("all of target/test: the masks hold 0 and 255")
+    maps = {"m": {0: "background", 1: "crack", 255: "ignore"}}
+    assert len(said(written.module(class_map="m", maps=maps, classes=TWO))) == 1
+
+
+@pytest.mark.fault("foreground-mixed-with-255")
+def test_masks_of_which_some_store_the_foreground_as_255(written: Written) -> None:
+    data = written.data(lambda i: areas(0, 255 if i else 1)(i), areas(0, 1), classes=TWO)
+    (warning,) = said(data)
+    assert warning.startswith(
+        "source: of the masks that were looked at, 2 hold 255 and at most one class, 1 hold both classes and no 255"
+    )
+    maps = {"m": {0: "background", 1: "crack", 255: "ignore"}}
+    assert not said(written.module(class_map="m", maps=maps, classes=TWO))
+    Image.fromarray(areas(0, 1, 255)(0)).save(written.root / "source/mask/0.png")  # void beside both: it is void
+    assert not said(written.module(classes=TWO))
 
 
 @pytest.mark.fault("labels-all-ignored")
