@@ -126,7 +126,7 @@ def _count(name: str, images: ImageSet, indices: Sequence[int], most: int, space
         for labels, ids in pool.map(lambda index: _count_one(*images.label_and_ids(index)), chosen):
             counts += labels
             crowded += len(ids) > max(MANY_IDS, 2 * space.num_classes)
-            kinds[IGNORE_INDEX in ids, np.count_nonzero(labels[:IGNORE_INDEX]) > 1] += 1
+            kinds[IGNORE_INDEX in ids, bool(np.count_nonzero(labels[:IGNORE_INDEX]) > 1)] += 1
             for number, pixels in ids.items():
                 raw[number] = raw.get(number, 0) + pixels
     beside = (kinds[True, False], kinds[True, True], kinds[False, True])

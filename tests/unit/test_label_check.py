@@ -1,5 +1,6 @@
 """The look at the labels before a training: what it refuses, what it says, and that it says nothing when all is well."""
 
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -46,7 +47,11 @@ class Written:
             (self.root / name / kind).mkdir(parents=True)
         for i in range(count):
             mask = masks(i)
-            pixels = image(i) if image else np.random.default_rng(i).integers(0, 256, (*mask.shape, 3), np.uint8)
+            pixels = (
+                image(i)
+                if image
+                else np.random.default_rng([i, *name.encode()]).integers(0, 256, (*mask.shape, 3), np.uint8)
+            )
             Image.fromarray(mask).save(self.root / name / "mask" / f"{i}.png")
             Image.fromarray(pixels).save(self.root / name / "image" / f"{i}.png")
 
@@ -172,6 +177,27 @@ def test_masks_of_which_some_store_the_foreground_as_255(written: Written) -> No
     assert not said(written.module(class_map="m", maps=maps, classes=TWO))
     Image.fromarray(areas(0, 1, 255)(0)).save(written.root / "source/mask/0.png")  # void beside both: it is void
     assert not said(written.module(classes=TWO))
+
+
+@pytest.mark.fault("scored-on-images-of-the-training")
+def test_images_that_are_trained_on_and_scored_on(written: Written) -> None:
+    data = written.data()
+    assert not said(data)
+    shutil.copy(
+        written.root / "target/train/image/1.png", written.root / "target/val/image/2.png"
+    )  # under another name
+    image = written.root / "target/val/image/2.png"
+    twin = written.root / "target/train/image/1.png"
+    assert said(written.module()) == [
+        f"target/val and target/train share images (1 of the 3 that were looked at; {image} is {twin}): scores on images of "
+        "the training say nothing of new ones"
+    ]
+    assert not said(written.module(), {"source": Stream("source")})  # not trained on
+    target = written.domain("target/{split}", split_folders={"test": "train"})
+    data = DomainDataModule(written.domain("source"), target, root=str(written.root), size=(32, 32))
+    (warning,) = said(data, scored=("test",))
+    assert warning.startswith("target/test and target/train share images (3 of the 3 ") and "is in both" in warning
+    assert not said(data, scored=("test",))  # said once
 
 
 @pytest.mark.fault("labels-all-ignored")
