@@ -200,6 +200,18 @@ def test_images_that_are_trained_on_and_scored_on(written: Written) -> None:
     assert not said(data, scored=("test",))  # said once
 
 
+@pytest.mark.fault("class-maps-of-source-and-target-differ")
+def test_ids_shifted_by_one_among_many_classes(written: Written) -> None:
+    """The shares of CARLA and CamVid, in twentieths."""
+    classes = {f"c{i}": [i + 1, 9, 9] for i in range(6)}
+    right, shifted = areas(0, 1, 2, 3, 4, shares=(5, 5, 5, 3, 2)), areas(1, 2, 3, 4, 5, shares=(2, 5, 6, 3, 4))
+    warnings = said(written.data(shifted, right, classes=classes))
+    assert "shifted by one id they would be more alike" in warnings[-1]
+    for path in (written.root / "source/mask").iterdir():
+        Image.fromarray(areas(0, 1, 2, 3, 4, shares=(2, 5, 6, 3, 4))(0)).save(path)
+    assert not any("shifted" in warning for warning in said(written.module(classes=classes)))
+
+
 @pytest.mark.fault("labels-all-ignored")
 @pytest.mark.parametrize("name", ["source/train", "target/train", "target/val", "target/test"])
 def test_labels_that_are_all_ignored_are_refused(name: str, written: Written) -> None:
