@@ -18,6 +18,7 @@ from segzoo.data.label_check import check_labels
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.rare_classes import RareClassBatches
 from segzoo.data.sampling import EndlessBatches, derived_seed, used_batches
+from segzoo.data.shared_images import shared_images
 from segzoo.data.splits import evenly, labelled_subset
 from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset, collate
 from segzoo.data.transforms import evaluation_transform, training_transform
@@ -153,11 +154,15 @@ class DomainDataModule(L.LightningDataModule):
         for split in scored:
             if (found := self.scored(split)) is not None:
                 sets[f"target/{split}"] = found, range(len(found))
-        for domain in {stream.domain for stream in streams.values()}:
+        domains = sorted({stream.domain for stream in streams.values()})
+        for domain in domains:
             if f"{domain}/train" not in sets and (pictures := self.images(domain, "train")).names:
                 pictures.image(0)  # without labels there is only this to look at
         new = {name: content for name, content in sets.items() if name not in self._looked_at}
         warnings = check_labels(new, self.label_space)
+        trained = {f"{domain}/train": self.images(domain, "train").files for domain in domains}
+        tested = {f"target/{split}": self.images("target", split).files for split in scored if f"target/{split}" in new}
+        warnings += shared_images(trained, tested)
         self._looked_at.update(new)
         return warnings
 

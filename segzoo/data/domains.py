@@ -48,6 +48,11 @@ class ImageSet(ABC):
         """The label ids, and the (H, W) ids that a file stores for them where there is one."""
         return self.label(index), None
 
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files of the images; empty where there are none."""
+        return ()
+
     def check(self) -> None:  # noqa: B027 - most sets have no files
         """Looks at all files without decoding them, where there are some: their evaluation may be hours away.
 

@@ -214,6 +214,11 @@ class FolderImages(ImageSet):
         self._reference_files: dict[str, Path] = {}
         self.class_map: ClassMap | None = class_map if self.has_labels else None
 
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files of the images."""
+        return [self._image_files[name] for name in self.names]
+
     def add_references(self, folder: Path, pairs: Mapping[str, str] | None, suffix: str = "") -> None:
         """Gives every image its reference from a folder, see `match_references`.
 

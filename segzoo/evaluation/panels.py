@@ -46,7 +46,9 @@ def panel_figure(
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(f"a panel needs the same number of pictures in every column, found {sorted(lengths)}")
     count = lengths.pop()
-    height, width = next(iter(columns.values()))[0].shape[:2]
+    # Beside a prediction, which has the size of the labels, all pictures show one image, whatever the size of the input.
+    predictions = columns.get("prediction")
+    height, width = (predictions or next(iter(columns.values())))[0].shape[:2]
     cell_width = 2.6
     cell_height = cell_width * min(height / width, 2.0)
     named = 0.15 if names else 0.0
@@ -64,7 +66,8 @@ def panel_figure(
         for column, (name, pictures) in enumerate(columns.items()):
             left = column * cell_width + gap
             box = (left, left + cell_width - 2 * gap, bottom, bottom + cell_height - 2 * gap)
-            _picture(axes, pictures[row], box, label_space, maps.get(name, 1.0))
+            inner = _inner(box, (predictions or pictures)[row].shape)
+            _picture(axes, pictures[row], inner, label_space, maps.get(name, 1.0))
         if names:
             text = shortened(names[row], total_width - 2 * gap, TINY)
             axes.text(gap, bottom + cell_height - gap, text, va="bottom", fontsize=TINY, color=MUTED)
@@ -132,6 +135,15 @@ def _entries(columns: Iterable[Sequence[npt.NDArray[Any]]], space: "LabelSpace")
     return entries
 
 
+def _inner(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> tuple[float, float, float, float]:
+    """The middle of (left, right, bottom, top) that has the proportions of a shape (H, W)."""
+    left, right, bottom, top = box
+    scale = min((right - left) / shape[1], (top - bottom) / shape[0])
+    across, up = scale * shape[1] / 2, scale * shape[0] / 2
+    x, y = (left + right) / 2, (bottom + top) / 2
+    return x - across, x + across, y - up, y + up
+
+
 def _picture(
     axes: Axes,
     picture: npt.NDArray[Any],
@@ -139,15 +151,10 @@ def _picture(
     label_space: "LabelSpace",
     limit: float,
 ) -> None:
-    """Draws a picture in the middle of (left, right, bottom, top), in inches.
+    """Draws a picture that fills (left, right, bottom, top), in inches.
 
     Not in axes of its own: many axes take longer to draw than all that is in them.
     """
-    left, right, bottom, top = box
-    scale = min((right - left) / picture.shape[1], (top - bottom) / picture.shape[0])
-    across, up = scale * picture.shape[1] / 2, scale * picture.shape[0] / 2
-    x, y = (left + right) / 2, (bottom + top) / 2
-    box = (x - across, x + across, y - up, y + up)
     if _is_map(picture):
         values = picture.astype(np.float64)
         finite = values[np.isfinite(values)]

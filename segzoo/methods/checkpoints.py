@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
+import torch
 from torch import Tensor
 
 from segzoo.data.label_spaces import LabelSpace
@@ -99,8 +100,14 @@ def _missing(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> str | None:
         content = checkpoint[part]
         if not isinstance(content, list) or len(content) != 1 or not isinstance(content[0], Mapping):
             return f"'{part}' is not the state of one"
-    if "last_epoch" not in checkpoint["lr_schedulers"][0]:
-        return "'lr_schedulers' has no 'last_epoch'"
+    for part in ("epoch", "global_step"):
+        if not _is_count(checkpoint[part]):
+            return f"its '{part}' is {checkpoint[part]!r}, expected a whole number"
+    schedule = checkpoint["lr_schedulers"][0]
+    if not _is_count(schedule.get("last_epoch")):
+        return "'lr_schedulers' has no 'last_epoch' that is a number"
+    if not all(_is_rate(rate) for part in ("base_lrs", "_last_lr") for rate in schedule.get(part) or (None,)):
+        return "'lr_schedulers' has a learning rate that is none"
     if absent := _absent({"fit_loop": trainer.fit_loop.state_dict()}, checkpoint["loops"], "loops"):
         return f"it has no '{absent}'"
     data: Any = getattr(trainer, "datamodule", None)
@@ -117,11 +124,20 @@ def _absent(expected: Mapping[str, Any], found: Any, name: str) -> str | None:
         return name
     for key, value in expected.items():
         inner = f"{name}.{key}" if name else key
-        if key not in found:
+        if key not in found or (_is_count(value) and not _is_count(found[key])):
             return inner
         if isinstance(value, Mapping) and (absent := _absent(value, found[key], inner)):
             return absent
     return None
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_rate(value: Any) -> bool:
+    # The graph of a GPU has its rates in tensors.
+    return isinstance(value, int | float | Tensor) and bool(torch.isfinite(torch.as_tensor(value)).all())
 
 
 def _other_optimizer(method: "SegmentationMethod", states: Sequence[Mapping[str, Any]]) -> str | None:
@@ -135,8 +151,8 @@ def _other_optimizer(method: "SegmentationMethod", states: Sequence[Mapping[str,
     found, expected = [len(group) for group in saved], [len(group) for group in own]
     if found != expected:
         return f"its optimiser has groups of {found} parameters, and the method has {expected}"
-    if any("lr" not in group for group in states[0]["param_groups"]):
-        return "the state of its optimiser has no learning rate"
+    if not all(_is_rate(group.get("lr")) for group in states[0]["param_groups"]):
+        return "the state of its optimiser has no learning rate, or one that is none"
     parameters = [p for group in own for p in group]
     for number, p in zip([number for group in saved for number in group], parameters, strict=True):
         for key, value in (entries.get(number) or {}).items():

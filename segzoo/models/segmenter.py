@@ -388,6 +388,11 @@ def _input_statistics(encoder: str, weights: str | None) -> tuple[list[float], l
         try:
             params = smp.encoders.get_preprocessing_params(encoder, pretrained=weights or "imagenet")
             return list(params["mean"]), list(params["std"])
+        except OSError as error:
+            raise ConfigError(
+                f"cannot load the input statistics of the weights '{weights}' of {encoder}: no network; leave out "
+                "--method.encoder_weights, which --method.encoder_checkpoint stands in for: ImageNet's statistics are used then"
+            ) from error
         except (ValueError, KeyError, RuntimeError):  # an encoder without any pretrained weights
             pass
     return [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -14,7 +14,7 @@ from segzoo.models.weight_files import load_tensors
 
 
 def misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    """The first entry that is missing, of another shape or unexpected.
+    """The first entry that is missing, of another shape or kind of numbers, or unexpected.
 
     Args:
         expected: the network's own.
@@ -30,8 +30,16 @@ def misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str |
             return f"'{name}' is a {type(found[name]).__name__}, expected a tensor"
         if found[name].shape != value.shape:
             return f"'{name}' has the shape {tuple(found[name].shape)}, expected {tuple(value.shape)}"
+        if _kind(found[name]) != _kind(
+            value
+        ):  # copied, whole numbers would lose their fractions and complex ones a part
+            return f"'{name}' holds numbers of {found[name].dtype}, expected {value.dtype}"
     extra = next((name for name in found if name not in expected), None)
     return f"'{extra}' is unexpected" if extra is not None else None
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex()
 
 
 def non_finite(state: Mapping[str, Any]) -> str | None:

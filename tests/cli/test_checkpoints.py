@@ -137,6 +137,17 @@ UNFIT: dict[str, tuple[Change, str]] = {
     "optimisers": (lambda c: c.update(optimizer_states=[]), "'optimizer_states' is not the state of one"),
     "schedules": (lambda c: c.update(lr_schedulers=[]), "'lr_schedulers' is not the state of one"),
     "last epoch": (lambda c: c["lr_schedulers"][0].pop("last_epoch"), "no 'last_epoch'"),
+    "last epoch's kind": (lambda c: c["lr_schedulers"][0].update(last_epoch="2"), "no 'last_epoch' that is a number"),
+    "rates": (lambda c: c["lr_schedulers"][0].update(base_lrs=[float("nan")]), "has a learning rate that is none"),
+    "step's kind": (lambda c: c.update(global_step="2"), "its 'global_step' is '2'"),
+    "progress's kind": (
+        lambda c: c["loops"]["fit_loop"]["epoch_progress"]["current"].update(ready="1"),
+        "it has no 'loops.fit_loop.epoch_progress.current.ready'",
+    ),
+    "rate's kind": (
+        lambda c: c["optimizer_states"][0]["param_groups"][0].update(lr=float("nan")),
+        "has no learning rate, or one that is none",
+    ),
     "groups": (lambda c: c["optimizer_states"][0].pop("param_groups"), "state of its optimiser is not whole"),
     "parameters": (lambda c: c["optimizer_states"][0]["param_groups"][0]["params"].pop(), "and the method has ["),
     "rate": (lambda c: c["optimizer_states"][0]["param_groups"][0].pop("lr"), "has no learning rate"),
@@ -145,6 +156,14 @@ UNFIT: dict[str, tuple[Change, str]] = {
         "'exp_avg' of its optimiser has",
     ),
 }
+
+
+@pytest.mark.fault("checkpoint-without-a-part")
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64])
+def test_weights_that_would_be_rounded_or_cut_are_refused(segzoo: Segzoo, alter: Any, dtype: torch.dtype) -> None:
+    path = alter(lambda c: c["state_dict"].update({NORM: c["state_dict"][NORM].to(dtype)}))
+    result = segzoo("test", "--ckpt_path", path)
+    assert result.status == 2 and f"'{NORM}' holds numbers of {dtype}, expected torch.float32" in result.err
 
 
 @pytest.mark.fault("checkpoint-without-a-part")

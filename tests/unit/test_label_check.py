@@ -1,5 +1,6 @@
 """The look at the labels before a training: what it refuses, what it says, and that it says nothing when all is well."""
 
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests import tiny
 
 Masks = Callable[[int], npt.NDArray[np.generic]]
 CLASSES = {"background": [90, 90, 200], "crack": [255, 0, 0], "paint": [0, 255, 0]}
+TWO = {"background": [90, 90, 200], "crack": [255, 0, 0]}
 BOTH = {"source": Stream("source"), "target": Stream("target")}
 
 
@@ -45,7 +47,11 @@ class Written:
             (self.root / name / kind).mkdir(parents=True)
         for i in range(count):
             mask = masks(i)
-            pixels = image(i) if image else np.random.default_rng(i).integers(0, 256, (*mask.shape, 3), np.uint8)
+            pixels = (
+                image(i)
+                if image
+                else np.random.default_rng([i, *name.encode()]).integers(0, 256, (*mask.shape, 3), np.uint8)
+            )
             Image.fromarray(mask).save(self.root / name / "mask" / f"{i}.png")
             Image.fromarray(pixels).save(self.root / name / "image" / f"{i}.png")
 
@@ -140,6 +146,70 @@ def test_others_do_not_say_what_255_is(written: Written) -> None:
     assert said(written.module(class_map="m", maps=maps), {"source": Stream("source")}, ()) == [
         "all of source/train: every pixel that is not ignored is 'background' (50.0 % are ignored; the masks hold 0, 255)"
     ]
+
+
+@pytest.mark.fault("foreground-of-255")
+def test_a_foreground_of_255_is_seen_beside_blurred_borders(written: Written) -> None:
+    maps = {"m": {0: "background", 1: "crack", "others": "ignore"}}
+    message = refused(written.data(areas(0, 128, 255, shares=(17, 1, 2)), class_map="m", maps=maps, classes=TWO))
+    assert "the masks hold 0, 128 and 255 (85.0 %, 5.0 % and 10.0 % of the pixels)" in message
+    assert "maps: {binary: {0: background, 255: crack, others: ignore}}" in message
+
+
+@pytest.mark.fault("foreground-of-255")
+def test_a_foreground_of_255_is_seen_in_a_single_split(written: Written) -> None:
+    data = written.data(areas(0, 1), areas(0, 1), classes=TWO)
+    for i in range(3):
+        Image.fromarray(areas(0, 255)(i)).save(written.root / f"target/test/mask/{i}.png")
+    assert refused(data).startswith("all of target/test: the masks hold 0 and 255")
+    maps = {"m": {0: "background", 1: "crack", 255: "ignore"}}
+    assert len(said(written.module(class_map="m", maps=maps, classes=TWO))) == 1
+
+
+@pytest.mark.fault("foreground-mixed-with-255")
+def test_masks_of_which_some_store_the_foreground_as_255(written: Written) -> None:
+    data = written.data(lambda i: areas(0, 255 if i else 1)(i), areas(0, 1), classes=TWO)
+    (warning,) = said(data)
+    assert warning.startswith(
+        "source: of the masks that were looked at, 2 hold 255 and at most one class, 1 hold both classes and no 255"
+    )
+    maps = {"m": {0: "background", 1: "crack", 255: "ignore"}}
+    assert not said(written.module(class_map="m", maps=maps, classes=TWO))
+    Image.fromarray(areas(0, 1, 255)(0)).save(written.root / "source/mask/0.png")  # void beside both: it is void
+    assert not said(written.module(classes=TWO))
+
+
+@pytest.mark.fault("scored-on-images-of-the-training")
+def test_images_that_are_trained_on_and_scored_on(written: Written) -> None:
+    data = written.data()
+    assert not said(data)
+    shutil.copy(
+        written.root / "target/train/image/1.png", written.root / "target/val/image/2.png"
+    )  # under another name
+    image = written.root / "target/val/image/2.png"
+    twin = written.root / "target/train/image/1.png"
+    assert said(written.module()) == [
+        f"target/val and target/train share images (1 of the 3 that were looked at; {image} is {twin}): scores on images of "
+        "the training say nothing of new ones"
+    ]
+    assert not said(written.module(), {"source": Stream("source")})  # not trained on
+    target = written.domain("target/{split}", split_folders={"test": "train"})
+    data = DomainDataModule(written.domain("source"), target, root=str(written.root), size=(32, 32))
+    (warning,) = said(data, scored=("test",))
+    assert warning.startswith("target/test and target/train share images (3 of the 3 ") and "is in both" in warning
+    assert not said(data, scored=("test",))  # said once
+
+
+@pytest.mark.fault("class-maps-of-source-and-target-differ")
+def test_ids_shifted_by_one_among_many_classes(written: Written) -> None:
+    """The shares of CARLA and CamVid, in twentieths."""
+    classes = {f"c{i}": [i + 1, 9, 9] for i in range(6)}
+    right, shifted = areas(0, 1, 2, 3, 4, shares=(5, 5, 5, 3, 2)), areas(1, 2, 3, 4, 5, shares=(2, 5, 6, 3, 4))
+    warnings = said(written.data(shifted, right, classes=classes))
+    assert "shifted by one id they would be more alike" in warnings[-1]
+    for path in (written.root / "source/mask").iterdir():
+        Image.fromarray(areas(0, 1, 2, 3, 4, shares=(2, 5, 6, 3, 4))(0)).save(path)
+    assert not any("shifted" in warning for warning in said(written.module(classes=classes)))
 
 
 @pytest.mark.fault("labels-all-ignored")

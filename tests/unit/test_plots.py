@@ -246,3 +246,14 @@ def test_history_of_a_run(tmp_path):
     assert set(history) == {"train/loss", "weight/class/sky"}
     np.testing.assert_array_equal(history["train/loss"], [[4, 9], [2.5, 1.25]])  # the later row of a step counts
     assert list(select(history, "weight/class/")) == ["sky"]
+
+
+@pytest.mark.fault("panels-out-of-proportion")
+def test_pictures_of_a_row_have_the_proportions_of_its_prediction():
+    """The network's input is square here, and its image and labels are not."""
+    label = np.zeros((30, 60), np.int64)
+    columns = {"image": [np.zeros((32, 32, 3), np.uint8)], "label": [label], "prediction": [label]}
+    boxes = [image.get_extent() for image in panel_figure(columns, SPACE).axes[0].images]
+    assert len(boxes) == 3
+    for left, right, bottom, top in boxes:
+        assert (right - left) / (top - bottom) == pytest.approx(2)

@@ -152,3 +152,12 @@ def test_maps_and_both_run_the_compiled_call() -> None:
         torch.testing.assert_close(one, expected)
         torch.testing.assert_close(other, expected)
     assert calls == [("both",), ("maps",)]
+
+
+@pytest.mark.fault("input-statistics-lost")
+def test_statistics_that_cannot_be_downloaded_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    torch.save(create_segmenter("fpn", "mobilenet_v2", 3).network.encoder.state_dict(), tmp_path / "encoder.pt")
+    with pytest.raises(ConfigError, match="cannot load the input statistics of the weights 'imagenet'"):
+        create_segmenter("fpn", "mobilenet_v2", 3, "imagenet", str(tmp_path / "encoder.pt"))
