@@ -24,7 +24,8 @@ Writes, for every image below --input and with the same sub-folders,
   OUT/overlays/NAME.jpg   the image with the classes' colours over it
 and OUT/legend.png, the colour of every class.
 
-Photographs are turned upright first, as their EXIF orientation says; what is written has that upright size.
+Photographs are turned upright first, as their EXIF orientation says, unless the training's target had `upright: false`; what is
+written has that upright size.
 
 An interrupted command continues when it is given again: images that are labelled already, with the same checkpoint and
 options, are left alone. Files of another origin are not written over without --overwrite. Sub-folders are searched, hidden
@@ -64,8 +65,9 @@ def predict(argv: list[str]) -> int:
 
     files, others = find_images(args.input)
     class_map = load_class_map(method.label_space, IDENTITY)
-    bits = args.image_bits or _trained_bits(method)
-    images = FolderImages(args.input, None, class_map, upright=True, files=files, image_bits=bits)
+    target = _trained_on(method)  # what the images are read like
+    bits, upright = args.image_bits or target.get("image_bits"), target.get("upright") is not False
+    images = FolderImages(args.input, None, class_map, upright=upright, files=files, image_bits=bits)
     labelling = Labelling(method, tuple(args.size) if args.size else size, args)
     make_folder(args.out / "labels")
     check_apart(images.names, args.out / "labels")
@@ -169,12 +171,12 @@ def _parser() -> Parser:
     return parser
 
 
-def _trained_bits(method: "SegmentationMethod") -> int | None:
-    """How many of 16 bits the target's images used in training; None where the run does not say."""
+def _trained_on(method: "SegmentationMethod") -> dict[str, Any]:
+    """The options of the target's class in training; {} where the checkpoint does not say."""
     data = parse_yaml(method.run_config or "", "the configuration of the checkpoint") or {}
-    target = data.get("data", {}).get("target") or {}
-    bits: int | None = target.get("init_args", target).get("image_bits")
-    return bits
+    target = data.get("data", {}).get("target")
+    options = target.get("init_args", target) if isinstance(target, dict) else {}
+    return dict(options or {})
 
 
 def find_device(name: str) -> Any:

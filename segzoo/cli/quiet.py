@@ -24,6 +24,8 @@ def be_quiet() -> None:
     """Keeps Lightning's warnings, drops its notices and the warnings of `NOT_ACTIONABLE`."""
     import lightning  # noqa: F401  sets the levels of its loggers when it is imported
 
+    # After Lightning, which has a format of its own: source lines help nobody who types a command.
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {' '.join(str(message).split())}\n"
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     sys.unraisablehook = _without_loaders

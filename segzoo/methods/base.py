@@ -323,7 +323,7 @@ class SegmentationMethod(ScoredImages):
         if self.trainer.state.fn == TrainerFn.FITTING:
             check_progress(self, checkpoint, name)
         else:  # to score them, weights are enough: what else is there need not be whole
-            for part in ("loops", "callbacks", type(getattr(self.trainer, "datamodule", None)).__qualname__):
+            for part in ("loops", "callbacks"):
                 checkpoint.pop(part, None)
 
     def _save_last_good(self) -> str:

@@ -110,11 +110,6 @@ def _missing(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> str | None:
         return "'lr_schedulers' has a learning rate that is none"
     if absent := _absent({"fit_loop": trainer.fit_loop.state_dict()}, checkpoint["loops"], "loops"):
         return f"it has no '{absent}'"
-    data: Any = getattr(trainer, "datamodule", None)
-    if data is not None and data.state_dict():
-        part = type(data).__qualname__
-        if absent := _absent({part: data.state_dict()}, checkpoint, ""):
-            return f"it has no '{absent}', and so does not say which images come next"
     return None
 
 

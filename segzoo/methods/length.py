@@ -57,6 +57,10 @@ def check_length(trainer: Any) -> None:
                 "no validation during the training: one per epoch was asked for, and an epoch of training batches has no end; "
                 "--trainer.val_check_interval N is one every N batches"
             )
+    if training_steps(trainer) == 0 or trainer.limit_train_batches == 0:
+        raise ConfigError(
+            "--trainer.max_steps, max_epochs or limit_train_batches is 0: nothing would be trained, and random weights scored"
+        )
     stops = any(isinstance(callback, Timer | EarlyStopping) for callback in trainer.callbacks)
     if training_steps(trainer) is None and not stops:
         raise ConfigError("nothing would end this training: give it --trainer.max_steps N or --trainer.max_time")

@@ -1,10 +1,15 @@
 """Options of the trainer that count epochs or batches, as they are typed."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Segzoo
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.fault("epochs-without-end")
@@ -20,6 +25,23 @@ def test_a_training_without_end_is_one_line_and_leaves_no_folder(segzoo: Segzoo,
         done = segzoo("fit", "--method", "source-only", "--data", toy, *options)
         assert done.status == 2 and done.err.startswith(f"error: {message}"), done.err
         assert done.err.count("\n") == 1 and list(tmp_path.glob("runs/*/*/*")) == []
+
+
+@pytest.mark.fault("training-of-no-steps")
+@pytest.mark.parametrize("option", ["max_steps", "limit_train_batches"])
+def test_a_training_of_no_steps_is_no_training(segzoo: Segzoo, toy: Path, tmp_path: Path, option: str) -> None:
+    done = segzoo("fit", "--method", "source-only", "--data", toy, f"--trainer.{option}", "0")
+    assert (done.status, done.err.count("\n")) == (2, 1) and "mIoU" not in done.out
+    assert "is 0: nothing would be trained" in done.err and list(tmp_path.glob("runs/*/*/*")) == []
+
+
+@pytest.mark.fault("start-that-is-not-reached")
+def test_a_warning_of_a_method_is_one_line(segzoo: Segzoo, toy: Path) -> None:
+    argv = ["fit", "--method", "maxsquare", "--data", toy, "--method.target_start", "9"]
+    command = [sys.executable, "-m", "segzoo", *map(str, argv), "--trainer.limit_val_batches", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0
+    assert done.stderr == "warning: --method.target_start 9 is not reached in 2 steps\n"
 
 
 @pytest.mark.fault("epochs-of-two-batches")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from segzoo.cli.photographs import check_apart, find_images
@@ -290,6 +291,22 @@ def test_photographs_of_fewer_bits_than_their_files_have(predict: Segzoo) -> Non
     Image.fromarray((values >> 4).astype(np.uint8)).save("photos/a.png")
     assert predict("--overwrite").status == 0
     assert (np.asarray(Image.open("out/labels/a.png")) == dark).all()
+
+
+@pytest.mark.fault("photographs-read-as-in-training")
+def test_photographs_are_not_turned_where_those_of_the_training_were_not(predict: Segzoo, checkpoint: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (32, 24)).save("photos/a.jpg", exif=exif)
+    assert predict().status == 0
+    assert Image.open("out/labels/a.png").size == (24, 32)
+    content = torch.load(checkpoint, weights_only=True)
+    config = yaml.safe_load(content["segzoo"]["config"])
+    config["data"]["target"]["init_args"]["upright"] = False
+    content["segzoo"]["config"] = yaml.safe_dump(config)
+    torch.save(content, "stored.ckpt")
+    assert predict("--ckpt_path", "stored.ckpt", "--overwrite").status == 0
+    assert Image.open("out/labels/a.png").size == (32, 24)
 
 
 @pytest.mark.fault("photograph-larger-than-memory")
