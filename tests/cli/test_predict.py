@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,24 +114,24 @@ def test_a_data_set_has_every_image_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("unreadable-folder")
-def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    closed = tmp_path / "images" / "closed"
-    draw(closed / "a.png")
-    draw(tmp_path / "images" / "b.png")
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):  # pytest's own are closed to others
-        os.chmod(folder, 0o755)
-    closed.chmod(0)
+def test_a_folder_that_cannot_be_read_is_named() -> None:
     user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)  # root may read everything
-    try:
-        with pytest.raises(
-            DataError, match=r"cannot read the folder .*closed: Permission denied; its files would be left"
-        ):
-            list(walk(tmp_path / "images"))
-    finally:
-        os.seteuid(user)
-        closed.chmod(0o755)
+    with tempfile.TemporaryDirectory() as name:  # pytest's own are closed to others, in as many levels as it likes
+        closed = Path(name, "images", "closed")
+        draw(closed / "a.png")
+        draw(closed.parent / "b.png")
+        Path(name).chmod(0o755)
+        closed.chmod(0)
+        if user == 0:
+            os.seteuid(65534)  # root may read everything
+        try:
+            with pytest.raises(
+                DataError, match=r"cannot read the folder .*closed: Permission denied; its files would be left"
+            ):
+                list(walk(closed.parent))
+        finally:
+            os.seteuid(user)
+            closed.chmod(0o755)
 
 
 @pytest.mark.fault("files-that-are-not-labelled")
