@@ -91,7 +91,8 @@ class RunManifest(L.Callback):
         """
         if self.content["stage"] == "fit" and not self.trained and self.path.is_file():
             self.content, self._begun = json.loads(self.path.read_text()), True
-            if self.content.get("training", {}).get("steps", 0) >= self.content.get("max_steps", 0):
+            trained = self.content.get("training", {}).get("steps", 0) >= self.content.get("max_steps", 0)
+            if trained and self.content["status"] != "finished":
                 self.content["status"] = "running"
                 self.content.pop("error", None)
         self._begin(trainer, pl_module)

@@ -117,6 +117,7 @@ def test_the_index_has_every_option_that_the_parser_has(segzoo: Segzoo) -> None:
     assert all(option in index.kinds for option in options)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("option-error-after-imports")
 def test_what_the_index_refuses_the_parser_refuses_too(segzoo: Segzoo, monkeypatch: pytest.MonkeyPatch) -> None:
     index = option_index(methods()["metapix"].target, DOMAINS)

@@ -219,6 +219,7 @@ def test_null_and_other_kinds_are_refused_by_name(segzoo: Segzoo, toy: Path, tex
     assert result.err.startswith(f"error: {message}") and result.err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.fault("null-or-another-kind")
 def test_every_option_takes_any_value_or_is_one_line(segzoo: Segzoo, toy: Path) -> None:
     values: list[Any] = [
