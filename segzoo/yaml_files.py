@@ -23,6 +23,10 @@ FLOAT = re.compile(
 )
 
 
+QUOTELESS = re.compile(r":[ \t]*\{\w+\}[^\s,#}]")
+"""``images: {split}/image``: YAML takes the brace for the begin of a mapping."""
+
+
 class _Loader(yaml.SafeLoader):
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         text = str(self.construct_scalar(node)).replace("_", "")
@@ -102,6 +106,8 @@ def parse_yaml(text: str, where: str) -> Any:
             problem = "a second document begins ('---'); expected one"
         elif "'\\t'" in problem:
             problem = "a tab, where YAML allows spaces only"
+        elif error.problem_mark and QUOTELESS.search("\n".join(text.splitlines()[: error.problem_mark.line + 1][-2:])):
+            problem += "; a value that begins with '{' has to be quoted"
         raise ConfigError(f"{where} is not valid YAML: {line}{problem}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{where} is not a text file with YAML") from error

@@ -282,6 +282,7 @@ def _train(folder: Path, row: Row, seed: int, common: list[str], jobs: int, trai
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))}
     write_text(record, json.dumps(orders, indent=1) + "\n")
     log = record.with_suffix(".log")
+    print(f"trains {row.name}, seed {seed}: {log}", flush=True)
     if status := trainings.run(command, log, threads):
         lines = log.read_text(errors="replace").strip().splitlines() or [f"exit status {status}"]
         raise SegzooError(f"{row.name} with seed {seed} failed, see {log}: {lines[-1]}")

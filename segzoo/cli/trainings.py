@@ -81,7 +81,7 @@ class Trainings:
 
     def _end(self, signum: int, frame: FrameType | None) -> None:
         self.stop(signal.SIGINT if signum == signal.SIGINT else signal.SIGTERM)
+        print("stopped; the same command continues", file=sys.stderr)
         if signum == signal.SIGINT:
             raise KeyboardInterrupt
-        print("stopped; the same command continues", file=sys.stderr)
         raise SystemExit(128 + signum)

@@ -218,7 +218,8 @@ def _check_void(looked: Looked) -> None:
         which = f" by the class_map '{class_map.name}' of the label space '{class_map.space}'"
         more = _stored(looked.raw).replace(";", ":")
         known = np.flatnonzero((class_map.lut >= 0) & (class_map.lut < IGNORE_INDEX))
-        more += f", classes are {', '.join(map(str, known[:8]))}{', ...' if len(known) > 8 else ''}"
+        ids = f"{', '.join(map(str, known[:8]))}{', ...' if len(known) > 8 else ''}"
+        more += f", classes are {ids}" if len(known) else ", and the map has no class"
     raise DataError(
         f"{looked}: every pixel is ignored{which}{more}; choose the class_map and the masks that belong together"
     )
@@ -272,7 +273,8 @@ def _odd_pair(found: Sequence[Looked], space: LabelSpace) -> list[str]:
         return []
     order = np.argsort(-np.abs(source - target))[:3]
     shares = ", ".join(f"'{space.classes[i]}' {_percent(source[i])} and {_percent(target[i])}" for i in order)
-    shift = "; shifted by one id they would be more alike" if more_alike else ""
+    how = "exchanged" if space.num_classes == 2 else "shifted by one id"
+    shift = f"; {how} they would be more alike" if more_alike else ""
     maps = " and ".join(dict.fromkeys(f"'{one.class_map.name if one.class_map else IDENTITY}'" for one in found))
     return [
         f"source and target hold the classes in very different shares ({shares} of the labelled pixels){shift}: do the masks "

@@ -151,7 +151,7 @@ class ClassMap:
             raise DataError(
                 f"unknown label id {int(unknown[0])} in {where} ({counts[0]} pixels){more}: "
                 f"the class map '{self.name}' of label space '{self.space}' defines "
-                f"{_ranges(np.flatnonzero(self.lut >= 0))}; {self._remedy(int(unknown[0]))}"
+                f"{_ranges(np.flatnonzero(self.lut >= 0))}; {self._remedy(raw, int(unknown[0]))}"
             )
         return labels.astype(np.uint8)
 
@@ -170,13 +170,14 @@ class ClassMap:
         found: npt.NDArray[np.int16] = table[bounded]
         return found
 
-    def _remedy(self, raw: int) -> str:
+    def _remedy(self, ids: RawIds, raw: int) -> str:
         if not 0 <= raw <= LARGEST_ID:
             return f"ids are whole numbers from 0 to {LARGEST_ID}: save the masks anew"
         if self.name == IDENTITY:
+            found = [int(one) for one in np.unique(ids)[:6]]
             return (
                 "name the class_map that fits the masks, or write one into a YAML of the label space, e.g. maps: "
-                f"{{mine: {{0: CLASS, {raw}: CLASS}}}}"
+                f"{{mine: {{{', '.join(f'{one}: CLASS' for one in found)}{', ...' if len(found) > 5 else ''}}}}}"
             )
         return "choose the class_map that fits the masks or add the id to it"
 

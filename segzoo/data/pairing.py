@@ -58,6 +58,8 @@ def check_partners(
         other = "mask" if what == "image" else "image"
         more = f" (and {len(alone) - 1} more {what}s without one)" if len(alone) > 1 else ""
         more += _other_ending(alone[0], partners, what, other)
+        if not files.keys() & partners.keys():
+            more += _two_endings(alone[0], partners, what, other)
         raise DataError(
             f"the {what} {files[alone[0]]} has no {other}{more}: expected "
             f"{folder / alone[0]}{suffix}.*; add it or remove the {what}"
@@ -71,6 +73,18 @@ def _other_ending(stem: str, partners: Iterable[str], what: str, other: str) -> 
             end = longer.removeprefix(shorter)
             if end != longer and end and not end[0].isdecimal():
                 return f"; {kind}s that end in '{end}' need --data.DOMAIN.{kind}_suffix {end}"
+    return ""
+
+
+def _two_endings(stem: str, partners: Iterable[str], what: str, other: str) -> str:
+    """Cityscapes: a_leftImg8bit.png, and a_gtFine_labelIds.png beside masks of other kinds."""
+    for name in sorted(partners, key=lambda name: ("label" not in name.lower(), name)):
+        if match := re.fullmatch(r"(.+)([_.-]\D.*)\n\1([_.-]\D.*)", f"{stem}\n{name}"):
+            _, own, their = match.groups()
+            return (
+                f"; where {what}s end in '{own}' and {other}s in '{their}', set --data.DOMAIN.{what}_suffix {own} and "
+                f"--data.DOMAIN.{other}_suffix {their}"
+            )
     return ""
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.errors import CheckpointError
+from segzoo.methods.length import training_steps
 from segzoo.models.state_dicts import check_state, first_difference, non_finite
 
 if TYPE_CHECKING:
@@ -85,6 +86,12 @@ def check_progress(method: "SegmentationMethod", checkpoint: Mapping[str, Any], 
     if why:
         raise CheckpointError(
             f"{name} cannot be continued: {why}; begin a new run at its weights with --method.initial_checkpoint"
+        )
+    steps = training_steps(method.trainer)
+    if steps is not None and checkpoint["global_step"] > steps:
+        raise CheckpointError(
+            f"{name} is of step {checkpoint['global_step']}, and the training would end at step {steps} (--trainer.max_steps): "
+            "give it more steps, or score it with `segzoo test`"
         )
     if bad := non_finite({str(i): state for i, state in enumerate(checkpoint["optimizer_states"])}):
         raise CheckpointError(

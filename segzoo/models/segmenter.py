@@ -265,7 +265,9 @@ def check_names(architecture: str, encoder: str) -> None:
         ConfigError: one of them is unknown.
     """
     if architecture.lower() not in ARCHITECTURES:
-        raise ConfigError(f"unknown architecture '{architecture}'{did_you_mean(architecture, ARCHITECTURES)}")
+        raise ConfigError(
+            f"unknown architecture '{architecture}'{did_you_mean(architecture.replace('+', 'plus'), ARCHITECTURES)}"
+        )
     if not encoder.startswith("tu-") and encoder not in smp.encoders.encoders:
         raise ConfigError(
             f"unknown encoder '{encoder}'{did_you_mean(encoder, smp.encoders.encoders)} (timm's are named 'tu-...')"
@@ -302,6 +304,11 @@ def create_segmenter(
         # smp would take any text for timm's own weights.
         raise ConfigError(
             f"--method.encoder_weights {encoder_weights}: {encoder} has imagenet, or null for random ones"
+        )
+    if encoder_weights and Path(encoder_weights).suffix in (".pt", ".pth", ".ckpt", ".safetensors"):
+        raise ConfigError(
+            f"--method.encoder_weights {encoder_weights} is a file, and a name such as imagenet is expected: give the file as "
+            "--method.encoder_checkpoint"
         )
     network_class, options = ARCHITECTURES[architecture.lower()], options or {}
     _check_options(architecture, network_class, options)

@@ -117,6 +117,8 @@ def load_part(
         CheckpointError: no such file, damaged, not a checkpoint of segzoo, of another network, of other classes or of the same
             in another order, or with numbers that are not finite.
     """
+    if path.is_dir():  # a run's folder stands for its last checkpoint
+        path = path / "checkpoints" / "last.ckpt"
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}")
     try:

@@ -157,3 +157,20 @@ def test_a_runs_folder_stands_for_its_last_checkpoint(segzoo: Segzoo, trained: P
         assert result.err.startswith("error: photos is a folder without checkpoints/last.ckpt; expected a run's folder")
     result = segzoo("folds", "--run", "run/checkpoints/last.ckpt")
     assert result.err == "error: --run run/checkpoints/last.ckpt: expected the folder of a run: run\n"
+
+
+@pytest.mark.fault("resumed-to-an-earlier-end")
+def test_a_run_does_not_end_before_it_goes_on(segzoo: Segzoo, run: Path) -> None:
+    scores = (run / "scores-test.json").stat().st_mtime_ns
+    result = segzoo("fit", "--ckpt_path", run, "--trainer.max_steps", "1")
+    assert result.status == 2 and "mIoU" not in result.out
+    assert "is of step 2, and the training would end at step 1 (--trainer.max_steps)" in result.err
+    assert (run / "scores-test.json").stat().st_mtime_ns == scores
+
+
+@pytest.mark.fault("run-folder-as-checkpoint")
+def test_a_run_folder_stands_for_its_last_checkpoint_as_a_starting_point_too(
+    segzoo: Segzoo, run: Path, toy: Path
+) -> None:
+    argv = ["fit", "--method", "target-only", "--data", toy, "--method.initial_checkpoint", run]
+    assert segzoo(*argv, "--trainer.max_steps", "1").status == 0

@@ -247,3 +247,9 @@ def test_every_option_takes_any_value_or_is_one_line(segzoo: Segzoo, toy: Path) 
         Path("own.yaml").write_text(yaml.safe_dump(value))
         result = segzoo("fit", "--method", "joint", "--data", toy, "--config", "own.yaml", "--print_config")
         assert result.status == 0 or (result.status == 2 and result.err.count("\n") == 1), (name, value, result.err)
+
+
+@pytest.mark.fault("file-that-is-no-configuration")
+def test_a_value_that_begins_with_a_brace_has_to_be_quoted() -> None:
+    with pytest.raises(ConfigError, match=r"line 2: .*a value that begins with '\{' has to be quoted"):
+        parse_yaml("data:\n  images: {split}/image\n", "own.yaml")
