@@ -11,13 +11,12 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segzoo.errors import CheckpointError, ConfigError, SegzooError
+from segzoo.errors import ConfigError, SegzooError
 from segzoo.models.daformer import DAFormer
 from segzoo.models.deeplabv2 import DeepLabV2
 from segzoo.models.dry_run import fitting_size, image_size, output_size
 from segzoo.models.norms import Norm, replace_norms
-from segzoo.models.state_dicts import misfit, non_finite
-from segzoo.models.weight_files import load_tensors
+from segzoo.models.state_dicts import load_encoder
 from segzoo.suggest import did_you_mean
 
 Scope = Literal["all", "decoder", "head"]
@@ -328,7 +327,7 @@ def create_segmenter(
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"cannot build {architecture} on {encoder}: {reason}") from error
     if encoder_checkpoint:
-        _load_encoder(network.encoder, Path(encoder_checkpoint), encoder)
+        load_encoder(network.encoder, Path(encoder_checkpoint), encoder)
     replace_norms(network, norm)
     mean, std = _input_statistics(encoder, encoder_weights)
     origin = f"{architecture} on {encoder}" + (
@@ -368,25 +367,6 @@ def _spelled(options: Mapping[str, Any]) -> str:
     """Options as a user writes them: {encoder_depth: 4}."""
     text: str = yaml.safe_dump(dict(options), default_flow_style=True, sort_keys=False, width=1000)
     return text.strip()
-
-
-def _load_encoder(encoder: nn.Module, path: Path, name: str) -> None:
-    if not path.is_file():
-        raise CheckpointError(f"no encoder checkpoint at {path}")
-    try:
-        content = load_tensors(path)
-    except CheckpointError:
-        raise
-    except Exception as error:  # torch raises whatever its unpickler and zip reader raise
-        raise CheckpointError(f"{path} is not a state dict: damaged, or more than tensors and plain types") from error
-    tensors = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
-    if tensors and (bad := non_finite(content)):
-        raise CheckpointError(f"{path} holds numbers that are not finite, first in '{bad}'")
-    try:
-        encoder.load_state_dict(content)
-    except Exception as error:  # each encoder of segmentation_models_pytorch has its own `load_state_dict`
-        reason = misfit(encoder.state_dict(), content) if tensors else "expected names and tensors alone"
-        raise CheckpointError(f"{path} is not a state dict of the encoder '{name}': {reason or error}") from error
 
 
 def _input_statistics(encoder: str, weights: str | None) -> tuple[list[float], list[float]]:

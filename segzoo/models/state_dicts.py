@@ -144,3 +144,32 @@ def load_part(
             f"the {part} of {path} holds numbers that are not finite, first in '{bad}': use an earlier one"
         )
     module.load_state_dict(found)
+
+
+def load_encoder(encoder: nn.Module, path: Path, name: str) -> None:
+    """Takes an encoder's weights from a local state dict, strictly.
+
+    Args:
+        encoder: what is loaded.
+        path: a file of tensors alone.
+        name: of the encoder, for error messages.
+
+    Raises:
+        CheckpointError: no such file, damaged, of another encoder, or with numbers that are not finite.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no encoder checkpoint at {path}")
+    try:
+        content = load_tensors(path)
+    except CheckpointError:
+        raise
+    except Exception as error:  # torch raises whatever its unpickler and zip reader raise
+        raise CheckpointError(f"{path} is not a state dict: damaged, or more than tensors and plain types") from error
+    tensors = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
+    if tensors and (bad := non_finite(content)):
+        raise CheckpointError(f"{path} holds numbers that are not finite, first in '{bad}'")
+    try:
+        encoder.load_state_dict(content)
+    except Exception as error:  # each encoder of segmentation_models_pytorch has its own `load_state_dict`
+        reason = misfit(encoder.state_dict(), content) if tensors else "expected names and tensors alone"
+        raise CheckpointError(f"{path} is not a state dict of the encoder '{name}': {reason or error}") from error
