@@ -313,7 +313,9 @@ def test_photographs_are_not_turned_where_those_of_the_training_were_not(predict
 @pytest.mark.fault("photograph-larger-than-memory")
 def test_an_image_that_memory_does_not_hold_is_named_with_the_remedy(predict: Segzoo) -> None:
     draw(Path("photos/a.png"))
-    Image.new("RGB", (9000, 5000)).save("photos/large.png", compress_level=1)
+    Image.new("RGB", (20000, 12000)).save(
+        "photos/large.png", compress_level=1
+    )  # more than earlier tests may have freed
     torch.zeros(1)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
