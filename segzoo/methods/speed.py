@@ -1,0 +1,42 @@
+"""Options that change how long a step takes and how much memory it needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from segzoo.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """How the same step is computed. Not every method can use each of them; one that cannot refuses it.
+
+    Args:
+        compile: Runs the network's ordinary passes through torch.compile, which needs a C++ compiler or Triton.
+        channels_last: Keeps the networks in channels-last memory, which tensor cores prefer, and CPUs where there are few channels.
+        cuda_graph: Captures the meta update as a CUDA graph in the third step and launches it as a whole from then on, which
+            saves the time that Python needs to launch kernels; it takes one GPU, in 32 or bf16-mixed precision.
+        keep_outputs: Keeps what large layers returned in the source pass for the derivative after it; switch it off to save this
+            memory, for half a pass more per step.
+        micro_batches: Passes a batch through the network in so many parts, which needs the memory of one part; batch norms then
+            normalise each part by itself.
+    """
+
+    compile: bool = False
+    channels_last: bool = False
+    cuda_graph: bool = False
+    keep_outputs: bool = True
+    micro_batches: int = 1
+
+    def refuse_others(self, usable: Sequence[str], method: str) -> None:
+        """Refuses what a method has no use for.
+
+        Args:
+            usable: the options that it can use.
+            method: its name.
+
+        Raises:
+            ConfigError: another one is set.
+        """
+        for field in fields(self):
+            if field.name not in usable and getattr(self, field.name) != field.default:
+                raise ConfigError(f"`speed.{field.name}` is nothing that the method '{method}' can use; leave it out")

@@ -1,0 +1,46 @@
+"""The options of the network that is trained."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from segzoo.models.norms import Norm
+from segzoo.models.segmenter import Segmenter, create_segmenter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Which segmentation network is trained, and from which weights it starts.
+
+    Args:
+        architecture: Chooses the network around the encoder by its name in segmentation_models_pytorch, such as unet, fpn,
+            deeplabv3plus or segformer, or by ours, deeplabv2 and daformer.
+        encoder: Chooses the backbone by its name in segmentation_models_pytorch, such as resnet50 or mit_b2; names that begin
+            with tu- are those of timm, such as tu-convnext_tiny.
+        encoder_weights: Names the pretrained weights that are downloaded for the encoder, most often imagenet; null starts from
+            random ones.
+        encoder_checkpoint: Loads the encoder's weights from this file instead, which needs no network connection.
+        initial_checkpoint: Starts the whole network from the weights of another run of segzoo, such as one of source-only.
+        norm: Chooses what batch norms do: batch as published (statistics per process), sync (over all processes), frozen (fixed
+            statistics) or group; with the last three N processes give what one gives on the whole batch.
+        options: Passes further arguments to the architecture, such as {decoder_channels: [128, 64, 32, 32, 16]} for unet.
+    """
+
+    architecture: str = "unet"
+    encoder: str = "resnet18"
+    encoder_weights: str | None = None
+    encoder_checkpoint: str | None = None
+    initial_checkpoint: str | None = None
+    norm: Norm = "batch"
+    options: dict[str, Any] | None = None
+
+    def build(self, num_classes: int) -> Segmenter:
+        """The network, with the encoder's weights; see `create_segmenter` for errors."""
+        return create_segmenter(
+            self.architecture,
+            self.encoder,
+            num_classes,
+            self.encoder_weights,
+            self.encoder_checkpoint,
+            self.norm,
+            self.options,
+        )
