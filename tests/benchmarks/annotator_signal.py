@@ -2,7 +2,7 @@
 
     segzoo fit --method source-only --data minifaces --trainer.max_steps 800          # the oracle: 3000 labelled faces
     python -m tests.benchmarks.annotator_signal runs/source-only/minifaces/default-s0/checkpoints/last.ckpt
-    python -m tests.benchmarks.annotator_signal ... --options '{matched: decoder, metric: cosine, whiten: false}'
+    python -m tests.benchmarks.annotator_signal ... --options '{scope: decoder, metric: cosine, whiten: false}'
 
 A step moves the annotator's logit of class c at pixel i by y_ic (sum_k y_ik V_ik - V_ic), V = dD/dy. Printed per class is the
 area under the ROC curve of the bracket: pixels that the oracle calls c against all others. 0.5 says nothing, 1 is the truth.
@@ -43,8 +43,8 @@ class Watched(GradientAnnotator):
         self.logits = super().annotate(sample, size)
         return self.logits
 
-    def _watch(self, real_loss: Tensor, loss: Tensor, distance: Tensor, slope: Tensor, *norms: Tensor) -> None:
-        super()._watch(real_loss, loss, distance, slope, *norms)
+    def watch(self, real_loss: Tensor, loss: Tensor, distance: Tensor, slope: Tensor, *norms: Tensor) -> None:
+        super().watch(real_loss, loss, distance, slope, *norms)
         y, truth = self.logits.detach().softmax(dim=1), self.oracle(self.image).argmax(dim=1)
         wish = (y * slope).sum(dim=1, keepdim=True) - slope
         classes = range(self.num_classes)

@@ -30,10 +30,10 @@ from segzoo.cli.bench.measure import train
 from segzoo.cli.bench.rows import ROWS, Task
 from segzoo.cli.memory import keep_freed_memory
 from segzoo.cli.quiet import be_quiet
-from segzoo.methods.metapix import MetaPix
+from segzoo.methods.meta_update import MetaUpdate
 
 PHASES: dict[str, tuple[Any, str]] = {
-    "weight network, forward": (MetaPix, "_raw_weights"),
+    "weight network, forward": (MetaUpdate, "_raw_weights"),
     "source, forward and backward": (engines, "_source_gradient"),
     "target, forward and backward": (engines, "_target_gradient"),
     "dual forward": (engines, "unit_jvp"),

@@ -160,7 +160,13 @@ def test_the_virtual_optimizer_clips_as_the_trainer_does(algorithm: str | None) 
     norms = []
     for options in ({}, clips):
         catch = Catch()
-        tiny.fit("metapix", 1, virtual="optimizer", optimizer={"name": "sgd"}, trainer_options={"callbacks": [catch]} | options)
+        tiny.fit(
+            "metapix",
+            1,
+            virtual="optimizer",
+            optimizer={"name": "sgd"},
+            trainer_options={"callbacks": [catch]} | options,
+        )
         norms.append(catch.logged["meta/gradient_norm"])
     assert norms[1] < 0.9 * norms[0]
 

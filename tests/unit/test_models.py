@@ -11,7 +11,7 @@ from torch import nn
 from segzoo.errors import CheckpointError, ConfigError
 from segzoo.models.norms import replace_norms
 from segzoo.models.segmenter import create_segmenter
-from segzoo.models.weighting import ConstantWeight, ImageWeightNet, PixelWeightNet
+from segzoo.models.weighting import ImageWeightNet, PixelWeightNet
 
 SMALL: dict[str, Any] = {"options": {"decoder_channels": [8, 8, 8, 8, 8]}}
 
@@ -179,11 +179,6 @@ def test_a_pixel_weight_sees_image_and_label() -> None:
 def test_the_published_weight_network_has_its_size() -> None:
     # 4.29 M parameters with 19 classes, of which a second output channel and biases before norms are left out.
     assert sum(p.numel() for p in PixelWeightNet(19, 64).parameters()) == pytest.approx(4.29e6, rel=0.01)
-
-
-def test_a_constant_weight() -> None:
-    label = torch.zeros(2, 4, 5, dtype=torch.long)
-    assert bool((ConstantWeight(0.3)(torch.rand(2, 3, 4, 5), label) == torch.tensor(0.3)).all())
 
 
 @pytest.mark.parametrize("stride", [2, 3])
