@@ -252,7 +252,8 @@ def only_of_parents(cls: type) -> set[str]:
     own = inspect.signature(cls).parameters
     if any(p.kind is p.VAR_KEYWORD for p in own.values()):
         return set()
-    return {name for parent in cls.__mro__ for name in inspect.signature(parent.__init__).parameters} - own.keys()
+    parents = (inspect.signature(parent.__init__).parameters for parent in cls.__mro__)  # type: ignore[misc]
+    return {name for options in parents for name in options} - own.keys()
 
 
 def resolve(cls: type[Options], value: Options | Mapping[str, Any] | None) -> Options:

@@ -1,6 +1,7 @@
 """Self-training and SePiCo, recomputed with the draws of a step replaced by fixed ones."""
 
 import copy
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def test_the_teacher_follows_and_is_scored() -> None:
 
 def test_the_feature_distance_is_that_of_the_chosen_classes() -> None:
     options: dict[str, Any] = {"feature_distance": 0.5, "feature_classes": ["road"]}
-    method, catch = caught("self-training", **options)
+    method, catch = caught("self-training", data_options={"size": (128, 256)}, **options)
     assert isinstance(method, SelfTraining)
     source = catch.batch["source"]
     with torch.no_grad():  # as if one step had been taken
@@ -306,6 +307,7 @@ def test_passes_of_a_step(fast: bool, student: int, teacher: int, monkeypatch: p
     counts = {"student": 0, "teacher": 0}
     init = SePiCo.__init__
 
+    @functools.wraps(init)
     def counting(self: SePiCo, **kwargs: Any) -> None:
         init(self, **kwargs)
         for who, segmenter in (("student", self.segmenter), ("teacher", self.teacher_segmenter)):
@@ -434,7 +436,7 @@ def test_the_regularizers_sign() -> None:
 
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"crop_share": 0.0}, {"crop_share": 1.5}])
 def test_numbers_outside_their_range(options: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="crop_share"):
+    with pytest.raises(ConfigError, match=f"`method.{next(iter(options))}`"):
         tiny.method("sepico", **options)
 
 
