@@ -80,6 +80,16 @@ class Report(L.Callback):
             print(f"    {name:12} {line}", flush=True)
 
 
+def sections(slug: str, data: str) -> dict[str, dict[str, Any]]:
+    """What a method's own YAML and that of a data set say of the method, network, optimiser and speed."""
+    preset = yaml.safe_load(config_path("data", data).read_text())
+    found: dict[str, dict[str, Any]] = {name: {} for name in ("method", "network", "optimizer", "speed")}
+    for layer in (method_defaults(slug), preset, preset.get("methods", {}).get(slug, {})):
+        for name, section in found.items():
+            section |= layer.get(name, {})
+    return found
+
+
 def main() -> None:
     """Trains an annotator and watches it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,9 +102,8 @@ def main() -> None:
     L.seed_everything(0, verbose=False)
     learner = load_method(str(read_checkpoint(args.oracle)["method"]))
     oracle = learner.load_from_checkpoint(args.oracle, map_location="cpu", weights_only=True)
-    preset = yaml.safe_load(config_path("data", "minifaces").read_text())["model"]
-    options = method_defaults("gradient-annotator")["model"] | preset | args.options
-    method = Watched(label_space=oracle.label_space, **options)
+    options = sections("gradient-annotator", "minifaces")
+    method = Watched(label_space=oracle.label_space, **(options.pop("method") | args.options), **options)
     method.seen = []
     object.__setattr__(
         method, "oracle", oracle.eval().requires_grad_(False)
