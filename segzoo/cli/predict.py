@@ -13,7 +13,7 @@ from segzoo.cli.pictures import make_folder
 from segzoo.errors import CheckpointError, ConfigError, DataError, SegzooError
 
 if TYPE_CHECKING:
-    from segzoo.methods.base import SegmentationMethod
+    from segzoo.methods.segmentation import SegmentationMethod
 
 DESCRIPTION = """\
 Label a folder of images, or one image. The method, its classes and the size of its input come with the checkpoint.

@@ -21,8 +21,8 @@ from segzoo.cli.main import main
 from segzoo.data import MiniCity
 from segzoo.data.domains import ImageSet, Pixels
 from segzoo.errors import ConfigError
-from segzoo.methods.base import SegmentationMethod
 from segzoo.methods.registry import load_method, methods
+from segzoo.methods.segmentation import SegmentationMethod
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
