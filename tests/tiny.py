@@ -59,7 +59,7 @@ def method(slug: str, **options: Any) -> Any:
 
 
 def sectioned(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Options by their section: ``lr`` is the optimiser's, ``norm`` the network's, ``compile`` the speed's, others the method's."""
+    """Options by their section: ``lr`` is the optimiser's, ``norm`` the network's, others are the method's."""
     sections: dict[str, dict[str, Any]] = {"network": {}, "optimizer": {}, "speed": {}, "method": {}}
     fields = {f.name: name for name, cls in SECTIONS.items() for f in dataclasses.fields(cls) if f.name != "name"}
     for name, value in options.items():

@@ -212,11 +212,14 @@ class RegionSelection(WeightedJointTraining):
         return domain_loss(logits, real, valid, pixel_count(valid), smoothing)
 
     def _weigh(self, logits: Tensor, label: Tensor) -> Tensor:
-        """w from the discriminators' logits: combined, at least ``floor``, ramped, of mean one."""
+        """w from the discriminators' logits (L, B, H, W): of mean one over the valid pixels."""
+        return self.to_mean_one(self.raw_weights(logits), label)[0]
+
+    def raw_weights(self, logits: Tensor) -> Tensor:
+        """The same before normalisation: the combined score, at least ``floor``, growing out of 1 over the ramp."""
         raw = combine_levels(logits, self.combination).clamp_min(self.floor)
         steps = 0.0 if self._trainer is None else self.ramp * (training_steps(self.trainer) or 0)
-        raw = torch.lerp(torch.ones_like(raw), raw, min(1.0, self.global_step / steps) if steps > 0 else 1.0)
-        return self.to_mean_one(raw, label)[0]
+        return torch.lerp(torch.ones_like(raw), raw, min(1.0, self.global_step / steps) if steps > 0 else 1.0)
 
     @torch.no_grad()
     def _log_discriminators(self, synthetic: Tensor, real: Tensor) -> None:

@@ -115,7 +115,7 @@ def test_another_seed_is_another_run(slug: str) -> None:
 
 @every_method
 def test_resumed_equals_uninterrupted(slug: str, tmp_path: Path) -> None:
-    options = {"segmenter_options": {"decoder_channels": [16, 16, 8, 8, 8], "decoder_use_norm": "batchnorm"}}
+    options = {"network": {"options": {"decoder_channels": [16, 16, 8, 8, 8], "decoder_use_norm": "batchnorm"}}}
     L.seed_everything(0, verbose=False)
     whole = tiny.method(slug, **options)
     straight = tiny.trainer(5)
