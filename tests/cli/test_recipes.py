@@ -124,13 +124,13 @@ def small(name: str, root: Path, initial: bool = False) -> list[str]:
         "trainer.val_check_interval": 2,
         "trainer.accelerator": "cpu",
         "trainer.log_every_n_steps": 1,
-        "method.encoder": "tu-test_resnet",
-        "method.encoder_weights": None,
+        "network.encoder": "tu-test_resnet",
+        "network.encoder_weights": None,
     }
     if "initial_checkpoint" in recipe["network"] and not initial:
-        options["method.initial_checkpoint"] = None
+        options["network.initial_checkpoint"] = None
     if "crop_size" in recipe["data"]:
-        options |= {"data.crop_size": [32, 32], "method.ignore_top": 1, "method.ignore_bottom": 4}
+        options |= {"data.crop_size": [32, 32], "data.ignore_top": 1, "data.ignore_bottom": 4}
     if recipe["method"]["name"] == "sepico":
         options |= {"method.projection_dim": 8, "method.contrast_start": 1}
     return [f"--{option}={json.dumps(value, default=str)}".replace('"', "") for option, value in options.items()]
@@ -247,7 +247,7 @@ def test_the_weight_of_minimum_entropy_is_that_of_its_paper() -> None:
 def test_the_first_phase_is_a_recipe_of_the_same_network(name: str) -> None:
     recipe = load(name)
     sources = {checkpoint_of(other): load(other) for other in RECIPES if other != name}
-    if recipe["method"]["multi_level"]:  # its own first phase, by the command that is documented
+    if recipe["method"].get("multi_level"):  # its own first phase, by the command that is documented
         start = next(command for command in documented() if "--name gta5_source_multi" in command)
         path = "runs/maxsquare/gta5_to_cityscapes/gta5_source_multi-s12345/checkpoints/last.ckpt"
         assert recipe["network"]["initial_checkpoint"] == path and start.startswith(f"--recipe {name} ")
