@@ -180,7 +180,10 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
         )
     else:
         data = [_data_layer(methods()[method].default_data)]
-    base, packaged = _read_file(config_root() / "base.yaml"), Layer(f"the defaults of '{method}'", method_defaults(method))
+    base, packaged = (
+        _read_file(config_root() / "base.yaml"),
+        Layer(f"the defaults of '{method}'", method_defaults(method)),
+    )
     defaults = [*_for(method, [base]), packaged, *_for(method, data)]
     defaults = [_with_sections_of(method, layer) for layer in defaults]
     own = _for(method, own)

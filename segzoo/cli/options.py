@@ -159,9 +159,7 @@ def create_parser(command: str, slug: str, method: type[Method]) -> Parser:
     )
     given = {name for name in ("label_space", *SHARED, *RESTORED) if name in set(parameters(method))}
     parser.add_argument("--method.name", type=str, default=slug, help="what to train: `segzoo methods`")
-    parser.add_class_arguments(
-        method, "method", skip=given, instantiate=False, fail_untyped=False, sub_configs=True
-    )
+    parser.add_class_arguments(method, "method", skip=given, instantiate=False, fail_untyped=False, sub_configs=True)
     for section, dataclass_ in DATACLASSES.items():
         if section in given:
             parser.add_class_arguments(dataclass_, section)

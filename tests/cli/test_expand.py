@@ -275,7 +275,10 @@ def test_last_is_the_newest_run_of_that_name(tmp_path: Path) -> None:
         ),
         (["fit", "--method", "joint", "--data", "no.yaml"], "no such file: no.yaml"),
         (["fit", "--method", "joint", "--data", "[x]"], r"option '--data' takes one value, and no list: found '\[x\]'"),
-        (["fit", "--method", "joint", "--network", "unet"], "option '--network' is a section of options, such as --network"),
+        (
+            ["fit", "--method", "joint", "--network", "unet"],
+            "option '--network' is a section of options, such as --network",
+        ),
         (["fit", "--method", "joint", "--recipe", "no"], "unknown recipe 'no'"),
         (
             ["fit", "--method", "joint", "--ckpt_path", "last", "--seed_everything", "abc"],
