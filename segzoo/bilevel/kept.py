@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from segzoo.bilevel.duals import make_dual, unpack_dual
 from segzoo.bilevel.rules import linear_tangent
+from segzoo.compat.tensors import change_count, compiled_call, conv_forward, tree_leaves, tree_map_only
 
 FAN_IN = 640
 """Layers of fewer products per entry of their output compute it again: that saves little for its memory. With 640, a sixth of
@@ -86,7 +86,7 @@ def record(module: nn.Module, moving: Iterable[str] | None = None) -> Iterator[O
     layers: set[nn.Module] = set()
     parameters = dict(module.named_parameters(remove_duplicate=False))
     moved = {parameters[name] for name in (parameters if moving is None else moving)}
-    if moved and all(m._compiled_call_impl is None for m in module.modules()):
+    if moved and all(compiled_call(m) is None for m in module.modules()):
         wholes, layers = _wholes(module, moved), {layer for layer in _layers(module) if _large(layer)}
         reached = not wholes  # hooks cost time, and there is one per layer
         owners = [] if reached else [m for m in module.modules() if not moved.isdisjoint(m.parameters(recurse=False))]
@@ -177,9 +177,9 @@ class _Tangents:
     def _conv_tangent(
         self, y: Tensor, x: Tensor, dx: Tensor | None, weight: Tensor, dweight: Tensor | None, dbias: Tensor | None
     ) -> Tensor | None:
-        dy = None if dx is None else self.layer._conv_forward(dx, weight, None)
+        dy = None if dx is None else conv_forward(self.layer, dx, weight, None)
         if dweight is not None:
-            more = self.layer._conv_forward(x, dweight, dbias)
+            more = conv_forward(self.layer, x, dweight, dbias)
         elif dbias is not None:
             more = dbias.view(-1, 1, 1).to(y.dtype).expand_as(y)
         else:
@@ -221,7 +221,7 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 
 def _versions(tree: Any) -> list[int]:
-    return [t._version for t in _tensors(tree)]
+    return [change_count(t) for t in _tensors(tree)]
 
 
 def _plain(tree: Any) -> bool:

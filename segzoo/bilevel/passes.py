@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from segzoo.compat.tensors import BatchNorm, compiled_call, cuda_generator, set_compiled_call
 
 Params = dict[str, Tensor]
 
@@ -19,7 +20,7 @@ def frozen_buffers(module: nn.Module) -> Iterator[None]:
     With ``track_running_stats`` off, batch norm neither reads nor writes its buffers; unlike copied buffers this also works
     with forward-mode derivatives.
     """
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    norms = [m for m in module.modules() if isinstance(m, BatchNorm) and m.training and m.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
     try:
@@ -44,7 +45,7 @@ class RecordedSeeds:
     active: ClassVar["RecordedSeeds | None"] = None
 
     def __init__(self, graph: torch.cuda.CUDAGraph, device: torch.device, count: int) -> None:
-        self.generator = torch.cuda.default_generators[device.index]
+        self.generator = cuda_generator(device)
         self.states = [[self.generator.clone_state() for _ in range(2)] for _ in range(count)]
         for state in [state for pair in self.states for state in pair]:
             graph.register_generator_state(state)
@@ -98,14 +99,14 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 @contextlib.contextmanager
 def uncompiled(module: nn.Module) -> Iterator[None]:
     """Calls inside run eagerly even where ``module.compile()`` was called: compiled code drops tangents without an error."""
-    compiled = [(m, m._compiled_call_impl) for m in module.modules() if m._compiled_call_impl is not None]
+    compiled = [(m, call) for m in module.modules() if (call := compiled_call(m)) is not None]
     for m, _ in compiled:
-        m._compiled_call_impl = None
+        set_compiled_call(m, None)
     try:
         yield
     finally:
         for m, call in compiled:
-            m._compiled_call_impl = call
+            set_compiled_call(m, call)
 
 
 @contextlib.contextmanager
