@@ -50,8 +50,8 @@ Outputs = dict[nn.Module, deque[_Output]]
 
 
 @contextlib.contextmanager
-def record(module: nn.Module, moving: Iterable[str] | None = None) -> Iterator[Outputs]:
-    """Collects what the layers of a module return inside the context; nothing of compiled code, which hooks would break up.
+def keeping(module: nn.Module, moving: Iterable[str] | None = None) -> Iterator[Outputs]:
+    """Keeps what the layers of a module return inside the context; nothing of compiled code, which hooks would break up.
 
     Before the first call of a module that owns a moving parameter nothing can have a tangent: until then the outermost modules
     are kept as wholes, from then on large convolutions and linear layers. (A module that computes with parameters of one which
@@ -104,10 +104,10 @@ def record(module: nn.Module, moving: Iterable[str] | None = None) -> Iterator[O
 
 
 @contextlib.contextmanager
-def replay(outputs: Outputs) -> Iterator[None]:
-    """Inside, a layer whose outputs were recorded returns them, and computes their tangents alone; they are used up.
+def reusing(outputs: Outputs) -> Iterator[None]:
+    """Inside, a layer whose outputs were kept returns them, and computes their tangents alone; they are used up.
 
-    The calls must be those of the record: the same inputs, parameters and random numbers.
+    The calls must be those of the pass that kept them: the same inputs, parameters and random numbers.
     """
     replaced: list[Any] = list(outputs)
     for m in replaced:
@@ -123,7 +123,7 @@ class Kept:
     """A pass that keeps what its layers return, and a forward-mode pass at the same parameters that takes it up.
 
     Args:
-        run: the pass; called without parameters at the module's own, which is recorded, and with parameters of the same values.
+        run: the pass; called without parameters, where its outputs are kept, and with parameters of the same values.
         module: what it calls.
         moving: names of the parameters that will have tangents; all when None.
     """
@@ -134,9 +134,9 @@ class Kept:
 
     def __call__(self, params: Mapping[str, Tensor] | None = None) -> Tensor:
         if params is None:
-            with record(self.module, self.moving) as self.outputs:
+            with keeping(self.module, self.moving) as self.outputs:
                 return self.run()
-        with replay(self.outputs):
+        with reusing(self.outputs):
             return self.run(params)
 
 

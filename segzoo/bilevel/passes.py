@@ -30,19 +30,19 @@ def frozen_buffers(module: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
-class RecordedSeeds:
-    """Inside, `seeded` blocks can be recorded in a CUDA graph, which no seed can be set for; `renew` sets those of a replay.
+class CapturedSeeds:
+    """Inside, `seeded` blocks can be captured in a CUDA graph, which no seed can be set for; `renew` sets those of a launch.
 
-    A graph advances the random-number states that it has used with every replay. A pass and its derivative, which have one
-    seed, get a state each: so both draw the same numbers in every replay.
+    A graph advances the random-number states that it has used with every launch. A pass and its derivative, which have one
+    seed, get a state each: so both draw the same numbers in every launch.
 
     Args:
-        graph: not recorded yet.
+        graph: not captured yet.
         device: of all draws.
         count: of seeds; each can be used twice.
     """
 
-    active: ClassVar["RecordedSeeds | None"] = None
+    active: ClassVar["CapturedSeeds | None"] = None
 
     def __init__(self, graph: torch.cuda.CUDAGraph, device: torch.device, count: int) -> None:
         self.generator = cuda_generator(device)
@@ -53,7 +53,7 @@ class RecordedSeeds:
         self._of: dict[int, Iterator[torch.Generator]] = {}
 
     def renew(self, draw: Callable[[], int]) -> None:
-        """New seeds, in the order in which the blocks were recorded."""
+        """New seeds, in the order in which the blocks were captured."""
         for pair in self.states:
             seed = draw()
             for state in pair:
@@ -72,18 +72,18 @@ class RecordedSeeds:
             self.generator.graphsafe_set_state(before)
 
     def __enter__(self) -> Self:
-        RecordedSeeds.active = self
+        CapturedSeeds.active = self
         return self
 
     def __exit__(self, *_: object) -> None:
-        RecordedSeeds.active = None
+        CapturedSeeds.active = None
 
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Draws inside depend on ``seed`` alone; draws outside are as if the block were not there."""
-    if RecordedSeeds.active is not None:
-        with RecordedSeeds.active.of(seed):
+    if CapturedSeeds.active is not None:
+        with CapturedSeeds.active.of(seed):
             yield
         return
     devices = [device] if device.type == "cuda" else []

@@ -26,14 +26,14 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from segzoo.bilevel import Replayed, attach_gradient, frozen_buffers, pixel_jvp, record, replay
+from segzoo.bilevel import Replayed, attach_gradient, frozen_buffers, keeping, pixel_jvp, reusing
 from segzoo.bilevel.jvp import whole_norm
 from segzoo.checks import check_range
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import average_gradients
 from segzoo.errors import ConfigError
 from segzoo.losses import cross_entropy, log_softmax, soft_cross_entropy
-from segzoo.losses.gradient_distance import GradientMetric, gradient_distance, gradient_distance_derivative
+from segzoo.losses.matching import GradientMetric, gradient_distance, gradient_distance_derivative
 from segzoo.methods.base import any_seed, pixel_count, valid_pixels
 from segzoo.methods.generated import GeneratedImagesTraining
 from segzoo.models.annotator import Annotator
@@ -159,7 +159,7 @@ class GradientAnnotator(GeneratedImagesTraining):
         seed, track = any_seed(), self.running_statistics == "both"
         with input_moments(self.segmenter, self.whitened) as moments:
             real_loss, real_gradient = self._gradient(real, lambda z: cross_entropy(z, label, pixels), any_seed(), True)
-            with record(self.segmenter, self.matched if self.engine == "forward" else ()) as outputs:
+            with keeping(self.segmenter, self.matched if self.engine == "forward" else ()) as outputs:
                 loss, gradient = self._gradient(image, lambda z: soft_cross_entropy(z, fixed), seed, track)
         factors = whitening(average_gradients(moments))
         g, h, w = list(gradient.values()), list(real_gradient.values()), [factors.get(name) for name in gradient]
@@ -169,7 +169,7 @@ class GradientAnnotator(GeneratedImagesTraining):
         else:
             u = dict(zip(gradient, gradient_distance_derivative(g, h, self.metric, w), strict=True))
             theta, replayed = self.segmenter.parameters_of("all"), Replayed(self.segmenter, image, log_softmax, seed)
-            with replay(outputs):
+            with reusing(outputs):
                 slope = -pixel_jvp(replayed, theta, u)[1] / fixed[:, 0].numel()
         self._watch(real_loss, loss, distance.detach(), slope, whole_norm(gradient), whole_norm(real_gradient))
         return attach_gradient(loss.new_zeros(()), [y], [slope])

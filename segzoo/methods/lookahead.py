@@ -29,7 +29,7 @@ class LookAheadTraining(WeightedJointTraining):
             the weight network keeps its own learning rate.
         scope: the part of the segmenter that the virtual step moves: all, decoder (with the head), or head. Less is cheaper.
         engine: forward (exact, fast), double_backward (exact, reference) or finite_difference (approximate).
-        cuda_graph: record the meta update as a CUDA graph in the third step, and launch it as a whole from then on: the same
+        cuda_graph: capture the meta update as a CUDA graph in the third step, and launch it as a whole from then on: the same
             numbers without the time that Python takes to launch kernels, most of a step on a fast GPU. For one GPU, 32 or
             bf16-mixed, virtual sgd, engine forward, scope all; the memory of the meta update stays reserved.
         kwargs: see `WeightedJointTraining`.
@@ -48,10 +48,10 @@ class LookAheadTraining(WeightedJointTraining):
         super().__init__(**kwargs)
         if cuda_graph and (virtual, scope, engine, kwargs.get("compile", False)) != ("sgd", "all", "forward", False):
             raise ConfigError(
-                "cuda_graph records --method.virtual sgd, --method.scope all and --method.engine forward; leave out compile"
+                "cuda_graph captures --method.virtual sgd, --method.scope all and --method.engine forward; leave out compile"
             )
         self.cuda_graph = cuda_graph
-        self._recorded: Graphed[Any] | None = None
+        self._captured: Graphed[Any] | None = None
         self.virtual, self.scope, self.engine = virtual, scope, engine
         if virtual_lr is not None and not virtual_lr > 0:
             raise ConfigError(f"--method.virtual_lr {virtual_lr}: expected above 0")
@@ -78,12 +78,12 @@ class LookAheadTraining(WeightedJointTraining):
             raise ConfigError("--method.engine double_backward: use --trainer.precision 32 or bf16-mixed, not float16")
 
     def on_train_start(self) -> None:
-        """Begins without a recording: parameters may lie elsewhere than in an earlier run.
+        """Begins without a captured graph: parameters may lie elsewhere than in an earlier run.
 
         Raises:
-            ConfigError: cuda_graph where nothing can be recorded.
+            ConfigError: cuda_graph where nothing can be captured.
         """
-        self._recorded = None
+        self._captured = None
         if self.cuda_graph and (self.device.type != "cuda" or world_size() > 1 or self.scaler):
             raise ConfigError(
                 "cuda_graph needs one GPU and --trainer.precision 32 or bf16-mixed; leave it out, or use "
@@ -91,19 +91,19 @@ class LookAheadTraining(WeightedJointTraining):
             )
 
     def on_train_end(self) -> None:
-        """Gives the memory of the recording back."""
-        self._recorded = None
+        """Gives the memory of the captured graph back."""
+        self._captured = None
 
-    def recorded(self, compute: Callable[..., Result], seeds: int) -> Callable[..., Result]:
+    def captured(self, compute: Callable[..., Result], seeds: int) -> Callable[..., Result]:
         """A function of tensors as a CUDA graph where that is asked for, else itself.
 
         Args:
             compute: always the same one; see `Graphed`.
             seeds: how many of the passes below it makes.
         """
-        if self.cuda_graph and self._recorded is None:
-            self._recorded = Graphed(compute, any_seed, seeds)
-        return self._recorded or compute
+        if self.cuda_graph and self._captured is None:
+            self._captured = Graphed(compute, any_seed, seeds)
+        return self._captured or compute
 
     @property
     def theta(self) -> dict[str, torch.nn.Parameter]:

@@ -220,7 +220,7 @@ class MetaPix(OnlineWeights):
 
     def _meta_update(self, source: Batch, target: Batch) -> tuple[Tensor, Hypergradient, Tensor]:
         """A zero that carries dL_T(theta')/dphi, what was computed on the way, and the weights."""
-        compute = self.recorded(self._meta_gradient, seeds=2 * self.micro_batches)
+        compute = self.captured(self._meta_gradient, seeds=2 * self.micro_batches)
         hyper, weights, slopes = compute(source["image"], source["label"], target["image"], target["label"])
         return self._attach(slopes, hyper.target_loss), hyper, weights
 
