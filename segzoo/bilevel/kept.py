@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from segzoo.bilevel.duals import make_dual, unpack_dual
+from segzoo.bilevel.passes import device_random_state, set_device_random_state
 from segzoo.bilevel.rules import linear_tangent
 from segzoo.compat.tensors import change_count, compiled_call, conv_forward, tree_leaves, tree_map_only
 
@@ -28,9 +29,9 @@ class _Output:
     def __init__(self, value: Any, draws: bool) -> None:
         self.value = tree_map_only(Tensor, Tensor.detach, value)
         self.versions = _versions(value)
-        devices = {t.device for t in _tensors(value) if t.is_cuda} if draws else set()
+        devices = {t.device for t in _tensors(value) if t.device.type in ("cuda", "mps")} if draws else set()
         self.drawn = torch.get_rng_state() if draws else None
-        self.drawn_on = {device: torch.cuda.get_rng_state(device) for device in devices}
+        self.drawn_on = {device: device_random_state(device) for device in devices}
 
     @property
     def intact(self) -> bool:
@@ -42,7 +43,7 @@ class _Output:
         if self.drawn is not None:
             torch.set_rng_state(self.drawn)
         for device, state in self.drawn_on.items():
-            torch.cuda.set_rng_state(state, device)
+            set_device_random_state(state, device)
 
 
 Outputs = dict[nn.Module, deque[_Output]]

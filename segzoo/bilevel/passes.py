@@ -86,14 +86,39 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         with CapturedSeeds.active.of(seed):
             yield
         return
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _forked_mps(device):
         # torch.manual_seed notes a stack trace for every kind of accelerator that was not used yet.
         torch.default_generator.manual_seed(seed)
-        if devices:
+        if device.type == "cuda":
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
         yield
+
+
+@contextlib.contextmanager
+def _forked_mps(device: torch.device) -> Iterator[None]:
+    # `fork_rng` asks each device by its number, which Apple's module does not know.
+    state = device_random_state(device) if device.type == "mps" else None
+    try:
+        yield
+    finally:
+        if state is not None:
+            set_device_random_state(state, device)
+
+
+def device_random_state(device: torch.device) -> Tensor:
+    """Where the random numbers of an accelerator are."""
+    return torch.mps.get_rng_state() if device.type == "mps" else torch.cuda.get_rng_state(device)
+
+
+def set_device_random_state(state: Tensor, device: torch.device) -> None:
+    """Goes on from there."""
+    if device.type == "mps":
+        torch.mps.set_rng_state(state)
+    else:
+        torch.cuda.set_rng_state(state, device)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from segzoo.compat.training import batches_done
+from segzoo.data.permutation import permutation
 
 Key = tuple[int, int] | tuple[int, int, int]
 """(epoch, index): which pass over the images, and which image; or (draw, index, class), see `rare_classes`."""
@@ -59,7 +60,7 @@ class EndlessBatches(Sampler[list[Key]]):
 
 @functools.lru_cache(maxsize=16)
 def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(length)
+    return permutation(length, (seed, epoch))
 
 
 def used_batches(trainer: Any) -> int:
