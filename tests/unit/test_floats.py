@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from segzoo.adaptation import class_balanced_crop, confident_share, pseudo_label_weights
 from segzoo.bilevel.passes import seeded
@@ -15,16 +13,7 @@ from segzoo.distributed import mean_terms, non_finite_terms
 from segzoo.evaluation import confusion_metric, count_unusable, update_confusion
 from segzoo.floats import wide_dtype, widest
 from segzoo.models.discriminators import domain_auc
-
-
-class WithoutFloat64(TorchDispatchMode):
-    """Refuses what an Apple GPU refuses."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if any(isinstance(leaf, Tensor) and leaf.dtype == torch.float64 for leaf in tree_leaves(result)):
-            raise TypeError(f"{func}: no float64 here")
-        return result
+from tests.narrow import WithoutFloat64
 
 
 @pytest.fixture
