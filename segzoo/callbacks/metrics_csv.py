@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -141,7 +140,7 @@ def log_step(trainer: L.Trainer) -> None:
     logger = metrics_csv(trainer)
     if logger is None or not logs_this_step(trainer):
         return
-    metrics = convert_tensors_to_scalars(step_metrics(trainer))  # some are means over the processes
+    metrics = step_metrics(trainer)  # some are means over the processes
     step = metrics.pop("step", steps_done(trainer))
     if metrics:
         logger.log_metrics({**metrics, "epoch": trainer.current_epoch}, int(step))

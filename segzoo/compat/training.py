@@ -24,8 +24,9 @@ def logs_this_step(trainer: "L.Trainer") -> bool:
 
 
 def step_metrics(trainer: "L.Trainer") -> dict[str, Any]:
-    """What the loggers would get now."""
-    return dict(trainer._logger_connector.metrics["log"])
+    """What the loggers would get now, as plain numbers."""
+    found = trainer._logger_connector.metrics["log"]
+    return {name: value.item() if hasattr(value, "item") else value for name, value in found.items()}
 
 
 def logged_values(trainer: "L.Trainer") -> Iterable[Any]:

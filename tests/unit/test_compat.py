@@ -317,7 +317,8 @@ def _(tmp_path: Path) -> None:
 
 @name("Trainer._logger_connector.metrics", "writes a step's metrics before the checkpoint that continues after them")
 def _(tmp_path: Path) -> None:
-    assert [set(found) for found in fit(tmp_path, training.step_metrics)[0]] == [{"loss"}] * 4
+    rows = fit(tmp_path, training.step_metrics)[0]
+    assert [set(row) for row in rows] == [{"loss"}] * 4 and all(type(row["loss"]) is float for row in rows)
 
 
 @name("Trainer._results", "forgets what an earlier step logged and this one does not")
