@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from segzoo.bilevel import Graphed, Replayed, SGDStep
 from segzoo.bilevel.rules import DualRules
+from segzoo.distributed import mean_terms, non_finite_terms
 from segzoo.models.segmenter import create_segmenter
 from tests import tiny
 from tests.parity.problems import Problem, problem, relative_error
@@ -125,3 +126,13 @@ def test_norms_of_a_pass_with_tangents_answer_in_the_dtype_of_an_ordinary_one(
         expected = norm(x)
     assert slope is not None and value.dtype == slope.dtype == expected.dtype
     torch.testing.assert_close(value, expected)
+
+
+def test_the_means_of_terms_do_not_wait_for_the_device() -> None:
+    terms = {"a": torch.ones((), device="cuda"), "b": torch.tensor(float("inf"), device="cuda")}
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        means = mean_terms(terms)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert non_finite_terms(means) == {"b": float("inf")}

@@ -598,3 +598,13 @@ def test_no_class_replaces_a_private_name_of_a_foreign_base() -> None:
 def test_what_needs_no_torch_imports_none() -> None:
     code = "import sys, segzoo.compat.parsers, segzoo.compat.training; print({'torch', 'lightning'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_every_private_name_in_compat_has_a_check() -> None:
+    files = (PACKAGE / "compat").glob("*.py")
+    names = {name for file in files for name in foreign_names(ast.parse(file.read_text()), set())}
+    assert names and not [name for name in names if not any(name in foreign.split(".") for foreign in words())]
+
+
+def words() -> list[str]:
+    return [foreign.replace("'s ", ".").replace(" and ", ".") for foreign in CHECKS]
