@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Timer
 
 from segzoo.callbacks.progress import clock, total_steps
+from segzoo.compat.training import time_limit
 
 
 class Opening(L.Callback):
@@ -99,12 +100,13 @@ def _network(trainer: L.Trainer, module: Any) -> str:
 
 def _pretrained(encoder: str) -> list[str]:
     """Names of the weights that can be downloaded for an encoder."""
-    import segmentation_models_pytorch as smp
     import timm
+
+    from segzoo.compat.networks import pretrained_names
 
     if encoder.startswith("tu-"):
         return ["imagenet"] if timm.is_model_pretrained(encoder.removeprefix("tu-")) else []
-    return list(smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {}))
+    return pretrained_names(encoder)
 
 
 def _millions(module: torch.nn.Module) -> str:
@@ -153,7 +155,7 @@ def _batch(trainer: L.Trainer, data: Any) -> str:
 
 def _steps(trainer: L.Trainer) -> str:
     total = total_steps(trainer)
-    limits = [clock(c._duration) for c in trainer.callbacks if isinstance(c, Timer) and c._duration]  # type: ignore[attr-defined]
+    limits = [clock(limit) for c in trainer.callbacks if isinstance(c, Timer) and (limit := time_limit(c))]  # type: ignore[attr-defined]
     begun = f"continues at step {trainer.global_step}" if trainer.global_step else ""
     if total is None:
         return ", ".join(

@@ -4,8 +4,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,17 +133,11 @@ def _create(command: str, invocation: Invocation, request: StopRequest, watch: W
     return cli
 
 
-@contextmanager
-def _observed(watch: Watch) -> Iterator[None]:
+def _observed(watch: Watch) -> AbstractContextManager[None]:
     """The processes that Lightning starts are the watch's; those of a later trainer are Lightning's again."""
-    from lightning.pytorch.strategies.launchers import subprocess_script as script
+    from segzoo.compat.training import observed_processes
 
-    before = script._launch_process_observer  # type: ignore[attr-defined]
-    script._launch_process_observer = watch.follow  # type: ignore[attr-defined, assignment]
-    try:
-        yield
-    finally:
-        script._launch_process_observer = before  # type: ignore[attr-defined]
+    return observed_processes(watch.follow)
 
 
 def read(path: Path) -> dict[str, Any]:

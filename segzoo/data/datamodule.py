@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from segzoo.checks import check_range
+from segzoo.compat.training import shards_data
 from segzoo.data.class_counts import class_counts
 from segzoo.data.domains import Domain, ImageSet, Split
 from segzoo.data.label_check import check_labels
@@ -255,7 +256,7 @@ class DomainDataModule(L.LightningDataModule):
         # The method says what it needs; without a trainer there is none to ask.
         if self.trainer is None:
             raise ConfigError("DomainDataModule needs a Trainer: pass it to trainer.fit(method, datamodule=...)")
-        if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
+        if self.trainer.world_size > 1 and shards_data(self.trainer):
             raise ConfigError("the DataModule shards by itself: create the Trainer with use_distributed_sampler=False")
         return self.trainer.lightning_module
 

@@ -346,7 +346,7 @@ def test_wrong_pixels_lose_weight() -> None:
 
 
 class NoReads(TorchDispatchMode):
-    """Refuses what a CUDA graph cannot record: reading values."""
+    """Refuses what a CUDA graph cannot capture: reading values."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         assert func._schema.name not in (
@@ -368,7 +368,7 @@ def test_the_meta_update_reads_no_values(options: dict[str, Any], monkeypatch: p
             return compute(self, *tensors)
 
     monkeypatch.setattr(MetaPix, "_meta_gradient", watched)
-    monkeypatch.setattr("segzoo.methods.lookahead.any_seed", lambda: next(seeds))  # drawn anew for every replay
+    monkeypatch.setattr("segzoo.methods.lookahead.any_seed", lambda: next(seeds))  # drawn anew for every launch
     tiny.fit("metapix", 2, **options)
     assert calls == [4, 4]
     assert next(seeds) == 2 * 2 * options.get("micro_batches", 1)
@@ -386,6 +386,6 @@ def test_the_meta_update_reads_no_values(options: dict[str, Any], monkeypatch: p
         ({"update": "paper", "unroll": 2}, "without cuda_graph"),
     ],
 )
-def test_what_cannot_be_recorded_is_refused(options: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_captured_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         tiny.fit("metapix", 1, cuda_graph=True, **options)
