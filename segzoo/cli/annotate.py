@@ -50,7 +50,7 @@ def annotate(argv: list[str]) -> int:
     check_range("--batch_size", args.batch_size, 1)
     check_range("--min_confidence", args.min_confidence, 0, 1)
     check_range("--size", min(args.size or [1]), 1)
-    from segzoo.cli.quiet import be_quiet
+    from segzoo.runtime.quiet import be_quiet
 
     be_quiet()
     method, size = load_checkpoint(args.ckpt_path, args.device)

@@ -30,7 +30,6 @@ from segzoo.cli.checkpoint import read_checkpoint
 from segzoo.cli.expand import Invocation, Layer
 from segzoo.cli.explain_options import explain_options, explain_value, spell
 from segzoo.cli.launch import Place, find_place
-from segzoo.cli.lock import FolderLock
 from segzoo.cli.logger_names import NAMES, parse_names
 from segzoo.cli.loggers import create_loggers
 from segzoo.cli.null_values import forbidden_nulls
@@ -45,6 +44,7 @@ from segzoo.methods.base import SegmentationMethod
 from segzoo.methods.checkpoints import check_classes
 from segzoo.methods.length import training_steps
 from segzoo.methods.registry import load_method
+from segzoo.runtime.lock import FolderLock
 from segzoo.stopping import StopRequest
 from segzoo.yaml_files import dump_yaml, parse_yaml
 

@@ -51,7 +51,7 @@ def predict(argv: list[str]) -> int:
         raise ConfigError("--overlay_alpha must be in [0, 1], --batch_size and --size at least 1")
     if args.image_bits is not None:
         check_range("--image_bits", args.image_bits, 8, 16)
-    from segzoo.cli.quiet import be_quiet
+    from segzoo.runtime.quiet import be_quiet
 
     be_quiet()
     method, size = load_checkpoint(args.ckpt_path, args.device)
@@ -122,6 +122,8 @@ def load_checkpoint(path: Path | str, device: str) -> "tuple[SegmentationMethod,
     from segzoo.methods.registry import load_method
 
     saved = read_checkpoint(path)
+    from segzoo.runtime.device import find_device
+
     target = find_device(device)
     cls = load_method(saved["method"])
     try:
@@ -177,21 +179,3 @@ def _trained_on(method: "SegmentationMethod") -> dict[str, Any]:
     target = data.get("data", {}).get("target")
     options = target.get("init_args", target) if isinstance(target, dict) else {}
     return dict(options or {})
-
-
-def find_device(name: str) -> Any:
-    """The device of ``--device``: ``auto`` is the first of cuda, mps and cpu that is there.
-
-    Raises:
-        ConfigError: unknown, or absent on this machine.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {name} is not available: {str(error).splitlines()[0]}") from error
-    return device

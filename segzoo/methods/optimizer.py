@@ -84,9 +84,7 @@ class Optimizer:
             steps: length of the training, None where nobody knows it.
         """
         groups = optimizer.param_groups
-        return LambdaLR(
-            optimizer, [self._factor(steps) if group["schedule"] else lambda step: 1.0 for group in groups]
-        )
+        return LambdaLR(optimizer, [self._factor(steps) if group["schedule"] else lambda step: 1.0 for group in groups])
 
     def _factor(self, length: int | None) -> Any:
         steps = self.schedule_steps or length

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import AdamW
 
-from segzoo.cli.bench.rows import LR, VIRTUAL_LR, WEIGHT_DECAY, Row, Task
+from segzoo.bench.rows import LR, VIRTUAL_LR, WEIGHT_DECAY, Row, Task
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.losses import cross_entropy, pixel_cross_entropy
@@ -42,6 +42,7 @@ def create_method(task: Task, row: Row) -> SegmentationMethod:
         lr=LR,
         weight_decay=WEIGHT_DECAY,
         schedule="constant",
+        **row.speed,
         **row.options,
     )
     for module in method.modules():
