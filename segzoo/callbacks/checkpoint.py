@@ -126,7 +126,7 @@ class LastCheckpoint(ModelCheckpoint):
         if bad := spoiled(trainer):
             raise NonFiniteLossError(
                 f"diverged: '{bad}' is not finite after step {trainer.global_step}; {last_good(self.path)}; "
-                "try a smaller --method.lr, --trainer.gradient_clip_val 1 or --trainer.precision 32"
+                "try a smaller `optimizer.lr`, `trainer.gradient_clip_val` 1 or `trainer.precision` 32"
             )
         if step_ends:
             log_step(trainer)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from segzoo.checks import check_range
+from segzoo.cli.errors import translate
 from segzoo.cli.expand import expand
 from segzoo.cli.parser import Parser
 from segzoo.cli.rundir import VARIABLE
@@ -109,7 +110,7 @@ def _cli(argv: list[str]) -> Any:
     assert invocation is not None
     from segzoo.runtime.quiet import be_quiet
 
-    be_quiet()
+    be_quiet(translate)
     from segzoo.cli.lightning import SegzooCLI
 
     return SegzooCLI("test", invocation)

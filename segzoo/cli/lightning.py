@@ -27,6 +27,7 @@ from segzoo.callbacks import (
 )
 from segzoo.checks import check_range
 from segzoo.cli.checkpoint import read_checkpoint
+from segzoo.cli.errors import translate
 from segzoo.cli.expand import Invocation, Layer
 from segzoo.cli.explain_options import explain_options, explain_value, spell
 from segzoo.cli.launch import Place, find_place
@@ -353,7 +354,9 @@ class SegzooCLI(LightningCLI):
         self.manifest = RunManifest(folder, self.changed_options)
         progress: list[L.Callback] = [] if trainer.get("enable_progress_bar") is False else [StepProgress()]
         return [
-            Opening(folder),  # before the bar, which its lines would break
+            Opening(
+                folder, say=lambda text: print(translate(text), flush=True)
+            ),  # before the bar, which its lines would break
             *progress,
             self.manifest,
             SameData(),

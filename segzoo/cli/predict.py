@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from segzoo.checks import check_range
 from segzoo.cli.checkpoint_path import checkpoint_file
+from segzoo.cli.errors import translate
 from segzoo.cli.labelling import Labelling
 from segzoo.cli.parser import Parser
 from segzoo.cli.pictures import make_folder
@@ -53,7 +54,7 @@ def predict(argv: list[str]) -> int:
         check_range("--image_bits", args.image_bits, 8, 16)
     from segzoo.runtime.quiet import be_quiet
 
-    be_quiet()
+    be_quiet(translate)
     method, size = load_checkpoint(args.ckpt_path, args.device)
     if not method.segments:
         raise ConfigError(f"{args.ckpt_path} is of the method '{method.slug}', which labels no images")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segzoo.cli.errors import speaks
+from segzoo.cli.errors import speaks, translate
 from segzoo.cli.expand import Invocation, expand
 from segzoo.cli.methods import table
 from segzoo.cli.rundir import VARIABLE
@@ -103,7 +103,7 @@ def _run(command: str, argv: list[str]) -> int:
     from segzoo.runtime.memory import keep_freed_memory
     from segzoo.runtime.quiet import be_quiet
 
-    be_quiet()
+    be_quiet(translate)
     keep_freed_memory()
     request = StopRequest()
     try:

@@ -62,8 +62,8 @@ class Stream:
             raise ConfigError(
                 f"rare-class temperature {self.rare_class_temperature}: expected a number above 0, e.g. 0.01"
             )
-        check_range("rare-class share of an image", self.rare_class_min_share, 0, 1)
-        check_range("rare-class ratio of crop to image", self.rare_class_min_crop_ratio, 0)
+        check_range("`data.rare_class_min_share`", self.rare_class_min_share, 0, 1)
+        check_range("`data.rare_class_min_crop_ratio`", self.rare_class_min_crop_ratio, 0)
 
     def crop_rule(self, max_class_share: float) -> CropRule:
         """Which crops will do: none with a class that fills ``max_class_share``, and enough of a sampled class."""

@@ -78,7 +78,7 @@ def require_superpixels() -> None:
     if importlib.util.find_spec("skimage") is None:
         raise ConfigError(
             "superpixels need scikit-image, which is not installed: pip install scikit-image, "
-            "or --method.regions smooth, cell or component"
+            "or `method.regions` smooth, cell or component"
         )
 
 

@@ -26,7 +26,7 @@ class ConstantWeight(nn.Module):
 
     def __init__(self, value: float) -> None:
         super().__init__()
-        check_range("--method.weight", value, 0)
+        check_range("`method.weight`", value, 0)
         self.value = value
 
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
@@ -37,8 +37,8 @@ class ConstantWeight(nn.Module):
 class _WeightNet(nn.Module):
     def __init__(self, num_classes: int, width: int, norm: WeightNorm, stride: int) -> None:
         super().__init__()
-        check_range("--method.weight_width", width, 1)
-        check_range("--method.weight_stride", stride, 1)
+        check_range("`method.weight_width`", width, 1)
+        check_range("`method.weight_stride`", stride, 1)
         self.num_classes, self.norm, self.stride = num_classes, norm, stride
         channels = [width, 2 * width, 4 * width, 4 * width]
         inputs = [3 + num_classes + 1, *channels]
@@ -65,7 +65,7 @@ class _WeightNet(nn.Module):
             height, width = label.shape[-2:]
             raise ConfigError(
                 f"instance norms of the weight network: of images of {height}x{width} its coarsest map is one pixel, which "
-                "they make zero; use --method.weight_net_norm group, a smaller --method.weight_stride, or larger crops"
+                "they make zero; use `method.weight_net_norm` group, a smaller `method.weight_stride`, or larger crops"
             )
         return maps
 

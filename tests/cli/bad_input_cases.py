@@ -187,7 +187,7 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
     "decoder-of-no-channels": (
         nothing,
         f"{FIT} --method.segmenter_options '{{decoder_channels: [0, 16, 8, 8, 8]}}'",
-        ("unet on tu-test_resnet with --method.segmenter_options", "does not work"),
+        ("unet on tu-test_resnet with --network.options", "does not work"),
     ),
     "option-that-is-a-number": (
         nothing,

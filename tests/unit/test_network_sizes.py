@@ -35,7 +35,7 @@ def test_logits_of_another_size_are_refused_and_the_option_named(
 ) -> None:
     net, image = create_segmenter(architecture, encoder, 5, options=options).eval(), torch.rand(1, 3, 128, 160)
     spelled = next(f"{name}: {value}" for name, value in options.items())
-    named = rf"{architecture} on {encoder} with --method.segmenter_options .*{spelled}"
+    named = rf"{architecture} on {encoder} with `network.options` .*{spelled}"
     message = rf"{named}.* makes logits of .* of an input of 128 160"
     for call in (
         lambda: net(image),
@@ -45,7 +45,7 @@ def test_logits_of_another_size_are_refused_and_the_option_named(
     ):
         with pytest.raises(ConfigError, match=message) as caught:
             call()
-        assert str(caught.value).endswith(f"as with --method.segmenter_options {{upsampling: {right}}}")
+        assert str(caught.value).endswith(f"as with `network.options` {{upsampling: {right}}}")
         assert "\n" not in str(caught.value)
     fixed = create_segmenter(architecture, encoder, 5, options=options | {"upsampling": right}).eval()
     fixed.check_sizes({"--data.size": (128, 160)})
@@ -168,13 +168,13 @@ def test_sizes_that_no_image_has_are_not_tried() -> None:
         ("activation", "softmax", "take the logits as they are"),
         ("aux_params", {"classes": 2}, "no loss for a second head"),
         ("classes", 3, "those of the data's label space"),
-        ("encoder_name", "resnet34", "--method.encoder"),
-        ("encoder_weights", "imagenet", "--method.encoder_weights"),
+        ("encoder_name", "resnet34", "`network.encoder`"),
+        ("encoder_weights", "imagenet", "`network.encoder_weights`"),
     ],
 )
 def test_options_that_networks_have_and_segzoo_has_not(architecture: str, option: str, value: Any, remedy: str) -> None:
     with pytest.raises(
-        ConfigError, match=rf"--method.segmenter_options: '{option}' of {architecture} cannot .*{remedy}.*leave it out"
+        ConfigError, match=rf"`network.options`: '{option}' of {architecture} cannot .*{remedy}.*leave it out"
     ):
         create_segmenter(architecture, "tu-test_resnet", 5, options={option: value})
 
