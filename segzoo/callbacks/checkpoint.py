@@ -13,9 +13,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from segzoo.callbacks.checkpoint_io import DirectIO, last_good, save_together, spoiled
-from segzoo.callbacks.metrics_csv import flush, log_step, metrics_csv
 from segzoo.errors import NonFiniteLossError, SaidElsewhere
 from segzoo.files import named_errors
+from segzoo.loggers.metrics_csv import flush, log_step, metrics_csv
 
 
 class LastCheckpoint(ModelCheckpoint):

@@ -31,8 +31,6 @@ from segzoo.cli.errors import translate
 from segzoo.cli.expand import Invocation, Layer
 from segzoo.cli.explain_options import explain_options, explain_value, spell
 from segzoo.cli.launch import Place, find_place
-from segzoo.cli.logger_names import NAMES, parse_names
-from segzoo.cli.loggers import create_loggers
 from segzoo.cli.null_values import forbidden_nulls
 from segzoo.cli.resume import compare_runs
 from segzoo.cli.rundir import claim, create, discard_unused, missing_parents, run_folder
@@ -41,6 +39,8 @@ from segzoo.configs import config_names
 from segzoo.data import DomainDataModule
 from segzoo.data.domains import Split
 from segzoo.errors import ConfigError
+from segzoo.loggers.create import create_loggers
+from segzoo.loggers.names import NAMES, parse_names
 from segzoo.methods.base import SegmentationMethod
 from segzoo.methods.checkpoints import check_classes
 from segzoo.methods.length import training_steps

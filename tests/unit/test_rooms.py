@@ -12,11 +12,12 @@ import segzoo
 ROOT = Path(segzoo.__file__).parent
 
 MAY_IMPORT = {
-    "cli": {"study", "bench", "methods", "models", "data", "evaluation", "callbacks", "runtime"},
+    "cli": {"study", "bench", "methods", "models", "data", "evaluation", "callbacks", "loggers", "runtime"},
     "study": {"methods", "evaluation", "runtime"},
     "bench": {"methods", "losses", "models", "data", "evaluation", "runtime"},
     "methods": {"bilevel", "losses", "adaptation", "models", "data", "evaluation", "callbacks"},
-    "callbacks": {"models", "data", "evaluation"},
+    "callbacks": {"loggers", "models", "data", "evaluation"},
+    "loggers": set(),
     "adaptation": {"losses", "models", "data"},
     "models": {"bilevel", "losses", "data"},
     "evaluation": {"data"},
