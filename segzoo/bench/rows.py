@@ -42,8 +42,8 @@ class Row:
 
 def _metapix(speed: Mapping[str, Any] | None = None, device: str | None = None, warmup: int = 0, **options: Any) -> Row:
     # No normalisation of the weights: the peers, which have none, compute the same hypergradient.
-    shared = {"weight_norm": "none", "virtual": "sgd", "virtual_lr": VIRTUAL_LR, "weight_lr": LR}
-    shared |= {"weight_width": 8}  # as in configs/method/metapix.yaml
+    shared = {"normalize": "none", "virtual": "sgd", "virtual_lr": VIRTUAL_LR, "weight_lr": LR}
+    shared |= {"weight_width": 8}  # enough for squares of one colour
     return Row("metapix", shared | options, speed or {}, device, warmup)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from segzoo.data.folders import FolderImages
-    from segzoo.methods.base import SegmentationMethod
+    from segzoo.methods.segmentation import SegmentationMethod
 
     Pixels = npt.NDArray[np.uint8]
 

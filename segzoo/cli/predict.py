@@ -15,7 +15,7 @@ from segzoo.errors import CheckpointError, ConfigError, DataError, SegzooError
 from segzoo.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
-    from segzoo.methods.base import SegmentationMethod
+    from segzoo.methods.segmentation import SegmentationMethod
 
 DESCRIPTION = """\
 Label a folder of images, or one image. The method, its classes and the size of its input come with the checkpoint.

@@ -376,7 +376,7 @@ def _input_statistics(encoder: str, weights: str | None) -> tuple[list[float], l
         except OSError as error:
             raise ConfigError(
                 f"cannot load the input statistics of the weights '{weights}' of {encoder}: no network; leave out "
-                "`network.encoder_weights`, for which `network.encoder_checkpoint` stands: ImageNet's statistics are used then"
+                "`network.encoder_weights`, which `network.encoder_checkpoint` replaces: the statistics are ImageNet's then"
             ) from error
         except (ValueError, KeyError, RuntimeError):  # an encoder without any pretrained weights
             pass

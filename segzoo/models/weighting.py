@@ -1,7 +1,4 @@
-"""What weighs the source pixels: a constant, or a network on image and label.
-
-The three share one interface, ``weighting(image, label) -> (B, H, W)``; the methods differ in this object and its training.
-"""
+"""Networks on image and label that weigh source pixels: ``weighting(image, label) -> (B, H, W)``."""
 
 import math
 from typing import Literal
@@ -15,23 +12,6 @@ from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.errors import ConfigError
 
 WeightNorm = Literal["instance", "group"]
-
-
-class ConstantWeight(nn.Module):
-    """The same weight for every pixel.
-
-    Args:
-        value: the weight.
-    """
-
-    def __init__(self, value: float) -> None:
-        super().__init__()
-        check_range("`method.weight`", value, 0)
-        self.value = value
-
-    def forward(self, image: Tensor, label: Tensor) -> Tensor:
-        """(B, 3, H, W) and (B, H, W) to (B, H, W)."""
-        return image.new_full(label.shape, self.value)
 
 
 class _WeightNet(nn.Module):

@@ -5,6 +5,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from segzoo.models.regions import label_components
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,7 +13,6 @@ from segzoo.bilevel import frozen_buffers
 from segzoo.errors import ConfigError
 from segzoo.methods import region_selection
 from segzoo.methods.region_selection import RegionSelection
-from segzoo.models.regions import label_components
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")

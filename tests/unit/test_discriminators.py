@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from segzoo.models.regions import label_components
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_auroc
@@ -25,7 +26,6 @@ from segzoo.models.discriminators import (
     domain_loss,
     frozen,
 )
-from segzoo.models.regions import label_components
 
 LEVELS: Any = ("pixel", "region", "image")
 

@@ -144,7 +144,7 @@ def test_every_size_of_the_data_is_tried_before_the_first_step(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         tiny.fit(
-            "joint", 1, data_options=sizes, architecture="pan", segmenter_options=None, encoder="resnet18", **options
+            "joint", 1, data_options=sizes, architecture="pan", network={"options": None}, encoder="resnet18", **options
         )
 
 
@@ -193,7 +193,7 @@ def test_their_values_that_change_nothing_pass() -> None:
     ],
 )
 def test_methods_that_read_maps_refuse_encoders_without_them(slug: str, options: dict[str, Any]) -> None:
-    shallow = {"architecture": "linknet", "encoder": "tu-convnext_atto", "segmenter_options": {"encoder_depth": 2}}
+    shallow = {"network": {"architecture": "linknet", "encoder": "tu-convnext_atto", "options": {"encoder_depth": 2}}}
     with pytest.raises(
         ConfigError, match=r"the encoder of linknet on tu-convnext_atto .* makes maps of \[3, 0, 40\] channels"
     ):
