@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from segzoo.callbacks.checkpoint_io import DirectIO, last_good, save_together, spoiled
-from segzoo.callbacks.metrics_csv import flush, log_step, metrics_csv
 from segzoo.compat.training import count_as_ended, loops_state, validate_now, validation_is_due
 from segzoo.errors import NonFiniteLossError, SaidElsewhere
 from segzoo.files import named_errors
+from segzoo.loggers.metrics_csv import flush, log_step, metrics_csv
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -124,7 +124,7 @@ class LastCheckpoint(ModelCheckpoint):
         if bad := spoiled(trainer):
             raise NonFiniteLossError(
                 f"diverged: '{bad}' is not finite after step {trainer.global_step}; {last_good(self.path)}; "
-                "try a smaller --method.lr, --trainer.gradient_clip_val 1 or --trainer.precision 32"
+                "try a smaller `optimizer.lr`, `trainer.gradient_clip_val` 1 or `trainer.precision` 32"
             )
         if step_ends:
             log_step(trainer)

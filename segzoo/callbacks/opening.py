@@ -1,6 +1,8 @@
 """What a training says before its first step, and how long it will take, a few steps later."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,17 @@ class Opening(L.Callback):
         run_dir: the run folder.
         steps: that are timed; the first one, which compiles and fills caches, is not.
         seconds: that steps are timed, if fewer fit into them.
+        say: prints the lines; None for `print`.
     """
 
-    def __init__(self, run_dir: str | Path, steps: int = 10, seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        run_dir: str | Path,
+        steps: int = 10,
+        seconds: float = 10.0,
+        say: Callable[[str], object] | None = None,
+    ) -> None:
+        self.say = say or partial(print, flush=True)
         self.run_dir, self.steps, self.seconds = Path(run_dir), steps, seconds
         self._started: float | None = None
         self._first_step, self._timed, self._paused = 0, False, 0.0
@@ -30,7 +40,7 @@ class Opening(L.Callback):
         """Says what is known by now."""
         self._started, self._first_step, self._timed = None, trainer.global_step, not trainer.is_global_zero
         if trainer.is_global_zero:
-            print("\n".join(opening_lines(trainer, pl_module, self.run_dir)), flush=True)
+            self.say("\n".join(opening_lines(trainer, pl_module, self.run_dir)))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -93,8 +103,8 @@ def _network(trainer: L.Trainer, module: Any) -> str:
         weights = f"encoder pretrained, '{options['encoder_weights']}'"
     else:
         known = _pretrained(str(options.get("encoder")))
-        hint = "".join(f"--method.encoder_weights {name} or " for name in known[:1])
-        weights = f"random weights (pretrained ones: {hint}--method.encoder_checkpoint FILE)"
+        hint = "".join(f"`network.encoder_weights` {name} or " for name in known[:1])
+        weights = f"random weights (pretrained ones: {hint}`network.encoder_checkpoint` FILE)"
     return f"{options.get('architecture')} with {options.get('encoder')}, {parameters}; {weights}"
 
 

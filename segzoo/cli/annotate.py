@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from segzoo.checks import check_range
 from segzoo.cli.checkpoint_path import checkpoint_file
 from segzoo.cli.counting import counting
+from segzoo.cli.errors import translate
 from segzoo.cli.labelling import refuse_unusable
 from segzoo.cli.parser import Parser
 from segzoo.cli.pictures import make_folder, with_palette, write_file, write_legend, write_picture
@@ -50,9 +51,9 @@ def annotate(argv: list[str]) -> int:
     check_range("--batch_size", args.batch_size, 1)
     check_range("--min_confidence", args.min_confidence, 0, 1)
     check_range("--size", min(args.size or [1]), 1)
-    from segzoo.cli.quiet import be_quiet
+    from segzoo.runtime.quiet import be_quiet
 
-    be_quiet()
+    be_quiet(translate)
     method, size = load_checkpoint(args.ckpt_path, args.device)
     from segzoo.methods.gradient_annotator import GradientAnnotator
 

@@ -51,6 +51,14 @@ DISK = {
 }
 
 
+PARAMETER = re.compile(r"`((?:method|network|optimizer|speed|data|trainer)(?:\.\w+)+)`")
+
+
+def translate(text: str) -> str:
+    """A message with the command's option in the place of every parameter: ``--data.size`` for "`data.size`"."""
+    return PARAMETER.sub(r"--\1", text)
+
+
 def speaks() -> bool:
     """Whether this process prints what all processes of a run would; Lightning knows their numbers once it is imported."""
     module = sys.modules.get("lightning.fabric.utilities.rank_zero")

@@ -16,11 +16,11 @@ from segzoo.cli.checkpoint_path import checkpoint_file
 from segzoo.cli.early import check_options
 from segzoo.cli.label_paths import absolute, anchor
 from segzoo.cli.label_paths import check as check_label_spaces
-from segzoo.cli.logger_names import parse_names
 from segzoo.cli.rundir import newest_checkpoint
 from segzoo.cli.sections import carried_config, check_sections
 from segzoo.configs import config_path, config_root
 from segzoo.errors import CheckpointError, ConfigError
+from segzoo.loggers.names import parse_names
 from segzoo.methods.registry import DEFAULT_DATA, method_defaults, methods
 from segzoo.suggest import did_you_mean
 from segzoo.yaml_files import read_yaml

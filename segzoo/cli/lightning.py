@@ -27,12 +27,10 @@ from segzoo.callbacks import (
 )
 from segzoo.checks import check_range
 from segzoo.cli.checkpoint import read_checkpoint
+from segzoo.cli.errors import translate
 from segzoo.cli.expand import Invocation, Layer
 from segzoo.cli.explain_options import explain_options, explain_value, spell
 from segzoo.cli.launch import Place, find_place
-from segzoo.cli.lock import FolderLock
-from segzoo.cli.logger_names import NAMES, parse_names
-from segzoo.cli.loggers import create_loggers
 from segzoo.cli.null_values import forbidden_nulls
 from segzoo.cli.resume import compare_runs
 from segzoo.cli.rundir import claim, create, discard_unused, missing_parents, run_folder
@@ -41,10 +39,13 @@ from segzoo.configs import config_names
 from segzoo.data import DomainDataModule
 from segzoo.data.domains import Split
 from segzoo.errors import ConfigError
+from segzoo.loggers.create import create_loggers
+from segzoo.loggers.names import NAMES, parse_names
 from segzoo.methods.checkpoints import check_classes
 from segzoo.methods.length import training_steps
 from segzoo.methods.registry import load_method
 from segzoo.methods.segmentation import SegmentationMethod
+from segzoo.runtime.lock import FolderLock
 from segzoo.stopping import StopRequest
 from segzoo.yaml_files import dump_yaml, parse_yaml
 
@@ -353,7 +354,9 @@ class SegzooCLI(LightningCLI):
         self.manifest = RunManifest(folder, self.changed_options)
         progress: list[L.Callback] = [] if trainer.get("enable_progress_bar") is False else [StepProgress()]
         return [
-            Opening(folder),  # before the bar, which its lines would break
+            Opening(
+                folder, say=lambda text: print(translate(text), flush=True)
+            ),  # before the bar, which its lines would break
             *progress,
             self.manifest,
             SameData(),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from segzoo.checks import check_range
 from segzoo.cli.checkpoint_path import checkpoint_file
+from segzoo.cli.errors import translate
 from segzoo.cli.labelling import Labelling
 from segzoo.cli.parser import Parser
 from segzoo.cli.pictures import make_folder
@@ -51,9 +52,9 @@ def predict(argv: list[str]) -> int:
         raise ConfigError("--overlay_alpha must be in [0, 1], --batch_size and --size at least 1")
     if args.image_bits is not None:
         check_range("--image_bits", args.image_bits, 8, 16)
-    from segzoo.cli.quiet import be_quiet
+    from segzoo.runtime.quiet import be_quiet
 
-    be_quiet()
+    be_quiet(translate)
     method, size = load_checkpoint(args.ckpt_path, args.device)
     if not method.segments:
         raise ConfigError(f"{args.ckpt_path} is of the method '{method.slug}', which labels no images")
@@ -122,6 +123,8 @@ def load_checkpoint(path: Path | str, device: str) -> "tuple[SegmentationMethod,
     from segzoo.methods.registry import load_method
 
     saved = read_checkpoint(path)
+    from segzoo.runtime.device import find_device
+
     target = find_device(device)
     cls = load_method(saved["method"])
     try:
@@ -177,21 +180,3 @@ def _trained_on(method: "SegmentationMethod") -> dict[str, Any]:
     target = data.get("data", {}).get("target")
     options = target.get("init_args", target) if isinstance(target, dict) else {}
     return dict(options or {})
-
-
-def find_device(name: str) -> Any:
-    """The device of ``--device``: ``auto`` is the first of cuda, mps and cpu that is there.
-
-    Raises:
-        ConfigError: unknown, or absent on this machine.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {name} is not available: {str(error).splitlines()[0]}") from error
-    return device

@@ -8,15 +8,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segzoo.cli.errors import speaks
+from segzoo.cli.errors import speaks, translate
 from segzoo.cli.expand import Invocation, expand
-from segzoo.cli.lock import release_all
 from segzoo.cli.methods import table
 from segzoo.cli.rundir import VARIABLE
-from segzoo.cli.watch import Watch
 from segzoo.configs import config_names
 from segzoo.errors import ConfigError
 from segzoo.methods.registry import methods
+from segzoo.runtime.lock import release_all
+from segzoo.runtime.watch import Watch
 from segzoo.stopping import Stopped, StopRequest, in_main_thread
 
 if TYPE_CHECKING:
@@ -99,10 +99,10 @@ def _run(command: str, argv: list[str]) -> int:
     if invocation is None:
         print(usage(command))
         return 0
-    from segzoo.cli.memory import keep_freed_memory
-    from segzoo.cli.quiet import be_quiet
+    from segzoo.runtime.memory import keep_freed_memory
+    from segzoo.runtime.quiet import be_quiet
 
-    be_quiet()
+    be_quiet(translate)
     keep_freed_memory()
     request = StopRequest()
     try:

@@ -269,19 +269,19 @@ class DomainDataModule(L.LightningDataModule):
     def _train_loader(self, name: str, stream: Stream) -> DataLoader[Batch]:
         if stream.domain == "target" and stream.labelled and self.target_labels == 0:
             raise ConfigError(
-                "this method learns from target labels but --data.target_labels is 0; "
+                "this method learns from target labels but `data.target_labels` is 0; "
                 "give it some, or choose a method without target labels (`segzoo methods`)"
             )
         images = self.images(stream.domain, "train")
         if stream.labelled and not images.has_labels:
             raise ConfigError(
                 f"this method learns from {stream.domain} labels but the {stream.domain} domain has no masks; "
-                f"set --data.{stream.domain}.masks, or choose a method without target labels (`segzoo methods`)"
+                f"set `data.{stream.domain}.masks`, or choose a method without target labels (`segzoo methods`)"
             )
         if stream.reference and not images.has_references:
             raise ConfigError(
                 f"`method.night` asks for a reference image of every {stream.domain} image and there are none; set "
-                f"--data.{stream.domain}.references to their folder, or leave the option out"
+                f"`data.{stream.domain}.references` to their folder, or leave the option out"
             )
         labelled_target = stream.domain == "target" and stream.labelled
         indices = stream.select(self._labelled_target() if labelled_target else range(len(images)))
@@ -337,13 +337,13 @@ class DomainDataModule(L.LightningDataModule):
         sizes = {"size": self.size, "crop_size": self.crop_size or self.size}
         for option, size in (sizes | {f"{domain}_size": size for domain, size in self.train_sizes.items()}).items():
             for side in size:
-                check_range(f"--data.{option} (height, width)", side, 1)
-        check_range("--data.batch_size", self.batch_size, 1)
-        check_range("--data.eval_batch_size", self.eval_batch_size, 1)
-        check_range("--data.color_jitter", self.color_jitter, 0, 1)
-        check_range("--data.blur", self.blur, 0, 1)
-        check_range("--data.crop_max_class_share", self.crop_max_class_share, 0, 1)
-        check_range("--data.num_workers", self.num_workers, 0)
+                check_range(f"`data.{option}` (height, width)", side, 1)
+        check_range("`data.batch_size`", self.batch_size, 1)
+        check_range("`data.eval_batch_size`", self.eval_batch_size, 1)
+        check_range("`data.color_jitter`", self.color_jitter, 0, 1)
+        check_range("`data.blur`", self.blur, 0, 1)
+        check_range("`data.crop_max_class_share`", self.crop_max_class_share, 0, 1)
+        check_range("`data.num_workers`", self.num_workers, 0)
         if self.rare_class_temperature is not None:
             check_range("`data.rare_class_temperature`", self.rare_class_temperature, 1e-9)
         check_range("`data.rare_class_min_share`", self.rare_class_min_share, 0, 1)
@@ -353,18 +353,18 @@ class DomainDataModule(L.LightningDataModule):
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
             raise ConfigError(
-                f"--data.crop_scale {low} {high}: expected the smallest and the largest share of an image's area, above 0 "
+                f"`data.crop_scale` {low} {high}: expected the smallest and the largest share of an image's area, above 0 "
                 "and at most 1"
             )
         if self.crop_max_class_share < 1 and self.crop_size is None and low == 1:
             raise ConfigError(
-                f"--data.crop_max_class_share {self.crop_max_class_share} chooses among crops but there are none: set "
-                "--data.crop_size, or a --data.crop_scale below 1"
+                f"`data.crop_max_class_share` {self.crop_max_class_share} chooses among crops but there are none: set "
+                "`data.crop_size`, or a `data.crop_scale` below 1"
             )
         height, width = self.crop_size or (1, 1)
         for domain, size in self.train_sizes.items():
             if height > size[0] or width > size[1]:
                 raise ConfigError(
-                    f"--data.crop_size {height} {width} does not fit into {domain} images of {size[0]} {size[1]} (height, "
-                    f"width); make it smaller or --data.{domain}_size larger"
+                    f"`data.crop_size` {height} {width} does not fit into {domain} images of {size[0]} {size[1]} (height, "
+                    f"width); make it smaller or `data.{domain}_size` larger"
                 )

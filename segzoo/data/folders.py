@@ -48,7 +48,7 @@ class PairedFolders(Domain):
             for Cityscapes, whose test masks are not public.
         unlabelled: splits without masks, e.g. ``[train]`` where only the images to score on have them.
         references: folder of a further image of the same place for every training image, e.g. by day for one by night, for
-            methods that look at it (``--method.reference_classes``); of the same stem, or as the pairs say.
+            methods that look at it (``method.night``); of the same stem, or as the pairs say.
         reference_pairs: CSV files below the data root, e.g. ``corresp/train/night/*_ref_day.csv``, with an image and its
             reference per row.
         image_bits: bits that images of 16 bits per channel use, 8 to 16, e.g. 12 for values up to 4095; null: 16, and images
@@ -313,7 +313,7 @@ class FolderImages(ImageSet):
             if len(known) != 1:
                 raise DataError(
                     f"{image} is to be turned (EXIF orientation {turn}), and by their sizes its mask and the others may have "
-                    "been drawn on either: set upright (--data.DOMAIN.upright) to true if they were on the turned images, "
+                    "been drawn on either: set upright (`data.DOMAIN.upright`) to true if they were on the turned images, "
                     "which labelling tools show, or to false"
                 )
             (self._drawn,) = known

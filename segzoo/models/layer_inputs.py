@@ -36,8 +36,8 @@ def weights_with_moments(module: nn.Module, names: Iterable[str]) -> list[str]:
     for name in found:
         if not has_moments(_layer(module, name)):
             raise ConfigError(
-                f"--method.whiten true: {name} is not the weight of a linear layer or of a convolution without groups; "
-                "leave it out of --method.matched"
+                f"`method.whiten` true: {name} is not the weight of a linear layer or of a convolution without groups; "
+                "leave it out of `method.scope`"
             )
     return found
 

@@ -302,7 +302,7 @@ def test_options_that_make_logits_of_another_size_leave_nothing_behind(segzoo: S
     network = ["--method.architecture", "fpn", "--method.segmenter_options", "{encoder_depth: 4}"]
     result = segzoo("fit", "--method", "joint", "--data", toy, *network, "--method.encoder", "resnet18")
     assert result.status == 2 and result.out == ""
-    assert "fpn on resnet18 with --method.segmenter_options {encoder_depth: 4} makes logits of 64 64" in result.err
+    assert "fpn on resnet18 with --network.options {encoder_depth: 4} makes logits of 64 64" in result.err
     assert not [file for file in Path("runs").rglob("*") if file.is_file()]
 
 

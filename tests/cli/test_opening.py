@@ -25,7 +25,7 @@ def test_fit_says_what_it_trains_on_what_and_where(segzoo: Segzoo, toy: Path) ->
     assert result.status == 0
     said = opening(result.out)
     assert list(said) == ["joint", "device", "data", "batch", "steps", "writes to"]
-    hint = "pretrained ones: --method.encoder_weights imagenet or --method.encoder_checkpoint FILE"
+    hint = "pretrained ones: --network.encoder_weights imagenet or --network.encoder_checkpoint FILE"
     network = rf"unet with tu-test_resnet, \d\.\d M parameters; random weights \({re.escape(hint)}\)"
     assert re.fullmatch(network, said["joint"])
     assert said["device"] == "cpu, precision 32-true"

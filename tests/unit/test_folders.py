@@ -151,7 +151,7 @@ def test_folder_per_split(tmp_path: Path) -> None:
     assert folders(**options).name == "photos"
     assert [len(folders(**options).images(split, tmp_path)) for split in ("train", "val")] == [2, 1]
     message = refused(tmp_path, "test", **options)
-    assert str(tmp_path / "photos/test/image") in message and "--data.root" in message
+    assert str(tmp_path / "photos/test/image") in message and "`data.root`" in message
 
 
 def test_images_alone_need_no_masks(root: Path) -> None:
@@ -185,7 +185,7 @@ def test_options_that_cannot_work(options: dict[str, object], expected: str) -> 
 
 
 def test_missing_and_empty_folders(root: Path) -> None:
-    assert refused(root, images="nowhere").startswith(f"the folder {root / 'nowhere'} does not exist; set --data.root")
+    assert refused(root, images="nowhere").startswith(f"the folder {root / 'nowhere'} does not exist; set `data.root`")
     assert str(root / "nomasks") in refused(root, masks="nomasks")
     assert "is not a folder" in refused(root, masks="images/frame_2.png")
     (root / "empty").mkdir()

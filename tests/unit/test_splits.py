@@ -96,7 +96,7 @@ CHOSEN = [4, 43, 56, 58, 87, 110, 132, 205, 240, 268, 271, 277, 281, 298, 311, 3
 def test_impossible_budget(budget: int, expected: str) -> None:
     with pytest.raises(DataError) as error:
         labelled_subset(367, budget)
-    assert str(error.value).startswith(f"--data.target_labels {budget} but") and expected in str(error.value)
+    assert str(error.value).startswith(f"`data.target_labels` {budget} but") and expected in str(error.value)
 
 
 @given(length=st.integers(0, 300), seed=st.integers(0, 2**40))

@@ -268,7 +268,7 @@ def test_blur_is_off_by_default_and_takes_half_of_the_images_at_a_half() -> None
         ({"target_size": (10, -1)}, r"target_size \(height, width\) -1"),
         ({"blur": 1.5}, r"blur 1.5: expected 0 to 1"),
         ({"crop_max_class_share": 1.2}, r"crop_max_class_share 1.2: expected 0 to 1"),
-        ({"crop_max_class_share": 0.75, "crop_scale": (1.0, 1.0)}, r"crop_max_class_share 0.75 .*set --data.crop_size"),
+        ({"crop_max_class_share": 0.75, "crop_scale": (1.0, 1.0)}, r"crop_max_class_share 0.75 .*set `data.crop_size`"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
