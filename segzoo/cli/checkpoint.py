@@ -8,16 +8,18 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 from torch import Tensor
 
-from segzoo.cli.sections import carried_config
+import segzoo
+from segzoo.cli.sections import RESTORED, SHARED, carried_config
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.errors import CheckpointError
 from segzoo.models.weight_files import load_tensors
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """The entry ``segzoo``: ``method``, ``version``, ``label_space``, ``size`` and ``config`` (YAML text).
+    """The entry ``segzoo``: ``method``, ``version``, ``label_space``, ``size`` and ``config``, and what else a run takes from it.
 
-    Of a checkpoint that was written from Python ``config`` is None; ``model`` are then the method's options.
+    Of a checkpoint that was written from Python ``config`` is None; ``options`` are then the sections of its method. ``restored``
+    are the arguments of the method's constructor that only a checkpoint gives.
 
     Raises:
         CheckpointError: the file cannot be read, is damaged, holds more than tensors and plain types, is not segzoo's, or lacks
@@ -42,11 +44,18 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint of segzoo; expected one that `segzoo fit` wrote")
     if broken := _broken(content, saved):
         raise CheckpointError(f"{path} is not as `segzoo fit` writes it: {broken}")
-    carried_config(saved, path)
-    if saved.get("config") is None:
-        options = content["hyper_parameters"].items()
-        saved["model"] = {key: value for key, value in options if key != "label_space" and not key.startswith("_")}
-    return saved
+    options = content["hyper_parameters"]
+    if isinstance(saved.get("config"), str) or isinstance(options.get("optimizer"), str):
+        raise CheckpointError(
+            f"{path} is of version {saved.get('version')} of segzoo, whose options had other names: this version "
+            f"({segzoo.__version__}) can use its weights alone, as `network.initial_checkpoint` of a new run"
+        )
+    shared, restored = ({name: options[name] for name in names if name in options} for names in (SHARED, RESTORED))
+    others = ("label_space", *shared, *restored)
+    own = {name: value for name, value in options.items() if name not in others and not name.startswith("_")}
+    found = {**saved, "options": {"method": own, **shared}, "restored": restored}
+    carried_config(found, path)  # may not be one
+    return found
 
 
 def _broken(content: Mapping[str, Any], saved: Mapping[str, Any]) -> str | None:

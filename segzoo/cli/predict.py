@@ -12,7 +12,6 @@ from segzoo.cli.labelling import Labelling
 from segzoo.cli.parser import Parser
 from segzoo.cli.pictures import make_folder
 from segzoo.errors import CheckpointError, ConfigError, DataError, SegzooError
-from segzoo.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
     from segzoo.methods.segmentation import SegmentationMethod
@@ -56,7 +55,9 @@ def predict(argv: list[str]) -> int:
 
     be_quiet(translate)
     method, size = load_checkpoint(args.ckpt_path, args.device)
-    if not method.segments:
+    from segzoo.methods.scoring import ScoredImages
+
+    if not isinstance(method, ScoredImages):
         raise ConfigError(f"{args.ckpt_path} is of the method '{method.slug}', which labels no images")
     if args.size:
         method.segmenter.check_sizes({"--size": args.size})
@@ -130,6 +131,8 @@ def load_checkpoint(path: Path | str, device: str) -> "tuple[SegmentationMethod,
     try:
         # The files that the training started from are not needed any more, and may not be on this machine.
         unused: dict[str, Any] = dict.fromkeys(cls.STARTING_POINTS)
+        if network := saved["options"].get("network"):
+            unused["network"] = {**network, "encoder_checkpoint": None, "initial_checkpoint": None}
         method = cls.load_from_checkpoint(path, map_location=target, weights_only=True, **unused)
     except SegzooError as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -176,7 +179,6 @@ def _parser() -> Parser:
 
 def _trained_on(method: "SegmentationMethod") -> dict[str, Any]:
     """The options of the target's class in training; {} where the checkpoint does not say."""
-    data = parse_yaml(method.run_config or "", "the configuration of the checkpoint") or {}
-    target = data.get("data", {}).get("target")
+    target = (method.run_config or {}).get("data", {}).get("target")
     options = target.get("init_args", target) if isinstance(target, dict) else {}
     return dict(options or {})
