@@ -15,9 +15,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from segzoo.cli.checkpoint import read_checkpoint
 from segzoo.cli.quiet import be_quiet
 from segzoo.data import DomainDataModule, MiniCity
+from segzoo.inference import read_checkpoint
 from segzoo.methods.registry import load_method
 from tests import tiny
 

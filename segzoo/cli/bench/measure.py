@@ -23,10 +23,10 @@ from segzoo.cli.bench.meter import Meter
 from segzoo.cli.bench.problem import create_batch, create_method, create_problem, write_start
 from segzoo.cli.bench.rows import SUITES, WAITS, Row, Task, load_peers
 from segzoo.cli.memory import keep_freed_memory
-from segzoo.cli.predict import find_device
 from segzoo.cli.quiet import be_quiet
 from segzoo.data.streams import Batch
 from segzoo.errors import ConfigError, SegzooError
+from segzoo.runtime.device import find_device
 
 TRAINER_PRECISION = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
