@@ -36,9 +36,9 @@ SHARED = {
 
 
 def _modules() -> dict[str, str]:
-    from segzoo.methods import registry
+    from segzoo.methods.registry import packaged_classes
 
-    return SHARED | {name: module for module, name in registry.packaged_classes()}
+    return SHARED | {name: module for module, name in packaged_classes()}
 
 
 __getattr__, __dir__ = lazy(__name__, _modules)
@@ -49,9 +49,9 @@ class _Methods(ModuleType):
 
     def __call__(self) -> "dict[str, MethodInfo]":
         """All methods by name; see `segzoo.methods.registry.methods`."""
-        from segzoo.methods import registry
+        from segzoo.methods.registry import methods
 
-        return registry.methods()
+        return methods()
 
 
 sys.modules[__name__].__class__ = _Methods

@@ -94,7 +94,7 @@ LACKING: dict[str, tuple[Change, str]] = {
     "method": (lambda c: c["segzoo"].update(method=["joint"]), "is not a checkpoint of segzoo"),
     "YAML": (lambda c: c["segzoo"].update(config="data: [1,"), "is not valid YAML"),
     "control characters": (lambda c: c["segzoo"].update(config="a: \0"), "is not a text file with YAML"),
-    "text": (lambda c: c["segzoo"].update(config=7), "is no text"),
+    "a configuration": (lambda c: c["segzoo"].update(config=7), "must hold sections"),
     "a mapping": (lambda c: c["segzoo"].update(config="- 1"), "must hold sections"),
     "sections": (lambda c: c["segzoo"].update(config="data: minicity"), "must be a section"),
     "label space": (lambda c: c["segzoo"].pop("label_space"), "its label space cannot be read"),
