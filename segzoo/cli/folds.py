@@ -116,7 +116,7 @@ def _cli(argv: list[str]) -> Any:
 
 
 def _print(columns: Mapping[str, Sequence[float]], chosen: Sequence[str]) -> None:
-    from segzoo.evaluation.tables import percent
+    from segzoo.evaluation.score_tables import percent
 
     rows = [["", *columns, ""]]
     rows += [
