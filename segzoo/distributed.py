@@ -1,5 +1,7 @@
 """Sums and means over the ranks of a distributed run; the identity in a single process."""
 
+import math
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -23,6 +25,21 @@ def sum_across_ranks(value: Tensor) -> Tensor:
 def mean_across_ranks(value: Tensor) -> Tensor:
     """The mean of a tensor over all ranks, without graph."""
     return sum_across_ranks(value) / world_size()
+
+
+def finite_means(terms: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The means of scalars over the ranks, and which of them are no numbers: one collective and one wait for the device.
+
+    Args:
+        terms: scalars by name, of less precision than float64.
+
+    Returns:
+        The means in the terms' own types, and ``"name = value"`` of every term that is NaN or infinite on any rank.
+    """
+    # The mean is finite where every rank's value is: numbers of less than float64 do not overflow in it.
+    means = mean_across_ranks(torch.stack([term.double() for term in terms.values()]))
+    bad = [f"{name} = {v}" for name, v in zip(terms, means.tolist(), strict=True) if not math.isfinite(v)]
+    return {name: mean.to(term.dtype) for (name, term), mean in zip(terms.items(), means, strict=True)}, bad
 
 
 def average_gradients(gradients: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,20 +1,25 @@
 """The smallest data, networks and trainers that exercise everything."""
 
+import dataclasses
+import inspect
 from typing import Any
 
 import lightning as L
 import torch
 
 from segzoo.data import DomainDataModule, MiniCity
-from segzoo.methods.base import SegmentationMethod
+from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.registry import load_method, methods
+from segzoo.methods.speed import Speed
+from segzoo.models.network import Network
 
 SIZE = (32, 64)
 METHODS = sorted(methods())
+SECTIONS: dict[str, Any] = {"network": Network, "optimizer": Optimizer, "speed": Speed}
 NETWORK: dict[str, Any] = {
     "architecture": "unet",
     "encoder": "tu-test_resnet",
-    "segmenter_options": {"decoder_channels": [16, 16, 8, 8, 8]},
+    "options": {"decoder_channels": [16, 16, 8, 8, 8]},
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "gan": {
@@ -36,11 +41,33 @@ def data(**options: Any) -> DomainDataModule:
     return DomainDataModule(**domains, **(settings | options))
 
 
-def method(slug: str, **options: Any) -> SegmentationMethod:
-    """A method on a small network; the same weights at every call."""
+def method(slug: str, **options: Any) -> Any:
+    """A method on a small network; the same weights at every call.
+
+    Args:
+        slug: its name.
+        options: its own options, and those of the dataclasses `Network`, `Optimizer` and `Speed` without their section.
+    """
     torch.manual_seed(0)
-    space = MiniCity("target", size=SIZE).label_space
-    return load_method(slug)(label_space=space, **(NETWORK | OPTIONS.get(slug, {}) | options))
+    cls, sections, own = load_method(slug), sectioned(options), dict(OPTIONS.get(slug, {}))
+    own |= sections.pop("method")
+    if "network" in inspect.signature(cls).parameters:
+        sections["network"] = NETWORK | sections["network"]
+    else:
+        sections.pop("network")
+    return cls(label_space=MiniCity("target", size=SIZE).label_space, **sections, **own)
+
+
+def sectioned(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options by their section: ``lr`` is the optimiser's, ``norm`` the network's, others are the method's."""
+    sections: dict[str, dict[str, Any]] = {"network": {}, "optimizer": {}, "speed": {}, "method": {}}
+    fields = {f.name: name for name, cls in SECTIONS.items() for f in dataclasses.fields(cls) if f.name != "name"}
+    for name, value in options.items():
+        if name in SECTIONS and isinstance(value, dict):
+            sections[name] |= value
+        else:
+            sections[fields.get(name, "method")][name] = value
+    return sections
 
 
 def trainer(steps: int, **options: Any) -> L.Trainer:
@@ -67,7 +94,7 @@ def fit(
     data_options: dict[str, Any] | None = None,
     trainer_options: dict[str, Any] | None = None,
     **options: Any,
-) -> SegmentationMethod:
+) -> Any:
     """Trains a tiny method and returns it."""
     L.seed_everything(0, verbose=False)
     trained = method(slug, **options)

@@ -4,8 +4,9 @@ from segzoo.adaptation.augment import strong_augment
 from segzoo.adaptation.class_balance import class_balance
 from segzoo.adaptation.crops import class_balanced_crop, crop
 from segzoo.adaptation.feature_distance import FeatureDistance, class_mask
-from segzoo.adaptation.labels import downscale_labels, labelled_pixels
+from segzoo.adaptation.labels import cell_labels, downscale_labels, labelled_pixels
 from segzoo.adaptation.mixing import class_mix, paste
+from segzoo.adaptation.night import Night, NightGuidance
 from segzoo.adaptation.pseudo_labels import confident_share, fuse_reference, pseudo_label_weights, pseudo_labels
 from segzoo.adaptation.statistics import ClassBank, ClassStatistics
 from segzoo.adaptation.teacher import EmaTeacher, ema_decay
@@ -15,6 +16,9 @@ __all__ = [
     "ClassStatistics",
     "EmaTeacher",
     "FeatureDistance",
+    "Night",
+    "NightGuidance",
+    "cell_labels",
     "class_balance",
     "class_balanced_crop",
     "class_mask",

@@ -2,6 +2,32 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from segzoo.models.segmenter import Segmenter
+
+CELL_MAJORITY = 0.75
+"""Share of the pixels of a feature map's cell that its label needs, as published."""
+
+
+def cell_labels(
+    segmenter: Segmenter, labels: Tensor, size: tuple[int, ...], num_classes: int, ignore_index: int = 255
+) -> Tensor:
+    """Labels on the cells of an encoder's map, which is one of the padded image.
+
+    Args:
+        segmenter: whose encoder; it knows the padding.
+        labels: (B, H, W) of the images.
+        size: (h, w) of the map.
+        num_classes: C.
+        ignore_index: the label of cells without a clear majority.
+
+    Returns:
+        (B, h, w) int64.
+    """
+    height, width = segmenter.padded(labels.shape[-2:])
+    padded = F.pad(labels, (0, width - labels.shape[-1], 0, height - labels.shape[-2]), value=ignore_index)
+    return downscale_labels(padded, size, CELL_MAJORITY, num_classes, ignore_index)
 
 
 def downscale_labels(

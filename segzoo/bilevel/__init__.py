@@ -20,7 +20,7 @@ from segzoo.bilevel.errors import (
 from segzoo.bilevel.graphed import Graphed
 from segzoo.bilevel.jvp import pixel_jvp
 from segzoo.bilevel.kept import Kept, record, replay
-from segzoo.bilevel.passes import Replayed, frozen_buffers
+from segzoo.bilevel.passes import Replayed, any_seed, frozen_buffers
 from segzoo.bilevel.unroll import UnrolledHypergradient, unrolled_hypergradient
 from segzoo.bilevel.virtual import ClippedStep, OptimizerStep, SGDStep, VirtualStep
 
@@ -41,6 +41,7 @@ __all__ = [
     "ShardedParametersError",
     "UnrolledHypergradient",
     "VirtualStep",
+    "any_seed",
     "attach_gradient",
     "frozen_buffers",
     "hypergradient",

@@ -152,6 +152,11 @@ def is_sharded(tensor: Any) -> bool:
     return hasattr(tensor, "placements")
 
 
+def any_seed() -> int:
+    """Of dropout, one for a pass and its derivative: both drop the same units."""
+    return int(torch.randint(2**31, ()))
+
+
 class Replayed:
     """``loss(module(inputs))`` with the dropout masks of one seed, however often it is called.
 

@@ -41,10 +41,10 @@ from segzoo.configs import config_names
 from segzoo.data import DomainDataModule
 from segzoo.data.domains import Split
 from segzoo.errors import ConfigError
-from segzoo.methods.base import SegmentationMethod
 from segzoo.methods.checkpoints import check_classes
 from segzoo.methods.length import training_steps
 from segzoo.methods.registry import load_method
+from segzoo.methods.segmentation import SegmentationMethod
 from segzoo.stopping import StopRequest
 from segzoo.yaml_files import dump_yaml, parse_yaml
 

@@ -22,7 +22,7 @@ from segzoo.data.sampling import EndlessBatches, derived_seed, used_batches
 from segzoo.data.shared_images import shared_images
 from segzoo.data.splits import evenly, labelled_subset
 from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset, collate
-from segzoo.data.transforms import evaluation_transform, training_transform
+from segzoo.data.transforms import CropRule, evaluation_transform, training_transform
 from segzoo.data.workers import start_worker
 from segzoo.errors import ConfigError, SegzooError
 
@@ -52,6 +52,14 @@ class DomainDataModule(L.LightningDataModule):
         crop_size: (height, width) of a training crop of the resized image, instead of crop_scale; SePiCo: 640 640.
         crop_max_class_share: training crops of labelled images in which one class fills this share of the labelled pixels
             or more are drawn again, up to ten times; 1: never, SePiCo: 0.75.
+        rare_class_temperature: Draws images by the rare classes they hold, for methods that ask for it: T of P(class) ~
+            exp((1 - frequency) / T), 0.01 as published; null draws all images alike.
+        rare_class_min_share: Sets the share of its pixels that an image drawn for a class has of it; published are 3000 pixels
+            of 1280x720.
+        rare_class_min_crop_ratio: Sets how many of that many pixels a crop has to hold; others are drawn again, up to ten
+            times.
+        ignore_top: Leaves out the pseudo labels of so many rows at the top of target training images (15 of 512 in DAFormer).
+        ignore_bottom: Leaves out the pseudo labels of so many rows at the bottom, where the bonnet is (120 of 512 in DAFormer).
         flip: mirror training images with probability 1/2.
         color_jitter: strength of the colour changes in training.
         blur: probability of a Gaussian blur with a standard deviation of 0 to 1 pixels in training; MaxSquare: 0.5.
@@ -79,6 +87,11 @@ class DomainDataModule(L.LightningDataModule):
         crop_scale: tuple[float, float] = (0.5, 1.0),
         crop_size: tuple[int, int] | None = None,
         crop_max_class_share: float = 1.0,
+        rare_class_temperature: float | None = 0.01,
+        rare_class_min_share: float = 3000 / (1280 * 720),
+        rare_class_min_crop_ratio: float = 0.5,
+        ignore_top: int = 0,
+        ignore_bottom: int = 0,
         flip: bool = True,
         color_jitter: float = 0.2,
         blur: float = 0.0,
@@ -102,6 +115,9 @@ class DomainDataModule(L.LightningDataModule):
         self.num_workers, self.seed = num_workers, seed
         self.train_sizes = {"source": source_size or size, "target": target_size or size}
         self.crop_scale, self.crop_size, self.crop_max_class_share = crop_scale, crop_size, crop_max_class_share
+        self.rare_class_temperature, self.rare_class_min_share = rare_class_temperature, rare_class_min_share
+        self.rare_class_min_crop_ratio = rare_class_min_crop_ratio
+        self.ignore_top, self.ignore_bottom = ignore_top, ignore_bottom
         self.flip, self.color_jitter, self.blur = flip, color_jitter, blur
         self._check_options()
         self._eval_transform = evaluation_transform(size)
@@ -275,7 +291,7 @@ class DomainDataModule(L.LightningDataModule):
             )
         if stream.reference and not images.has_references:
             raise ConfigError(
-                f"--method.reference_classes asks for a reference image of every {stream.domain} image and there are none; set "
+                f"`method.night` asks for a reference image of every {stream.domain} image and there are none; set "
                 f"--data.{stream.domain}.references to their folder, or leave the option out"
             )
         labelled_target = stream.domain == "target" and stream.labelled
@@ -284,7 +300,8 @@ class DomainDataModule(L.LightningDataModule):
             raise ConfigError(
                 f"the stream '{name}' is empty: {stream.part} of the {stream.domain} images holds no image"
             )
-        rule = stream.crop_rule(self.crop_max_class_share)
+        enough = self.rare_class_min_share * self.rare_class_min_crop_ratio
+        rule = CropRule(self.crop_max_class_share, min_share=enough)
         transform = self._train_transform(stream)
         dataset = StreamDataset(images, indices, transform, self.seed, name, stream.labelled, stream.reference, rule)
         return DataLoader(dataset, batch_sampler=self._batches(name, stream, dataset), **self._loading())
@@ -300,12 +317,12 @@ class DomainDataModule(L.LightningDataModule):
         cycle = overfit if isinstance(overfit, int) and overfit > 0 else None
         place = (trainer.global_rank, trainer.world_size, partial(used_batches, trainer), cycle)
         seed = derived_seed(self.seed, name, "order")
-        if stream.rare_class_temperature is None:
+        temperature = self.rare_class_temperature
+        if not stream.by_class or temperature is None:
             return EndlessBatches(len(dataset), self.batch_size, seed, *place)
         num_classes = self.label_space.num_classes
         counts = class_counts(dataset.images, dataset.indices, num_classes, progress=trainer.is_global_zero)
-        temperature, share = stream.rare_class_temperature, stream.rare_class_min_share
-        return RareClassBatches(counts, temperature, share, self.batch_size, seed, *place)
+        return RareClassBatches(counts, temperature, self.rare_class_min_share, self.batch_size, seed, *place)
 
     def _eval_loader(self, images: ImageSet, limit: str) -> DataLoader[Batch]:
         trainer: Any = self.trainer
@@ -338,6 +355,12 @@ class DomainDataModule(L.LightningDataModule):
         check_range("--data.blur", self.blur, 0, 1)
         check_range("--data.crop_max_class_share", self.crop_max_class_share, 0, 1)
         check_range("--data.num_workers", self.num_workers, 0)
+        if self.rare_class_temperature is not None:
+            check_range("`data.rare_class_temperature`", self.rare_class_temperature, 1e-9)
+        check_range("`data.rare_class_min_share`", self.rare_class_min_share, 0, 1)
+        check_range("`data.rare_class_min_crop_ratio`", self.rare_class_min_crop_ratio, 0)
+        check_range("`data.ignore_top`", self.ignore_top, 0)
+        check_range("`data.ignore_bottom`", self.ignore_bottom, 0)
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
             raise ConfigError(

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from segzoo.checks import check_range
 from segzoo.data.domains import ImageSet
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.sampling import Key, derived_seed
@@ -32,16 +31,11 @@ class Stream:
         part: the share of them to draw from, as the two ends of an interval of [0, 1]; disjoint parts share no image.
         whole: images come resized, mirrored, jittered and blurred but not cropped, for a method that crops by itself.
         reference: each image comes with its reference image, transformed by the same draws.
-        rare_class_temperature: T of rare-class sampling, see `segzoo.data.rare_classes` (published: 0.01); None: every
-            image once per epoch.
-        rare_class_min_share: an image is drawn for a class that fills more than this share of its pixels. Published
-            are 3000 pixels, here of 1280x720; of GTA5's own 1914x1052 pixels they are a share of 0.0015.
-        rare_class_min_crop_ratio: its crop is drawn again, up to ten times, until it holds more pixels of the class
-            than this fraction of the ``rare_class_min_share`` of the image that it is cut from (published: 1500 pixels
-            of 1280x720). 0: any crop with a pixel of the class.
+        by_class: images are drawn by the rare classes that they hold, as the DataModule's rare-class options say
+            (`segzoo.data.rare_classes`).
 
     Raises:
-        ConfigError: rare-class sampling without labels, or one of its numbers outside its range.
+        ConfigError: images that are drawn by class without their labels.
     """
 
     domain: Literal["source", "target"]
@@ -49,25 +43,11 @@ class Stream:
     part: tuple[float, float] = (0.0, 1.0)
     whole: bool = False
     reference: bool = False
-    rare_class_temperature: float | None = None
-    rare_class_min_share: float = 3000 / (1280 * 720)
-    rare_class_min_crop_ratio: float = 0.5
+    by_class: bool = False
 
     def __post_init__(self) -> None:
-        if self.rare_class_temperature is None:
-            return
-        if not self.labelled:
+        if self.by_class and not self.labelled:
             raise ConfigError(f"rare-class sampling of the {self.domain} images needs their labels")
-        if not self.rare_class_temperature > 0:
-            raise ConfigError(
-                f"rare-class temperature {self.rare_class_temperature}: expected a number above 0, e.g. 0.01"
-            )
-        check_range("rare-class share of an image", self.rare_class_min_share, 0, 1)
-        check_range("rare-class ratio of crop to image", self.rare_class_min_crop_ratio, 0)
-
-    def crop_rule(self, max_class_share: float) -> CropRule:
-        """Which crops will do: none with a class that fills ``max_class_share``, and enough of a sampled class."""
-        return CropRule(max_class_share, min_share=self.rare_class_min_share * self.rare_class_min_crop_ratio)
 
     def select(self, indices: Sequence[int]) -> list[int]:
         """The images of this part, a fixed random choice: each part has images from all over a drive."""

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import InvalidVersion, Version
 from torch import Tensor
 
+import segzoo
 from segzoo.checkpoint_path import checkpoint_file
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.errors import CheckpointError, SegzooError
+from segzoo.inference.logits import out_of_memory
 from segzoo.methods.registry import load_method
 from segzoo.models.weight_files import load_tensors
 from segzoo.runtime.device import find_device
-from segzoo.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
-    from segzoo.methods.base import SegmentationMethod
+    from segzoo.methods.base import Method
 
 Size = tuple[int, int]
 
 
-def load_checkpoint(path: Path | str, device: str = "auto") -> "tuple[SegmentationMethod, Size | None]":
+def load_checkpoint(path: Path | str, device: str = "auto") -> "tuple[Method, Size | None]":
     """The trained method in evaluation mode, and the (height, width) of its input.
 
     Args:
@@ -34,17 +35,17 @@ def load_checkpoint(path: Path | str, device: str = "auto") -> "tuple[Segmentati
         ConfigError: an unknown or absent device.
     """
     path = checkpoint_file(path)
-    saved = read_checkpoint(path)
+    content, saved = _read(path)
     target = find_device(device)
     cls = load_method(saved["method"])
     try:
-        # The files that the training started from are not needed any more, and may not be on this machine.
-        unused: dict[str, Any] = dict.fromkeys(cls.STARTING_POINTS)
-        method = cls.load_from_checkpoint(path, map_location=target, weights_only=True, **unused)
+        method = cls.restored(content["hyper_parameters"])
+        method.on_load_checkpoint(content)
+        method.load_state_dict(content["state_dict"])
     except SegzooError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:  # options that are broken, or of another version, break wherever they are used
-        if type(error).__name__ == "OutOfMemoryError":
+        if out_of_memory(error):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path} does not fit the method '{saved['method']}' of segzoo: {reason}") from error
@@ -53,9 +54,10 @@ def load_checkpoint(path: Path | str, device: str = "auto") -> "tuple[Segmentati
     return method, tuple(saved["size"]) if saved.get("size") else None
 
 
-def trained_on(method: "SegmentationMethod") -> dict[str, Any]:
+def trained_on(method: "Method") -> dict[str, Any]:
     """The options of the target's class in a loaded method's training; {} where the checkpoint does not say."""
-    data = _sections(method.run_config).get("data")
+    config = method.run_config
+    data = config.get("data") if isinstance(config, Mapping) else None
     target = data.get("target") if isinstance(data, Mapping) else None
     options = target.get("init_args", target) if isinstance(target, Mapping) else {}
     return dict(options or {})
@@ -70,7 +72,12 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         CheckpointError: the file cannot be read, is damaged, holds more than tensors and plain types, is not segzoo's, or lacks
             what every checkpoint of segzoo has.
     """
-    path = Path(path)
+    content, saved = _read(Path(path))
+    return saved | {"options": content["hyper_parameters"]}
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A checkpoint, and what segzoo wrote into it."""
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}")
     if not zipfile.is_zipfile(path):  # torch.save writes a zip file, whose index is at its end
@@ -89,26 +96,12 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint of segzoo; expected one that `segzoo fit` wrote")
     if broken := _broken(content, saved):
         raise CheckpointError(f"{path} is not as `segzoo fit` writes it: {broken}")
-    _check_config(saved.get("config"), f"the configuration in {path}")
-    return saved | {"options": content["hyper_parameters"]}
-
-
-def _sections(config: Any, where: str = "the configuration of the checkpoint") -> Mapping[str, Any]:
-    """The sections of a run's configuration; a training from Python has none."""
-    content = parse_yaml(config, where) if isinstance(config, str) else config
-    return {} if content is None else content
-
-
-def _check_config(config: Any, where: str) -> None:
-    expected = "expected a file of `segzoo fit`"
-    try:
-        content = _sections(config, where)
-    except SegzooError as error:
-        raise CheckpointError(f"{error}; {expected}") from error
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{where} must hold sections such as 'data:', found {content!r}; {expected}")
-    if not isinstance(content.get("data") or {}, Mapping):
-        raise CheckpointError(f"{where}: 'data' must be a section with options, found {content['data']!r}; {expected}")
+    if isinstance(saved.get("config"), str) or isinstance(content["hyper_parameters"].get("optimizer"), str):
+        raise CheckpointError(
+            f"{path} is of version {saved.get('version')} of segzoo, whose options had other names: this version "
+            f"({segzoo.__version__}) can use its weights alone, as `network.initial_checkpoint` of a new run"
+        )
+    return content, saved
 
 
 def _broken(content: Mapping[str, Any], saved: Mapping[str, Any]) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from segzoo.lazy import lazy
 
 if TYPE_CHECKING:  # what `__getattr__` finds in the registry, for editors and type checkers
-    from segzoo.methods.base import SegmentationMethod as SegmentationMethod
+    from segzoo.methods.base import Method as Method
     from segzoo.methods.gan import GAN as GAN
     from segzoo.methods.gradient_annotator import GradientAnnotator as GradientAnnotator
     from segzoo.methods.joint import JointTraining as JointTraining
@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # what `__getattr__` finds in the registry, for editors and t
     from segzoo.methods.optimizer import Optimizer as Optimizer
     from segzoo.methods.region_selection import RegionSelection as RegionSelection
     from segzoo.methods.registry import MethodInfo as MethodInfo
+    from segzoo.methods.reweight import Reweight as Reweight
+    from segzoo.methods.segmentation import SegmentationMethod as SegmentationMethod
     from segzoo.methods.self_training import SelfTraining as SelfTraining
     from segzoo.methods.sepico import SePiCo as SePiCo
     from segzoo.methods.single_domain import SourceOnly as SourceOnly
@@ -27,9 +29,10 @@ if TYPE_CHECKING:  # what `__getattr__` finds in the registry, for editors and t
     from segzoo.methods.speed import Speed as Speed
 
 SHARED = {
+    "Method": "segzoo.methods.base",
     "MethodInfo": "segzoo.methods.registry",
     "Optimizer": "segzoo.methods.optimizer",
-    "SegmentationMethod": "segzoo.methods.base",
+    "SegmentationMethod": "segzoo.methods.segmentation",
     "Speed": "segzoo.methods.speed",
 }
 """What is here beside the methods."""

@@ -13,13 +13,13 @@ from segzoo.methods.length import training_steps
 from segzoo.models.state_dicts import check_state, first_difference, non_finite
 
 if TYPE_CHECKING:
-    from segzoo.methods.base import SegmentationMethod
+    from segzoo.methods.base import Method
 
 NEEDED_TO_CONTINUE = ("optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")
 """What the trainer continues from, beside the weights."""
 
 
-def check_weights(method: "SegmentationMethod", checkpoint: Mapping[str, Any], name: str) -> None:
+def check_weights(method: "Method", checkpoint: Mapping[str, Any], name: str) -> None:
     """Refuses the checkpoint of another method, of other classes, of another network, or with numbers that are none.
 
     Args:
@@ -41,7 +41,7 @@ def check_weights(method: "SegmentationMethod", checkpoint: Mapping[str, Any], n
         raise CheckpointError(f"{name} holds no weights (no 'state_dict')")
     if why := check_state(method, state):
         raise CheckpointError(
-            f"{name} does not fit the network: {why}; leave out --method.architecture and whatever else "
+            f"{name} does not fit the network: {why}; leave out `method.architecture` and whatever else "
             "changes the network, it comes with the checkpoint"
         )
     if bad := non_finite(state):
@@ -66,7 +66,7 @@ def check_classes(saved: Mapping[str, Any], space: LabelSpace, name: str) -> Non
         raise CheckpointError(f"{name} was trained on other classes: {difference}")
 
 
-def check_progress(method: "SegmentationMethod", checkpoint: Mapping[str, Any], name: str) -> None:
+def check_progress(method: "Method", checkpoint: Mapping[str, Any], name: str) -> None:
     """Refuses a checkpoint that a training cannot continue from as if it had never stopped.
 
     Args:
@@ -80,17 +80,17 @@ def check_progress(method: "SegmentationMethod", checkpoint: Mapping[str, Any], 
     optimizer = checkpoint.get("hyper_parameters", {}).get("optimizer", method.optimizer_name)
     if optimizer != method.optimizer_name:
         raise CheckpointError(
-            f"{name} was trained with --method.optimizer {optimizer}, not {method.optimizer_name}; leave the option out"
+            f"{name} was trained with `method.optimizer` {optimizer}, not {method.optimizer_name}; leave the option out"
         )
     why = _missing(method.trainer, checkpoint) or _other_optimizer(method, checkpoint["optimizer_states"])
     if why:
         raise CheckpointError(
-            f"{name} cannot be continued: {why}; begin a new run at its weights with --method.initial_checkpoint"
+            f"{name} cannot be continued: {why}; begin a new run at its weights with `method.initial_checkpoint`"
         )
     steps = training_steps(method.trainer)
     if steps is not None and checkpoint["global_step"] > steps:
         raise CheckpointError(
-            f"{name} is of step {checkpoint['global_step']}, and the training would end at step {steps} (--trainer.max_steps): "
+            f"{name} is of step {checkpoint['global_step']}, and the training would end at step {steps} (`trainer.max_steps`): "
             "give it more steps, or score it with `segzoo test`"
         )
     if bad := non_finite({str(i): state for i, state in enumerate(checkpoint["optimizer_states"])}):
@@ -142,7 +142,7 @@ def _is_rate(value: Any) -> bool:
     return isinstance(value, int | float | Tensor) and bool(torch.isfinite(torch.as_tensor(value)).all())
 
 
-def _other_optimizer(method: "SegmentationMethod", states: Sequence[Mapping[str, Any]]) -> str | None:
+def _other_optimizer(method: "Method", states: Sequence[Mapping[str, Any]]) -> str | None:
     """How the state of an optimiser differs from that of the method's own."""
     own = [group["params"] for group in method.optimizer_groups()]
     try:

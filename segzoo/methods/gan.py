@@ -10,7 +10,7 @@ Both leave through one returned loss: L_G sees the critic's parameters as consta
 running average of G's weights.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,10 +18,12 @@ from torch.nn import functional as F
 
 from segzoo.adaptation.teacher import EmaTeacher
 from segzoo.checks import check_range
+from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import mean_across_ranks
-from segzoo.errors import ConfigError
-from segzoo.methods.base import SegmentationMethod
+from segzoo.methods.base import Method
+from segzoo.methods.optimizer import Optimizer, parameter_group
+from segzoo.methods.speed import Speed
 from segzoo.models.discriminators import frozen
 from segzoo.models.generators import StyleGAN2
 from segzoo.models.generators.base import Draws, Sample, normal
@@ -34,28 +36,33 @@ ROWS, COLUMNS = 4, 8
 """Of the grid of pictures."""
 
 
-class GAN(SegmentationMethod):
+class GAN(Method):
     """Trains a generator on the source's images, without their labels. It has no segmenter and no scores.
 
     Args:
-        generator: dcgan (64 pixels) or stylegan2.
-        generator_options: arguments of its class, e.g. {channels: 48} or {resolution: 128, channel_base: 8192}.
-        critic_width: channels of the critic behind its first convolution.
-        critic_lr_factor: times ``lr``, the generator's, is the critic's learning rate.
-        r1: gamma, the weight of the gradient penalty.
-        r1_interval: steps between two of them.
-        ema_decay: of the averaged generator.
-        augment: strength, 0 to 1, of random shifts and colours of what the critic sees, real or not; for few images.
-        kwargs: see `SegmentationMethod`; what concerns its segmenter has no effect.
+        label_space: Names the classes of the data, which the generator does not need.
+        optimizer: Says how generator and critic learn; the betas of Adam are those of GANs.
+        speed: Says how a step is computed.
+        generator: Chooses the generator: dcgan for 64 pixels, or stylegan2 for any power of two.
+        generator_options: Passes arguments to its class, such as {channels: 48} or {resolution: 128, channel_base: 8192}.
+        critic_width: Sets the channels of the critic behind its first convolution.
+        critic_lr_factor: Multiplies the generator's learning rate for the critic.
+        r1: Sets gamma, the weight of the gradient penalty; a larger one steadies the training on few images.
+        r1_interval: Computes the gradient penalty every so many steps, with that many times its weight.
+        ema_decay: Sets how slowly the averaged generator, the one that is kept, follows the trained one.
+        augment: Sets the strength, 0 to 1, of random shifts and colours of what the critic sees, real or not; for few images.
     """
 
     slug = "gan"
     supervision = "none"
-    segments: ClassVar[bool] = False
+    SPEED = ()
 
     def __init__(
         self,
         *,
+        label_space: LabelSpace | dict[str, Any],
+        optimizer: Optimizer | dict[str, Any] | None = None,
+        speed: Speed | dict[str, Any] | None = None,
         generator: Literal["dcgan", "stylegan2"] = "dcgan",
         generator_options: dict[str, Any] | None = None,
         critic_width: int = 32,
@@ -64,14 +71,13 @@ class GAN(SegmentationMethod):
         r1_interval: int = 16,
         ema_decay: float = 0.999,
         augment: float = 0.0,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        check_range("--method.r1", r1, 0)
-        check_range("--method.r1_interval", r1_interval, 1)
-        check_range("--method.augment", augment, 0, 1)
+        super().__init__(label_space=label_space, optimizer=optimizer, speed=speed)
+        check_range("`method.r1`", r1, 0)
+        check_range("`method.r1_interval`", r1_interval, 1)
+        check_range("`method.augment`", augment, 0, 1)
         self.network = create_generator(generator, generator_options)
-        check_range("--method.critic_width", critic_width, 1)
+        check_range("`method.critic_width`", critic_width, 1)
         self.critic = ImageCritic(self.network.resolution, critic_width)
         self.average = EmaTeacher(self.network, ema_decay, buffers=True)
         self.critic_lr_factor, self.r1, self.r1_interval, self.augment = critic_lr_factor, r1, r1_interval, augment
@@ -83,9 +89,10 @@ class GAN(SegmentationMethod):
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """One group per player."""
-        players = {"generator": (self.network, self.lr), "critic": (self.critic, self.lr * self.critic_lr_factor)}
+        options = self.optimizer_options
+        players = {"generator": (self.network, options.lr), "critic": (self.critic, options.lr * self.critic_lr_factor)}
         return [
-            self.group(name, network, lr, self.weight_decay) | {"betas": BETAS}
+            parameter_group(name, network, lr, options.weight_decay) | {"betas": BETAS}
             for name, (network, lr) in players.items()
         ]
 
@@ -153,17 +160,3 @@ class GAN(SegmentationMethod):
         images = self.average.network.sample(len(draws), draws).image
         columns = ((images + 1) / 2).clamp(0, 1).view(COLUMNS, ROWS, *images.shape[1:])
         return {f"generated {i + 1}": column for i, column in enumerate(columns)}
-
-    def forward(self, image: Tensor) -> Tensor:
-        """There are no logits.
-
-        Raises:
-            ConfigError: always.
-        """
-        raise ConfigError("the method 'gan' makes images and labels none; its checkpoints are for `--method.generator`")
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Nothing to score."""
-
-    def on_validation_epoch_end(self) -> None:
-        """Nothing to score."""

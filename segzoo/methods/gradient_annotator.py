@@ -20,25 +20,30 @@ import copy
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from segzoo.bilevel import Replayed, attach_gradient, frozen_buffers, pixel_jvp, record, replay
+from segzoo.bilevel import Replayed, any_seed, attach_gradient, frozen_buffers, pixel_jvp, record, replay
 from segzoo.bilevel.jvp import whole_norm
 from segzoo.checks import check_range
+from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import average_gradients
 from segzoo.errors import ConfigError
 from segzoo.losses import cross_entropy, log_softmax, soft_cross_entropy
 from segzoo.losses.gradient_distance import GradientMetric, gradient_distance, gradient_distance_derivative
-from segzoo.methods.base import any_seed, pixel_count, valid_pixels
 from segzoo.methods.generated import GeneratedImagesTraining
+from segzoo.methods.optimizer import Optimizer, parameter_group
+from segzoo.methods.segmentation import pixel_count, valid_pixels
+from segzoo.methods.speed import Speed
 from segzoo.models.annotator import Annotator
 from segzoo.models.generators import Sample
+from segzoo.models.generators.load import PACKAGED
 from segzoo.models.layer_inputs import input_moments, weights_with_moments, whitening
+from segzoo.models.network import Network
 from segzoo.models.norms import replace_norms
 from segzoo.models.state_dicts import load_part
 
@@ -49,64 +54,96 @@ class GradientAnnotator(GeneratedImagesTraining):
     Published: sgd without weight decay at constant lr 1e-3 for both networks, two images of each kind per step, 150,000 steps.
 
     Args:
-        labels: annotator; or teacher, a control: a segmenter trained on the labelled images alone labels the generated ones.
-        teacher_checkpoint: that segmenter, of the same architecture: a checkpoint of ``target-only``.
-        annotator_width: channels of the annotator.
-        annotator_lr: its learning rate; it follows no schedule.
-        annotator_weight_decay: its weight decay.
-        labelling_mode: eval, as published: the student's labels come from the annotator's running statistics, in which they
-            lag behind at first; train: from those of the batch.
-        student_steps: K, steps of the student per step of the annotator; published: 1.
-        matched: whose gradients are compared: decoder (all behind the encoder, as published for DeepLab), all (as published for
-            U-Net), head, or a regular expression for whole names of the segmenter's parameters.
-        metric: cosine (row by row, as in the published code), global_cosine (the paper's figure), l2, dotprod, or relative
-            (ours: row by row the squared distance, as a share of the labelled gradient's square).
-        whiten: ours: rows are compared by what they do to the layer's output, not by their entries.
-        engine: forward (exact, no second-order graph) or double_backward (exact, reference).
-        running_statistics: what the student's batch norms keep for testing: both, as published, the statistics of labelled
-            and generated images; or labelled, those of the phase A passes with labelled images alone.
-        kwargs: see `GeneratedImagesTraining`.
+        label_space: Gives the classes; the command takes them from the data.
+        network: Says which network, the student, is trained, and from which weights.
+        optimizer: Says how the student learns.
+        speed: Says how a step is computed.
+        generator: Names the generator, which is never trained: packaged (MiniFaces), a checkpoint of the method gan, the state
+            dict of a 64-pixel DCGAN, or a network file (.pkl) of StyleGAN2-ADA or StyleGAN3.
+        generator_description: Describes the generator of a checkpoint, which holds its weights; nobody sets it by hand.
+        truncation: Sets psi of a StyleGAN2's latents; smaller values give more usual and less varied images.
+        truncation_layers: Sets how many of its first layers psi is for; 7 or 8 are published, null takes all.
+        synthetic_batch: Sets the generated images per step and process, of each phase; null takes as many as labelled ones.
+        fit: Chooses how the generator's square images meet the labelled ones' shape: stretch, or crop to their aspect ratio.
+        labels: Chooses who labels the generated images: annotator, or as a control teacher, a segmenter that was trained on the
+            labelled images alone.
+        teacher_checkpoint: Names that segmenter, a checkpoint of target-only with the same network.
+        annotator_width: Sets the channels of the annotator.
+        annotator_lr: Sets the learning rate of the annotator, which follows no schedule.
+        annotator_decay: Sets the weight decay of the annotator.
+        labelling_mode: Chooses the statistics of the annotator's norms when it labels for the student: eval, as published,
+            takes the running ones, which lag behind at first, train those of the batch.
+        student_steps: Sets K, the steps of the student per step of the annotator; 1 is published.
+        scope: Chooses the part of the student whose gradients are compared: decoder (all behind the encoder, as published for
+            DeepLab), all (as published for U-Net), head, or a regular expression for whole names of its parameters.
+        metric: Chooses the distance of the gradients: cosine (row by row, as in the published code), global_cosine (the paper's
+            figure), l2, dotprod, or relative (ours: row by row, as a share of the labelled gradient's square).
+        whiten: Compares rows by what they do to the layer's output instead of by their entries (ours).
+        engine: Chooses how the derivative is computed: forward (exact, no second-order graph) or double_backward (exact, for
+            reference).
+        running_statistics: Chooses what the student's batch norms keep for testing: both, as published, the statistics of
+            labelled and generated images, or labelled, those of the labelled images alone.
     """
 
     slug = "gradient-annotator"
     supervision = "few"
-    STARTING_POINTS: ClassVar[tuple[str, ...]] = (*GeneratedImagesTraining.STARTING_POINTS, "teacher_checkpoint")
+    STARTING_POINTS = ("teacher_checkpoint",)
 
     def __init__(
         self,
         *,
+        label_space: LabelSpace | dict[str, Any],
+        network: Network | dict[str, Any] | None = None,
+        optimizer: Optimizer | dict[str, Any] | None = None,
+        speed: Speed | dict[str, Any] | None = None,
+        generator: str = PACKAGED,
+        generator_description: dict[str, Any] | None = None,
+        truncation: float = 0.7,
+        truncation_layers: int | None = 8,
+        synthetic_batch: int | None = None,
+        fit: Literal["stretch", "crop"] = "stretch",
         labels: Literal["annotator", "teacher"] = "annotator",
         teacher_checkpoint: str | None = None,
         annotator_width: int = 128,
         annotator_lr: float = 1e-3,
-        annotator_weight_decay: float = 0.0,
+        annotator_decay: float = 0.0,
         labelling_mode: Literal["eval", "train"] = "eval",
         student_steps: int = 1,
-        matched: str = "decoder",
+        scope: str = "decoder",
         metric: GradientMetric = "cosine",
         whiten: bool = False,
         engine: Literal["forward", "double_backward"] = "forward",
         running_statistics: Literal["both", "labelled"] = "both",
-        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        check_range("--method.student_steps", student_steps, 1)
+        super().__init__(
+            label_space=label_space,
+            network=network,
+            optimizer=optimizer,
+            speed=speed,
+            generator=generator,
+            generator_description=generator_description,
+            truncation=truncation,
+            truncation_layers=truncation_layers,
+            synthetic_batch=synthetic_batch,
+            fit=fit,
+        )
+        check_range("`method.student_steps`", student_steps, 1)
         self.by_teacher, self.teacher_checkpoint = labels == "teacher", teacher_checkpoint
         if self.by_teacher:
             if running_statistics == "labelled":
-                raise ConfigError("running_statistics labelled: with --method.labels teacher no labelled image is seen")
+                raise ConfigError("running_statistics labelled: with `method.labels` teacher no labelled image is seen")
             self.teacher = copy.deepcopy(self.segmenter).eval().requires_grad_(False)
             if teacher_checkpoint:
                 load_part(self.teacher, Path(teacher_checkpoint), self.label_space.classes)
         else:
-            check_range("--method.annotator_width", annotator_width, 1)
+            check_range("`method.annotator_width`", annotator_width, 1)
             self.annotator = Annotator(self.gan.feature_channels, self.num_classes, annotator_width)
-            replace_norms(self.annotator, self.hparams.get("norm", "batch"))
+            replace_norms(self.annotator, self.network_options.norm)
             self.arrange(self.annotator)
-        self.annotator_lr, self.annotator_weight_decay = annotator_lr, annotator_weight_decay
+        self.annotator_lr, self.annotator_decay = annotator_lr, annotator_decay
         self.labelling_mode, self.running_statistics = labelling_mode, running_statistics
         self.student_steps, self.metric, self.engine = student_steps, metric, engine
-        self.matched = self._matched(matched)
+        self.matched = self._matched(scope)
         self.whitened = weights_with_moments(self.segmenter, self.matched) if whiten else []
         self._seen: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -123,7 +160,7 @@ class GradientAnnotator(GeneratedImagesTraining):
         """
         super().setup(stage)
         if stage == "fit" and self.by_teacher and not (self.teacher_checkpoint or self.trainer.ckpt_path):
-            raise ConfigError("--method.labels teacher needs --method.teacher_checkpoint, a checkpoint of target-only")
+            raise ConfigError("`method.labels` teacher needs `method.teacher_checkpoint`, a checkpoint of target-only")
 
     def train(self, mode: bool = True) -> Self:
         """Generator and teacher stay in evaluation."""
@@ -136,8 +173,8 @@ class GradientAnnotator(GeneratedImagesTraining):
         """The student's groups and one for the annotator, without schedule."""
         groups = super().optimizer_groups()
         if not self.by_teacher:
-            rate, decay = self.annotator_lr, self.annotator_weight_decay
-            groups.append(self.group("annotator", self.annotator, rate, decay, schedule=False))
+            rate, decay = self.annotator_lr, self.annotator_decay
+            groups.append(parameter_group("annotator", self.annotator, rate, decay, schedule=False))
         return groups
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
@@ -276,10 +313,10 @@ class GradientAnnotator(GeneratedImagesTraining):
         try:
             found = [name for name in parameters if re.fullmatch(pattern, name)]
         except re.error as error:
-            raise ConfigError(f"--method.matched {pattern} is not a regular expression: {error}") from error
+            raise ConfigError(f"`method.scope` {pattern} is not a regular expression: {error}") from error
         if not any(parameters[name].dim() > 1 for name in found):
             weights = [name for name, p in parameters.items() if p.dim() > 1]
             raise ConfigError(
-                f"--method.matched {pattern} matches no weight of the segmenter; they are named {weights[0]} to {weights[-1]}"
+                f"`method.scope` {pattern} matches no weight of the segmenter; they are named {weights[0]} to {weights[-1]}"
             )
         return found

@@ -2,13 +2,13 @@
 
     L = (1/N_S) sum_i w_i l_i(theta) + L_T(theta)
 
-Methods that learn the weights derive from this one and replace ``weighting``. The constant is their control: a learned
+Methods that learn the weights derive from `WeightedJointTraining`. The constant is their control: a learned
 weight also scales the source loss as a whole, so compare with the constant that equals its mean.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,42 +16,47 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from segzoo.bilevel import frozen_buffers
 from segzoo.bilevel.normalize import mean_one
+from segzoo.checks import check_range
+from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.distributed import mean_across_ranks, sum_across_ranks, world_size
 from segzoo.losses import cross_entropy, pixel_cross_entropy
-from segzoo.methods.base import SegmentationMethod, pixel_count, valid_pixels
+from segzoo.methods.optimizer import Optimizer
+from segzoo.methods.segmentation import SegmentationMethod, loss_pixels, pixel_count, valid_pixels
+from segzoo.methods.speed import Speed
+from segzoo.models.network import Network
 from segzoo.models.sync_norm import SyncBatchNorm
-from segzoo.models.weighting import ConstantWeight
 
 
 class WeightedJointTraining(SegmentationMethod):
-    """Weighted source loss plus target loss; subclasses set ``weighting``, what weighs.
+    """Weighted source loss plus target loss; subclasses say what weighs.
 
     Args:
-        source_mean: valid: L_S is the mean over labelled pixels; all, as MetaPix published it: over all, void included.
-        kwargs: see `SegmentationMethod`.
+        label_space: Gives the classes; the command takes them from the data.
+        network: Says which network is trained, and from which weights.
+        optimizer: Says how it learns.
+        speed: Says how a step is computed.
+        pixel_mean: Chooses what the source loss is the mean of: valid takes the labelled pixels, all takes all pixels and
+            counts void ones as 0, as MetaPix published it.
     """
 
     supervision = "few"
-    weighs: ClassVar[bool] = True
-    """Whether there is a weight to look at: one that is not the same for all pixels and steps."""
-    weighting: nn.Module
-    """What `weights` asks; by default with (image (B, 3, H, W), label (B, H, W)) of a source batch."""
 
-    def __init__(self, *, source_mean: Literal["valid", "all"] = "valid", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.source_mean = source_mean
+    def __init__(
+        self,
+        *,
+        label_space: LabelSpace | dict[str, Any],
+        network: Network | dict[str, Any] | None = None,
+        optimizer: Optimizer | dict[str, Any] | None = None,
+        speed: Speed | dict[str, Any] | None = None,
+        pixel_mean: Literal["valid", "all"] = "valid",
+    ) -> None:
+        super().__init__(label_space=label_space, network=network, optimizer=optimizer, speed=speed)
+        self.pixel_mean = pixel_mean
 
     def source_count(self, label: Tensor) -> Tensor:
         """N, the denominator of the source loss."""
-        return pixel_count(
-            valid_pixels(label) if self.source_mean == "valid" else torch.ones_like(label, dtype=torch.bool)
-        )
-
-    def weights(self, source: Batch, logits: Tensor | None = None) -> Tensor:
-        """Weights (B, H, W) of a source batch; ``logits`` are there for methods that weigh by the prediction."""
-        weights: Tensor = self.weighting(source["image"], source["label"])
-        return weights
+        return loss_pixels(label, self.pixel_mean)
 
     def to_mean_one(self, raw: Tensor, label: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Weights (B, H, W) of mean one over the valid pixels of all ranks, and their derivative: see `mean_one`."""
@@ -60,23 +65,17 @@ class WeightedJointTraining(SegmentationMethod):
             return mean_one(raw, valid, valid.sum().clamp_min(1), lambda value: value)
         return mean_one(raw, valid, pixel_count(valid), mean_across_ranks)
 
-    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
-        """L_S with the weights held fixed, plus L_T."""
-        source, target = batch["source"], batch["target"]
-        with torch.no_grad():
-            weights = self.weights(source)
-        self.log_weights(weights, source["label"])
+    def weighted_terms(self, weights: Tensor, source: Batch, target: Batch) -> dict[str, Tensor]:
+        """L_S with these weights (B, H, W), and L_T."""
         # The target alone updates the running statistics: it is the domain that is tested.
         with frozen_buffers(self.segmenter):
             source_logits = self(source["image"])
-        return self.total(
-            self.joint_terms(weights, source_logits, source["label"], self(target["image"]), target["label"])
-        )
+        return self.joint_terms(weights, source_logits, source["label"], self(target["image"]), target["label"])
 
     def joint_terms(
         self, weights: Tensor, source_logits: Tensor, source_label: Tensor, target_logits: Tensor, target_label: Tensor
     ) -> dict[str, Tensor]:
-        """L_S with these weights, and L_T."""
+        """The same from logits (B, C, H, W)."""
         losses = pixel_cross_entropy(source_logits, source_label)
         source_loss = (weights * losses).sum() / self.source_count(source_label)
         count = pixel_count(valid_pixels(target_label))
@@ -108,19 +107,38 @@ class JointTraining(WeightedJointTraining):
     """Both domains in one loss, the same weight for every source pixel.
 
     Args:
-        weight: constant weight of the source loss.
-        kwargs: see `WeightedJointTraining`.
+        label_space: Gives the classes; the command takes them from the data.
+        network: Says which network is trained, and from which weights.
+        optimizer: Says how it learns.
+        speed: Says how a step is computed.
+        weight: Sets the constant weight of the source loss; below 1 the labelled real images count more.
+        pixel_mean: Chooses what the source loss is the mean of: valid takes the labelled pixels, all takes all pixels and
+            counts void ones as 0.
     """
 
     slug = "joint"
-    weighs = False
 
-    def __init__(self, *, weight: float = 1.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.weighting = ConstantWeight(weight)
+    def __init__(
+        self,
+        *,
+        label_space: LabelSpace | dict[str, Any],
+        network: Network | dict[str, Any] | None = None,
+        optimizer: Optimizer | dict[str, Any] | None = None,
+        speed: Speed | dict[str, Any] | None = None,
+        weight: float = 1.0,
+        pixel_mean: Literal["valid", "all"] = "valid",
+    ) -> None:
+        super().__init__(
+            label_space=label_space, network=network, optimizer=optimizer, speed=speed, pixel_mean=pixel_mean
+        )
+        check_range("`method.weight`", weight, 0)
+        self.weight = weight
 
-    def log_weights(self, weights: Tensor, label: Tensor) -> None:
-        """Nothing: `config.yaml` holds the constant."""
+    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
+        """w L_S + L_T."""
+        source, target = batch["source"], batch["target"]
+        weights = source["image"].new_full(source["label"].shape, self.weight)
+        return self.total(self.weighted_terms(weights, source, target))
 
 
 @contextmanager

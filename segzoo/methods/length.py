@@ -47,7 +47,7 @@ def check_length(trainer: Any) -> None:
             if value is not None and not (option == "max_epochs" and unset):
                 raise ConfigError(
                     f"--trainer.{option} {value} counts epochs, and an epoch of training batches has no end; {instead}, or "
-                    "give epochs a length with --trainer.limit_train_batches N"
+                    "give epochs a length with `trainer.limit_train_batches` N"
                 )
         once = (
             isinstance(trainer.val_check_interval, float) and getattr(trainer, "_val_check_time_interval", None) is None
@@ -55,15 +55,15 @@ def check_length(trainer: Any) -> None:
         if once and trainer.limit_val_batches != 0:
             rank_zero_warn(
                 "no validation during the training: one per epoch was asked for, and an epoch of training batches has no end; "
-                "--trainer.val_check_interval N is one every N batches"
+                "`trainer.val_check_interval` N is one every N batches"
             )
     if training_steps(trainer) == 0 or trainer.limit_train_batches == 0:
         raise ConfigError(
-            "--trainer.max_steps, max_epochs or limit_train_batches is 0: nothing would be trained, and random weights scored"
+            "`trainer.max_steps`, max_epochs or limit_train_batches is 0: nothing would be trained, and random weights scored"
         )
     stops = any(isinstance(callback, Timer | EarlyStopping) for callback in trainer.callbacks)
     if training_steps(trainer) is None and not stops:
-        raise ConfigError("nothing would end this training: give it --trainer.max_steps N or --trainer.max_time")
+        raise ConfigError("nothing would end this training: give it `trainer.max_steps` N or `trainer.max_time`")
 
 
 def _counting_epochs(trainer: Any) -> list[tuple[str, int | None, str]]:
@@ -72,8 +72,8 @@ def _counting_epochs(trainer: Any) -> list[tuple[str, int | None, str]]:
     own_minimum = at_least > (1 if trainer.min_steps is not None else 0)
     every = trainer.check_val_every_n_epoch
     return [
-        ("max_epochs", epochs if epochs is not None and epochs >= 0 else None, "use --trainer.max_steps N"),
-        ("min_epochs", at_least if own_minimum else None, "use --trainer.min_steps N"),
-        ("check_val_every_n_epoch", None if every in (None, 1) else every, "use --trainer.val_check_interval N"),
+        ("max_epochs", epochs if epochs is not None and epochs >= 0 else None, "use `trainer.max_steps` N"),
+        ("min_epochs", at_least if own_minimum else None, "use `trainer.min_steps` N"),
+        ("check_val_every_n_epoch", None if every in (None, 1) else every, "use `trainer.val_check_interval` N"),
         ("reload_dataloaders_every_n_epochs", trainer.reload_dataloaders_every_n_epochs or None, "leave it out"),
     ]

@@ -1,61 +1,63 @@
-"""What methods that look through a virtual step of the segmenter share: passes, the step, and what it can run on."""
+"""What methods share that look where a step of the segmenter would lead: the passes, the virtual step, and its limits."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor
 
-from segzoo.bilevel import ClippedStep, Engine, Graphed, OptimizerStep, Replayed, SGDStep, VirtualStep
+from segzoo.bilevel import ClippedStep, Engine, OptimizerStep, Replayed, SGDStep, VirtualStep, any_seed
+from segzoo.checks import check_range
+from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch
-from segzoo.distributed import world_size
 from segzoo.errors import ConfigError
 from segzoo.losses import cross_entropy, pixel_cross_entropy
-from segzoo.methods.base import any_seed, pixel_count, valid_pixels
 from segzoo.methods.joint import WeightedJointTraining
+from segzoo.methods.optimizer import Optimizer
+from segzoo.methods.segmentation import pixel_count, valid_pixels
+from segzoo.methods.speed import Speed
+from segzoo.models.network import Network
 from segzoo.models.segmenter import Scope
-
-Result = TypeVar("Result")
 
 
 class LookAheadTraining(WeightedJointTraining):
     """Weighted joint training that knows where one more step on the source would lead.
 
     Args:
-        virtual: sgd, or optimizer: the step that the real optimiser would take, exact through its state and the trainer's
-            gradient_clip_val (of the gradient in ``scope``; the trainer clips those of all networks together).
-        virtual_lr: step size alpha of ``sgd``; null for ``lr``. Constant: with a decaying alpha the meta objective fades while
-            the weight network keeps its own learning rate.
-        scope: the part of the segmenter that the virtual step moves: all, decoder (with the head), or head. Less is cheaper.
-        engine: forward (exact, fast), double_backward (exact, reference) or finite_difference (approximate).
-        cuda_graph: record the meta update as a CUDA graph in the third step, and launch it as a whole from then on: the same
-            numbers without the time that Python takes to launch kernels, most of a step on a fast GPU. For one GPU, 32 or
-            bf16-mixed, virtual sgd, engine forward, scope all; the memory of the meta update stays reserved.
-        kwargs: see `WeightedJointTraining`.
+        label_space: Gives the classes; the command takes them from the data.
+        network: Says which network is trained, and from which weights.
+        optimizer: Says how it learns.
+        speed: Says how a step is computed.
+        scope: Chooses the part of the segmenter that the virtual step moves.
+        virtual: Chooses the step: sgd, or optimizer for that of the real one.
+        virtual_lr: Sets the step size alpha of sgd; null takes the learning rate.
+        engine: Chooses how the derivative is computed.
+        pixel_mean: Chooses what the source loss is the mean of.
     """
+
+    SPEED: ClassVar[tuple[str, ...]] = (*WeightedJointTraining.SPEED, "keep_outputs")
 
     def __init__(
         self,
         *,
+        label_space: LabelSpace | dict[str, Any],
+        network: Network | dict[str, Any] | None = None,
+        optimizer: Optimizer | dict[str, Any] | None = None,
+        speed: Speed | dict[str, Any] | None = None,
+        scope: Scope = "all",
         virtual: Literal["sgd", "optimizer"] = "sgd",
         virtual_lr: float | None = None,
-        scope: Scope = "all",
         engine: Engine = "forward",
-        cuda_graph: bool = False,
-        **kwargs: Any,
+        pixel_mean: Literal["valid", "all"] = "valid",
     ) -> None:
-        super().__init__(**kwargs)
-        if cuda_graph and (virtual, scope, engine, kwargs.get("compile", False)) != ("sgd", "all", "forward", False):
-            raise ConfigError(
-                "cuda_graph records --method.virtual sgd, --method.scope all and --method.engine forward; leave out compile"
-            )
-        self.cuda_graph = cuda_graph
-        self._recorded: Graphed[Any] | None = None
+        super().__init__(
+            label_space=label_space, network=network, optimizer=optimizer, speed=speed, pixel_mean=pixel_mean
+        )
         self.virtual, self.scope, self.engine = virtual, scope, engine
-        if virtual_lr is not None and not virtual_lr > 0:
-            raise ConfigError(f"--method.virtual_lr {virtual_lr}: expected above 0")
-        self.virtual_lr = self.lr if virtual_lr is None else virtual_lr
+        if virtual_lr is not None:
+            check_range("`method.virtual_lr`", virtual_lr, 1e-12)
+        self.virtual_lr = self.optimizer_options.lr if virtual_lr is None else virtual_lr
 
     def setup(self, stage: str) -> None:
         """Refuses strategies that shard the parameters, of which a virtual step needs all, and what it does not look through.
@@ -65,45 +67,17 @@ class LookAheadTraining(WeightedJointTraining):
         """
         if isinstance(self.trainer.strategy, FSDPStrategy | ModelParallelStrategy):
             raise ConfigError(
-                f"--trainer.strategy: {type(self.trainer.strategy).__name__} shards the parameters, and sharded parameters "
+                f"`trainer.strategy`: {type(self.trainer.strategy).__name__} shards the parameters, and sharded parameters "
                 "have no exact hypergradient; use ddp (in code, `segzoo.bilevel` has the engine 'finite_difference' for them)"
             )
         super().setup(stage)
         clips = self.trainer.gradient_clip_val and (self.trainer.gradient_clip_algorithm or "norm") != "norm"
         if clips and self.virtual == "optimizer":
             raise ConfigError(
-                "--method.virtual optimizer looks through clipping by norm alone; leave out --trainer.gradient_clip_algorithm"
+                "`method.virtual` optimizer looks through clipping by norm alone; leave out `trainer.gradient_clip_algorithm`"
             )
         if self.scaler and self.engine == "double_backward":
-            raise ConfigError("--method.engine double_backward: use --trainer.precision 32 or bf16-mixed, not float16")
-
-    def on_train_start(self) -> None:
-        """Begins without a recording: parameters may lie elsewhere than in an earlier run.
-
-        Raises:
-            ConfigError: cuda_graph where nothing can be recorded.
-        """
-        self._recorded = None
-        if self.cuda_graph and (self.device.type != "cuda" or world_size() > 1 or self.scaler):
-            raise ConfigError(
-                "cuda_graph needs one GPU and --trainer.precision 32 or bf16-mixed; leave it out, or use "
-                "--trainer.accelerator gpu --trainer.devices 1"
-            )
-
-    def on_train_end(self) -> None:
-        """Gives the memory of the recording back."""
-        self._recorded = None
-
-    def recorded(self, compute: Callable[..., Result], seeds: int) -> Callable[..., Result]:
-        """A function of tensors as a CUDA graph where that is asked for, else itself.
-
-        Args:
-            compute: always the same one; see `Graphed`.
-            seeds: how many of the passes below it makes.
-        """
-        if self.cuda_graph and self._recorded is None:
-            self._recorded = Graphed(compute, any_seed, seeds)
-        return self._recorded or compute
+            raise ConfigError("`method.engine` double_backward: use `trainer.precision` 32 or bf16-mixed, not float16")
 
     @property
     def theta(self) -> dict[str, torch.nn.Parameter]:
@@ -149,6 +123,6 @@ def split(batch: Batch, parts: int) -> list[Batch]:
         ConfigError: there are more parts than images.
     """
     if parts > len(batch["image"]):
-        raise ConfigError(f"--method.micro_batches {parts}: the batch has {len(batch['image'])} images")
+        raise ConfigError(f"`speed.micro_batches` {parts}: the batch has {len(batch['image'])} images")
     pairs = zip(batch["image"].chunk(parts), batch["label"].chunk(parts), strict=True)
     return [{"image": image, "label": label} for image, label in pairs]

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segzoo.checks import check_range
-from segzoo.data.label_spaces import IGNORE_INDEX
+from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.errors import ConfigError
 from segzoo.losses import (
@@ -35,9 +35,12 @@ from segzoo.losses import (
     maximum_squares,
     minimum_entropy,
 )
-from segzoo.methods.base import pixel_count, valid_pixels
+from segzoo.methods.optimizer import Optimizer, parameter_group
+from segzoo.methods.segmentation import pixel_count, valid_pixels
+from segzoo.methods.speed import Speed
 from segzoo.methods.unsupervised import UnsupervisedAdaptation
 from segzoo.models.heads import DilatedHead
+from segzoo.models.network import Network
 from segzoo.models.state_dicts import load_part
 
 
@@ -45,18 +48,27 @@ class MaxSquare(UnsupervisedAdaptation):
     """Maximum squares loss on unlabelled target images.
 
     Args:
-        target_weight: lambda_T.
-        image_weighting: weigh pixels by the class histogram of their image's own prediction (L_IW).
-        ratio: a, from 0 (all pixels alike) to 1 (all predicted classes alike).
-        scale: code: sums are also divided by the number of classes, and L_IW lacks the 1/2, as published in code; paper: as
-            written in the paper, C and C/2 times as much.
-        target_start: first step of the target loss; before, source alone.
-        hard_threshold: the paper's ablation: cross-entropy on the network's own labels where it is surer than this, instead.
-        multi_level: train the low-level head.
-        low_weight: lambda_low.
-        low_threshold: d.
-        low_dilations: of the low-level head; [6, 12] is what the published code does for lack of an indent.
-        kwargs: see `UnsupervisedAdaptation`.
+        label_space: Gives the classes; the command takes them from the data.
+        network: Says which network is trained, and from which weights.
+        optimizer: Says how it learns.
+        speed: Says how a step is computed.
+        target_weight: Sets lambda_T, the weight of the loss on unlabelled target images.
+        image_weighting: Weighs pixels by the class histogram of their image's own prediction (L_IW), so that rare classes
+            count.
+        ratio: Sets a between 0 (all pixels count alike) and 1 (all predicted classes count alike).
+        scale: Chooses the size of the target loss: code divides sums by the number of classes C, as published in code; paper
+            leaves them as the paper writes them, up to C times as large.
+        target_start: Names the first step with the target loss; before it the network learns from the source alone.
+        hard_threshold: Replaces the target loss by cross-entropy on the network's own labels where it is surer than this, an
+            ablation of the paper; null switches it off.
+        multi_level: Trains a second head on an earlier map of the encoder, as in the paper's full system.
+        low_weight: Sets lambda_low, the weight of the second head's losses.
+        low_threshold: Sets d, the probability from which the two heads' common label teaches the second head.
+        low_dilations: Lists the dilations of the second head; [6, 12] is what the published code has by a missing indent.
+        running_statistics: Chooses what batch norms keep for testing: target keeps the statistics of passes with target pixels,
+            both, as published, mixes those of the synthetic images in.
+        pixel_mean: Chooses what the source loss is the mean of: valid takes the labelled pixels, all takes all pixels and
+            counts void ones as 0.
     """
 
     slug = "maxsquare"
@@ -67,6 +79,10 @@ class MaxSquare(UnsupervisedAdaptation):
     def __init__(
         self,
         *,
+        label_space: LabelSpace | dict[str, Any],
+        network: Network | dict[str, Any] | None = None,
+        optimizer: Optimizer | dict[str, Any] | None = None,
+        speed: Speed | dict[str, Any] | None = None,
         target_weight: float = 0.1,
         image_weighting: bool = True,
         ratio: float = 0.2,
@@ -77,21 +93,31 @@ class MaxSquare(UnsupervisedAdaptation):
         low_weight: float = 0.1,
         low_threshold: float = 0.95,
         low_dilations: tuple[int, ...] = (6, 12, 18, 24),
-        **kwargs: Any,
+        running_statistics: Literal["target", "both"] = "target",
+        pixel_mean: Literal["valid", "all"] = "valid",
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(
+            label_space=label_space,
+            network=network,
+            optimizer=optimizer,
+            speed=speed,
+            running_statistics=running_statistics,
+            pixel_mean=pixel_mean,
+        )
         if not 0 <= ratio <= 1 or not 0 <= low_threshold <= 1:
-            raise ConfigError(f"ratio and low_threshold must be in [0, 1], found {ratio} and {low_threshold}")
-        check_range("--method.target_weight", target_weight, 0)
+            raise ConfigError(
+                f"`method.ratio` and `method.low_threshold` must be in [0, 1], found {ratio} and {low_threshold}"
+            )
+        check_range("`method.target_weight`", target_weight, 0)
         if hard_threshold is not None:
-            check_range("--method.hard_threshold", hard_threshold, 0, 1)
+            check_range("`method.hard_threshold`", hard_threshold, 0, 1)
         self.target_weight, self.image_weighting, self.ratio = target_weight, image_weighting, ratio
         self.scale, self.target_start, self.hard_threshold = scale, target_start, hard_threshold
         self.multi_level, self.low_weight, self.low_threshold = multi_level, low_weight, low_threshold
         if multi_level:
             self.low_head = DilatedHead(self.segmenter.deepest_channels(2)[0], self.num_classes, low_dilations)
             # Of a source phase with this head, i.e. one whose target_start lies after its end.
-            if start := self.hparams["initial_checkpoint"]:
+            if start := self.network_options.initial_checkpoint:
                 load_part(self.low_head, Path(start), self.label_space.classes, "low_head", optional=True)
 
     @property
@@ -103,14 +129,15 @@ class MaxSquare(UnsupervisedAdaptation):
         """The low-level head learns as fast as the other one."""
         groups = super().optimizer_groups()
         if self.multi_level:
-            groups.append(self.group("low-level head", self.low_head, self.lr * self.head_lr_factor, self.weight_decay))
+            options = self.optimizer_options
+            groups.append(parameter_group("low-level head", self.low_head, options.head_lr, options.weight_decay))
         return groups
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """Cross-entropy on the source, confidence on the target."""
         source, target = batch["source"], batch["target"]
         adapting = self.global_step >= self.target_start
-        with self.source_pass() if adapting else contextlib.nullcontext():
+        with self.beside_target() if adapting else contextlib.nullcontext():
             logits = self.heads(source["image"])
         terms = {"source": self.supervised(logits[0], source["label"])}
         if self.multi_level:
@@ -152,14 +179,53 @@ class MaxSquare(UnsupervisedAdaptation):
 class MinEnt(MaxSquare):
     """The entropy of the prediction in the place of its squares (Vu et al., CVPR 2019, arXiv 1811.12833).
 
-    With ``scale: code`` entropy is divided by the number of classes C; ADVENT divides it by log C and weighs it 0.001, which is
-    a ``target_weight`` of 0.001 C / log C here.
-
     Args:
-        kwargs: see `MaxSquare`.
+        label_space: Gives the classes; the command takes them from the data.
+        network: Says which network is trained, and from which weights.
+        optimizer: Says how it learns.
+        speed: Says how a step is computed.
+        target_weight: Sets the weight of the entropy on unlabelled target images; ADVENT's 0.001, which divides by log C, is
+            0.001 C / log C here.
+        image_weighting: Weighs pixels by the class histogram of their image's own prediction, as MaxSquare does.
+        ratio: Sets how much that weighting favours rare classes, between 0 and 1.
+        scale: Chooses the size of the target loss: code divides the entropy by the number of classes C, paper does not.
+        target_start: Names the first step with the target loss; before it the network learns from the source alone.
+        running_statistics: Chooses what batch norms keep for testing: target keeps the statistics of passes with target pixels,
+            both, as published, mixes those of the synthetic images in.
+        pixel_mean: Chooses what the source loss is the mean of: valid takes the labelled pixels, all takes all pixels and
+            counts void ones as 0.
     """
 
     slug = "minent"
     plain = staticmethod(minimum_entropy)
     weighted = staticmethod(image_weighted_minimum_entropy)
     weighted_factor = 1.0
+
+    def __init__(
+        self,
+        *,
+        label_space: LabelSpace | dict[str, Any],
+        network: Network | dict[str, Any] | None = None,
+        optimizer: Optimizer | dict[str, Any] | None = None,
+        speed: Speed | dict[str, Any] | None = None,
+        target_weight: float = 0.1,
+        image_weighting: bool = False,
+        ratio: float = 0.2,
+        scale: Literal["code", "paper"] = "code",
+        target_start: int = 0,
+        running_statistics: Literal["target", "both"] = "target",
+        pixel_mean: Literal["valid", "all"] = "valid",
+    ) -> None:
+        super().__init__(
+            label_space=label_space,
+            network=network,
+            optimizer=optimizer,
+            speed=speed,
+            target_weight=target_weight,
+            image_weighting=image_weighting,
+            ratio=ratio,
+            scale=scale,
+            target_start=target_start,
+            running_statistics=running_statistics,
+            pixel_mean=pixel_mean,
+        )

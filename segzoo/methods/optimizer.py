@@ -24,8 +24,8 @@ class Optimizer:
         weight_decay: Sets the weight decay of the network.
         decay_norms: Applies the weight decay to biases and norms too, i.e. to the one-dimensional parameters.
         schedule: Chooses how the rate falls: poly brings it down to 0 at the last step, constant leaves it as it is.
-        schedule_steps: Gives the schedule another length than the training, in steps; some published trainings stop before their
-            schedule does.
+        schedule_steps: Gives the schedule another length than the training, in steps; some published trainings stop before
+            their schedule does.
         poly_power: Sets the exponent of the poly schedule; 1 is a straight line.
         warmup_steps: Raises the rate in a line from about 0 during the first so many steps.
     """
@@ -84,9 +84,7 @@ class Optimizer:
             steps: length of the training, None where nobody knows it.
         """
         groups = optimizer.param_groups
-        return LambdaLR(
-            optimizer, [self._factor(steps) if group["schedule"] else lambda step: 1.0 for group in groups]
-        )
+        return LambdaLR(optimizer, [self._factor(steps) if group["schedule"] else lambda step: 1.0 for group in groups])
 
     def _factor(self, length: int | None) -> Any:
         steps = self.schedule_steps or length

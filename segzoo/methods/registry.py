@@ -18,7 +18,7 @@ from segzoo.suggest import did_you_mean
 from segzoo.yaml_files import read_yaml
 
 if TYPE_CHECKING:
-    from segzoo.methods.base import SegmentationMethod
+    from segzoo.methods.base import Method
 
 ENTRY_POINT_GROUP = "segzoo.methods"
 HEAD = ("class", "summary", "supervision")
@@ -74,7 +74,7 @@ def method_defaults(slug: str) -> dict[str, Any]:
     return {key: value for key, value in _read(slug).items() if key not in (*HEAD, "default_data")}
 
 
-def load_method(slug: str) -> "type[SegmentationMethod]":
+def load_method(slug: str) -> "type[Method]":
     """Imports the class of a method.
 
     Raises:
@@ -85,7 +85,7 @@ def load_method(slug: str) -> "type[SegmentationMethod]":
         raise ConfigError(f"unknown method '{slug}'{did_you_mean(slug, known)}")
     module, _, name = known[slug].target.partition(":")
     try:
-        cls: type[SegmentationMethod] = getattr(importlib.import_module(module), name)
+        cls: type[Method] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         if module.startswith("segzoo."):
             raise
@@ -95,11 +95,11 @@ def load_method(slug: str) -> "type[SegmentationMethod]":
 
 
 def _check(cls: Any, info: MethodInfo) -> None:
-    from segzoo.methods.base import SegmentationMethod  # imports torch
+    from segzoo.methods.base import Method  # imports torch
 
-    if not (isinstance(cls, type) and issubclass(cls, SegmentationMethod)):
+    if not (isinstance(cls, type) and issubclass(cls, Method)):
         raise ConfigError(
-            f"the method '{info.slug}' ({info.target}) is no SegmentationMethod; derive its class from it"
+            f"the method '{info.slug}' ({info.target}) is no Method; derive its class from SegmentationMethod or Method"
         )
     slug, supervision = getattr(cls, "slug", None), getattr(cls, "supervision", None)
     if slug != info.slug:  # checkpoints are found by the slug

@@ -80,5 +80,5 @@ class ScoredImages(LoggedSteps):
         if unusable:
             raise NonFinitePredictionError(
                 f"the predictions of {unusable} of {self.scored_images} {split} images are not finite: nothing is scored; "
-                "try --trainer.precision 32, and look at the run's losses: its weights may have diverged"
+                "try `trainer.precision` 32, and look at the run's losses: its weights may have diverged"
             )

@@ -23,16 +23,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segzoo.adaptation import ClassBank, ClassStatistics, EmaTeacher, class_balanced_crop, crop
+from segzoo.adaptation import ClassBank, ClassStatistics, EmaTeacher, Night, cell_labels, class_balanced_crop, crop
 from segzoo.checks import check_range
-from segzoo.data.label_spaces import IGNORE_INDEX
+from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import mean_across_ranks
-from segzoo.errors import ConfigError
 from segzoo.losses import bank_contrast, distribution_contrast, prototype_contrast, prototype_regularizer
-from segzoo.methods.base import pixel_count
+from segzoo.methods.optimizer import Optimizer, parameter_group
+from segzoo.methods.segmentation import pixel_count
 from segzoo.methods.self_training import SelfTraining, View
+from segzoo.methods.speed import Speed
 from segzoo.models.heads import ProjectionHead, select_features, selected_channels
+from segzoo.models.network import Network
 from segzoo.models.norms import replace_norms
 
 
@@ -40,26 +42,45 @@ class SePiCo(SelfTraining):
     """Semantic-guided pixel contrast.
 
     Args:
-        contrast: proto, bank or dist.
-        temperature: t. At 100 every l is near log C and its gradient small; AdamW makes up for it in the projection alone.
-        contrast_weight: lambda_cl.
-        contrast_start: first step of the contrast; the concepts are gathered from step 0.
-        regularizer_weight: lambda_reg.
-        regularizer_sign: 1 as published, though descending L_reg makes similarities less even; -1 evens them. At t = 100
-            neither moves anything.
-        projection_input: last: the encoder's last map (DeepLabV2); fuse: all maps from stride 4 on (DAFormer).
-        projection_dim: length of q.
-        projection_hidden: channels between the two layers of the projection; null: those of its input.
-        bank_length: entries per class.
-        cell_min_ratio: majority that the label of a cell needs.
-        unseen: drop: classes without a concept leave the sums; keep, as published: they stay in with similarity 0, and the
-            bank begins with a zero vector per class.
-        target_contrast: all target pixels, as published, or confident ones.
-        balanced_crop: crop the target by the balance of its pseudo labels; else like the source.
-        crop_share: area of the target that the crop covers, which is then resized to the source's size; null, as published: a
-            crop of the source's size.
-        fast: see the module.
-        kwargs: see `SelfTraining`.
+        label_space: Gives the classes; the command takes them from the data.
+        network: Says which network is trained, and from which weights.
+        optimizer: Says how it learns.
+        speed: Says how a step is computed.
+        contrast: Chooses what pixels are drawn to: proto (the mean of their class), bank (means of recent batches) or dist (its
+            distribution).
+        temperature: Sets t; at the published 100 the contrast is near log C and its gradient small, which AdamW makes up for in
+            the projection alone.
+        contrast_weight: Sets lambda_cl, the weight of the contrast.
+        contrast_start: Names the first step of the contrast; the concepts are gathered from step 0.
+        regularizer_weight: Sets lambda_reg; 1 is published, though descending L_reg makes similarities less even; -1 evens
+            them.
+        projection_input: Chooses what is projected: last takes the encoder's last map (DeepLabV2), fuse all maps from stride 4
+            on (DAFormer).
+        projection_dim: Sets the length of the vectors q.
+        projection_hidden: Sets the channels between the two layers of the projection; null takes those of its input.
+        bank_length: Sets how many entries per class the bank holds.
+        unseen: Chooses what becomes of classes without a concept: drop leaves them out of the sums, keep, as published, leaves
+            them in with similarity 0, and the bank begins with a zero vector per class.
+        balanced_crop: Crops target images where their pseudo labels are the most balanced; otherwise at random, like the
+            source.
+        crop_share: Sets the share of the target image's area that the crop covers before it is resized to the source's size;
+            null, as published, takes a crop of the source's size.
+        fast: Saves a teacher and a student pass: the first pseudo labels are cropped, and the target's contrast is taken from
+            the target's part of the mixture.
+        ema_decay: Sets a, how slowly the teacher follows the network; runs of some hundred steps need a shorter memory, 0.99.
+        ema_buffers: Averages the batch norms' statistics too and lets the teacher predict with them; otherwise, as published,
+            it normalises by the batch.
+        threshold: Sets the probability from which a pixel of the teacher's prediction counts as sure.
+        pseudo_weight: Chooses the weight of pseudo labels: share gives every pixel the share of sure ones, pixel gives 1 to
+            sure pixels and 0 to others.
+        mix_scope: Chooses whose classes are pasted, by half: image takes those of the image, batch those of the whole batch and
+            void too, as published.
+        source_augmentation: Chooses the images of the source's own loss: weak as in DAFormer, or strong as in SePiCo.
+        running_statistics: Chooses what batch norms keep for testing: target keeps the statistics of passes with target pixels,
+            both, as published, mixes those of the synthetic images in.
+        pixel_mean: Chooses what losses are the mean of: valid takes the labelled pixels, all, as published, takes all pixels
+            and counts void ones as 0.
+        night: Adds what SePiCo does for night images, see `Night`; null leaves it out.
     """
 
     slug = "sepico"
@@ -67,40 +88,60 @@ class SePiCo(SelfTraining):
     def __init__(
         self,
         *,
+        label_space: LabelSpace | dict[str, Any],
+        network: Network | dict[str, Any] | None = None,
+        optimizer: Optimizer | dict[str, Any] | None = None,
+        speed: Speed | dict[str, Any] | None = None,
         contrast: Literal["proto", "bank", "dist"] = "dist",
         temperature: float = 100.0,
         contrast_weight: float = 1.0,
         contrast_start: int = 3000,
-        regularizer_weight: float = 1.0,
-        regularizer_sign: Literal[1, -1] = -1,
+        regularizer_weight: float = -1.0,
         projection_input: Literal["last", "fuse"] = "fuse",
         projection_dim: int = 512,
         projection_hidden: int | None = None,
         bank_length: int = 200,
-        cell_min_ratio: float = 0.75,
         unseen: Literal["drop", "keep"] = "drop",
-        target_contrast: Literal["all", "confident"] = "all",
         balanced_crop: bool = True,
         crop_share: float | None = None,
         fast: bool = False,
-        **kwargs: Any,
+        ema_decay: float = 0.999,
+        ema_buffers: bool = False,
+        threshold: float = 0.968,
+        pseudo_weight: Literal["share", "pixel"] = "share",
+        mix_scope: Literal["image", "batch"] = "image",
+        source_augmentation: Literal["weak", "strong"] = "weak",
+        running_statistics: Literal["target", "both"] = "target",
+        pixel_mean: Literal["valid", "all"] = "valid",
+        night: Night | None = None,
     ) -> None:
-        super().__init__(**kwargs)
-        if temperature <= 0 or (crop_share is not None and not 0 < crop_share <= 1):
-            raise ConfigError(f"temperature {temperature} must be above 0, crop_share {crop_share} in (0, 1] or null")
-        check_range("--method.cell_min_ratio", cell_min_ratio, 0, 1)
-        check_range("--method.bank_length", bank_length, 1)
-        check_range("--method.projection_dim", projection_dim, 1)
+        super().__init__(
+            label_space=label_space,
+            network=network,
+            optimizer=optimizer,
+            speed=speed,
+            ema_decay=ema_decay,
+            ema_buffers=ema_buffers,
+            threshold=threshold,
+            pseudo_weight=pseudo_weight,
+            mix_scope=mix_scope,
+            source_augmentation=source_augmentation,
+            running_statistics=running_statistics,
+            pixel_mean=pixel_mean,
+            night=night,
+        )
+        check_range("`method.temperature`", temperature, 1e-6)
+        check_range("`method.crop_share`", 1.0 if crop_share is None else crop_share, 1e-6, 1)
+        check_range("`method.bank_length`", bank_length, 1)
+        check_range("`method.projection_dim`", projection_dim, 1)
         self.contrast, self.temperature, self.contrast_weight = contrast, temperature, contrast_weight
         self.contrast_start, self.fast = contrast_start, fast
-        self.regularizer_weight, self.regularizer_sign = regularizer_weight, regularizer_sign
-        self.projection_input, self.cell_min_ratio = projection_input, cell_min_ratio
-        self.unseen, self.target_contrast = unseen, target_contrast
+        self.regularizer_weight, self.projection_input, self.unseen = regularizer_weight, projection_input, unseen
         self.balanced_crop, self.crop_share = balanced_crop, crop_share
         channels = selected_channels(self.segmenter.feature_channels, projection_input)
         self.projection = ProjectionHead(channels, projection_dim, projection_hidden)
-        replace_norms(self.projection, self.hparams["norm"])
-        self.teacher = EmaTeacher(self.student(), self.teacher.decay, self.teacher.average_buffers)
+        replace_norms(self.projection, self.network_options.norm)
+        self.teacher = EmaTeacher(self.student(), ema_decay, ema_buffers)  # now of both
         self.statistics = ClassStatistics(self.num_classes, projection_dim)
         if contrast == "bank":
             self.bank = ClassBank(self.num_classes, projection_dim, bank_length, seed_zero=unseen == "keep")
@@ -117,26 +158,36 @@ class SePiCo(SelfTraining):
         return {"contrast_start": self.contrast_start}
 
     def student(self) -> nn.ModuleDict:
-        """Segmenter and projection."""
+        """Segmenter and projection, once there is one."""
         modules = super().student()
-        return nn.ModuleDict({**modules, "projection": self.projection}) if hasattr(self, "projection") else modules
+        return nn.ModuleDict({**modules, "projection": self.projection}) if "projection" in self._modules else modules
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """The projection learns as fast as the segmenter's head."""
-        lr = self.lr * self.head_lr_factor
-        return [*super().optimizer_groups(), self.group("projection", self.projection, lr, self.weight_decay)]
+        options = self.optimizer_options
+        projection = parameter_group("projection", self.projection, options.head_lr, options.weight_decay)
+        return [*super().optimizer_groups(), projection]
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """Self-training, with the contrast on source and target."""
-        source = batch["source"]
-        if self.begins_step(batch_idx):
-            self.teacher.update(self.student())
-        view = self.view(batch["target"], source["image"].shape[-2:])
+        source, target = batch["source"], batch["target"]
+        self.update_teacher(batch_idx)
+        crops = self.balanced_crop
+        view = self.cropped_view(target, source["label"].shape[-2:]) if crops else self.view(target)
         self.gather_concepts(source)
-        terms = self.source_terms(source) | self.mixed_terms(source, view)
-        if self.contrasting and not self.fast:
-            features = self.segmenter.features(self.augment(view.image))
-            terms |= self.contrast_terms("target", features, self.target_labels(view))
+
+        terms, source_maps = self.source_terms(source)
+        terms |= self.contrast_terms("source", source_maps, source["label"])
+        mixture = self.mix(source, view)
+        mixed_terms, mixed_maps = self.mixed_terms(source, view, mixture)
+        terms |= mixed_terms
+        if self.contrasting:
+            labels = view.labels.masked_fill(view.weights == 0, IGNORE_INDEX)
+            if self.fast:
+                target_maps, labels = mixed_maps, labels.masked_fill(mixture.mask, IGNORE_INDEX)
+            else:
+                target_maps = self.segmenter.features(self.augment(view.image))
+            terms |= self.contrast_terms("target", target_maps, labels)
         return self.total(terms)
 
     @property
@@ -146,15 +197,12 @@ class SePiCo(SelfTraining):
 
     # The target's crop
 
-    def view(self, target: Batch, size: tuple[int, int]) -> View:
+    def cropped_view(self, target: Batch, size: tuple[int, int]) -> View:
         """Target images, cropped to (height, width) by the balance of the teacher's labels."""
-        if not self.balanced_crop:
-            return super().view(target, size)
         images = [target["image"], *([target["reference"]] if self.uses_references else [])]
         labels, confidence = self.label(*images)
         box = self._box(images[0].shape[-2:], size)
-        generators = self.image_generators("balanced crop", len(labels))
-        corners = class_balanced_crop(labels, box, generators)
+        corners = class_balanced_crop(labels, box, self.image_generators("balanced crop", len(labels)))
         images = [crop(image, corners, box) for image in images]
         if box != size:
             images = [F.interpolate(image, size, mode="bilinear", align_corners=False) for image in images]
@@ -184,23 +232,10 @@ class SePiCo(SelfTraining):
         if self.contrast == "bank":
             self.bank.update(vectors, labels)
 
-    def feature_terms(self, domain: str, features: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
-        """The contrast in a pass that self-training makes."""
-        if domain == "source":
-            return self.contrast_terms(domain, features, labels)
-        return self.contrast_terms("target", features, labels) if self.fast and self.contrasting else {}
-
-    def target_labels(self, view: View) -> Tensor:
-        """Labels (B, H, W) of the target's contrast; void where the pseudo label is not used."""
-        unused = view.weights == 0
-        if self.target_contrast == "confident":
-            unused = unused | (view.confidence < self.threshold)
-        return view.labels.masked_fill(unused, IGNORE_INDEX)
-
-    def contrast_terms(self, domain: str, features: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
+    def contrast_terms(self, domain: str, maps: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
         """lambda_cl L_cl and lambda_reg L_reg of one domain, from encoder maps and labels (B, H, W)."""
-        maps = select_features(features, self.projection_input)
-        queries, labels, count = self._queries(self.projection(maps), labels)
+        projected = self.projection(select_features(maps, self.projection_input))
+        queries, labels, count = self._queries(projected, labels)
         seen = self.statistics.seen if self.unseen == "drop" else None
         mean, t = self.statistics.mean, self.temperature
         if self.contrast == "bank":
@@ -212,7 +247,7 @@ class SePiCo(SelfTraining):
         # One mean over the pixels of all ranks, whose gradient reaches those of this rank.
         local = queries.sum(dim=0) / count
         whole = local + (mean_across_ranks(local) - local).detach()
-        even = prototype_regularizer(whole[None], mean, t, seen, sign=self.regularizer_sign)
+        even = prototype_regularizer(whole[None], mean, t, seen)
         # Before it begins the projection takes part with weight 0: every process has gradients for all parameters.
         on = float(self.contrasting)
         return {
@@ -222,6 +257,6 @@ class SePiCo(SelfTraining):
 
     def _queries(self, vectors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors (P, A) and labels (P,) of the cells that have one, and their number per rank."""
-        cells = self.cell_labels(labels, vectors.shape[-2:], self.cell_min_ratio)
+        cells = cell_labels(self.segmenter, labels, vectors.shape[-2:], self.num_classes)
         kept = cells != IGNORE_INDEX
         return vectors.movedim(1, -1)[kept], cells[kept], pixel_count(kept)

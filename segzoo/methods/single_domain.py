@@ -10,15 +10,11 @@ from torch import Tensor
 
 from segzoo.data.streams import Batch, Stream
 from segzoo.losses import cross_entropy
-from segzoo.methods.base import SegmentationMethod, pixel_count, valid_pixels
+from segzoo.methods.segmentation import SegmentationMethod, pixel_count, valid_pixels
 
 
 class SingleDomain(SegmentationMethod):
-    """Cross-entropy on the labelled images of one domain; the other is never seen.
-
-    Args:
-        kwargs: see `SegmentationMethod`.
-    """
+    """Cross-entropy on the labelled images of one domain; the other is never seen."""
 
     domain: ClassVar[Literal["source", "target"]]
 

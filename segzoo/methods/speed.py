@@ -12,11 +12,12 @@ class Speed:
 
     Args:
         compile: Runs the network's ordinary passes through torch.compile, which needs a C++ compiler or Triton.
-        channels_last: Keeps the networks in channels-last memory, which tensor cores prefer, and CPUs where there are few channels.
+        channels_last: Keeps the networks in channels-last memory, which tensor cores prefer, and CPUs where there are few
+            channels.
         cuda_graph: Captures the meta update as a CUDA graph in the third step and launches it as a whole from then on, which
             saves the time that Python needs to launch kernels; it takes one GPU, in 32 or bf16-mixed precision.
-        keep_outputs: Keeps what large layers returned in the source pass for the derivative after it; switch it off to save this
-            memory, for half a pass more per step.
+        keep_outputs: Keeps what large layers returned in the source pass for the derivative after it; switch it off to save
+            this memory, for half a pass more per step.
         micro_batches: Passes a batch through the network in so many parts, which needs the memory of one part; batch norms then
             normalise each part by itself.
     """

@@ -4,27 +4,29 @@ import contextlib
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from segzoo.adaptation import class_balance as balance
 from segzoo.bilevel import frozen_buffers
+from segzoo.data.label_spaces import LabelSpace
 from segzoo.losses import pixel_cross_entropy
-from segzoo.methods.base import SegmentationMethod, pixel_count, valid_pixels
+from segzoo.methods.optimizer import Optimizer
+from segzoo.methods.segmentation import SegmentationMethod, loss_pixels
+from segzoo.methods.speed import Speed
+from segzoo.models.network import Network
 
 
 class UnsupervisedAdaptation(SegmentationMethod):
     """Labelled source, unlabelled target: the data module does not even read the target's masks.
 
     Args:
-        running_statistics: what batch norms keep for testing: target, the statistics of the passes with target pixels; or
-            both, as published, in which those of the synthetic images are mixed.
-        pixel_mean: valid: losses are means over labelled pixels; all, as the DAFormer line of work has it: void counts as 0.
-        class_balance: s of class weights 1 + s (mean(log f) - log f_c) / std(log f) of cross-entropy and pseudo labels, which
-            favour rare classes; 0: none. SePiCo on Dark Zurich: 0.05.
-        test_class_balance: the same for the probabilities of images outside training; SePiCo on Dark Zurich: 0.16.
-        class_frequencies: f, the share of pixels of every class by name.
-        kwargs: see `SegmentationMethod`.
+        label_space: Gives the classes; the command takes them from the data.
+        network: Says which network is trained, and from which weights.
+        optimizer: Says how it learns.
+        speed: Says how a step is computed.
+        running_statistics: Chooses what batch norms keep for testing: target keeps the statistics of passes with target pixels,
+            both, as published, mixes those of the synthetic images in.
+        pixel_mean: Chooses what losses are the mean of: valid takes the labelled pixels, all takes all pixels and counts void
+            ones as 0, as the DAFormer line of work has it.
     """
 
     supervision = "none"
@@ -32,39 +34,26 @@ class UnsupervisedAdaptation(SegmentationMethod):
     def __init__(
         self,
         *,
+        label_space: LabelSpace | dict[str, Any],
+        network: Network | dict[str, Any] | None = None,
+        optimizer: Optimizer | dict[str, Any] | None = None,
+        speed: Speed | dict[str, Any] | None = None,
         running_statistics: Literal["target", "both"] = "target",
         pixel_mean: Literal["valid", "all"] = "valid",
-        class_balance: float = 0.0,
-        test_class_balance: float = 0.0,
-        class_frequencies: dict[str, float] | None = None,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(label_space=label_space, network=network, optimizer=optimizer, speed=speed)
         self.running_statistics, self.pixel_mean = running_statistics, pixel_mean
-        self.class_weight: Tensor | None
-        self.test_class_weight: Tensor | None
-        for name, strength in (("class_weight", class_balance), ("test_class_weight", test_class_balance)):
-            weight = balance(class_frequencies or {}, self.label_space.classes, strength) if strength else None
-            self.register_buffer(name, weight if weight is None else weight.float(), persistent=False)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Images (B, 3, H, W), RGB in [0, 1], to logits (B, C, H, W); of balanced probabilities outside training."""
-        logits = super().forward(image)
-        if self.training or self.test_class_weight is None:
-            return logits
-        return logits + self.test_class_weight.log().to(logits.dtype)[:, None, None]
+    @property
+    def class_weight(self) -> Tensor | None:
+        """Weights (C,) of the classes in the supervised loss; None: all alike."""
+        return None
 
-    def source_pass(self) -> AbstractContextManager[None]:
+    def beside_target(self) -> AbstractContextManager[None]:
         """For a pass of source images beside one of target images: whether running statistics follow it."""
         return frozen_buffers(self.segmenter) if self.running_statistics == "target" else contextlib.nullcontext()
 
     def supervised(self, logits: Tensor, label: Tensor, weights: Tensor | None = None) -> Tensor:
         """Mean cross-entropy of logits (B, C, H, W) with labels (B, H, W), by request with weights (B, H, W)."""
         losses = pixel_cross_entropy(logits, label, class_weight=self.class_weight)
-        return (losses if weights is None else weights * losses).sum() / self.mean_over(label)
-
-    def mean_over(self, label: Tensor) -> Tensor:
-        """The number of pixels, per rank, that a loss on these labels is the mean of."""
-        return pixel_count(
-            valid_pixels(label) if self.pixel_mean == "valid" else torch.ones_like(label, dtype=torch.bool)
-        )
+        return (losses if weights is None else weights * losses).sum() / loss_pixels(label, self.pixel_mean)

@@ -16,13 +16,9 @@ from torch.nn import functional as F
 
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.distributed import sum_across_ranks
-from segzoo.models.regions import pool_regions
 
 Level = Literal["pixel", "region", "image"]
-Combination = Literal["mean", "prod", "sum_of_losses"]
-
-MAX_RATIO = 10.0
-"""Bound of the density ratio s / (1 - s), and of its inverse."""
+Combination = Literal["mean", "prod"]
 
 
 class PixelDiscriminator(nn.Sequential):
@@ -69,21 +65,16 @@ class RegionDiscriminator(_Strided):
         outputs: logits K per pixel.
         width: channels of the first layer; they double with every layer.
         cell: side length of a cell in pixels, a power of two from 4 on; 32 as published by the relatives.
-        smooth: interpolate between the cells' centres; else the logit is constant in a cell.
     """
 
-    def __init__(self, inputs: int, outputs: int, width: int = 64, cell: int = 32, smooth: bool = True) -> None:
+    def __init__(self, inputs: int, outputs: int, width: int = 64, cell: int = 32) -> None:
         super().__init__(inputs, width, cell)
-        self.smooth = smooth
         self.head = nn.Conv2d(self.channels[-1], outputs, 4, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, I, H, W) to logits (B, K, H, W)."""
+        """(B, I, H, W) to logits (B, K, H, W), interpolated between the cells' centres."""
         cells = self.head(self.encode(x))
-        if self.smooth:
-            logits = F.interpolate(cells, scale_factor=self.cell, mode="bilinear", align_corners=False)
-        else:
-            logits = F.interpolate(cells, scale_factor=self.cell, mode="nearest")
+        logits = F.interpolate(cells, scale_factor=self.cell, mode="bilinear", align_corners=False)
         return logits[..., : x.shape[-2], : x.shape[-1]]
 
 
@@ -119,7 +110,6 @@ class DomainDiscriminators(nn.Module):
         per_class: a logit per class instead of one for all.
         width: channels of the first layers.
         cell: side length of a region in pixels.
-        smooth: see `RegionDiscriminator`.
     """
 
     def __init__(
@@ -130,33 +120,25 @@ class DomainDiscriminators(nn.Module):
         per_class: bool = False,
         width: int = 64,
         cell: int = 32,
-        smooth: bool = True,
     ) -> None:
         super().__init__()
         self.per_class = per_class
         outputs = num_classes if per_class else 1
         build: dict[Level, Callable[[], nn.Module]] = {
             "pixel": lambda: PixelDiscriminator(inputs, outputs, width),
-            "region": lambda: RegionDiscriminator(inputs, outputs, width, cell, smooth),
+            "region": lambda: RegionDiscriminator(inputs, outputs, width, cell),
             "image": lambda: ImageDiscriminator(inputs, outputs, width, cell),
         }
         self.levels = nn.ModuleDict({level: build[level]() for level in levels})
 
-    def forward(self, inputs: Tensor, label: Tensor, regions: Tensor | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, label: Tensor) -> Tensor:
         """Logits (L, B, H, W) of "real", a map per level.
 
         Args:
             inputs: (B, I, H, W).
             label: (B, H, W); void pixels get some logit, which nobody should use.
-            regions: ids (B, H, W) over which the region level takes the mean of the logits.
         """
-        maps = []
-        for level, net in self.levels.items():
-            logits = self._own(_at_least_float32(net(inputs)), label)
-            if level == "region" and regions is not None:
-                logits = pool_regions(logits, regions, label != IGNORE_INDEX)
-            maps.append(logits)
-        return torch.stack(maps)
+        return torch.stack([self._own(_at_least_float32(net(inputs)), label) for net in self.levels.values()])
 
     def _own(self, logits: Tensor, label: Tensor) -> Tensor:
         """Of the logits (B, K, H, W) or (B, K) those that count for each pixel: (B, H, W)."""
@@ -170,33 +152,6 @@ class DomainDiscriminators(nn.Module):
             )
             logits = (logits * present).sum(1) / present.sum(1).clamp_min(1)
         return logits.view(-1, 1, 1).expand(label.shape)
-
-
-class Reconstructor(nn.Module):
-    """Rebuilds the image from the encoder's three deepest maps (as LSD-seg does from fc7, pool4 and pool3).
-
-    Args:
-        channels: channels of the maps, shallow to deep.
-        width: channels of the first layer; they halve down to the image.
-    """
-
-    def __init__(self, channels: Sequence[int], width: int = 64) -> None:
-        super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
-        self.mix = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in channels)
-        self.head = nn.Conv2d(width, 3, 3, padding=1)
-
-    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """Maps (B, C_k, H_k, W_k), shallow to deep, to images (B, 3, H, W) in (0, 1)."""
-        x: Tensor | None = None
-        for lateral, mix, features in reversed(list(zip(self.lateral, self.mix, maps, strict=True))):
-            side = lateral(features)
-            if x is not None:
-                side = side + F.interpolate(x, size=features.shape[-2:], mode="bilinear", align_corners=False)
-            x = F.leaky_relu(mix(side), 0.2)
-        assert x is not None
-        # Upsampled behind the head, which is linear up to here: an image blurred by the deep maps' stride is enough.
-        return F.interpolate(_at_least_float32(self.head(x)), size=size, mode="bilinear", align_corners=False).sigmoid()
 
 
 def frozen(module: nn.Module, *args: Tensor | None) -> Tensor:
@@ -213,7 +168,7 @@ def domain_loss(logits: Tensor, real: bool, valid: Tensor, count: Tensor | float
         logits: (L, B, H, W).
         real: which answer is wanted.
         valid: (B, H, W) bool.
-        count: the number of pixels that the mean is of (`segzoo.methods.base.pixel_count`).
+        count: the number of pixels that the mean is of (`segzoo.methods.segmentation.pixel_count`).
         smoothing: the wanted answer is 1 - smoothing or smoothing instead of 1 or 0.
     """
     wanted = torch.full_like(logits, 1 - smoothing if real else smoothing)
@@ -221,24 +176,18 @@ def domain_loss(logits: Tensor, real: bool, valid: Tensor, count: Tensor | float
     return (losses * valid).sum() / count
 
 
-def combine_levels(logits: Tensor, combination: Combination, density_ratio: bool = False) -> Tensor:
-    """What the levels say together of every pixel.
+def combine_levels(logits: Tensor, combination: Combination) -> Tensor:
+    """What the levels say together of every pixel: the mean of their scores s = sigmoid(logits), or their product.
 
     Args:
         logits: (L, B, H, W).
-        combination: the mean of the levels' scores s = sigmoid(logits), their prod, or, for sum_of_losses, each for itself.
-        density_ratio: s / (1 - s), within 1 / `MAX_RATIO` and `MAX_RATIO`, takes the place of s.
+        combination: how they combine.
 
     Returns:
-        (1, B, H, W), with sum_of_losses (L, B, H, W).
+        (B, H, W).
     """
-    bound = math.log(MAX_RATIO)
-    scores = logits.clamp(-bound, bound).exp() if density_ratio else logits.sigmoid()
-    if combination == "mean":
-        scores = scores.mean(0, keepdim=True)
-    elif combination == "prod":
-        scores = scores.prod(0, keepdim=True)
-    return scores.clamp(1 / MAX_RATIO, MAX_RATIO) if density_ratio else scores
+    scores = logits.sigmoid()
+    return scores.mean(0) if combination == "mean" else scores.prod(0)
 
 
 def domain_auc(real: Tensor, synthetic: Tensor, bins: int = 4096) -> Tensor:

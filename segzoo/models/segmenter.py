@@ -29,8 +29,8 @@ ARCHITECTURES: dict[str, Any] = {
 """Network classes by name; all take ``encoder_name``, ``encoder_weights`` and ``classes``."""
 OTHERWISE = {
     "classes": "the classes are those of the data's label space",
-    "encoder_name": "the encoder is --method.encoder",
-    "encoder_weights": "its weights are --method.encoder_weights",
+    "encoder_name": "the encoder is `network.encoder`",
+    "encoder_weights": "its weights are `network.encoder_weights`",
     "in_channels": "images are RGB, of 3 channels",
     "activation": "losses and scores take the logits as they are",
     "aux_params": "there is no loss for a second head",
@@ -188,7 +188,7 @@ class Segmenter(nn.Module):
         if len(channels) < count or not all(channels):
             raise ConfigError(
                 f"the encoder of {self.origin} makes maps of {self.feature_channels} channels; expected the last {count} to "
-                "have some: use another --method.encoder or a larger encoder_depth in --method.segmenter_options"
+                "have some: use another `network.encoder` or a larger encoder_depth in `network.options`"
             )
         return channels
 
@@ -220,7 +220,7 @@ class Segmenter(nn.Module):
             return made
         factor = max(self.upsampling, 1) * padded[0] / found[0]
         whole = factor == round(factor)
-        return f"{made}, as with --method.segmenter_options {{upsampling: {factor:.0f}}}" if whole else made
+        return f"{made}, as with `network.options` {{upsampling: {factor:.0f}}}" if whole else made
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for name in self.LATE:
@@ -302,12 +302,12 @@ def create_segmenter(
     if encoder.startswith("tu-") and encoder_weights not in (None, "imagenet"):
         # smp would take any text for timm's own weights.
         raise ConfigError(
-            f"--method.encoder_weights {encoder_weights}: {encoder} has imagenet, or null for random ones"
+            f"`network.encoder_weights` {encoder_weights}: {encoder} has imagenet, or null for random ones"
         )
     if encoder_weights and Path(encoder_weights).suffix in (".pt", ".pth", ".ckpt", ".safetensors"):
         raise ConfigError(
-            f"--method.encoder_weights {encoder_weights} is a file, and a name such as imagenet is expected: give the file as "
-            "--method.encoder_checkpoint"
+            f"`network.encoder_weights` {encoder_weights} is a file, and a name such as imagenet is expected: give the file as "
+            "`network.encoder_checkpoint`"
         )
     network_class, options = ARCHITECTURES[architecture.lower()], options or {}
     _check_options(architecture, network_class, options)
@@ -319,7 +319,7 @@ def create_segmenter(
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"cannot load the weights '{weights}' of {encoder}: {reason}; download them elsewhere and give their file as "
-            "--method.encoder_checkpoint, or leave out --method.encoder_weights"
+            "`network.encoder_checkpoint`, or leave out `network.encoder_weights`"
         ) from error
     except SegzooError:
         raise
@@ -330,9 +330,7 @@ def create_segmenter(
         load_encoder(network.encoder, Path(encoder_checkpoint), encoder)
     replace_norms(network, norm)
     mean, std = _input_statistics(encoder, encoder_weights)
-    origin = f"{architecture} on {encoder}" + (
-        f" with --method.segmenter_options {_spelled(options)}" if options else ""
-    )
+    origin = f"{architecture} on {encoder}" + (f" with `network.options` {_spelled(options)}" if options else "")
     return Segmenter(network, mean, std, 32, origin, _upsampling(network_class, options))
 
 
@@ -341,11 +339,11 @@ def _check_options(architecture: str, network_class: Any, options: Mapping[str, 
     known = set(inspect.signature(network_class).parameters) - {"kwargs"} - OTHERWISE.keys()
     for option, value in options.items():
         if not isinstance(option, str):
-            raise ConfigError(f"--method.segmenter_options: {option!r} is no name of an option of {architecture}")
+            raise ConfigError(f"`network.options`: {option!r} is no name of an option of {architecture}")
         if option in OTHERWISE:
             if not any(value == harmless for harmless in HARMLESS.get(option, ())):
                 raise ConfigError(
-                    f"--method.segmenter_options: '{option}' of {architecture} cannot be set: {OTHERWISE[option]}; leave it out"
+                    f"`network.options`: '{option}' of {architecture} cannot be set: {OTHERWISE[option]}; leave it out"
                 )
         elif option not in known:
             raise ConfigError(f"unknown option '{option}' of {architecture}{did_you_mean(option, known)}")
@@ -378,7 +376,7 @@ def _input_statistics(encoder: str, weights: str | None) -> tuple[list[float], l
         except OSError as error:
             raise ConfigError(
                 f"cannot load the input statistics of the weights '{weights}' of {encoder}: no network; leave out "
-                "--method.encoder_weights, which --method.encoder_checkpoint stands in for: ImageNet's statistics are used then"
+                "`network.encoder_weights`, which `network.encoder_checkpoint` replaces: the statistics are ImageNet's then"
             ) from error
         except (ValueError, KeyError, RuntimeError):  # an encoder without any pretrained weights
             pass

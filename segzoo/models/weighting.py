@@ -1,7 +1,4 @@
-"""What weighs the source pixels: a constant, or a network on image and label.
-
-The three share one interface, ``weighting(image, label) -> (B, H, W)``; the methods differ in this object and its training.
-"""
+"""Networks on image and label that weigh source pixels: ``weighting(image, label) -> (B, H, W)``."""
 
 import math
 from typing import Literal
@@ -17,28 +14,11 @@ from segzoo.errors import ConfigError
 WeightNorm = Literal["instance", "group"]
 
 
-class ConstantWeight(nn.Module):
-    """The same weight for every pixel.
-
-    Args:
-        value: the weight.
-    """
-
-    def __init__(self, value: float) -> None:
-        super().__init__()
-        check_range("--method.weight", value, 0)
-        self.value = value
-
-    def forward(self, image: Tensor, label: Tensor) -> Tensor:
-        """(B, 3, H, W) and (B, H, W) to (B, H, W)."""
-        return image.new_full(label.shape, self.value)
-
-
 class _WeightNet(nn.Module):
     def __init__(self, num_classes: int, width: int, norm: WeightNorm, stride: int) -> None:
         super().__init__()
-        check_range("--method.weight_width", width, 1)
-        check_range("--method.weight_stride", stride, 1)
+        check_range("`method.weight_width`", width, 1)
+        check_range("`method.weight_stride`", stride, 1)
         self.num_classes, self.norm, self.stride = num_classes, norm, stride
         channels = [width, 2 * width, 4 * width, 4 * width]
         inputs = [3 + num_classes + 1, *channels]
@@ -65,7 +45,7 @@ class _WeightNet(nn.Module):
             height, width = label.shape[-2:]
             raise ConfigError(
                 f"instance norms of the weight network: of images of {height}x{width} its coarsest map is one pixel, which "
-                "they make zero; use --method.weight_net_norm group, a smaller --method.weight_stride, or larger crops"
+                "they make zero; use `method.weight_net_norm` group, a smaller `method.weight_stride`, or larger crops"
             )
         return maps
 

@@ -24,9 +24,9 @@ from segzoo.configs import config_path
 from segzoo.data import DomainDataModule, MiniFaces
 from segzoo.evaluation import Scores
 from segzoo.inference import read_checkpoint
-from segzoo.methods.base import SegmentationMethod
 from segzoo.methods.gradient_annotator import GradientAnnotator
 from segzoo.methods.registry import load_method, method_defaults
+from segzoo.methods.segmentation import SegmentationMethod
 from tests import tiny
 
 

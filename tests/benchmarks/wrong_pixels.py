@@ -18,8 +18,8 @@ from segzoo.cli.quiet import be_quiet
 from segzoo.data.minicity.sets import generate
 from segzoo.data.streams import Batch, image_tensor
 from segzoo.inference import load_checkpoint
-from segzoo.methods.base import valid_pixels
 from segzoo.methods.joint import WeightedJointTraining
+from segzoo.methods.segmentation import valid_pixels
 
 
 def source(count: int) -> tuple[Batch, torch.Tensor]:

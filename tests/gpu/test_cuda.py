@@ -56,7 +56,7 @@ def test_a_training_step_in_every_precision(update: str, precision: str) -> None
 @pytest.mark.parametrize("options", [{}, {"update": "fused"}, {"update": "paper"}, {"micro_batches": 2}])
 def test_a_recorded_meta_update_trains_as_the_usual_one(options: dict[str, Any]) -> None:
     # Dropout, but no batch norm: with a few images of random classes that makes 1e-3 of 1e-15 in six steps.
-    network = {"architecture": "deeplabv3plus", "encoder": "resnet18", "segmenter_options": {}, "norm": "group"}
+    network = {"architecture": "deeplabv3plus", "encoder": "resnet18", "options": {}, "norm": "group"}
     settings = network | options | {"virtual_lr": 0.5, "trainer_options": ON_CUDA | {"precision": "64-true"}}
     begin = tiny.method("metapix", **network | options).state_dict()
     usual, recorded = (tiny.fit("metapix", 6, cuda_graph=graph, **settings).state_dict() for graph in (False, True))

@@ -9,7 +9,7 @@ from torch import Tensor
 from segzoo.data import MiniCity
 from segzoo.data.domains import ImageSet, Pixels
 from segzoo.data.label_spaces import IGNORE_INDEX
-from segzoo.methods.base import SegmentationMethod
+from segzoo.methods.segmentation import SegmentationMethod
 from tests import tiny
 
 

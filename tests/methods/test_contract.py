@@ -21,8 +21,8 @@ from segzoo.cli.main import main
 from segzoo.data import MiniCity
 from segzoo.data.domains import ImageSet, Pixels
 from segzoo.errors import ConfigError
-from segzoo.methods.base import SegmentationMethod
 from segzoo.methods.registry import load_method, methods
+from segzoo.methods.segmentation import SegmentationMethod
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -115,7 +115,7 @@ def test_another_seed_is_another_run(slug: str) -> None:
 
 @every_method
 def test_resumed_equals_uninterrupted(slug: str, tmp_path: Path) -> None:
-    options = {"segmenter_options": {"decoder_channels": [16, 16, 8, 8, 8], "decoder_use_norm": "batchnorm"}}
+    options = {"network": {"options": {"decoder_channels": [16, 16, 8, 8, 8], "decoder_use_norm": "batchnorm"}}}
     L.seed_everything(0, verbose=False)
     whole = tiny.method(slug, **options)
     straight = tiny.trainer(5)

@@ -158,7 +158,7 @@ def test_both_engines_drop_the_same_units() -> None:
     """Dropout in the matched part: the derivative repeats the masks of the pass."""
     options: dict[str, Any] = {
         "architecture": "deeplabv3plus",
-        "segmenter_options": {"decoder_channels": 16, "decoder_aspp_dropout": 0.5},
+        "network": {"options": {"decoder_channels": 16, "decoder_aspp_dropout": 0.5}},
     }
     (_, forward), (_, reference) = first_step(**options), first_step(engine="double_backward", **options)
     moved = [name for name in reference.gradients if name.startswith("annotator")]

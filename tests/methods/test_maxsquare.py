@@ -90,7 +90,7 @@ def test_before_its_start_the_target_is_not_looked_at() -> None:
 @pytest.mark.parametrize("statistics", ["target", "both"])
 def test_whose_statistics_are_kept(statistics: str) -> None:
     options: dict[str, Any] = {"decoder_channels": [16, 16, 8, 8, 8], "decoder_use_norm": "batchnorm"}
-    method, catch = caught("maxsquare", running_statistics=statistics, segmenter_options=options)
+    method, catch = caught("maxsquare", running_statistics=statistics, network={"options": options})
     expected = copy.deepcopy(method)
     if statistics == "both":
         expected(catch.batch["source"]["image"].double())
@@ -158,4 +158,4 @@ def test_both_heads_start_from_the_checkpoint_of_a_source_phase(tmp_path: Path) 
         tiny.method("maxsquare", initial_checkpoint=str(tmp_path / "broken.ckpt"))
     with pytest.raises(CheckpointError, match=r"does not fit: .* has the shape"):
         options = {"decoder_channels": [16, 16, 8, 8, 4]}
-        tiny.method("maxsquare", initial_checkpoint=str(tmp_path / "alone.ckpt"), segmenter_options=options)
+        tiny.method("maxsquare", initial_checkpoint=str(tmp_path / "alone.ckpt"), network={"options": options})

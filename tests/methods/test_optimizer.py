@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from segzoo.methods.base import SegmentationMethod
+from segzoo.methods.segmentation import SegmentationMethod
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")

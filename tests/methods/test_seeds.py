@@ -4,7 +4,7 @@ import lightning as L
 import pytest
 import torch
 
-from segzoo.methods.base import SegmentationMethod
+from segzoo.methods.segmentation import SegmentationMethod
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -35,7 +35,7 @@ def test_logits_of_another_size_are_refused_and_the_option_named(
 ) -> None:
     net, image = create_segmenter(architecture, encoder, 5, options=options).eval(), torch.rand(1, 3, 128, 160)
     spelled = next(f"{name}: {value}" for name, value in options.items())
-    named = rf"{architecture} on {encoder} with --method.segmenter_options .*{spelled}"
+    named = rf"{architecture} on {encoder} with `network.options` .*{spelled}"
     message = rf"{named}.* makes logits of .* of an input of 128 160"
     for call in (
         lambda: net(image),
@@ -45,7 +45,7 @@ def test_logits_of_another_size_are_refused_and_the_option_named(
     ):
         with pytest.raises(ConfigError, match=message) as caught:
             call()
-        assert str(caught.value).endswith(f"as with --method.segmenter_options {{upsampling: {right}}}")
+        assert str(caught.value).endswith(f"as with `network.options` {{upsampling: {right}}}")
         assert "\n" not in str(caught.value)
     fixed = create_segmenter(architecture, encoder, 5, options=options | {"upsampling": right}).eval()
     fixed.check_sizes({"--data.size": (128, 160)})
@@ -144,7 +144,7 @@ def test_every_size_of_the_data_is_tried_before_the_first_step(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         tiny.fit(
-            "joint", 1, data_options=sizes, architecture="pan", segmenter_options=None, encoder="resnet18", **options
+            "joint", 1, data_options=sizes, architecture="pan", network={"options": None}, encoder="resnet18", **options
         )
 
 
@@ -174,7 +174,7 @@ def test_sizes_that_no_image_has_are_not_tried() -> None:
 )
 def test_options_that_networks_have_and_segzoo_has_not(architecture: str, option: str, value: Any, remedy: str) -> None:
     with pytest.raises(
-        ConfigError, match=rf"--method.segmenter_options: '{option}' of {architecture} cannot .*{remedy}.*leave it out"
+        ConfigError, match=rf"`network.options`: '{option}' of {architecture} cannot .*{remedy}.*leave it out"
     ):
         create_segmenter(architecture, "tu-test_resnet", 5, options={option: value})
 
@@ -193,7 +193,7 @@ def test_their_values_that_change_nothing_pass() -> None:
     ],
 )
 def test_methods_that_read_maps_refuse_encoders_without_them(slug: str, options: dict[str, Any]) -> None:
-    shallow = {"architecture": "linknet", "encoder": "tu-convnext_atto", "segmenter_options": {"encoder_depth": 2}}
+    shallow = {"network": {"architecture": "linknet", "encoder": "tu-convnext_atto", "options": {"encoder_depth": 2}}}
     with pytest.raises(
         ConfigError, match=r"the encoder of linknet on tu-convnext_atto .* makes maps of \[3, 0, 40\] channels"
     ):

@@ -16,8 +16,8 @@ from segzoo.cli.bench.rows import LR, VIRTUAL_LR, WEIGHT_DECAY, Row, Task
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.losses import cross_entropy, pixel_cross_entropy
-from segzoo.methods.base import SegmentationMethod, pixel_count, valid_pixels
 from segzoo.methods.registry import load_method
+from segzoo.methods.segmentation import SegmentationMethod, pixel_count, valid_pixels
 
 DOMAINS = ("source", "target")
 CLASSES = 19

@@ -1,0 +1,163 @@
+"""How a weight network learns through a virtual step of the segmenter: the meta update of MetaPix.
+
+    dL_T(theta')/dphi = sum_i dL_T/dw_i dw_i/dphi,      dL_T/dw_i = -(alpha/N) <grad l_i(theta), grad L_T(theta')>
+
+The first factor comes from `segzoo.bilevel`, the second from a backward pass through the weight network and the normalisation.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from segzoo.bilevel import (
+    Graphed,
+    Hypergradient,
+    any_seed,
+    attach_gradient,
+    hypergradient,
+    unrolled_hypergradient,
+)
+from segzoo.data.streams import Batch
+from segzoo.distributed import average_gradients, world_size
+from segzoo.errors import ConfigError
+from segzoo.methods.lookahead import LookAheadTraining, split
+from segzoo.methods.segmentation import pixel_count, valid_pixels
+
+# What the segmenter's own update takes over from the meta update; `paper` has batches of its own for it.
+REUSE: dict[str, Literal["nothing", "g", "g + v"]] = {"sequential": "g + v", "fused": "g", "paper": "nothing"}
+
+
+class Meta(NamedTuple):
+    """What a meta update leaves to the step.
+
+    Attributes:
+        carried: a zero whose gradient in phi is dL_T(theta')/dphi.
+        target_loss: L_T(theta').
+        norm: that of the gradient in phi, on this rank.
+    """
+
+    carried: Tensor
+    target_loss: Tensor
+    norm: Tensor
+
+
+class MetaUpdate(LookAheadTraining):
+    """The update of ``weighting``, a network that weighs source pixels by image and label.
+
+    Attributes:
+        weighting: phi.
+        update: the order of the updates, which decides what the segmenter takes over.
+        normalize: what is done with the network's weights.
+        unroll_chain: the derivative through several steps.
+    """
+
+    SPEED: ClassVar[tuple[str, ...]] = (*LookAheadTraining.SPEED, "cuda_graph", "micro_batches")
+    weighting: nn.Module
+    update: Literal["sequential", "fused", "paper"]
+    normalize: Literal["none", "mean1", "softmax"]
+    unroll_chain: Literal["exact", "first_order"]
+    _captured: Graphed[Any] | None = None
+
+    def weights(self, source: Batch) -> Tensor:
+        """Weights (B, H, W) of a source batch as the segmenter sees them, i.e. after normalisation."""
+        return self._normalise(self._raw_weights(source), source["label"])[0]
+
+    def on_train_start(self) -> None:
+        """Begins without a captured graph: parameters may lie elsewhere than in an earlier run.
+
+        Raises:
+            ConfigError: ``speed.cuda_graph`` where nothing can be captured.
+        """
+        self._captured = None
+        if self.speed.cuda_graph and (self.device.type != "cuda" or world_size() > 1 or self.scaler):
+            raise ConfigError(
+                "`speed.cuda_graph` needs one GPU and `trainer.precision` 32 or bf16-mixed; leave it out, or use "
+                "`trainer.accelerator` gpu and `trainer.devices` 1"
+            )
+
+    def on_train_end(self) -> None:
+        """Gives the memory of the captured graph back."""
+        self._captured = None
+
+    def meta_update(self, source: Batch, target: Batch) -> tuple[Meta, Hypergradient, Tensor]:
+        """One look ahead: what it leaves to the step, what was computed on the way, and the weights (B, H, W)."""
+        compute: Callable[..., tuple[Hypergradient, Tensor, list[Tensor]]] = self._meta_gradient
+        if self.speed.cuda_graph:
+            self._captured = self._captured or Graphed(self._meta_gradient, any_seed, 2 * self.speed.micro_batches)
+            compute = self._captured
+        found, weights, slopes = compute(source["image"], source["label"], target["image"], target["label"])
+        return self._attach(slopes, found.target_loss), found, weights
+
+    def unrolled_update(self, sources: list[Batch], target: Batch) -> Meta:
+        """The same through one virtual step per source batch."""
+        if self.scaler:
+            raise ConfigError(
+                "`method.unroll`: several virtual steps need `trainer.precision` 32 or bf16-mixed, not float16"
+            )
+        raw = [self._raw_weights(source) for source in sources]
+        normalised = [self._normalise(one, source["label"]) for one, source in zip(raw, sources, strict=True)]
+        result = unrolled_hypergradient(
+            [self.source_pass(source) for source in sources],
+            self.target_pass(target, track=False),
+            self.reach,
+            [weights for weights, _ in normalised],
+            [self.source_count(source["label"]) for source in sources],
+            self.virtual_lr,
+            self.unroll_chain == "exact",
+            average_gradients,
+        )
+        gradients = [pull_back(g) for (_, pull_back), g in zip(normalised, result.weights, strict=True)]
+        return self._attach(self._pull_back(raw, gradients), result.target_loss)
+
+    def _meta_gradient(self, *tensors: Tensor) -> tuple[Hypergradient, Tensor, list[Tensor]]:
+        """Of images and labels of source and target: dL_T(theta')/dw and what was computed on the way, w, and dL_T/dphi."""
+        source, target = ({"image": image, "label": label} for image, label in (tensors[:2], tensors[2:]))
+        raw = self._raw_weights(source)
+        weights, pull_back = self._normalise(raw, source["label"])
+        reach, parts, track = self.reach, self.speed.micro_batches, self.update == "sequential"
+        count = pixel_count(valid_pixels(target["label"]))
+        found = hypergradient(
+            self.segmenter,
+            [self.source_pass(part) for part in split(source, parts)],
+            [self.target_pass(part, track, count) for part in split(target, parts)],
+            reach if self.update == "paper" else self.theta,
+            weights,
+            self.source_count(source["label"]),
+            self.virtual_step(reach),
+            self.engine,
+            average_gradients,
+            scope=reach,
+            reuse=REUSE[self.update],
+            keep=self.speed.keep_outputs and parts == 1,
+            scale=self.loss_scale if self.scaler else None,
+        )
+        return found, weights, self._pull_back([raw], [pull_back(found.weights)])
+
+    def _pull_back(self, raw: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """From the gradients of the network's outputs to those of phi."""
+        scale = self.loss_scale
+        phi = torch.autograd.grad(raw, list(self.weighting.parameters()), [scale * gradient for gradient in gradients])
+        return list(phi) if scale == 1.0 else [g / scale for g in phi]
+
+    def _attach(self, gradients: list[Tensor], target_loss: Tensor) -> Meta:
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.logs_step:
+            whole = average_gradients({str(k): g for k, g in enumerate(gradients)})
+            self.log("meta/gradient_norm", torch.nn.utils.get_total_norm(list(whole.values())))
+        carried = attach_gradient(target_loss.new_zeros(()), list(self.weighting.parameters()), gradients)
+        return Meta(carried, target_loss, norm)
+
+    def _raw_weights(self, source: Batch) -> Tensor:
+        image, label = source["image"], source["label"]
+        # Its activations are computed twice, rather than kept through all passes of the segmenter.
+        weights: Tensor = checkpoint(self.weighting, image, label, use_reentrant=False, preserve_rng_state=False)
+        # The network ends in a sigmoid; the odds are the exponential of its logit.
+        return weights / (1 - weights).clamp_min(1e-6) if self.normalize == "softmax" else weights
+
+    def _normalise(self, raw: Tensor, label: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        if self.normalize == "none":
+            return raw.detach(), lambda gradient: gradient
+        return self.to_mean_one(raw, label)

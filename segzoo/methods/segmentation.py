@@ -1,0 +1,104 @@
+"""What methods share that train a segmenter: the network, its optimiser's groups, and how it is scored."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from segzoo.data.datamodule import DomainDataModule
+from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
+from segzoo.data.streams import Batch
+from segzoo.distributed import mean_across_ranks
+from segzoo.methods.base import Method, plain, resolve
+from segzoo.methods.optimizer import Optimizer
+from segzoo.methods.scoring import ScoredImages
+from segzoo.methods.speed import Speed
+from segzoo.models.network import Network
+from segzoo.models.state_dicts import load_part
+
+
+class SegmentationMethod(Method, ScoredImages):
+    """Base of methods that end in a segmenter, ``segmenter``.
+
+    Args:
+        label_space: Gives the classes; the command takes them from the data.
+        network: Says which network is trained, and from which weights.
+        optimizer: Says how it learns.
+        speed: Says how a step is computed.
+    """
+
+    segments: ClassVar[bool] = True
+    SPEED: ClassVar[tuple[str, ...]] = ("compile", "channels_last")
+
+    def __init__(
+        self,
+        *,
+        label_space: LabelSpace | dict[str, Any],
+        network: Network | dict[str, Any] | None = None,
+        optimizer: Optimizer | dict[str, Any] | None = None,
+        speed: Speed | dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(label_space=label_space, optimizer=optimizer, speed=speed)
+        self.network_options = resolve(Network, network)
+        self.save_hyperparameters({"network": plain(self.network_options)})
+        self.segmenter = self.network_options.build(self.num_classes)
+        if start := self.network_options.initial_checkpoint:
+            load_part(self.segmenter, Path(start), self.label_space.classes)
+        self.arrange(self.segmenter)
+        if self.speed.compile:
+            # Dropout as without compilation: a derivative that is taken eagerly must drop the same units.
+            self.segmenter.compile(options={"fallback_random": True})
+        self.prepare_scoring(self.num_classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images (B, 3, H, W), RGB in [0, 1], to logits (B, C, H, W)."""
+        logits: Tensor = self.segmenter(image)
+        return logits
+
+    def setup(self, stage: str) -> None:
+        """Also refuses images of a size that the network does not take.
+
+        Raises:
+            ConfigError: such a size, or see `Method.setup`.
+        """
+        super().setup(stage)
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, DomainDataModule):
+            self.segmenter.check_sizes(self._input_sizes(data, training=stage == "fit"))
+
+    def optimizer_groups(self) -> list[dict[str, Any]]:
+        """Those of the segmenter; methods with further networks add theirs."""
+        return self.optimizer_options.groups_of(self.segmenter)
+
+    def panel_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """Maps (B, H, W) of a source or target batch by title, which panels show beside the prediction."""
+        return {}
+
+    def _input_sizes(self, data: DomainDataModule, training: bool) -> dict[str, tuple[int, int]]:
+        """The sizes (height, width) of all images that the segmenter will get, by the options that set them."""
+        sizes = {"`data.size`": data.size}
+        for stream in self.streams.values() if training else ():
+            if data.crop_size and not stream.whole:
+                sizes["`data.crop_size`"] = data.crop_size
+            else:
+                sizes[f"`data.{stream.domain}_size`"] = data.train_sizes[stream.domain]
+        return sizes
+
+
+def valid_pixels(label: Tensor) -> Tensor:
+    """Which pixels have a label: (B, H, W) bool."""
+    return label != IGNORE_INDEX
+
+
+def pixel_count(mask: Tensor) -> Tensor:
+    """The number of True pixels per rank, averaged over the ranks; at least 1.
+
+    With this denominator the mean over the ranks is the mean over all pixels of the global batch.
+    """
+    return mean_across_ranks(mask.sum().double()).clamp_min(1.0)
+
+
+def loss_pixels(label: Tensor, pixel_mean: str) -> Tensor:
+    """The number of pixels per rank that a loss on labels (B, H, W) is the mean of: the ``valid`` ones, or ``all``."""
+    return pixel_count(valid_pixels(label) if pixel_mean == "valid" else torch.ones_like(label, dtype=torch.bool))
