@@ -21,6 +21,7 @@ from torch import Tensor
 
 import segzoo
 from segzoo.callbacks.report import run_protocol
+from segzoo.configs import config_text
 from segzoo.files import named_errors, write_text
 from segzoo.stopping import Stopped
 
@@ -60,7 +61,7 @@ class RunManifest(L.Callback):
         self._started = 0.0
         self._begun = False
         self._writes = False
-        self._config: str | None = None
+        self._config: dict[str, Any] | None = None
 
     @property
     def trained(self) -> bool:
@@ -216,7 +217,7 @@ class RunManifest(L.Callback):
 
     def _write_config(self) -> None:
         if self._config is not None and self._writes:
-            write_text(self.path.with_name("config.yaml"), self._config)
+            write_text(self.path.with_name("config.yaml"), config_text(self._config))
 
 
 def command_line(argv: Sequence[str]) -> str:

@@ -36,8 +36,8 @@ examples:
   segzoo annotate --ckpt_path runs/gradient-annotator/minifaces/default-s0/checkpoints/last.ckpt --count 2000 --out made
   segzoo fit --method source-only --data made/data.yaml       a fresh segmenter, trained on them and tested on the target
   segzoo fit --method joint --data made/data.yaml             the same with the few labelled images"""
-CARRIED = ("architecture", "encoder", "segmenter_options")
-"""Options of the run that a fresh segmenter shares."""
+CARRIED = ("architecture", "encoder", "options")
+"""Options of the run's network that a fresh one shares."""
 
 
 def annotate(argv: list[str]) -> int:
@@ -183,8 +183,8 @@ def _data(args: argparse.Namespace, method: "GradientAnnotator", size: tuple[int
         "root": str(Path(run["root"]).resolve()),
         "size": list(size or run["size"]),
     }
-    model = {name: config["model"][name] for name in CARRIED if name in config.get("model", {})}
-    return {"data": named | {"source": source} | kept, "model": model}
+    network = {name: config["network"][name] for name in CARRIED if name in config.get("network", {})}
+    return {"data": named | {"source": source} | kept, "network": network}
 
 
 def _write_yaml(path: Path, content: dict[str, Any]) -> None:

@@ -1,23 +1,27 @@
-"""What segzoo puts into a checkpoint beside the weights, with a configuration that the command can use."""
+"""What a command takes from a checkpoint: the configuration of its run, and the sections of a method from Python."""
 
 from pathlib import Path
 from typing import Any
 
-from segzoo.cli.sections import carried_config
+from segzoo.cli.sections import RESTORED, SHARED, carried_config
 from segzoo.inference.checkpoints import read_checkpoint as read
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """See `segzoo.inference.checkpoints.read_checkpoint`.
+    """The entry ``segzoo``: ``method``, ``version``, ``label_space``, ``size`` and ``config``, and what else a run takes from it.
 
-    Of a checkpoint that was written from Python ``config`` is None; ``model`` are then the method's options.
+    Of a checkpoint that was written from Python ``config`` is None; ``options`` are then the sections of its method. ``restored``
+    are the arguments of the method's constructor that only a checkpoint gives.
 
     Raises:
-        CheckpointError: see there, and a configuration that is none.
+        CheckpointError: see `segzoo.inference.checkpoints.read_checkpoint`; or a configuration that is none.
     """
+    path = Path(path)
     saved = read(path)
-    carried_config(saved, Path(path))
-    if saved.get("config") is None:
-        options = saved["options"].items()
-        saved["model"] = {key: value for key, value in options if key != "label_space" and not key.startswith("_")}
-    return saved
+    options = saved["options"]
+    shared, restored = ({name: options[name] for name in names if name in options} for names in (SHARED, RESTORED))
+    others = ("label_space", *shared, *restored)
+    own = {name: value for name, value in options.items() if name not in others and not name.startswith("_")}
+    found = {**saved, "options": {"method": own, **shared}, "restored": restored}
+    carried_config(found, path)  # may not be one
+    return found

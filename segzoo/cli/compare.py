@@ -97,8 +97,10 @@ def compare(argv: list[str]) -> int:
     for row in rows:
         _check_row(row, common)
     names = [row.name for row in rows]
+    from segzoo.methods.scoring import ScoredImages
+
     for row in rows:
-        if not load_method(row.method).segments:
+        if not issubclass(load_method(row.method), ScoredImages):
             raise ConfigError(
                 f"row '{row.name}': the method '{row.method}' labels no images, which leaves nothing to score"
             )

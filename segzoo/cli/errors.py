@@ -44,6 +44,9 @@ MACHINE = (
         "the machine allows no more processes or threads; lower --data.num_workers, or raise the limit (ulimit -u)",
     ),
 )
+SECTIONS = ("method", "network", "optimizer", "speed", "data", "trainer")
+NAMED = re.compile(rf"`((?:{'|'.join(SECTIONS)})\.[\w.]+(?: [^`\n]*)?)`")
+"""How a message names an option, most often with a value: `data.batch_size`, `optimizer.schedule constant`."""
 DISK = {
     getattr(errno, name)
     for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EFBIG", "EIO", "ESTALE", "EMFILE", "ENFILE", "ENXIO")
@@ -57,8 +60,18 @@ def speaks() -> bool:
     return module is None or not getattr(module.rank_zero_only, "rank", 0)
 
 
+def translate(text: str) -> str:
+    """A message of the library as the command says it: `` `data.batch_size` `` is typed ``--data.batch_size``."""
+    return NAMED.sub(r"--\1", text)
+
+
 def explain(error: BaseException) -> str | None:
     """The one line for an error that a user can fix; None for a bug, which keeps its traceback."""
+    line = _explain(error)
+    return None if line is None else translate(line)
+
+
+def _explain(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, SegzooError):
         return _of_worker(text)
@@ -75,7 +88,7 @@ def explain(error: BaseException) -> str | None:
         return " ".join(text.split())
     if "Expected more than 1 value per channel" in text:
         what = "a batch norm saw a single value per channel"
-        return f"{what}; use a larger --data.batch_size or --data.size, or --method.norm group"
+        return f"{what}; use a larger --data.batch_size or --data.size, or --network.norm group"
     if "OutOfMemoryError" in names:
         return f"out of memory on the device; lower --data.batch_size or --data.size ({text.splitlines()[0]})"
     return _of_machine(error)
