@@ -40,7 +40,7 @@ examples:
   segzoo compare --rows target-only,joint,metapix --seeds 0-4 --reference metapix
   segzoo compare --rows metapix,joint@metapix --seeds 0,1,2 --jobs 2 -- --data my_data.yaml --trainer.max_steps 2000
   segzoo compare --rows sepico,sepico-fast --variant 'sepico-fast: sepico --method.fast true'
-  segzoo compare --rows source-only,tuned --variant 'tuned: target-only --method.initial_checkpoint {source-only}'"""
+  segzoo compare --rows source-only,tuned --variant 'tuned: target-only --network.initial_checkpoint {source-only}'"""
 CHECKPOINT = re.compile(r"\{([\w-]+)\}")
 """A row's name in the options of another."""
 OWN_OPTIONS = ("--method", "--ckpt_path", "--name", "--seed_everything", "--runs", "--out")

@@ -44,14 +44,20 @@ MACHINE = (
         "the machine allows no more processes or threads; lower --data.num_workers, or raise the limit (ulimit -u)",
     ),
 )
-SECTIONS = ("method", "network", "optimizer", "speed", "data", "trainer")
-NAMED = re.compile(rf"`((?:{'|'.join(SECTIONS)})\.[\w.]+(?: [^`\n]*)?)`")
-"""How a message names an option, most often with a value: `data.batch_size`, `optimizer.schedule constant`."""
 DISK = {
     getattr(errno, name)
     for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EFBIG", "EIO", "ESTALE", "EMFILE", "ENFILE", "ENXIO")
     if hasattr(errno, name)
 }
+
+
+PARAMETER = re.compile(r"`((?:method|network|optimizer|speed|data|trainer)(?:\.\w+)+(?: [^`\n]*)?)`")
+"""How a message names a parameter, with or without a value: `data.batch_size`, `optimizer.schedule constant`."""
+
+
+def translate(text: str) -> str:
+    """A message with the command's option in the place of every parameter: ``--data.size`` for "`data.size`"."""
+    return PARAMETER.sub(r"--\1", text)
 
 
 def speaks() -> bool:
@@ -60,18 +66,8 @@ def speaks() -> bool:
     return module is None or not getattr(module.rank_zero_only, "rank", 0)
 
 
-def translate(text: str) -> str:
-    """A message of the library as the command says it: `` `data.batch_size` `` is typed ``--data.batch_size``."""
-    return NAMED.sub(r"--\1", text)
-
-
 def explain(error: BaseException) -> str | None:
     """The one line for an error that a user can fix; None for a bug, which keeps its traceback."""
-    line = _explain(error)
-    return None if line is None else translate(line)
-
-
-def _explain(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, SegzooError):
         return _of_worker(text)

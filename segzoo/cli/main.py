@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import segzoo
-from segzoo.cli.errors import explain, speaks
+from segzoo.cli.errors import explain, speaks, translate
 from segzoo.cli.rundir import check_launcher
 from segzoo.cli.streams import tolerant_streams
 from segzoo.errors import ConfigError, NonFiniteLossError, SaidElsewhere
@@ -93,7 +93,7 @@ def _run(arguments: list[str], debug: bool) -> int:
             raise
         # A loss is not finite on all processes at once: one of them says so.
         if not isinstance(error, SaidElsewhere) and not (isinstance(error, NonFiniteLossError) and not speaks()):
-            print(f"error: {message}", file=sys.stderr)
+            print(f"error: {translate(message)}", file=sys.stderr)
         return 2
 
 

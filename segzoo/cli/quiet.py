@@ -4,8 +4,6 @@ import logging
 import sys
 import warnings
 
-from segzoo.cli.errors import translate
-
 NOT_ACTIONABLE = (
     r".*does not have many workers",  # set by the data's YAML; more workers do not help on two cores
     r".*`?srun`? command is available",
@@ -27,7 +25,7 @@ def be_quiet() -> None:
     import lightning  # noqa: F401  sets the levels of its loggers when it is imported
 
     # After Lightning, which has a format of its own: source lines help nobody who types a command.
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {translate(' '.join(str(message).split()))}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {' '.join(str(message).split())}\n"
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     sys.unraisablehook = _without_loaders

@@ -64,7 +64,7 @@ def test_weights_that_are_not_finite_are_not_used(
         assert result.status == 2 and result.err.startswith("error: "), result
         assert f"{path}" in result.err and f"not finite, first in '{NORM}': use an earlier one\n" in result.err
         assert "mIoU" not in result.out
-    started = segzoo("fit", "--method", "joint", "--method.initial_checkpoint", path, "--data", toy)
+    started = segzoo("fit", "--method", "joint", "--network.initial_checkpoint", path, "--data", toy)
     assert started.status == 2 and "not finite, first in 'network.encoder.model.bn1.running_var'" in started.err
     assert left_behind(path) == set()
 
@@ -76,7 +76,7 @@ def test_bytes_that_were_lost_inside_a_checkpoint_are_found(
     path = alter(lambda content: None)
     zero_out(path)
     results = every_command(segzoo, path, photos)
-    results += [segzoo("fit", "--method", "joint", "--method.initial_checkpoint", path, "--data", toy)]
+    results += [segzoo("fit", "--method", "joint", "--network.initial_checkpoint", path, "--data", toy)]
     for result in results:
         assert (result.status, result.out) == (2, "")
         assert result.err.startswith(f"error: {path} is damaged: the checksum of ") and result.err.count("\n") == 1
@@ -174,7 +174,7 @@ def test_a_checkpoint_that_cannot_be_continued_says_why(segzoo: Segzoo, alter: A
     result = segzoo("fit", "--ckpt_path", path, "--trainer.max_steps", 4)
     assert result.status == 2 and result.err.count("\n") == 1, result
     assert result.err.startswith(f"error: the checkpoint {path} cannot be continued: ") and message in result.err
-    assert result.err.endswith("; begin a new run at its weights with --method.initial_checkpoint\n")
+    assert result.err.endswith("; begin a new run at its weights with --network.initial_checkpoint\n")
     assert left_behind(path) == set()
 
 
@@ -253,7 +253,7 @@ def test_data_of_other_classes_are_not_scored(segzoo: Segzoo, checkpoint: Path, 
         here = f"'{order[first]}'" if first < len(order) else "absent"
         assert result.status == 2
         assert f"class {first} is '{names[first]}' in the checkpoint and {here} in the data" in result.err
-        begun = segzoo("fit", "--method", "joint", "--data", toy, *flags, "--method.initial_checkpoint", checkpoint)
+        begun = segzoo("fit", "--method", "joint", "--data", toy, *flags, "--network.initial_checkpoint", checkpoint)
         assert begun.status == 2 and f"class {first} is '{names[first]}' in the checkpoint" in begun.err
         assert not Path("runs").exists()
 
@@ -299,10 +299,10 @@ def test_a_checkpoint_of_weights_alone_says_that_it_cannot_be_continued(tmp_path
 
 @pytest.mark.fault("logits-of-another-size")
 def test_options_that_make_logits_of_another_size_leave_nothing_behind(segzoo: Segzoo, toy: Path) -> None:
-    network = ["--method.architecture", "fpn", "--method.segmenter_options", "{encoder_depth: 4}"]
-    result = segzoo("fit", "--method", "joint", "--data", toy, *network, "--method.encoder", "resnet18")
+    network = ["--network.architecture", "fpn", "--network.options", "{encoder_depth: 4}"]
+    result = segzoo("fit", "--method", "joint", "--data", toy, *network, "--network.encoder", "resnet18")
     assert result.status == 2 and result.out == ""
-    assert "fpn on resnet18 with --method.segmenter_options {encoder_depth: 4} makes logits of 64 64" in result.err
+    assert "fpn on resnet18 with --network.options {encoder_depth: 4} makes logits of 64 64" in result.err
     assert not [file for file in Path("runs").rglob("*") if file.is_file()]
 
 
@@ -310,8 +310,8 @@ def test_options_that_make_logits_of_another_size_leave_nothing_behind(segzoo: S
 def test_another_size_than_in_training_is_refused_before_anything_is_written(
     segzoo: Segzoo, toy: Path, photos: Path
 ) -> None:
-    network = ["--method.architecture", "pan", "--method.segmenter_options", "null", "--data.size", 128, 128]
-    fit = ["fit", "--method", "source-only", "--data", toy, *network, "--method.encoder", "resnet18"]
+    network = ["--network.architecture", "pan", "--network.options", "null", "--data.size", 128, 128]
+    fit = ["fit", "--method", "source-only", "--data", toy, *network, "--network.encoder", "resnet18"]
     small = segzoo(*fit[:-4], "96", "96", *fit[-2:])
     assert small.status == 2 and "96 96 (--data.size, height and width)" in small.err and small.err.count("\n") == 1
     assert segzoo(*fit, "--trainer.max_steps", 1).status == 0

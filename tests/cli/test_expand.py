@@ -202,10 +202,10 @@ def test_a_run_goes_on_in_its_own_folder_and_with_its_own_seed(tmp_path: Path, o
 def test_options_of_a_network_are_not_those_of_another(tmp_path: Path) -> None:
     assert "decoder_channels" in merged(expanded("fit", "--method", "joint"), "model", "segmenter_options")
     assert (
-        merged(expanded("fit", "--method", "joint", "--method.architecture", "fpn"), "model", "segmenter_options")
+        merged(expanded("fit", "--method", "joint", "--network.architecture", "fpn"), "model", "segmenter_options")
         is None
     )
-    unet = expanded("fit", "--method", "joint", "--method.architecture", "unet")
+    unet = expanded("fit", "--method", "joint", "--network.architecture", "unet")
     assert "decoder_channels" in merged(unet, "model", "segmenter_options")
     options = {"decoder_pyramid_channels": 64}
     own = write(tmp_path / "own.yaml", {"model": {"architecture": "fpn", "segmenter_options": options}})

@@ -326,7 +326,7 @@ def test_adaptation_starts_where_the_source_ended(root: Path, segzoo: Segzoo) ->
     assert missing.status == 2 and f"no checkpoint at {checkpoint_of('gta5_source_maxsquare')}" in missing.err
     fit(segzoo, "gta5_source_maxsquare", root)
     # Without a learning rate parameters stay those that it started from.
-    run = fit(segzoo, "gta5_maxsquare", root, "--method.lr=0", initial=True)
+    run = fit(segzoo, "gta5_maxsquare", root, "--optimizer.lr=0", initial=True)
     first, last = (
         torch.load(path, weights_only=True)["state_dict"]
         for path in (checkpoint_of("gta5_source_maxsquare"), run / "checkpoints" / "last.ckpt")

@@ -51,8 +51,8 @@ def test_a_raw_id_of_a_class_map_stands_once(tmp_path: Path) -> None:
 
 @pytest.mark.fault("key-that-stands-twice")
 def test_a_key_of_a_typed_mapping_stands_once(segzoo: Segzoo) -> None:
-    result = segzoo("fit", "--method", "joint", "--method.segmenter_options", "{a: 1, a: 2}")
-    assert result.err.startswith("error: --method.segmenter_options: line 1: the key 'a' stands already in line 1")
+    result = segzoo("fit", "--method", "joint", "--network.options", "{a: 1, a: 2}")
+    assert result.err.startswith("error: --network.options: line 1: the key 'a' stands already in line 1")
 
 
 @pytest.mark.fault("aliases-that-explode")
@@ -190,12 +190,12 @@ def test_an_empty_file_says_nothing(segzoo: Segzoo) -> None:
         ("data: {target: {init_args: {gap: null}}}", "--data.target.gap (in own.yaml): expected int, found 'null'"),
         ("data: 3", "own.yaml: 'data' must be a section with options, found '3'"),
         ("model: []", "own.yaml: 'model' must be a section with options, found '[]'"),
-        ("model: {lr: null}", "--method.lr (in own.yaml): expected float, found 'null'"),
+        ("model: {lr: null}", "--optimizer.lr (in own.yaml): expected float, found 'null'"),
         (
             "model: {norm: null}",
-            "--method.norm (in own.yaml): expected one of batch, sync, frozen, group, found 'null'",
+            "--network.norm (in own.yaml): expected one of batch, sync, frozen, group, found 'null'",
         ),
-        ("model: {lr: true}", "--method.lr (in own.yaml): expected float, found 'true'"),
+        ("model: {lr: true}", "--optimizer.lr (in own.yaml): expected float, found 'true'"),
         ("seed_everything: null", "--seed_everything (in own.yaml): expected int, found 'null'"),
         ("seed_everything: true", "--seed_everything (in own.yaml): expected int, found 'true'"),
         ("seed_everything: x", "--seed_everything (in own.yaml): expected int, found 'x'"),

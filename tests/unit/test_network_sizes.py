@@ -168,8 +168,8 @@ def test_sizes_that_no_image_has_are_not_tried() -> None:
         ("activation", "softmax", "take the logits as they are"),
         ("aux_params", {"classes": 2}, "no loss for a second head"),
         ("classes", 3, "those of the data's label space"),
-        ("encoder_name", "resnet34", "--method.encoder"),
-        ("encoder_weights", "imagenet", "--method.encoder_weights"),
+        ("encoder_name", "resnet34", "--network.encoder"),
+        ("encoder_weights", "imagenet", "--network.encoder_weights"),
     ],
 )
 def test_options_that_networks_have_and_segzoo_has_not(architecture: str, option: str, value: Any, remedy: str) -> None:
