@@ -24,12 +24,11 @@ from segzoo.inference.logits import (
 )
 from segzoo.inference.photographs import find_images
 from segzoo.inference.prediction import Prediction
+from segzoo.methods.segmentation import SegmentationMethod
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
-
-    from segzoo.methods.base import SegmentationMethod
 
     OneImage = npt.NDArray[Any] | Image.Image | Path | str
 
@@ -50,7 +49,7 @@ def load(
         ConfigError: an absent device, a size that the network refuses, or a method that labels no images.
     """
     method, trained_size = load_checkpoint(path, device)
-    if not method.segments:
+    if not isinstance(method, SegmentationMethod):
         raise ConfigError(f"{path} is of the method '{method.slug}', which labels no images")
     return Predictor(method, size or trained_size, image_bits=image_bits)
 
@@ -67,9 +66,7 @@ class Predictor:
         ConfigError: a size that the network refuses.
     """
 
-    def __init__(
-        self, method: "SegmentationMethod", size: Size | None = None, *, image_bits: int | None = None
-    ) -> None:
+    def __init__(self, method: SegmentationMethod, size: Size | None = None, *, image_bits: int | None = None) -> None:
         if size is not None:
             for side in size:
                 check_range("size (height, width)", side, 1)
@@ -95,6 +92,10 @@ class Predictor:
     def device(self) -> torch.device:
         """Where the network is."""
         return self.method.device
+
+    def __repr__(self) -> str:
+        size = "each image's own size" if self.size is None else "{1}x{0} (WxH)".format(*self.size)
+        return f"Predictor({self.method.slug}, {len(self.classes)} classes, input {size}, on {self.device})"
 
     @overload
     def predict(self, image: "OneImage") -> Prediction: ...
