@@ -179,8 +179,8 @@ def _check_divided(target: Domain) -> None:
     if isinstance(target, PairedFolders) and target.is_undivided:
         raise ConfigError(
             f"the images of the target '{target.name}' are in one folder: give `blocks` (shares of train, val and test in the "
-            "order of the images' names, e.g. (0.7, 0.1, 0.2); (1, 0, 0) scores nothing), or make folders train/, val/ and test/ "
-            "of them"
+            "order of the images' names, e.g. (0.7, 0.1, 0.2); (1, 0, 0) scores nothing), or make folders train/, val/ and "
+            "test/ of them"
         )
 
 
