@@ -38,6 +38,12 @@ def load(
 ) -> "Predictor":
     """The network of a checkpoint, ready to label images; it labels them as ``segzoo predict`` does.
 
+    ::
+
+        found = segzoo.load("runs/joint/minicity/default-s0").predict("photo.jpg")
+        found.labels, found.confidence      # (H, W) class ids and probabilities, at the photograph's size
+        found.overlay().save("seen.jpg")
+
     Args:
         path: checkpoint of ``segzoo fit`` or of a `lightning.Trainer` with a method of segzoo, or the folder of such a run.
         device: ``auto`` (the first of cuda, mps and cpu that is there), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
