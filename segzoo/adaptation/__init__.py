@@ -2,10 +2,10 @@
 
 from segzoo.adaptation.augment import strong_augment
 from segzoo.adaptation.class_balance import class_balance
-from segzoo.adaptation.crops import class_balanced_crop, crop
+from segzoo.adaptation.crops import class_balanced_crop, crop, crop_box
 from segzoo.adaptation.feature_distance import FeatureDistance, class_mask
 from segzoo.adaptation.labels import cell_labels, downscale_labels, labelled_pixels
-from segzoo.adaptation.mixing import class_mix, paste
+from segzoo.adaptation.mixing import Mixture, View, class_mix, paste
 from segzoo.adaptation.night import Night, NightGuidance
 from segzoo.adaptation.pseudo_labels import confident_share, fuse_reference, pseudo_label_weights, pseudo_labels
 from segzoo.adaptation.statistics import ClassBank, ClassStatistics
@@ -16,8 +16,10 @@ __all__ = [
     "ClassStatistics",
     "EmaTeacher",
     "FeatureDistance",
+    "Mixture",
     "Night",
     "NightGuidance",
+    "View",
     "cell_labels",
     "class_balance",
     "class_balanced_crop",
@@ -25,6 +27,7 @@ __all__ = [
     "class_mix",
     "confident_share",
     "crop",
+    "crop_box",
     "downscale_labels",
     "ema_decay",
     "fuse_reference",

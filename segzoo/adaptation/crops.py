@@ -75,3 +75,15 @@ def _scores(boxes: Tensor, max_ratio: float, ignore_index: int) -> Tensor:
     balanced = (counts.amax(1) < max_ratio * counts.sum(1)) & ((counts > 0).sum(1) > 1)
     # A class of one pixel adds log 1 = 0.
     return torch.where(balanced, counts.clamp_min(1).log().sum(1), 0)
+
+
+def crop_box(whole: Sequence[int], size: tuple[int, int], share: float | None) -> tuple[int, int]:
+    """Height and width of a crop of the shape of ``size``.
+
+    Args:
+        whole: (H, W) of the image.
+        size: (height, width); the crop's own where no share is given.
+        share: of the image's area that the crop covers; it never leaves the image.
+    """
+    scale = 1.0 if share is None else (share * whole[0] * whole[1] / (size[0] * size[1])) ** 0.5
+    return min(round(scale * size[0]), whole[0]), min(round(scale * size[1]), whole[1])

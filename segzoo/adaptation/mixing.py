@@ -2,7 +2,7 @@
 onto a target image."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,40 @@ from segzoo.distributed import sum_across_ranks
 
 CODES = 256
 """Labels are 0..255, as masks on disk are."""
+
+
+class View(NamedTuple):
+    """Target images as a step uses them.
+
+    Attributes:
+        image: (B, 3, H, W), not augmented.
+        labels: the teacher's (B, H, W).
+        confidence: the probability that it gives them, (B, H, W).
+        weights: of their loss, (B, H, W).
+        reference: (B, 3, H, W), other images of the same places, if there are any.
+    """
+
+    image: Tensor
+    labels: Tensor
+    confidence: Tensor
+    weights: Tensor
+    reference: Tensor | None = None
+
+
+class Mixture(NamedTuple):
+    """Target images with pasted classes of the source.
+
+    Attributes:
+        image: x_m, (B, 3, H, W), not augmented.
+        label: y_m, (B, H, W).
+        weights: q_m, (B, H, W).
+        mask: M, (B, H, W), where they show the source.
+    """
+
+    image: Tensor
+    label: Tensor
+    weights: Tensor
+    mask: Tensor
 
 
 def class_mix(

@@ -17,14 +17,12 @@ one returned loss; in the published code the annotator moves first.
 
 import contextlib
 import copy
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from segzoo.bilevel import Replayed, any_seed, attach_gradient, frozen_buffers, pixel_jvp, record, replay
 from segzoo.bilevel.jvp import whole_norm
@@ -35,7 +33,7 @@ from segzoo.distributed import average_gradients
 from segzoo.errors import ConfigError
 from segzoo.losses import cross_entropy, log_softmax, soft_cross_entropy
 from segzoo.losses.gradient_distance import GradientMetric, gradient_distance, gradient_distance_derivative
-from segzoo.methods.generated import GeneratedImagesTraining
+from segzoo.methods.matched_gradients import MatchedGradients, matched_parameters
 from segzoo.methods.optimizer import Optimizer, parameter_group
 from segzoo.methods.segmentation import pixel_count, valid_pixels
 from segzoo.methods.speed import Speed
@@ -48,7 +46,7 @@ from segzoo.models.norms import replace_norms
 from segzoo.models.state_dicts import load_part
 
 
-class GradientAnnotator(GeneratedImagesTraining):
+class GradientAnnotator(MatchedGradients):
     """A GAN's images, labelled such that a segmenter trained on them suits the few labelled images.
 
     Published: sgd without weight decay at constant lr 1e-3 for both networks, two images of each kind per step, 150,000 steps.
@@ -143,7 +141,7 @@ class GradientAnnotator(GeneratedImagesTraining):
         self.annotator_lr, self.annotator_decay = annotator_lr, annotator_decay
         self.labelling_mode, self.running_statistics = labelling_mode, running_statistics
         self.student_steps, self.metric, self.engine = student_steps, metric, engine
-        self.matched = self._matched(scope)
+        self.matched = matched_parameters(self.segmenter, scope)
         self.whitened = weights_with_moments(self.segmenter, self.matched) if whiten else []
         self._seen: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -195,9 +193,11 @@ class GradientAnnotator(GeneratedImagesTraining):
         # One seed: the same dropout masks in g and in its derivative.
         seed, track = any_seed(), self.running_statistics == "both"
         with input_moments(self.segmenter, self.whitened) as moments:
-            real_loss, real_gradient = self._gradient(real, lambda z: cross_entropy(z, label, pixels), any_seed(), True)
+            real_loss, real_gradient = self.matched_gradient(
+                real, lambda z: cross_entropy(z, label, pixels), any_seed(), True
+            )
             with record(self.segmenter, self.matched if self.engine == "forward" else ()) as outputs:
-                loss, gradient = self._gradient(image, lambda z: soft_cross_entropy(z, fixed), seed, track)
+                loss, gradient = self.matched_gradient(image, lambda z: soft_cross_entropy(z, fixed), seed, track)
         factors = whitening(average_gradients(moments))
         g, h, w = list(gradient.values()), list(real_gradient.values()), [factors.get(name) for name in gradient]
         distance = gradient_distance(g, h, self.metric, w)
@@ -208,7 +208,7 @@ class GradientAnnotator(GeneratedImagesTraining):
             theta, replayed = self.segmenter.parameters_of("all"), Replayed(self.segmenter, image, log_softmax, seed)
             with replay(outputs):
                 slope = -pixel_jvp(replayed, theta, u)[1] / fixed[:, 0].numel()
-        self._watch(real_loss, loss, distance.detach(), slope, whole_norm(gradient), whole_norm(real_gradient))
+        self.watch(real_loss, loss, distance.detach(), slope, whole_norm(gradient), whole_norm(real_gradient))
         return attach_gradient(loss.new_zeros(()), [y], [slope])
 
     def student_terms(self, count: int, size: Sequence[int]) -> dict[str, Tensor]:
@@ -265,39 +265,6 @@ class GradientAnnotator(GeneratedImagesTraining):
             for p in self.annotator.parameters():
                 p.grad = None
 
-    def _gradient(
-        self, image: Tensor, loss: Callable[[Tensor], Tensor], seed: int, track: bool
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """A loss of the student, detached, and its gradient in the matched parameters, the mean over the ranks."""
-        # What is not matched is constant: no graph is kept for an encoder whose gradient nobody asks for.
-        params = {
-            name: p if name in self.matched else p.detach() for name, p in self.segmenter.parameters_of("all").items()
-        }
-        own = [params[name] for name in self.matched]
-        second_order = self.engine == "double_backward"
-        with sdpa_kernel(SDPBackend.MATH) if second_order else contextlib.nullcontext():
-            value = Replayed(self.segmenter, image, loss, seed, track)(params)
-            scale = self.loss_scale
-            found = torch.autograd.grad(
-                scale * value, own, create_graph=second_order, allow_unused=True, materialize_grads=True
-            )
-        local = {name: g / scale for name, g in zip(self.matched, found, strict=True)}
-        mean = average_gradients({name: g.detach() for name, g in local.items()})
-        if second_order:  # the value of the mean with the graph of this rank's part
-            mean = {name: g + (mean[name] - g).detach() for name, g in local.items()}
-        return value.detach(), mean
-
-    def _watch(
-        self, real_loss: Tensor, loss: Tensor, distance: Tensor, slope: Tensor, norm: Tensor, real_norm: Tensor
-    ) -> None:
-        terms = {"labelled": real_loss, "synthetic": loss}
-        if not self.scaler:  # with one (float16) an infinite gradient is no error: it skips the step
-            terms |= {"gradient distance": distance, "annotator gradient": slope.norm()}
-        means = self.check_finite(terms)
-        # Distance and norms are of gradients that are means over the ranks already.
-        self.log_dict({"match/distance": distance, "match/labelled_loss": means["labelled"]}, prog_bar=False)
-        self.log_dict({"match/synthetic_norm": norm, "match/labelled_norm": real_norm})
-
     def _zero(self) -> Tensor:
         # Distributed training expects a gradient per parameter; they are dropped before the optimiser sees them.
         phi = [] if self.by_teacher else list(self.annotator.parameters())
@@ -305,18 +272,3 @@ class GradientAnnotator(GeneratedImagesTraining):
 
     def _annotator_moves(self) -> bool:
         return not self.by_teacher and self.global_step % self.student_steps == 0
-
-    def _matched(self, pattern: str) -> list[str]:
-        if pattern in ("all", "decoder", "head"):
-            return list(self.segmenter.parameters_of(pattern))  # type: ignore[arg-type]
-        parameters = self.segmenter.parameters_of("all")
-        try:
-            found = [name for name in parameters if re.fullmatch(pattern, name)]
-        except re.error as error:
-            raise ConfigError(f"`method.scope` {pattern} is not a regular expression: {error}") from error
-        if not any(parameters[name].dim() > 1 for name in found):
-            weights = [name for name, p in parameters.items() if p.dim() > 1]
-            raise ConfigError(
-                f"`method.scope` {pattern} matches no weight of the segmenter; they are named {weights[0]} to {weights[-1]}"
-            )
-        return found

@@ -20,6 +20,7 @@ from segzoo.bilevel import (
     hypergradient,
     unrolled_hypergradient,
 )
+from segzoo.checks import check_range
 from segzoo.data.streams import Batch
 from segzoo.distributed import average_gradients, world_size
 from segzoo.errors import ConfigError
@@ -51,14 +52,24 @@ class MetaUpdate(LookAheadTraining):
         weighting: phi.
         update: the order of the updates, which decides what the segmenter takes over.
         normalize: what is done with the network's weights.
+        unroll: how many virtual steps there are.
         unroll_chain: the derivative through several steps.
+        meta_every: steps between two updates.
+        meta_start: the first step with one.
+        held_out: share of the target images that only the meta objective sees.
+        per_image: whether all pixels of an image have one weight.
     """
 
     SPEED: ClassVar[tuple[str, ...]] = (*LookAheadTraining.SPEED, "cuda_graph", "micro_batches")
     weighting: nn.Module
     update: Literal["sequential", "fused", "paper"]
     normalize: Literal["none", "mean1", "softmax"]
+    unroll: int
     unroll_chain: Literal["exact", "first_order"]
+    meta_every: int
+    meta_start: int
+    held_out: float
+    per_image: bool
     _captured: Graphed[Any] | None = None
 
     def weights(self, source: Batch) -> Tensor:
@@ -161,3 +172,62 @@ class MetaUpdate(LookAheadTraining):
         if self.normalize == "none":
             return raw.detach(), lambda gradient: gradient
         return self.to_mean_one(raw, label)
+
+    # When phi rests, and what does not go together
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Between meta updates phi rests: without gradients the optimiser leaves it and its momentum alone."""
+        if not self.is_meta_step():
+            for p in self.weighting.parameters():
+                p.grad = None
+
+    def setup(self, stage: str) -> None:
+        """Refuses weights that can only be one.
+
+        Raises:
+            ConfigError: a weight per image, divided by its mean, with one image in a batch.
+        """
+        super().setup(stage)
+        images = getattr(getattr(self.trainer, "datamodule", None), "batch_size", 2) * world_size()
+        if stage == "fit" and self.per_image and self.normalize != "none" and images == 1:
+            raise ConfigError(
+                "`method.weights` image: the mean-one weight of a single image is always 1; use `data.batch_size` 2 or more, "
+                "or `method.normalize` none"
+            )
+
+    def is_meta_step(self) -> bool:
+        """Whether phi learns in this step."""
+        since = self.global_step - self.meta_start
+        return since >= 0 and since % self.meta_every == 0
+
+    def check_combinations(self) -> None:
+        """Refuses options that do not go together.
+
+        Raises:
+            ConfigError: such ones, or a number outside its range.
+        """
+        check_range("`method.held_out`", self.held_out, 0, 0.99)
+        check_range("`method.meta_every`", self.meta_every, 1)
+        check_range("`method.unroll`", self.unroll, 1)
+        speed, plain = self.speed, (self.virtual, self.engine) == ("sgd", "forward")
+        if speed.cuda_graph and (not plain or self.scope != "all" or speed.compile):
+            raise ConfigError(
+                "`speed.cuda_graph` captures `method.virtual` sgd, `method.scope` all and `method.engine` forward; leave out "
+                "`speed.compile`"
+            )
+        if self.held_out and self.update == "sequential":
+            raise ConfigError(
+                "`method.held_out` needs a target gradient of its own, which 'sequential' does not compute; use "
+                "`method.update` fused or paper, or `method.held_out` 0"
+            )
+        check_range("`speed.micro_batches`", speed.micro_batches, 1)
+        if speed.micro_batches > 1 and (self.update != "sequential" or self.meta_every > 1 or self.meta_start > 0):
+            raise ConfigError(
+                "`speed.micro_batches` needs `method.update` sequential at every step; use `trainer.accumulate_grad_batches` "
+                "elsewhere"
+            )
+        if self.unroll > 1 and (self.update != "paper" or not plain or speed.cuda_graph):
+            raise ConfigError(
+                f"`method.unroll` {self.unroll}: several virtual steps need `method.update` paper, `method.virtual` sgd and "
+                "`method.engine` forward, without `speed.cuda_graph`"
+            )

@@ -19,11 +19,8 @@ import torch
 from torch import Tensor
 
 from segzoo.bilevel import Engine, Hypergradient, attach_gradient
-from segzoo.checks import check_range
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch, Stream
-from segzoo.distributed import world_size
-from segzoo.errors import ConfigError
 from segzoo.losses import cross_entropy
 from segzoo.methods.meta_update import Meta, MetaUpdate
 from segzoo.methods.optimizer import Optimizer, parameter_group
@@ -116,13 +113,10 @@ class MetaPix(MetaUpdate):
             engine=engine,
             pixel_mean=pixel_mean,
         )
-        check_range("`method.held_out`", held_out, 0, 0.99)
-        check_range("`method.meta_every`", meta_every, 1)
-        check_range("`method.unroll`", unroll, 1)
         self.update, self.unroll, self.unroll_chain, self.normalize = update, unroll, unroll_chain, normalize
         self.meta_every, self.meta_start, self.held_out = meta_every, meta_start, held_out
         self.weight_lr, self.weight_net_decay = weight_lr, weight_net_decay
-        self._refuse_combinations()
+        self.check_combinations()
         self.per_image = weights == "image"
         net = ImageWeightNet if self.per_image else PixelWeightNet
         self.weighting = net(self.num_classes, weight_width, weight_net_norm, weight_stride)
@@ -159,7 +153,7 @@ class MetaPix(MetaUpdate):
         if self.trainer.accumulate_grad_batches == 1:
             # Lightning drops them after this method; until then they would lie beside g and v, as large as the network.
             self.zero_grad()
-        if not self._is_meta_step():
+        if not self.is_meta_step():
             # Zero gradients, dropped before the optimiser sees them: distributed training expects one per parameter.
             phi = list(self.weighting.parameters())
             resting = attach_gradient(torch.zeros((), device=self.device), phi, [torch.zeros_like(p) for p in phi])
@@ -216,56 +210,6 @@ class MetaPix(MetaUpdate):
             self.log("meta/target_loss", means["meta"])
         return self.log_sum(terms, means) + meta.carried
 
-    # When phi rests, and what does not go together
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Between meta updates phi rests: without gradients the optimiser leaves it and its momentum alone."""
-        if not self._is_meta_step():
-            for p in self.weighting.parameters():
-                p.grad = None
-
-    def setup(self, stage: str) -> None:
-        """Refuses weights that can only be one.
-
-        Raises:
-            ConfigError: a weight per image, divided by its mean, with one image in a batch.
-        """
-        super().setup(stage)
-        images = getattr(getattr(self.trainer, "datamodule", None), "batch_size", 2) * world_size()
-        if stage == "fit" and self.per_image and self.normalize != "none" and images == 1:
-            raise ConfigError(
-                "`method.weights` image: the mean-one weight of a single image is always 1; use `data.batch_size` 2 or more, "
-                "or `method.normalize` none"
-            )
-
     @property
     def _meta_sources(self) -> list[str]:
         return ["meta_source", *(f"meta_source_{k}" for k in range(2, self.unroll + 1))]
-
-    def _is_meta_step(self) -> bool:
-        since = self.global_step - self.meta_start
-        return since >= 0 and since % self.meta_every == 0
-
-    def _refuse_combinations(self) -> None:
-        speed, plain = self.speed, (self.virtual, self.engine) == ("sgd", "forward")
-        if speed.cuda_graph and (not plain or self.scope != "all" or speed.compile):
-            raise ConfigError(
-                "`speed.cuda_graph` captures `method.virtual` sgd, `method.scope` all and `method.engine` forward; leave out "
-                "`speed.compile`"
-            )
-        if self.held_out and self.update == "sequential":
-            raise ConfigError(
-                "`method.held_out` needs a target gradient of its own, which 'sequential' does not compute; use "
-                "`method.update` fused or paper, or `method.held_out` 0"
-            )
-        check_range("`speed.micro_batches`", speed.micro_batches, 1)
-        if speed.micro_batches > 1 and (self.update != "sequential" or self.meta_every > 1 or self.meta_start > 0):
-            raise ConfigError(
-                "`speed.micro_batches` needs `method.update` sequential at every step; use `trainer.accumulate_grad_batches` "
-                "elsewhere"
-            )
-        if self.unroll > 1 and (self.update != "paper" or not plain or speed.cuda_graph):
-            raise ConfigError(
-                f"`method.unroll` {self.unroll}: several virtual steps need `method.update` paper, `method.virtual` sgd and "
-                "`method.engine` forward, without `speed.cuda_graph`"
-            )

@@ -13,7 +13,7 @@ their last maps at source pixels of thing classes (DAFormer's feature distance).
 image of the same place in better light, the labels of what does not move also follow the teacher's prediction for that one.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from segzoo.adaptation import (
     EmaTeacher,
     FeatureDistance,
+    Mixture,
     Night,
     NightGuidance,
+    View,
     cell_labels,
     class_mix,
     paste,
@@ -42,40 +44,6 @@ from segzoo.methods.speed import Speed
 from segzoo.methods.teacher_scores import ScoredTeacher
 from segzoo.methods.unsupervised import UnsupervisedAdaptation
 from segzoo.models.network import Network
-
-
-class View(NamedTuple):
-    """Target images as a step uses them.
-
-    Attributes:
-        image: (B, 3, H, W), not augmented.
-        labels: the teacher's (B, H, W).
-        confidence: the probability that it gives them, (B, H, W).
-        weights: of their loss, (B, H, W).
-        reference: (B, 3, H, W), other images of the same places, if there are any.
-    """
-
-    image: Tensor
-    labels: Tensor
-    confidence: Tensor
-    weights: Tensor
-    reference: Tensor | None = None
-
-
-class Mixture(NamedTuple):
-    """Target images with pasted classes of the source.
-
-    Attributes:
-        image: x_m, (B, 3, H, W), not augmented.
-        label: y_m, (B, H, W).
-        weights: q_m, (B, H, W).
-        mask: M, (B, H, W), where they show the source.
-    """
-
-    image: Tensor
-    label: Tensor
-    weights: Tensor
-    mask: Tensor
 
 
 class SelfTraining(UnsupervisedAdaptation, ScoredTeacher):

@@ -23,7 +23,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segzoo.adaptation import ClassBank, ClassStatistics, EmaTeacher, Night, cell_labels, class_balanced_crop, crop
+from segzoo.adaptation import (
+    ClassBank,
+    ClassStatistics,
+    EmaTeacher,
+    Night,
+    View,
+    cell_labels,
+    class_balanced_crop,
+    crop,
+    crop_box,
+)
 from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.streams import Batch, Stream
@@ -31,7 +41,7 @@ from segzoo.distributed import mean_across_ranks
 from segzoo.losses import bank_contrast, distribution_contrast, prototype_contrast, prototype_regularizer
 from segzoo.methods.optimizer import Optimizer, parameter_group
 from segzoo.methods.segmentation import pixel_count
-from segzoo.methods.self_training import SelfTraining, View
+from segzoo.methods.self_training import SelfTraining
 from segzoo.methods.speed import Speed
 from segzoo.models.heads import ProjectionHead, select_features, selected_channels
 from segzoo.models.network import Network
@@ -201,7 +211,7 @@ class SePiCo(SelfTraining):
         """Target images, cropped to (height, width) by the balance of the teacher's labels."""
         images = [target["image"], *([target["reference"]] if self.uses_references else [])]
         labels, confidence = self.label(*images)
-        box = self._box(images[0].shape[-2:], size)
+        box = crop_box(images[0].shape[-2:], size, self.crop_share)
         corners = class_balanced_crop(labels, box, self.image_generators("balanced crop", len(labels)))
         images = [crop(image, corners, box) for image in images]
         if box != size:
@@ -214,12 +224,6 @@ class SePiCo(SelfTraining):
         else:
             labels, confidence = self.label(*images)
         return View(images[0], labels, confidence, self.pseudo_weights(confidence), *images[1:])
-
-    def _box(self, whole: torch.Size, size: tuple[int, int]) -> tuple[int, int]:
-        scale = 1.0
-        if self.crop_share is not None:
-            scale = (self.crop_share * whole[0] * whole[1] / (size[0] * size[1])) ** 0.5
-        return min(round(scale * size[0]), whole[0]), min(round(scale * size[1]), whole[1])
 
     # Concepts and contrast
 

@@ -119,8 +119,8 @@ def test_a_checkpoint_without_what_all_have(segzoo: Segzoo, alter: Any, photos: 
 
 @pytest.mark.fault("checkpoint-without-a-part")
 def test_options_of_another_version_are_one_line(segzoo: Segzoo, alter: Any, photos: Path) -> None:
-    for options in ({"architecture": 5}, {"segmenter_options": 3}, {"encoder": None}):
-        path = alter(lambda content, new=options: content["hyper_parameters"].update(new))
+    for options in ({"architecture": 5}, {"options": 3}, {"encoder": None}):
+        path = alter(lambda content, new=options: content["hyper_parameters"]["network"].update(new))
         result = segzoo("predict", "--ckpt_path", path, *PREDICT, photos)
         assert result.status == 2 and result.err.startswith(f"error: {path}") and result.err.count("\n") == 1, options
 

@@ -49,7 +49,7 @@ def test_fit_says_what_it_trains_on_what_and_where(segzoo: Segzoo, toy: Path) ->
 def test_a_constant_weight_is_neither_logged_nor_drawn(
     segzoo: Segzoo, toy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segzoo.cli.lightning.StepProgress", lambda: StepProgress(seconds=0))
+    monkeypatch.setattr("segzoo.cli.run.StepProgress", lambda: StepProgress(seconds=0))
     for method, weighs in (("joint", False), ("metapix", True)):
         result = segzoo("fit", "--method", method, "--data", toy, "--name", "weights")
         folder = Path(f"runs/{method}/toy/weights-s0")

@@ -61,7 +61,7 @@ def test_the_recipe_and_the_data_agree(name: str, segzoo: Segzoo, tmp_path: Path
     printed: dict[str, Any] = yaml.safe_load(result.out)
     recipe = yaml.safe_load(config_path("recipe", "gradient_annotator").read_text())
     data = yaml.safe_load(config_path("data", name).read_text())["data"]
-    for section, expected in (("model", recipe["model"]), ("trainer", recipe["trainer"])):
+    for section, expected in ((name, recipe[name]) for name in ("method", "network", "optimizer", "trainer")):
         assert {key: printed[section][key] for key in expected} == expected
     assert {key: printed["data"][key] for key in recipe["data"]} == recipe["data"]
     assert all(printed["data"][key] == data[key] for key in ("name", "size", "target_labels"))

@@ -439,7 +439,7 @@ def test_manifest_of_a_run_that_ended_early(tmp_path, error, raised, status):
 def test_manifest_of_a_resumed_run_is_kept_until_it_has_gone_on(tmp_path):
     (tmp_path / "manifest.json").write_text('{"scores": "of before"}')
     run, model = trainer(tmp_path, record := RunManifest(tmp_path)), Toy()
-    model.run_config = "method: toy"
+    model.run_config = {"method": {"name": "toy"}}
     record.setup(run, model, "fit")
     run.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = 5
     record.on_train_start(run, model)
@@ -447,7 +447,7 @@ def test_manifest_of_a_resumed_run_is_kept_until_it_has_gone_on(tmp_path):
     assert manifest(tmp_path) == {"scores": "of before"} and not (tmp_path / "config.yaml").exists()
     record.on_train_batch_end(run, model, None, {}, 0)
     assert (manifest(tmp_path)["resumed_at_step"], "scores" in manifest(tmp_path)) == (5, False)
-    assert (tmp_path / "config.yaml").read_text() == "method: toy"
+    assert (tmp_path / "config.yaml").read_text().endswith("\nmethod:\n  name: toy\n")
 
 
 @pytest.mark.fault("manifest-of-a-resumed-run")
