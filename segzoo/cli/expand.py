@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segzoo.cli.checkpoint_path import checkpoint_file
+from segzoo.checkpoint_path import checkpoint_file
 from segzoo.cli.early import check_options
 from segzoo.cli.label_paths import absolute, anchor
 from segzoo.cli.label_paths import check as check_label_spaces

@@ -117,7 +117,7 @@ def _run(argv: list[str]) -> Any:
 
 
 def _print(columns: Mapping[str, Sequence[float]], chosen: Sequence[str]) -> None:
-    from segzoo.evaluation.tables import percent
+    from segzoo.evaluation.score_tables import percent
 
     rows = [["", *columns, ""]]
     rows += [

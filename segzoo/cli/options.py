@@ -12,12 +12,12 @@ from jsonargparse.typing import PositiveInt
 
 from segzoo.cli.expand import Invocation
 from segzoo.cli.explain_options import explain_options, explain_value
-from segzoo.loggers.names import NAMES
 from segzoo.cli.null_values import forbidden_nulls
 from segzoo.cli.sections import RESTORED, SECTIONS, SHARED, Layer
 from segzoo.configs import config_names, config_text
 from segzoo.data import DomainDataModule
 from segzoo.errors import ConfigError
+from segzoo.loggers.names import NAMES
 from segzoo.methods.base import Method
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.speed import Speed

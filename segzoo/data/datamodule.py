@@ -1,6 +1,7 @@
 """The one DataModule: a source and a target domain, and for each method no more than it declares."""
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -64,7 +65,7 @@ class DomainDataModule(L.LightningDataModule):
         color_jitter: strength of the colour changes in training.
         blur: probability of a Gaussian blur with a standard deviation of 0 to 1 pixels in training; MaxSquare: 0.5.
         num_workers: loader processes per stream; they do not change what is drawn.
-        seed: seed of order and augmentation (the run's seed on the command line).
+        seed: seed of order and augmentation, and of what a method draws; None: that of ``lightning.seed_everything``, else 0.
 
     Raises:
         ConfigError: an option outside its range, a crop larger than the images, two domains with different label spaces,
@@ -96,7 +97,7 @@ class DomainDataModule(L.LightningDataModule):
         color_jitter: float = 0.2,
         blur: float = 0.0,
         num_workers: int = 2,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         if source.label_space != target.label_space:
@@ -123,6 +124,17 @@ class DomainDataModule(L.LightningDataModule):
         self._eval_transform = evaluation_transform(size)
         self._images: dict[tuple[str, Split], ImageSet] = {}
         self._looked_at: set[str] = set()
+
+    @property
+    def seed(self) -> int:
+        """The seed of the next training. It is asked for then, so that ``seed_everything`` may come after this object."""
+        return int(os.environ.get("PL_GLOBAL_SEED") or 0) if self._seed is None else self._seed
+
+    @seed.setter
+    def seed(self, seed: int | None) -> None:
+        if seed is not None:
+            check_range("`data.seed`", seed, 0, 2**32 - 1)
+        self._seed = seed
 
     @property
     def label_space(self) -> LabelSpace:

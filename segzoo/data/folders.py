@@ -110,9 +110,16 @@ class PairedFolders(Domain):
         self._references, self._reference_pairs = references, reference_pairs
         self._image_bits, self._upright = image_bits, upright
 
+    @property
+    def is_undivided(self) -> bool:
+        """Whether all images are labelled training images, and none are left to score on."""
+        return self._masks is not None and self._blocks is None and "{split}" not in self._images
+
     def has_split(self, split: Split, root: Path) -> bool:
         """Whether there is such a split. Images that have no masks and no such folder, or one folder for all, are train."""
-        if split == "train" or self._blocks is not None:
+        if self._blocks is not None:
+            return self._blocks[SPLITS.index(split)] > 0
+        if split == "train":
             return True
         if "{split}" not in self._images:
             return False

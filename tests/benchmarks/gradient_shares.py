@@ -15,8 +15,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from segzoo.cli.checkpoint import read_checkpoint
 from segzoo.data import DomainDataModule, MiniCity
+from segzoo.inference import read_checkpoint
 from segzoo.methods.registry import load_method
 from segzoo.runtime.quiet import be_quiet
 from tests import tiny
