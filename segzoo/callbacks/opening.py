@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Timer
 
 from segzoo.callbacks.progress import clock, total_steps
+from segzoo.callbacks.shown import LabelsImages
 from segzoo.compat.training import time_limit
 
 
@@ -78,7 +79,7 @@ def opening_lines(trainer: L.Trainer, module: Any, run_dir: Path) -> list[str]:
     """Method and network, device, data, batch, steps and folder, a line each."""
     data: Any = getattr(trainer, "datamodule", None)
     lines = [
-        f"{getattr(module, 'slug', type(module).__name__)}: {_network(trainer, module)}",
+        f"{module.slug}: {_network(trainer, module)}",
         f"device: {_device(trainer)}",
     ]
     if data is not None:
@@ -88,7 +89,7 @@ def opening_lines(trainer: L.Trainer, module: Any, run_dir: Path) -> list[str]:
 
 def _network(trainer: L.Trainer, module: Any) -> str:
     trained = _millions(module)
-    if not hasattr(module, "segmenter"):
+    if not isinstance(module, LabelsImages):
         return f"{trained} trained parameters"
     options = module.hparams.get("network", {})
     size = _millions(module.segmenter)
@@ -148,7 +149,7 @@ def _images(data: Any, module: Any) -> str:
         if False in labelled:
             seen.append(f"{total} unlabelled" if seen else f"{total} images, without labels")
         parts.append(f"{domain} {', '.join(seen)}")
-    if getattr(module, "segments", True):
+    if isinstance(module, LabelsImages):
         parts += [f"{split} {counts[f'target/{split}']}" for split in ("val", "test") if f"target/{split}" in counts]
     return f"{data.name}, {'; '.join(parts)}"
 

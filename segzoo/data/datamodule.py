@@ -10,6 +10,7 @@ from typing import Any, Literal
 import lightning as L
 from albumentations import Compose
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
 from segzoo.checks import check_range
@@ -206,9 +207,9 @@ class DomainDataModule(L.LightningDataModule):
             split: Split = "test" if stage == "test" else "val"
             scored: list[Split] = [] if fitting and trainer.limit_val_batches == 0 else [split]
             try:
-                warnings = self.check_labels(
-                    module.streams if fitting else {}, scored if getattr(module, "segments", True) else []
-                )
+                step = "test_step" if split == "test" else "validation_step"
+                scores = is_overridden(step, module)
+                warnings = self.check_labels(module.streams if fitting else {}, scored if scores else [])
             except SegzooError as problem:
                 error = problem
             else:

@@ -40,7 +40,6 @@ class Method(LoggedSteps):
 
     slug: ClassVar[str]
     supervision: ClassVar[Literal["none", "few"]]
-    segments: ClassVar[bool] = False
     SPEED: ClassVar[tuple[str, ...]] = ("channels_last",)
     """The options of `Speed` that the method can use."""
     STARTING_POINTS: ClassVar[tuple[str, ...]] = ()
