@@ -1,9 +1,8 @@
 """What callbacks ask of the module that is trained; `segzoo.methods.base.Method` has all of it."""
 
-from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch, Stream
@@ -22,7 +21,7 @@ class Shown(Protocol):
 
     slug: str
     label_space: LabelSpace
-    run_config: Mapping[str, Any] | None
+    run_config: dict[str, Any] | None
 
     @property
     def streams(self) -> dict[str, Stream]: ...
@@ -33,7 +32,13 @@ class Shown(Protocol):
 
 @runtime_checkable
 class LabelsImages(Protocol):
-    """A module that gives logits of images, and maps that belong beside its predictions."""
+    """A module that gives logits of images, and maps that belong beside its predictions.
+
+    Attributes:
+        segmenter: the network that does.
+    """
+
+    segmenter: nn.Module
 
     def panel_maps(self, batch: Batch) -> dict[str, Tensor]:
         """Maps (B, H, W) float, label ids (B, H, W) integer or RGB images (B, 3, H, W) in [0, 1] of a batch, by title."""

@@ -201,7 +201,7 @@ def parameters(cls: type) -> Iterator[str]:
     for base in cls.__mro__:
         if "__init__" not in vars(base):
             continue
-        found = inspect.signature(base.__init__).parameters.values()
+        found = inspect.signature(vars(base)["__init__"]).parameters.values()
         yield from (one.name for one in found if one.kind is one.KEYWORD_ONLY or one.kind is one.POSITIONAL_OR_KEYWORD)
         if not any(one.kind is one.VAR_KEYWORD for one in found):
             return

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -129,7 +128,7 @@ class Run:
                 if option in options:
                     options[option] = None
             if "network" in options:
-                options["network"] = replace(options["network"], encoder_checkpoint=None, initial_checkpoint=None)
+                options["network"] = options["network"].without_weights()
         method = cls(label_space=self.data.label_space, **options)
         method.run_config = self.config
         return method
@@ -139,8 +138,8 @@ class Run:
             self.place = find_place(options)
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise _refusal(error) from error
+        test = self.data.scored("test") if self.command == "fit" else None
         if self.command == "fit":
-            test = self.data.scored("test")
             self.test_has_labels = test is not None
             if test is not None:
                 test.check()
@@ -151,7 +150,7 @@ class Run:
         try:
             trainer = self._create_trainer(options)
             _check_processes(trainer)
-            if self.command == "fit" and self.test_has_labels:
+            if test is not None:
                 check_test_share(trainer, len(test), self.data.eval_batch_size)
         except Exception as error:
             self.discard_empty_run()

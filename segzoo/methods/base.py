@@ -25,6 +25,7 @@ from segzoo.methods.length import check_length, training_steps
 from segzoo.methods.logged import LoggedSteps
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.speed import Speed
+from segzoo.models.network import Network
 
 Options = TypeVar("Options")
 
@@ -70,7 +71,7 @@ class Method(LoggedSteps):
         kept = {name: value for name, value in options.items() if not name.startswith("_")}
         kept |= dict.fromkeys(cls.STARTING_POINTS)
         if "network" in kept:
-            kept["network"] = without_weights(kept["network"])
+            kept["network"] = resolve(Network, kept["network"]).without_weights()
         return cls(**kept)
 
     @property
@@ -253,8 +254,3 @@ def resolve(cls: type[Options], value: Options | Mapping[str, Any] | None) -> Op
 def plain(value: Any) -> Any:
     """Options in plain types: a dataclass as a dict."""
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-
-
-def without_weights(network: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a network that are left when its weights come from a checkpoint."""
-    return {**network, "encoder_weights": None, "encoder_checkpoint": None, "initial_checkpoint": None}

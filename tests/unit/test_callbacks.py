@@ -94,6 +94,7 @@ class Toy(L.LightningModule):
         self.scores, self.scored_images = None, 4
         self.fail_at = None
         self.seen = []
+        self.segmenter = self.net
         self.step_pictures, self.run_config = {}, None
 
     def panel_maps(self, batch):
