@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -91,7 +91,7 @@ def _network(trainer: L.Trainer, module: Any) -> str:
     trained = _millions(module)
     if not isinstance(module, LabelsImages):
         return f"{trained} trained parameters"
-    options = module.hparams.get("network", {})
+    options = cast(L.LightningModule, module).hparams.get("network", {})
     size = _millions(module.segmenter)
     parameters = f"{size} parameters" + (f", {trained} with all that is trained" if trained != size else "")
     if trainer.global_step:
