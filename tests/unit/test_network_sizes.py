@@ -189,7 +189,6 @@ def test_their_values_that_change_nothing_pass() -> None:
     ("slug", "options"),
     [
         ("maxsquare", {"multi_level": True}),
-        ("region-selection", {"reconstruction": 1.0}),
     ],
 )
 def test_methods_that_read_maps_refuse_encoders_without_them(slug: str, options: dict[str, Any]) -> None:
