@@ -440,9 +440,9 @@ def test_masks_with_another_ending_name_the_option(tmp_path: Path) -> None:
         for i in (1, 11):
             Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / folder / f"{i:04}{end}.png")
     class_map = load_class_map("minicity", "identity")
-    with pytest.raises(DataError, match=r"masks that end in '_label' need --data\.DOMAIN\.mask_suffix _label"):
+    with pytest.raises(DataError, match=r"masks that end in '_label' need `data\.DOMAIN\.mask_suffix` _label"):
         FolderImages(tmp_path / "image", tmp_path / "mask", class_map)
-    with pytest.raises(DataError, match=r"images that end in '_label' need --data\.DOMAIN\.image_suffix _label"):
+    with pytest.raises(DataError, match=r"images that end in '_label' need `data\.DOMAIN\.image_suffix` _label"):
         FolderImages(tmp_path / "mask", tmp_path / "image", class_map)
     assert len(FolderImages(tmp_path / "image", tmp_path / "mask", class_map, mask_suffix="_label")) == 2
 
@@ -453,7 +453,7 @@ def test_files_of_two_endings_name_both_options(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / f"{name}.png")
     class_map = load_class_map("minicity", "identity")
-    options = r"image_suffix _leftImg8bit and --data\.DOMAIN\.mask_suffix _gtFine_labelIds"
+    options = r"image_suffix` _leftImg8bit and `data\.DOMAIN\.mask_suffix` _gtFine_labelIds"
     with pytest.raises(DataError, match=options):
         FolderImages(tmp_path / "image", tmp_path / "mask", class_map)
     assert len(FolderImages(tmp_path / "image", tmp_path / "mask", class_map, "_leftImg8bit", "_gtFine_labelIds")) == 1

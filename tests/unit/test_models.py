@@ -213,5 +213,5 @@ def test_strided_weights_are_constant_in_their_squares(stride: int) -> None:
     expected = fine(small, label).repeat_interleave(stride, -2).repeat_interleave(stride, -1)
     torch.testing.assert_close(coarse(big, big_label), expected)
     assert coarse(big[..., 1:, 1:], big_label[..., 1:, 1:]).shape == big_label[..., 1:, 1:].shape
-    with pytest.raises(ConfigError, match="weight_stride 0"):
+    with pytest.raises(ConfigError, match="weight_stride` 0"):
         PixelWeightNet(9, 4, stride=0)

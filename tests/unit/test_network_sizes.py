@@ -134,9 +134,9 @@ def test_the_sizes_are_tried_without_computing_or_drawing() -> None:
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [
-        ({"size": (64, 96)}, {}, r"64 96 \(--data.size, height and width\)"),
-        ({"size": (128, 128), "target_size": (96, 160)}, {}, r"96 160 \(--data.target_size, height and width\)"),
-        ({"size": (128, 128), "crop_size": (64, 128)}, {}, r"64 128 \(--data.crop_size, height and width\)"),
+        ({"size": (64, 96)}, {}, r"64 96 \(`data.size`, height and width\)"),
+        ({"size": (128, 128), "target_size": (96, 160)}, {}, r"96 160 \(`data.target_size`, height and width\)"),
+        ({"size": (128, 128), "crop_size": (64, 128)}, {}, r"64 128 \(`data.crop_size`, height and width\)"),
     ],
 )
 def test_every_size_of_the_data_is_tried_before_the_first_step(
@@ -151,11 +151,11 @@ def test_every_size_of_the_data_is_tried_before_the_first_step(
 def test_sizes_that_no_image_has_are_not_tried() -> None:
     method, data = tiny.method("sepico"), tiny.data(crop_size=(32, 32), target_size=(48, 64))
     assert method._input_sizes(data, training=True) == {
-        "--data.size": (32, 64),
-        "--data.crop_size": (32, 32),
-        "--data.target_size": (48, 64),
+        "`data.size`": (32, 64),
+        "`data.crop_size`": (32, 32),
+        "`data.target_size`": (48, 64),
     }
-    assert method._input_sizes(data, training=False) == {"--data.size": (32, 64)}
+    assert method._input_sizes(data, training=False) == {"`data.size`": (32, 64)}
 
 
 @pytest.mark.fault("network-option-without-use")
@@ -189,7 +189,6 @@ def test_their_values_that_change_nothing_pass() -> None:
     ("slug", "options"),
     [
         ("maxsquare", {"multi_level": True}),
-        ("region-selection", {"reconstruction": 1.0}),
     ],
 )
 def test_methods_that_read_maps_refuse_encoders_without_them(slug: str, options: dict[str, Any]) -> None:
@@ -202,5 +201,5 @@ def test_methods_that_read_maps_refuse_encoders_without_them(slug: str, options:
 
 @pytest.mark.fault("encoder-without-maps")
 def test_a_projection_needs_a_map() -> None:
-    with pytest.raises(ConfigError, match=r"--method\.projection_input fuse"):
+    with pytest.raises(ConfigError, match=r"`method\.projection_input` fuse"):
         selected_channels([3, 64], "fuse")
