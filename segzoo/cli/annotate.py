@@ -51,8 +51,10 @@ def annotate(argv: list[str]) -> int:
     from segzoo.cli.quiet import be_quiet
 
     be_quiet()
+    from segzoo.cli.checkpoint import read_checkpoint
     from segzoo.inference import load_checkpoint
 
+    read_checkpoint(args.ckpt_path)  # refuses a configuration that is none
     method, size = load_checkpoint(args.ckpt_path, args.device)
     from segzoo.methods.gradient_annotator import GradientAnnotator
 

@@ -65,8 +65,8 @@ def test_what_a_continued_run_honours_applies_and_is_said(segzoo: Segzoo, run: P
     assert result.status == 0, result.err
     said = result.out.splitlines()[0]
     assert said == (
-        "continues with --keep_steps 1 (was null), --data.num_workers 1 (was 0), --trainer.max_steps 4 (was 2), "
-        "--trainer.val_check_interval 1 (was 2); the learning rates fall to 0 at step 4"
+        "continues with --data.num_workers 1 (was 0), --trainer.max_steps 4 (was 2), --trainer.val_check_interval 1 (was 2), "
+        "--keep_steps 1 (was null); the learning rates fall to 0 at step 4"
     )
     written = yaml.safe_load(run.joinpath("config.yaml").read_text())
     assert written == torch.load(last, weights_only=True)["segzoo"]["config"]
@@ -106,7 +106,7 @@ def test_a_checkpoint_elsewhere_begins_a_run_with_a_seed_of_its_own(segzoo: Segz
     options = ["--runs", "runs", "--seed_everything", "7", "--trainer.max_steps", "3"]
     result = segzoo("fit", "--ckpt_path", moved, *options)
     assert result.status == 0, result.err
-    assert result.out.startswith("continues with --seed_everything 7 (was 0), --trainer.max_steps 3 (was 2)")
+    assert result.out.startswith("continues with --trainer.max_steps 3 (was 2), --seed_everything 7 (was 0)")
     config = yaml.safe_load(Path("runs/source-only/toy/default-s7/config.yaml").read_text())
     assert config["seed_everything"] == 7
 
