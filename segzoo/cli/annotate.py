@@ -52,8 +52,10 @@ def annotate(argv: list[str]) -> int:
     from segzoo.runtime.quiet import be_quiet
 
     be_quiet(translate)
+    from segzoo.cli.checkpoint import read_checkpoint
     from segzoo.inference import load_checkpoint
 
+    read_checkpoint(args.ckpt_path)  # refuses a configuration that is none
     method, size = load_checkpoint(args.ckpt_path, args.device)
     from segzoo.methods.gradient_annotator import GradientAnnotator
 

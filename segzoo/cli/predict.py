@@ -50,9 +50,11 @@ def predict(argv: list[str]) -> int:
     from segzoo.runtime.quiet import be_quiet
 
     be_quiet(translate)
+    from segzoo.cli.checkpoint import read_checkpoint
     from segzoo.inference import load
     from segzoo.inference.photographs import check_apart, find_images, said_at_the_end
 
+    read_checkpoint(args.ckpt_path)  # refuses a configuration that is none
     predictor = load(args.ckpt_path, device=args.device, image_bits=args.image_bits)
     if args.size:
         predictor.method.segmenter.check_sizes({"--size": args.size})

@@ -1,7 +1,7 @@
 """A score of every class."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,11 @@ class ByClass(np.ndarray[tuple[int], np.dtype[np.float64]]):
         """Results of computations are plain arrays."""
         plain = np.asarray(array)
         return plain[()] if return_scalar else plain
+
+    @overload  # type: ignore[override]
+    def __getitem__(self, key: str) -> float: ...
+    @overload
+    def __getitem__(self, key: Any) -> Any: ...
 
     def __getitem__(self, key: Any) -> Any:
         """A score by the name of its class, or whatever an array gives.

@@ -56,9 +56,7 @@ def load_checkpoint(path: Path | str, device: str = "auto") -> "tuple[Method, Si
 
 def trained_on(method: "Method") -> dict[str, Any]:
     """The options of the target's class in a loaded method's training; {} where the checkpoint does not say."""
-    config = method.run_config
-    data = config.get("data") if isinstance(config, Mapping) else None
-    target = data.get("target") if isinstance(data, Mapping) else None
+    target = ((method.run_config or {}).get("data") or {}).get("target")
     options = target.get("init_args", target) if isinstance(target, Mapping) else {}
     return dict(options or {})
 
@@ -133,4 +131,8 @@ def _broken_run(saved: Mapping[str, Any]) -> str | None:
         isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
     ):
         return f"its input size is {size!r}, expected height and width"
-    return None
+    config = saved.get("config")
+    if not isinstance(config, Mapping | str | None):
+        return f"its configuration must hold sections, found {config!r}"
+    data = config.get("data") if isinstance(config, Mapping) else None
+    return None if isinstance(data, Mapping | None) else f"'data' in its configuration must be a section, found {data!r}"

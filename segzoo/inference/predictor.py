@@ -106,9 +106,9 @@ class Predictor:
     @overload
     def predict(self, image: "OneImage") -> Prediction: ...
     @overload
-    def predict(self, image: "list[OneImage] | tuple[OneImage, ...]") -> list[Prediction]: ...
+    def predict(self, image: list[Any] | tuple[Any, ...]) -> list[Prediction]: ...
 
-    def predict(self, image: "OneImage | list[OneImage] | tuple[OneImage, ...]") -> Prediction | list[Prediction]:
+    def predict(self, image: "OneImage | list[Any] | tuple[Any, ...]") -> Prediction | list[Prediction]:
         """Labels an image, or a list of images.
 
         Args:

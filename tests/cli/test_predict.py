@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 from segzoo.data import PairedFolders
 from segzoo.data.files import walk
 from segzoo.errors import ConfigError, DataError
+from segzoo.inference import load
 from segzoo.inference.photographs import check_apart, find_images
 from segzoo.inference.pictures import write_picture
 from tests.cli.conftest import Result, Segzoo
@@ -302,12 +302,13 @@ def test_photographs_are_not_turned_where_those_of_the_training_were_not(predict
     assert predict().status == 0
     assert Image.open("out/labels/a.png").size == (24, 32)
     content = torch.load(checkpoint, weights_only=True)
-    config = yaml.safe_load(content["segzoo"]["config"])
-    config["data"]["target"]["init_args"]["upright"] = False
-    content["segzoo"]["config"] = yaml.safe_dump(config)
+    content["segzoo"]["config"]["data"]["target"]["init_args"]["upright"] = False
     torch.save(content, "stored.ckpt")
     assert predict("--ckpt_path", "stored.ckpt", "--overwrite").status == 0
     assert Image.open("out/labels/a.png").size == (32, 24)
+    predictor = load("stored.ckpt", device="cpu")  # from Python likewise, be it a file or opened already
+    for photo in ("photos/a.jpg", Image.open("photos/a.jpg")):
+        assert predictor.predict(photo).labels.shape == (24, 32)
 
 
 @pytest.mark.fault("photograph-larger-than-memory")
