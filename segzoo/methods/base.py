@@ -1,6 +1,7 @@
 """What every method shares, whatever it trains: options, seeds, checks of a loss, one optimiser, checkpoints."""
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, cast
@@ -58,7 +59,7 @@ class Method(LoggedSteps):
         self.optimizer_options, self.speed = resolve(Optimizer, optimizer), resolve(Speed, speed)
         self.speed.refuse_others(self.SPEED, self.slug)
         # The arguments of the class that is built, in plain types: checkpoints are read with `weights_only`.
-        self.save_hyperparameters(ignore=["label_space"])
+        self.save_hyperparameters(ignore=["label_space", *only_of_parents(type(self))])
         resolved = {"label_space": self.label_space.to_dict(), "optimizer": self.optimizer_options, "speed": self.speed}
         self.save_hyperparameters({name: plain(value) for name, value in {**self.hparams, **resolved}.items()})
         self.run_config: dict[str, Any] | None = None
@@ -244,6 +245,15 @@ class Method(LoggedSteps):
         if spoiled(self.trainer) is None and save_together(self.trainer, path) is None:
             return f"the parameters before this step are in {path}"
         return last_good(folder / "last.ckpt")
+
+
+def only_of_parents(cls: type) -> set[str]:
+    """Options of a class's parents that the class itself has not; none where it hands unknown names on to them."""
+    own = inspect.signature(cls).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in own.values()):
+        return set()
+    parents = (inspect.signature(parent.__init__).parameters for parent in cls.__mro__)  # type: ignore[misc]
+    return {name for options in parents for name in options} - own.keys()
 
 
 def resolve(cls: type[Options], value: Options | Mapping[str, Any] | None) -> Options:

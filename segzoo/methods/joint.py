@@ -34,7 +34,7 @@ class WeightedJointTraining(SegmentationMethod):
     Args:
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
-        optimizer: Says how it learns.
+        optimizer: Says how the network learns.
         speed: Says how a step is computed.
         pixel_mean: Chooses what the source loss is the mean of: valid takes the labelled pixels, all takes all pixels and
             counts void ones as 0, as MetaPix published it.
@@ -109,7 +109,7 @@ class JointTraining(WeightedJointTraining):
     Args:
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
-        optimizer: Says how it learns.
+        optimizer: Says how the network learns.
         speed: Says how a step is computed.
         weight: Sets the constant weight of the source loss; below 1 the labelled real images count more.
         pixel_mean: Chooses what the source loss is the mean of: valid takes the labelled pixels, all takes all pixels and

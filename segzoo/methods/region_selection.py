@@ -65,7 +65,7 @@ class RegionSelection(WeightedJointTraining):
     Args:
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
-        optimizer: Says how it learns.
+        optimizer: Says how the network learns.
         speed: Says how a step is computed.
         levels: Lists the levels that weigh, of pixel, region and image.
         outputs: Chooses what a discriminator answers: shared gives one answer for all classes (the paper's W_1), per_class one
