@@ -78,7 +78,7 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
         "predict --ckpt_path LAST --input '' --out out",
         ("--out out lies in --input .",),
     ),
-    "gpu-that-is-absent": (photos, f"{PREDICT} --out out --device cuda:99", ("--device cuda:99 is not available",)),
+    "gpu-that-is-absent": (photos, f"{PREDICT} --out out --device cuda:99", ("device cuda:99 is not available",)),
     "one-number-as-size": (photos, f"{PREDICT} --out out --size 32", ("--size: expected 2 arguments",)),
     "size-of-nothing": (photos, f"{PREDICT} --out out --size 0 4", ("--size at least 1",)),
     "opaque-beyond-one": (photos, f"{PREDICT} --out out --overlay_alpha nan", ("--overlay_alpha must be in [0, 1]",)),

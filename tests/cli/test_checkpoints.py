@@ -9,8 +9,8 @@ import pytest
 import torch
 import yaml
 
-from segzoo.cli.predict import load_checkpoint
 from segzoo.errors import CheckpointError
+from segzoo.inference import load_checkpoint
 from tests import tiny
 from tests.cli.conftest import Result, Segzoo
 from tests.unit.test_state_dicts import zero_out

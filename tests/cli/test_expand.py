@@ -93,7 +93,7 @@ def test_a_section_of_the_defaults_that_a_method_lacks_is_none_of_its(tmp_path: 
     gan = expanded("fit", "--method", "gan", "--data", "minicity")
     assert not any("network" in layer.content for layer in gan.layers)
     own = write(tmp_path / "own.yaml", {"network": {"encoder": "resnet18"}})
-    with pytest.raises(ConfigError, match="unknown key 'network.encoder'"):
+    with pytest.raises(ConfigError, match=r"unknown key 'network\.encoder'"):
         expanded("fit", "--method", "gan", "--config", own)
 
 

@@ -81,7 +81,7 @@ def test_the_recipe_and_the_data_agree(name: str, segzoo: Segzoo, tmp_path: Path
     ("arguments", "message"),
     [
         (["horses"], "invalid choice: 'horses'"),
-        (["cat16", "--root", "nowhere"], "--root names the folder"),
+        (["cat16", "--root", "nowhere"], "expected the folder that the data set was unpacked into"),
         (["cat16", "--smallest_side", "3"], "--smallest_side is for pascal_horse"),
         (["pascal_horse", "--smallest_side", "0"], "--smallest_side 0: expected 1 or more"),
         (["cat16", "--rot", "x"], "did you mean '--root'"),
