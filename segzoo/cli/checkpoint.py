@@ -8,10 +8,10 @@ from segzoo.inference.checkpoints import read_checkpoint as read
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """The entry ``segzoo``: ``method``, ``version``, ``label_space``, ``size`` and ``config``, and what else a run takes from it.
+    """What segzoo wrote into a checkpoint, and what else a run takes from it.
 
-    Of a checkpoint that was written from Python ``config`` is None; ``options`` are then the sections of its method. ``restored``
-    are the arguments of the method's constructor that only a checkpoint gives.
+    Of a checkpoint that was written from Python ``config`` is None; ``options`` are then the sections of its method.
+    ``restored`` are the arguments of the method's constructor that only a checkpoint gives.
 
     Raises:
         CheckpointError: see `segzoo.inference.checkpoints.read_checkpoint`; or a configuration that is none.

@@ -36,7 +36,7 @@ class ByClass(np.ndarray[tuple[int], np.dtype[np.float64]]):
         plain = np.asarray(array)
         return plain[()] if return_scalar else plain
 
-    @overload  # type: ignore[override]
+    @overload
     def __getitem__(self, key: str) -> float: ...
     @overload
     def __getitem__(self, key: Any) -> Any: ...

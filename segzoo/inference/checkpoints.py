@@ -135,4 +135,6 @@ def _broken_run(saved: Mapping[str, Any]) -> str | None:
     if not isinstance(config, Mapping | str | None):
         return f"its configuration must hold sections, found {config!r}"
     data = config.get("data") if isinstance(config, Mapping) else None
-    return None if isinstance(data, Mapping | None) else f"'data' in its configuration must be a section, found {data!r}"
+    return (
+        None if isinstance(data, Mapping | None) else f"'data' in its configuration must be a section, found {data!r}"
+    )
