@@ -14,7 +14,6 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
 from segzoo.checks import check_range
-from segzoo.compat.training import shards_data
 from segzoo.data.class_counts import class_counts
 from segzoo.data.domains import Domain, ImageSet, Split
 from segzoo.data.label_check import check_labels
@@ -209,8 +208,15 @@ class DomainDataModule(L.LightningDataModule):
         return warnings
 
     def setup(self, stage: str) -> None:
-        """Looks at the labels, on the first process; all of them end when they cannot be right."""
+        """Looks at the labels, on the first process; all of them end when they cannot be right.
+
+        Raises:
+            DataError: labels that cannot be right.
+            ConfigError: a Trainer of several processes that would divide the images among them a second time.
+        """
         trainer, error = self.trainer, None
+        if trainer and trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
+            raise ConfigError("the DataModule shards by itself: create the Trainer with use_distributed_sampler=False")
         if trainer is None or stage == "predict":
             return
         if trainer.is_global_zero:
@@ -281,8 +287,6 @@ class DomainDataModule(L.LightningDataModule):
         # The method says what it needs; without a trainer there is none to ask.
         if self.trainer is None:
             raise ConfigError("DomainDataModule needs a Trainer: pass it to trainer.fit(method, datamodule=...)")
-        if self.trainer.world_size > 1 and shards_data(self.trainer):
-            raise ConfigError("the DataModule shards by itself: create the Trainer with use_distributed_sampler=False")
         return self.trainer.lightning_module
 
     def _labelled_target(self) -> Sequence[int]:
