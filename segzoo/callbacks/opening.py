@@ -89,7 +89,7 @@ def _network(trainer: L.Trainer, module: Any) -> str:
     trained = _millions(module)
     if not hasattr(module, "segmenter"):
         return f"{trained} trained parameters"
-    options = module.hparams
+    options = module.hparams["network"]
     size = _millions(module.segmenter)
     parameters = f"{size} parameters" + (f", {trained} with all that is trained" if trained != size else "")
     if trainer.global_step:
