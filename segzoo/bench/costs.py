@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from segzoo.evaluation.tables import ABSENT
+from segzoo.evaluation.score_tables import ABSENT
 
 MIB = 2**20
 HEADER = ("row", "s/step", "× {unit}", "its quartiles", "peak MiB", "× {unit}", "cosine")

@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 
 from segzoo.bench.costs import StepCost
 from segzoo.evaluation.plots import INK, LARGE, LINES, MUTED, NORMAL, SMALL, style
-from segzoo.evaluation.tables import ABSENT
+from segzoo.evaluation.score_tables import ABSENT
 
 OWN, PEER, UNIT = LINES[0], LINES[4], MUTED
 

@@ -4,13 +4,15 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Timer
 
 from segzoo.callbacks.progress import clock, total_steps
+from segzoo.callbacks.shown import LabelsImages
+from segzoo.compat.training import time_limit
 
 
 class Opening(L.Callback):
@@ -77,7 +79,7 @@ def opening_lines(trainer: L.Trainer, module: Any, run_dir: Path) -> list[str]:
     """Method and network, device, data, batch, steps and folder, a line each."""
     data: Any = getattr(trainer, "datamodule", None)
     lines = [
-        f"{getattr(module, 'slug', type(module).__name__)}: {_network(trainer, module)}",
+        f"{module.slug}: {_network(trainer, module)}",
         f"device: {_device(trainer)}",
     ]
     if data is not None:
@@ -87,9 +89,9 @@ def opening_lines(trainer: L.Trainer, module: Any, run_dir: Path) -> list[str]:
 
 def _network(trainer: L.Trainer, module: Any) -> str:
     trained = _millions(module)
-    if not hasattr(module, "segmenter"):
+    if not isinstance(module, LabelsImages):
         return f"{trained} trained parameters"
-    options = module.hparams["network"]
+    options = cast(L.LightningModule, module).hparams.get("network", {})
     size = _millions(module.segmenter)
     parameters = f"{size} parameters" + (f", {trained} with all that is trained" if trained != size else "")
     if trainer.global_step:
@@ -109,12 +111,13 @@ def _network(trainer: L.Trainer, module: Any) -> str:
 
 def _pretrained(encoder: str) -> list[str]:
     """Names of the weights that can be downloaded for an encoder."""
-    import segmentation_models_pytorch as smp
     import timm
+
+    from segzoo.compat.networks import pretrained_names
 
     if encoder.startswith("tu-"):
         return ["imagenet"] if timm.is_model_pretrained(encoder.removeprefix("tu-")) else []
-    return list(smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {}))
+    return pretrained_names(encoder)
 
 
 def _millions(module: torch.nn.Module) -> str:
@@ -146,7 +149,7 @@ def _images(data: Any, module: Any) -> str:
         if False in labelled:
             seen.append(f"{total} unlabelled" if seen else f"{total} images, without labels")
         parts.append(f"{domain} {', '.join(seen)}")
-    if getattr(module, "segments", True):
+    if isinstance(module, LabelsImages):
         parts += [f"{split} {counts[f'target/{split}']}" for split in ("val", "test") if f"target/{split}" in counts]
     return f"{data.name}, {'; '.join(parts)}"
 
@@ -163,7 +166,7 @@ def _batch(trainer: L.Trainer, data: Any) -> str:
 
 def _steps(trainer: L.Trainer) -> str:
     total = total_steps(trainer)
-    limits = [clock(c._duration) for c in trainer.callbacks if isinstance(c, Timer) and c._duration]  # type: ignore[attr-defined]
+    limits = [clock(limit) for c in trainer.callbacks if isinstance(c, Timer) and (limit := time_limit(c))]  # type: ignore[attr-defined]
     begun = f"continues at step {trainer.global_step}" if trainer.global_step else ""
     if total is None:
         return ", ".join(

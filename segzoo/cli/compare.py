@@ -34,7 +34,7 @@ examples:
   segzoo compare --rows target-only,joint,metapix --seeds 0-4 --reference metapix
   segzoo compare --rows metapix,joint@metapix --seeds 0,1,2 --jobs 2 -- --data my_data.yaml --trainer.max_steps 2000
   segzoo compare --rows sepico,sepico-fast --variant 'sepico-fast: sepico --method.fast true'
-  segzoo compare --rows source-only,tuned --variant 'tuned: target-only --method.initial_checkpoint {source-only}'"""
+  segzoo compare --rows source-only,tuned --variant 'tuned: target-only --network.initial_checkpoint {source-only}'"""
 OWN_OPTIONS = ("--method", "--ckpt_path", "--name", "--seed_everything", "--runs", "--out")
 """Of `segzoo fit`, which compare gives itself."""
 WHOLE: dict[str, tuple[Any, ...]] = {
@@ -72,9 +72,11 @@ def compare(argv: list[str]) -> int:
     _check_options(common, *(variant.options for variant in variants.values()))
     rows = tuple(parse_row(text, variants) for text in args.rows.split(","))
     plan = Plan(rows, parse_seeds(args.seeds), args.reference or rows[-1].name, tuple(common))
+    from segzoo.methods.scoring import ScoredImages
+
     for row in plan.rows:
         _check_row(row, common)
-        if not load_method(row.method).segments:
+        if not issubclass(load_method(row.method), ScoredImages):
             raise ConfigError(
                 f"row '{row.name}': the method '{row.method}' labels no images, which leaves nothing to score"
             )

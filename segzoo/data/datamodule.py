@@ -1,6 +1,7 @@
 """The one DataModule: a source and a target domain, and for each method no more than it declares."""
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any, Literal
 import lightning as L
 from albumentations import Compose
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
 from segzoo.checks import check_range
+from segzoo.compat.training import shards_data
 from segzoo.data.class_counts import class_counts
 from segzoo.data.domains import Domain, ImageSet, Split
 from segzoo.data.label_check import check_labels
@@ -34,36 +37,48 @@ class DomainDataModule(L.LightningDataModule):
     ``overfit_batches`` N the first N come again and again.
 
     Args:
-        source: the synthetic images.
-        target: the real images; val and test are taken from here.
-        name: name of the pair, for run folders and tables.
-        root: folder that relative paths of both domains start from.
-        size: (height, width) of the network's input; images are resized to it, scores are taken at native size.
-        source_size: (height, width) that source images are resized to in training, before a crop; null: size. MaxSquare
-            and SePiCo take GTA5 at 720 1280 and SYNTHIA at 760 1280.
-        target_size: the same for target images, e.g. Cityscapes at 512 1024 (MaxSquare) or 640 1280 (SePiCo).
-        batch_size: images per domain, step and process.
-        eval_batch_size: images per evaluation step and process.
-        target_labels: how many labelled target images a method may see (null: all). The same ones for every seed, and
-            a smaller budget is a subset of a larger one.
-        labelled_order: which ones these are: random, or sorted: the first ones, as benchmarks with published lists do.
-        crop_scale: share of the image's area that a training crop covers; the crop is resized to the domain's size.
-        crop_size: (height, width) of a training crop of the resized image, instead of crop_scale; SePiCo: 640 640.
-        crop_max_class_share: training crops of labelled images in which one class fills this share of the labelled pixels
-            or more are drawn again, up to ten times; 1: never, SePiCo: 0.75.
-        rare_class_temperature: Draws images by the rare classes they hold, for methods that ask for it: T of P(class) ~
-            exp((1 - frequency) / T), 0.01 as published; null draws all images alike.
-        rare_class_min_share: Sets the share of its pixels that an image drawn for a class has of it; published are 3000 pixels
-            of 1280x720.
-        rare_class_min_crop_ratio: Sets how many of that many pixels a crop has to hold; others are drawn again, up to ten
-            times.
-        ignore_top: Leaves out the pseudo labels of so many rows at the top of target training images (15 of 512 in DAFormer).
-        ignore_bottom: Leaves out the pseudo labels of so many rows at the bottom, where the bonnet is (120 of 512 in DAFormer).
-        flip: mirror training images with probability 1/2.
-        color_jitter: strength of the colour changes in training.
-        blur: probability of a Gaussian blur with a standard deviation of 0 to 1 pixels in training; MaxSquare: 0.5.
-        num_workers: loader processes per stream; they do not change what is drawn.
-        seed: seed of order and augmentation (the run's seed on the command line).
+        source: Gives the synthetic images with their labels, from which every method learns.
+        target: Gives the real images to learn for; the val and test splits, on which a network is scored, are taken from here.
+        name: Names the pair of domains in the paths of run folders and in tables of scores.
+        root: Names the folder that the relative paths of both domains start from, such as a disk with data sets.
+        size: Sets the network's input as height and width in pixels; images are resized to it, and scores are taken at their
+            native size. Larger sizes show small objects and cost time and memory in proportion to the area.
+        source_size: Sets another height and width that source images are resized to in training, before a crop; null takes
+            size. MaxSquare and SePiCo resize GTA5 to 720 1280 and SYNTHIA to 760 1280.
+        target_size: Sets another height and width that target images are resized to in training, before a crop; null takes
+            size. MaxSquare resizes Cityscapes to 512 1024, SePiCo to 640 1280.
+        batch_size: Sets how many images of each domain a training step sees per process; lower it when the memory is too small.
+        eval_batch_size: Sets how many images are scored at once per process, which changes speed and memory but no score.
+        target_labels: Limits how many labelled target images a method may see; null gives all of them. Every seed has the
+            same ones, and a smaller budget is a part of a larger one.
+        labelled_order: Chooses which target images are the labelled ones where their number is limited: random draws them from
+            the whole set, sorted takes the first ones by name, as benchmarks with published lists do.
+        crop_scale: Sets the smallest and the largest share of an image's area, both in (0, 1], that a training crop covers
+            before it is resized to the domain's size; 1 1 takes whole images.
+        crop_size: Sets height and width in pixels of a training crop of the resized image, in the place of crop_scale; SePiCo
+            takes 640 640.
+        crop_max_class_share: Draws a training crop again, up to ten times, while one class fills this share of its labelled
+            pixels or more; 1 takes every crop, SePiCo has 0.75.
+        rare_class_temperature: Sets T of P(class) ~ exp((1 - frequency) / T), by which a method that asks for it draws source
+            images for the rare classes they hold; the smaller, the more often the rarest, 0.01 as published. Null draws all
+            images alike.
+        rare_class_min_share: Sets the share of its pixels, from 0 to 1, that a class must fill for an image to be drawn for it;
+            3000 pixels of 1280x720 are published.
+        rare_class_min_crop_ratio: Sets how many times that share of the image's pixels a crop must hold of the class it was
+            drawn for; a crop with fewer is drawn again, up to ten times.
+        ignore_top: Leaves out the pseudo labels of so many pixel rows at the top of target training images, where
+            rectified images have artefacts; DAFormer leaves out 15 of 512.
+        ignore_bottom: Leaves out the pseudo labels of so many pixel rows at the bottom of target training images, where the
+            bonnet of the car is; DAFormer leaves out 120 of 512.
+        flip: Mirrors a training image with probability 1/2; switch it off where left and right mean something.
+        color_jitter: Sets the strength, from 0 to 1, of random changes of brightness, contrast and saturation in training; 0
+            leaves colours as they are.
+        blur: Sets the probability, from 0 to 1, that a training image is blurred by a Gaussian with a standard deviation of 0
+            to 1 pixels; MaxSquare has 0.5.
+        num_workers: Sets how many processes load the images of each stream; more help where reading is slower than learning,
+            and none of them changes what is drawn.
+        seed: Sets the seed of the order and the augmentation of images, and of what a method draws; None takes that of
+            ``lightning.seed_everything``, or else 0.
 
     Raises:
         ConfigError: an option outside its range, a crop larger than the images, two domains with different label spaces,
@@ -95,7 +110,7 @@ class DomainDataModule(L.LightningDataModule):
         color_jitter: float = 0.2,
         blur: float = 0.0,
         num_workers: int = 2,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         if source.label_space != target.label_space:
@@ -122,6 +137,17 @@ class DomainDataModule(L.LightningDataModule):
         self._eval_transform = evaluation_transform(size)
         self._images: dict[tuple[str, Split], ImageSet] = {}
         self._looked_at: set[str] = set()
+
+    @property
+    def seed(self) -> int:
+        """The seed of the next training. It is asked for then, so that ``seed_everything`` may come after this object."""
+        return int(os.environ.get("PL_GLOBAL_SEED") or 0) if self._seed is None else self._seed
+
+    @seed.setter
+    def seed(self, seed: int | None) -> None:
+        if seed is not None:
+            check_range("`data.seed`", seed, 0, 2**32 - 1)
+        self._seed = seed
 
     @property
     def label_space(self) -> LabelSpace:
@@ -193,9 +219,9 @@ class DomainDataModule(L.LightningDataModule):
             split: Split = "test" if stage == "test" else "val"
             scored: list[Split] = [] if fitting and trainer.limit_val_batches == 0 else [split]
             try:
-                warnings = self.check_labels(
-                    module.streams if fitting else {}, scored if getattr(module, "segments", True) else []
-                )
+                step = "test_step" if split == "test" else "validation_step"
+                scores = is_overridden(step, module)
+                warnings = self.check_labels(module.streams if fitting else {}, scored if scores else [])
             except SegzooError as problem:
                 error = problem
             else:
@@ -255,7 +281,7 @@ class DomainDataModule(L.LightningDataModule):
         # The method says what it needs; without a trainer there is none to ask.
         if self.trainer is None:
             raise ConfigError("DomainDataModule needs a Trainer: pass it to trainer.fit(method, datamodule=...)")
-        if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
+        if self.trainer.world_size > 1 and shards_data(self.trainer):
             raise ConfigError("the DataModule shards by itself: create the Trainer with use_distributed_sampler=False")
         return self.trainer.lightning_module
 

@@ -151,6 +151,27 @@ def read_image(path: Path, depth: Callable[[Path], int], upright: bool = False, 
     return np.ascontiguousarray(_upright(pixels, turn) if upright else pixels)
 
 
+def rgb_pixels(picture: Image.Image, upright: bool = False) -> Pixels:
+    """A PIL image as (H, W, 3) uint8 RGB.
+
+    Args:
+        picture: of 8 bits per channel.
+        upright: turn it as its EXIF orientation says.
+
+    Raises:
+        DataError: it has more bits, of which PIL would drop some, or cannot be read.
+    """
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16") or _is_deep(picture):
+        raise DataError(
+            f"the image has more than 8 bits per channel (mode {picture.mode}), of which PIL loses some; give the path of its "
+            "file instead"
+        )
+    try:
+        return np.array((ImageOps.exif_transpose(picture) if upright else picture).convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:  # of a file that is opened and not read yet
+        raise DataError(f"cannot read the image: {error}; replace the file") from error
+
+
 def used_bits(files: Sequence[Path]) -> int:
     """How many bits images of 16 bits per channel use: 16, all of a set alike, or brightness would change between them.
 

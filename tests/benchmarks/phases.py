@@ -28,12 +28,12 @@ from torch.profiler import ProfilerActivity, profile
 from segzoo.bench.measure import train
 from segzoo.bench.rows import ROWS, Task
 from segzoo.bilevel import engines
-from segzoo.methods.metapix import MetaPix
+from segzoo.methods.meta_update import MetaUpdate
 from segzoo.runtime.memory import keep_freed_memory
 from segzoo.runtime.quiet import be_quiet
 
 PHASES: dict[str, tuple[Any, str]] = {
-    "weight network, forward": (MetaPix, "_raw_weights"),
+    "weight network, forward": (MetaUpdate, "_raw_weights"),
     "source, forward and backward": (engines, "_source_gradient"),
     "target, forward and backward": (engines, "_target_gradient"),
     "dual forward": (engines, "unit_jvp"),

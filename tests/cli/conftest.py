@@ -87,9 +87,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "log_every_n_steps": 1,
             "accelerator": "cpu",
         },
-        "model": {
+        "network": {
             "encoder": "tu-test_resnet",
-            "segmenter_options": {"decoder_channels": [16, 16, 8, 8, 8]},
+            "options": {"decoder_channels": [16, 16, 8, 8, 8]},
         },
     }
     path = root / "toy.yaml"

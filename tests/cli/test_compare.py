@@ -68,14 +68,14 @@ def test_wrong_arguments_are_one_line(
         (["--", "--data", "minicty"], "row 'joint': unknown data 'minicty'; did you mean 'minicity'?"),
         (["--", "--config", "no.yaml"], "row 'joint': cannot read the configuration no.yaml"),
         (["--", "--help"], "row 'joint': no help and no configuration are printed here"),
-        (["--variant", "b: metapix --method.lr fast"], "row 'b': --method.lr: expected float, found 'fast'"),
+        (["--variant", "b: metapix --optimizer.lr fast"], "row 'b': --optimizer.lr: expected float, found 'fast'"),
         (
             ["--variant", "b: metapix --trainer.limit_test_batches 1"],
             "row 'b': --trainer.limit_test_batches 1 scores a part",
         ),
         (["--variant", "b: metapix --config part.yaml"], "row 'b': --trainer.limit_test_batches 1 (in part.yaml)"),
         (
-            ["--variant", "b: joint --method.initial_checkpoint {sepico}"],
+            ["--variant", "b: joint --network.initial_checkpoint {sepico}"],
             "row b starts from a checkpoint of sepico, seed 0: add sepico to the rows",
         ),
         (["--variant", "b: metapix@joint"], "variant 'b: metapix@joint': unknown method"),
@@ -137,7 +137,7 @@ def test_a_run_with_other_options_is_not_taken_for_this_one(tmp_path: Path, caps
     finished(tmp_path)
     assert again(tmp_path, "joint") == 0
     capsys.readouterr()
-    assert again(tmp_path, "joint", options=("--method.lr", "0.1")) == 2
+    assert again(tmp_path, "joint", options=("--optimizer.lr", "0.1")) == 2
     assert "some.yaml` and not with `--method joint --config" in capsys.readouterr().err
     (tmp_path / "some.yaml").write_text("trainer: {max_steps: 7}\n")
     assert again(tmp_path, "joint") == 2
@@ -201,9 +201,9 @@ def test_scores_of_different_images_are_not_compared(tmp_path: Path, capsys: pyt
 def test_a_comparison_runs_resumes_and_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = write_config(tmp_path, "metapix")
     out = tmp_path / "out"
-    shared = "--config", str(config), "--method.encoder", "tu-test_resnet"
+    shared = "--config", str(config), "--network.encoder", "tu-test_resnet"
     arguments = ["compare", "--rows", "brief,target-only", "--seeds", "0", "--jobs", "2", "--out", str(out)]
-    arguments += ["--variant", "brief: source-only --trainer.max_steps 1 --method.initial_checkpoint {target-only}"]
+    arguments += ["--variant", "brief: source-only --trainer.max_steps 1 --network.initial_checkpoint {target-only}"]
     config.write_text(config.read_text().replace("  weight_width: 4\n", ""))
     assert main([*arguments, "--", *shared]) == 0
     table = (out / "comparison.md").read_text()

@@ -137,10 +137,10 @@ def contents(folder: Path) -> dict[Path, bytes]:
     ("flags", "message"),
     [
         (
-            ["--method.architecture", "fpn", "--method.segmenter_options", "null"],
-            "--method.architecture fpn: the run of ",
+            ["--network.architecture", "fpn", "--network.options", "null"],
+            "--network.architecture fpn: the run of ",
         ),
-        (["--method.optimizer", "sgd"], "--method.optimizer sgd: the run of "),
+        (["--optimizer.name", "sgd"], "--optimizer.name sgd: the run of "),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_one_line_and_changes_nothing(
@@ -405,7 +405,7 @@ def test_the_encoders_own_checkpoint_is_needed_once(segzoo: Segzoo, toy: Path, t
     encoder = create_segmenter("unet", "tu-test_resnet", 3).network.encoder
     weights = tmp_path / "encoder.pt"
     torch.save(encoder.state_dict(), weights)  # type: ignore[union-attr]
-    argv = ["--data", toy, "--trainer.max_steps", "1", "--method.encoder_checkpoint", weights]
+    argv = ["--data", toy, "--trainer.max_steps", "1", "--network.encoder_checkpoint", weights]
     assert segzoo("fit", "--method", "source-only", *argv).status == 0
     weights.unlink()
     last = "runs/source-only/toy/default-s0/checkpoints/last.ckpt"

@@ -10,12 +10,12 @@ from segzoo.configs import config_path
 from segzoo.errors import ConfigError
 from tests import tiny
 
-RECIPE = yaml.safe_load(config_path("recipe", "cityscapes_darkzurich_sepico_daformer").read_text())["model"]
-CLASSES = list(RECIPE["class_frequencies"])
+RECIPE = yaml.safe_load(config_path("recipe", "cityscapes_darkzurich_sepico_daformer").read_text())["method"]["night"]
+CLASSES = list(RECIPE["frequencies"])
 
 
 def weights(strength: float) -> Tensor:
-    return class_balance(RECIPE["class_frequencies"], CLASSES, strength)
+    return class_balance(RECIPE["frequencies"], CLASSES, strength)
 
 
 def test_the_published_range() -> None:
@@ -28,7 +28,7 @@ def test_mean_spread_and_scale() -> None:
     balanced = weights(0.05)
     assert float(balanced.mean()) == pytest.approx(1)
     assert float(balanced.std()) == pytest.approx(0.05)
-    percent = {name: 100 * share for name, share in RECIPE["class_frequencies"].items()}
+    percent = {name: 100 * share for name, share in RECIPE["frequencies"].items()}
     torch.testing.assert_close(class_balance(percent, CLASSES, 0.05), balanced)
     assert class_balance({"a": 0.5, "b": 0.5}, ["a", "b"], 0.3).tolist() == [1, 1]
 
@@ -47,12 +47,12 @@ def test_what_is_refused(frequencies: dict[str, float], strength: float, message
         class_balance(frequencies, ["a", "b"], strength)
 
 
-@pytest.mark.parametrize("slug", ["maxsquare", "self-training"])
+@pytest.mark.parametrize("slug", ["sepico", "self-training"])
 def test_probabilities_outside_training_are_weighted(slug: str) -> None:
     classes = tiny.method(slug).label_space.classes
     frequencies = {name: 0.5**i for i, name in enumerate(classes)}
     plain = tiny.method(slug).eval()
-    balanced = tiny.method(slug, test_class_balance=0.3, class_frequencies=frequencies).eval()
+    balanced = tiny.method(slug, night={"test_class_balance": 0.3, "frequencies": frequencies}).eval()
     image = torch.rand(2, 3, *tiny.SIZE)
     expected = plain(image).softmax(1) * class_balance(frequencies, classes, 0.3).float()[:, None, None]
     torch.testing.assert_close(balanced(image).softmax(1), expected / expected.sum(1, keepdim=True))

@@ -1,4 +1,4 @@
-"""What `segzoo predict` labels: the image files of a folder, and what it has to say of the others."""
+"""What is labelled: the image files of a folder, and what there is to say of the others."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -27,11 +27,11 @@ def find_images(path: Path) -> tuple[dict[str, Path], list[str]]:
     types = readable_types()
     if path.is_file():
         if path.suffix.lower() not in types:
-            raise DataError(f"--input {path}: expected a folder, or an image of type {', '.join(types)}")
+            raise DataError(f"{path}: expected a folder, or an image of type {', '.join(types)}")
         return {path.stem: path}, []
     if not path.is_dir():
         what = f"is {kind_of(path)}" if path.exists() else "does not exist"
-        raise DataError(f"--input {path} is not a folder: it {what}; expected a folder of images, or one image")
+        raise DataError(f"{path} is not a folder: it {what}; expected a folder of images, or one image")
     special: list[Path] = []
     files: dict[str, Path] = {}
     others: list[str] = []

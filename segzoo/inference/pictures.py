@@ -1,4 +1,4 @@
-"""The pictures that `segzoo predict` and `segzoo annotate` write: each whole or not at all."""
+"""The pictures of labels: in the colours of their classes, and written whole or not at all."""
 
 import io
 from pathlib import Path
@@ -97,7 +97,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder below --out.
+    """Makes a folder, and those above it.
 
     Raises:
         ConfigError: it cannot be made.
@@ -105,7 +105,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot write to --out {folder}: {error.strerror}") from error
+        raise ConfigError(f"cannot write to {folder}: {error.strerror}") from error
 
 
 def write_legend(space: "LabelSpace", path: Path, stamp: str | None = None) -> None:
