@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import lightning as L
 
-from segzoo.cli.run import Run
 from segzoo.cli.main import main
+from segzoo.cli.run import Run
 
 
 class Ended(NamedTuple):

@@ -28,7 +28,7 @@ class FeatureDistance(nn.Module):
         super().__init__()
         self.first = EmaTeacher(segmenter, buffers=True)  # never updated: a frozen copy in evaluation mode
         self.chosen: Tensor
-        self.register_buffer("chosen", class_mask("feature_classes", classes, chosen), persistent=False)
+        self.register_buffer("chosen", class_mask("`method.feature_classes`", classes, chosen), persistent=False)
 
     def forward(self, image: Tensor, features: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
         """Distances and where they count.

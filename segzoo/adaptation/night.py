@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from segzoo.adaptation.class_balance import class_balance
+from segzoo.adaptation.balance import class_balance
 from segzoo.adaptation.feature_distance import class_mask
-from segzoo.adaptation.pseudo_labels import fuse_reference
+from segzoo.adaptation.pseudo_labelling import fuse_reference
 from segzoo.checks import check_range
 
 
@@ -23,7 +23,8 @@ class Night:
         threshold: Sets the probability from which the prediction for the reference image counts as sure.
         class_balance: Sets s of the class weights 1 + s (mean(log f) - log f_c) / std(log f) in cross-entropy and pseudo
             labels; 0 weighs all classes alike.
-        test_class_balance: Sets the same for the probabilities of images outside training.
+        test_class_balance: Sets s of the class weights that multiply the probabilities of images outside training; 0 leaves
+            the prediction as it is.
         frequencies: Gives f, the share of pixels of every class by its name, which the class weights need.
     """
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from segzoo.checkpoint_path import checkpoint_file
 from segzoo.checks import check_range
 from segzoo.cli.counting import counting
+from segzoo.cli.errors import translate
 from segzoo.cli.parser import Parser
 from segzoo.cli.sections import carried_config
 from segzoo.errors import ConfigError
@@ -48,9 +49,9 @@ def annotate(argv: list[str]) -> int:
     check_range("--batch_size", args.batch_size, 1)
     check_range("--min_confidence", args.min_confidence, 0, 1)
     check_range("--size", min(args.size or [1]), 1)
-    from segzoo.cli.quiet import be_quiet
+    from segzoo.runtime.quiet import be_quiet
 
-    be_quiet()
+    be_quiet(translate)
     from segzoo.cli.checkpoint import read_checkpoint
     from segzoo.inference import load_checkpoint
 

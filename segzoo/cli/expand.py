@@ -16,12 +16,12 @@ from segzoo.checkpoint_path import checkpoint_file
 from segzoo.cli.early import check_options
 from segzoo.cli.label_paths import absolute, anchor
 from segzoo.cli.label_paths import check as check_label_spaces
-from segzoo.cli.logger_names import parse_names
 from segzoo.cli.option_index import sections_of
 from segzoo.cli.rundir import newest_checkpoint
 from segzoo.cli.sections import BY_METHOD, SHARED, Layer, carried_config, check_sections, for_method, last_value
 from segzoo.configs import config_path, config_root
 from segzoo.errors import CheckpointError, ConfigError
+from segzoo.loggers.names import parse_names
 from segzoo.methods.registry import DEFAULT_DATA, method_defaults, methods
 from segzoo.suggest import did_you_mean
 from segzoo.yaml_files import read_yaml
@@ -180,7 +180,10 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
         )
     else:
         data = [_data_layer(methods()[method].default_data)]
-    base, packaged = _read_file(config_root() / "base.yaml"), Layer(f"the defaults of '{method}'", method_defaults(method))
+    base, packaged = (
+        _read_file(config_root() / "base.yaml"),
+        Layer(f"the defaults of '{method}'", method_defaults(method)),
+    )
     defaults = [*_for(method, [base]), packaged, *_for(method, data)]
     defaults = [_with_sections_of(method, layer) for layer in defaults]
     own = _for(method, own)

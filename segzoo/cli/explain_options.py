@@ -60,9 +60,7 @@ def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer
     return f"{where}: {' '.join(text.split())}"
 
 
-def explain_value(
-    key: str, expected: Sequence[str], found: str, layers: Sequence[Layer], flags: Sequence[str]
-) -> str:
+def explain_value(key: str, expected: Sequence[str], found: str, layers: Sequence[Layer], flags: Sequence[str]) -> str:
     """One line for a value of the wrong type.
 
     Args:

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from segzoo.checks import check_range
+from segzoo.cli.errors import translate
 from segzoo.cli.expand import expand
-from segzoo.cli.lock import FolderLock, release_all
 from segzoo.cli.parser import Parser
 from segzoo.cli.rundir import VARIABLE
 from segzoo.cli.train import read
 from segzoo.errors import ConfigError
 from segzoo.files import write_text
+from segzoo.runtime.lock import FolderLock, release_all
 
 DESCRIPTION = """\
 Score a run as DatasetGAN's benchmarks do: of each fold of the test images the checkpoint with the best mIoU is scored on all
@@ -107,9 +108,9 @@ def _parser() -> Parser:
 def _run(argv: list[str]) -> Any:
     invocation = expand("test", argv, read)
     assert invocation is not None
-    from segzoo.cli.quiet import be_quiet
+    from segzoo.runtime.quiet import be_quiet
 
-    be_quiet()
+    be_quiet(translate)
     from segzoo.cli.run import Run
 
     return Run("test", invocation)

@@ -38,7 +38,7 @@ COMMANDS = {
         "segzoo.cli.prepare:prepare", "turn a part data set as downloaded into folders that --data reads"
     ),
     "compare": Command("segzoo.cli.compare:compare", "train several methods with the same seeds, and print one table"),
-    "bench": Command("segzoo.cli.bench.command:bench", "measure time and memory of a training step"),
+    "bench": Command("segzoo.cli.bench:bench", "measure time and memory of a training step"),
     "methods": Command("segzoo.cli.methods:methods", "list the methods"),
 }
 

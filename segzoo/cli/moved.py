@@ -61,7 +61,9 @@ def explain_section(content: Any) -> str:
     """The line for a file that has a section ``model``."""
     names = list(content) if isinstance(content, Mapping) else []
     if not names:
-        return "the section 'model' is gone: its options are in 'network', 'optimizer', 'speed', 'data' and 'method' now"
+        return (
+            "the section 'model' is gone: its options are in 'network', 'optimizer', 'speed', 'data' and 'method' now"
+        )
     first, more = names[0], f" (and {len(names) - 1} more)" if len(names) > 1 else ""
     now = MOVED.get(str(first), f"method.{first}")
     return f"the section 'model' is gone: 'model.{first}' is '{now}' now{more}"

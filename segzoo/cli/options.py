@@ -12,12 +12,12 @@ from jsonargparse.typing import PositiveInt
 
 from segzoo.cli.expand import Invocation
 from segzoo.cli.explain_options import explain_options, explain_value
-from segzoo.cli.logger_names import NAMES
 from segzoo.cli.null_values import forbidden_nulls
 from segzoo.cli.sections import RESTORED, SECTIONS, SHARED, Layer
 from segzoo.configs import config_names, config_text
 from segzoo.data import DomainDataModule
 from segzoo.errors import ConfigError
+from segzoo.loggers.names import NAMES
 from segzoo.methods.base import Method
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.speed import Speed
@@ -159,9 +159,7 @@ def create_parser(command: str, slug: str, method: type[Method]) -> Parser:
     )
     given = {name for name in ("label_space", *SHARED, *RESTORED) if name in set(parameters(method))}
     parser.add_argument("--method.name", type=str, default=slug, help="what to train: `segzoo methods`")
-    parser.add_class_arguments(
-        method, "method", skip=given, instantiate=False, fail_untyped=False, sub_configs=True
-    )
+    parser.add_class_arguments(method, "method", skip=given, instantiate=False, fail_untyped=False, sub_configs=True)
     for section, dataclass_ in DATACLASSES.items():
         if section in given:
             parser.add_class_arguments(dataclass_, section)
@@ -203,7 +201,7 @@ def parameters(cls: type) -> Iterator[str]:
     for base in cls.__mro__:
         if "__init__" not in vars(base):
             continue
-        found = inspect.signature(base.__init__).parameters.values()
+        found = inspect.signature(vars(base)["__init__"]).parameters.values()
         yield from (one.name for one in found if one.kind is one.KEYWORD_ONLY or one.kind is one.POSITIONAL_OR_KEYWORD)
         if not any(one.kind is one.VAR_KEYWORD for one in found):
             return

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from segzoo.checkpoint_path import checkpoint_file
 from segzoo.checks import check_range
+from segzoo.cli.errors import translate
 from segzoo.cli.labelling import Labelling
 from segzoo.cli.parser import Parser
 from segzoo.errors import CheckpointError, ConfigError, DataError
@@ -46,9 +47,9 @@ def predict(argv: list[str]) -> int:
         raise ConfigError("--overlay_alpha must be in [0, 1], --batch_size and --size at least 1")
     if args.image_bits is not None:
         check_range("--image_bits", args.image_bits, 8, 16)
-    from segzoo.cli.quiet import be_quiet
+    from segzoo.runtime.quiet import be_quiet
 
-    be_quiet()
+    be_quiet(translate)
     from segzoo.cli.checkpoint import read_checkpoint
     from segzoo.inference import load
     from segzoo.inference.photographs import check_apart, find_images, said_at_the_end

@@ -112,7 +112,11 @@ def describe_changes(changed: Mapping[str, tuple[Any, Any]], now: Flat) -> str:
     """What applies from here on, in one line."""
     texts = [f"--{name} {value_text(new)} (was {value_text(old)})" for name, (old, new) in changed.items()]
     line = f"continues with {', '.join(texts)}"
-    if "trainer.max_steps" in changed and now.get("optimizer.schedule") == "poly" and not now.get("optimizer.schedule_steps"):
+    if (
+        "trainer.max_steps" in changed
+        and now.get("optimizer.schedule") == "poly"
+        and not now.get("optimizer.schedule_steps")
+    ):
         line += f"; the learning rates fall to 0 at step {now['trainer.max_steps']}"
     if changed.get("trainer.max_time", (None,))[0] is not None:
         line += "; --trainer.max_time counts the earlier starts, too"

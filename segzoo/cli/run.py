@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,11 +23,9 @@ from segzoo.callbacks import (
 )
 from segzoo.checks import check_range
 from segzoo.cli.checkpoint import read_checkpoint
+from segzoo.cli.errors import translate
 from segzoo.cli.expand import Invocation
-from segzoo.cli.launch import Place, find_place
-from segzoo.cli.lock import FolderLock
-from segzoo.cli.logger_names import parse_names
-from segzoo.cli.loggers import create_loggers
+from segzoo.cli.launch import find_place
 from segzoo.cli.options import read_options
 from segzoo.cli.resume import compare_runs
 from segzoo.cli.rundir import claim, create, discard_unused, missing_parents, run_folder
@@ -37,11 +34,14 @@ from segzoo.cli.trainer_options import check_test_share, prepare_trainer_options
 from segzoo.data import DomainDataModule
 from segzoo.data.domains import Split
 from segzoo.errors import ConfigError
+from segzoo.loggers.create import create_loggers
+from segzoo.loggers.names import parse_names
 from segzoo.methods.base import Method
 from segzoo.methods.checkpoints import check_classes
 from segzoo.methods.length import training_steps
 from segzoo.methods.registry import load_method
 from segzoo.methods.scoring import ScoredImages
+from segzoo.runtime.lock import FolderLock
 from segzoo.stopping import StopRequest
 
 LONGEST_NAME = 200
@@ -128,7 +128,7 @@ class Run:
                 if option in options:
                     options[option] = None
             if "network" in options:
-                options["network"] = replace(options["network"], encoder_checkpoint=None, initial_checkpoint=None)
+                options["network"] = options["network"].without_weights()
         method = cls(label_space=self.data.label_space, **options)
         method.run_config = self.config
         return method
@@ -138,8 +138,8 @@ class Run:
             self.place = find_place(options)
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise _refusal(error) from error
+        test = self.data.scored("test") if self.command == "fit" else None
         if self.command == "fit":
-            test = self.data.scored("test")
             self.test_has_labels = test is not None
             if test is not None:
                 test.check()
@@ -150,7 +150,7 @@ class Run:
         try:
             trainer = self._create_trainer(options)
             _check_processes(trainer)
-            if self.command == "fit" and self.test_has_labels:
+            if test is not None:
                 check_test_share(trainer, len(test), self.data.eval_batch_size)
         except Exception as error:
             self.discard_empty_run()
@@ -172,7 +172,7 @@ class Run:
 
     def _warn(self, text: str) -> None:
         if self.place.rank == 0:
-            print(f"warning: {text}", file=sys.stderr)
+            print(f"warning: {translate(text)}", file=sys.stderr)
 
     def _create_trainer(self, options: dict[str, Any]) -> L.Trainer:
         config = dict(options)
@@ -219,7 +219,8 @@ class Run:
         self.manifest = RunManifest(folder, self.changed_options)
         progress: list[L.Callback] = [] if trainer.get("enable_progress_bar") is False else [StepProgress()]
         return [
-            Opening(folder),  # before the bar, which its lines would break
+            # Before the bar, which its lines would break.
+            Opening(folder, say=lambda text: print(translate(text), flush=True)),
             *progress,
             self.manifest,
             SameData(),

@@ -135,7 +135,9 @@ def _check_by_method(content: dict[str, Any], where: str) -> None:
         for key in parts[slug]:
             if key == BY_METHOD or "name" in parts[slug].get("method", {}):
                 what = BY_METHOD if key == BY_METHOD else "method.name"
-                raise ConfigError(f"{here}: '{what}' has no place here; expected sections such as 'method:' and 'data:'")
+                raise ConfigError(
+                    f"{here}: '{what}' has no place here; expected sections such as 'method:' and 'data:'"
+                )
 
 
 def _check_names(content: Mapping[Any, Any], where: str) -> None:

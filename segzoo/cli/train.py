@@ -4,20 +4,19 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segzoo.cli.errors import speaks
+from segzoo.cli.errors import speaks, translate
 from segzoo.cli.expand import Invocation, expand
-from segzoo.cli.lock import release_all
 from segzoo.cli.methods import table
 from segzoo.cli.rundir import VARIABLE
-from segzoo.cli.watch import Watch
 from segzoo.configs import config_names
 from segzoo.errors import ConfigError
 from segzoo.methods.registry import methods
+from segzoo.runtime.lock import release_all
+from segzoo.runtime.watch import Watch
 from segzoo.stopping import Stopped, StopRequest, in_main_thread
 
 if TYPE_CHECKING:
@@ -103,10 +102,10 @@ def _run(command: str, argv: list[str]) -> int:
     if invocation is None:
         print(usage(command))
         return 0
-    from segzoo.cli.memory import keep_freed_memory
-    from segzoo.cli.quiet import be_quiet
+    from segzoo.runtime.memory import keep_freed_memory
+    from segzoo.runtime.quiet import be_quiet
 
-    be_quiet()
+    be_quiet(translate)
     keep_freed_memory()
     request = StopRequest()
     try:
@@ -137,17 +136,11 @@ def _create(command: str, invocation: Invocation, request: StopRequest, watch: W
     return run
 
 
-@contextmanager
-def _observed(watch: Watch) -> Iterator[None]:
+def _observed(watch: Watch) -> AbstractContextManager[None]:
     """The processes that Lightning starts are the watch's; those of a later trainer are Lightning's again."""
-    from lightning.pytorch.strategies.launchers import subprocess_script as script
+    from segzoo.compat.training import observed_processes
 
-    before = script._launch_process_observer  # type: ignore[attr-defined]
-    script._launch_process_observer = watch.follow  # type: ignore[attr-defined, assignment]
-    try:
-        yield
-    finally:
-        script._launch_process_observer = before  # type: ignore[attr-defined]
+    return observed_processes(watch.follow)
 
 
 def read(path: Path) -> dict[str, Any]:

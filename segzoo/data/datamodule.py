@@ -10,9 +10,11 @@ from typing import Any, Literal
 import lightning as L
 from albumentations import Compose
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
 from segzoo.checks import check_range
+from segzoo.compat.training import shards_data
 from segzoo.data.class_counts import class_counts
 from segzoo.data.domains import Domain, ImageSet, Split
 from segzoo.data.label_check import check_labels
@@ -35,36 +37,48 @@ class DomainDataModule(L.LightningDataModule):
     ``overfit_batches`` N the first N come again and again.
 
     Args:
-        source: the synthetic images.
-        target: the real images; val and test are taken from here.
-        name: name of the pair, for run folders and tables.
-        root: folder that relative paths of both domains start from.
-        size: (height, width) of the network's input; images are resized to it, scores are taken at native size.
-        source_size: (height, width) that source images are resized to in training, before a crop; null: size. MaxSquare
-            and SePiCo take GTA5 at 720 1280 and SYNTHIA at 760 1280.
-        target_size: the same for target images, e.g. Cityscapes at 512 1024 (MaxSquare) or 640 1280 (SePiCo).
-        batch_size: images per domain, step and process.
-        eval_batch_size: images per evaluation step and process.
-        target_labels: how many labelled target images a method may see (null: all). The same ones for every seed, and
-            a smaller budget is a subset of a larger one.
-        labelled_order: which ones these are: random, or sorted: the first ones, as benchmarks with published lists do.
-        crop_scale: share of the image's area that a training crop covers; the crop is resized to the domain's size.
-        crop_size: (height, width) of a training crop of the resized image, instead of crop_scale; SePiCo: 640 640.
-        crop_max_class_share: training crops of labelled images in which one class fills this share of the labelled pixels
-            or more are drawn again, up to ten times; 1: never, SePiCo: 0.75.
-        rare_class_temperature: Draws images by the rare classes they hold, for methods that ask for it: T of P(class) ~
-            exp((1 - frequency) / T), 0.01 as published; null draws all images alike.
-        rare_class_min_share: Sets the share of its pixels that an image drawn for a class has of it; published are 3000 pixels
-            of 1280x720.
-        rare_class_min_crop_ratio: Sets how many of that many pixels a crop has to hold; others are drawn again, up to ten
-            times.
-        ignore_top: Leaves out the pseudo labels of so many rows at the top of target training images (15 of 512 in DAFormer).
-        ignore_bottom: Leaves out the pseudo labels of so many rows at the bottom, where the bonnet is (120 of 512 in DAFormer).
-        flip: mirror training images with probability 1/2.
-        color_jitter: strength of the colour changes in training.
-        blur: probability of a Gaussian blur with a standard deviation of 0 to 1 pixels in training; MaxSquare: 0.5.
-        num_workers: loader processes per stream; they do not change what is drawn.
-        seed: seed of order and augmentation, and of what a method draws; None: that of ``lightning.seed_everything``, else 0.
+        source: Gives the synthetic images with their labels, from which every method learns.
+        target: Gives the real images to learn for; the val and test splits, on which a network is scored, are taken from here.
+        name: Names the pair of domains in the paths of run folders and in tables of scores.
+        root: Names the folder that the relative paths of both domains start from, such as a disk with data sets.
+        size: Sets the network's input as height and width in pixels; images are resized to it, and scores are taken at their
+            native size. Larger sizes show small objects and cost time and memory in proportion to the area.
+        source_size: Sets another height and width that source images are resized to in training, before a crop; null takes
+            size. MaxSquare and SePiCo resize GTA5 to 720 1280 and SYNTHIA to 760 1280.
+        target_size: Sets another height and width that target images are resized to in training, before a crop; null takes
+            size. MaxSquare resizes Cityscapes to 512 1024, SePiCo to 640 1280.
+        batch_size: Sets how many images of each domain a training step sees per process; lower it when the memory is too small.
+        eval_batch_size: Sets how many images are scored at once per process, which changes speed and memory but no score.
+        target_labels: Limits how many labelled target images a method may see; null gives all of them. Every seed has the
+            same ones, and a smaller budget is a part of a larger one.
+        labelled_order: Chooses which target images are the labelled ones where their number is limited: random draws them from
+            the whole set, sorted takes the first ones by name, as benchmarks with published lists do.
+        crop_scale: Sets the smallest and the largest share of an image's area, both in (0, 1], that a training crop covers
+            before it is resized to the domain's size; 1 1 takes whole images.
+        crop_size: Sets height and width in pixels of a training crop of the resized image, in the place of crop_scale; SePiCo
+            takes 640 640.
+        crop_max_class_share: Draws a training crop again, up to ten times, while one class fills this share of its labelled
+            pixels or more; 1 takes every crop, SePiCo has 0.75.
+        rare_class_temperature: Sets T of P(class) ~ exp((1 - frequency) / T), by which a method that asks for it draws source
+            images for the rare classes they hold; the smaller, the more often the rarest, 0.01 as published. Null draws all
+            images alike.
+        rare_class_min_share: Sets the share of its pixels, from 0 to 1, that a class must fill for an image to be drawn for it;
+            3000 pixels of 1280x720 are published.
+        rare_class_min_crop_ratio: Sets how many times that share of the image's pixels a crop must hold of the class it was
+            drawn for; a crop with fewer is drawn again, up to ten times.
+        ignore_top: Leaves out the pseudo labels of so many pixel rows at the top of target training images, where
+            rectified images have artefacts; DAFormer leaves out 15 of 512.
+        ignore_bottom: Leaves out the pseudo labels of so many pixel rows at the bottom of target training images, where the
+            bonnet of the car is; DAFormer leaves out 120 of 512.
+        flip: Mirrors a training image with probability 1/2; switch it off where left and right mean something.
+        color_jitter: Sets the strength, from 0 to 1, of random changes of brightness, contrast and saturation in training; 0
+            leaves colours as they are.
+        blur: Sets the probability, from 0 to 1, that a training image is blurred by a Gaussian with a standard deviation of 0
+            to 1 pixels; MaxSquare has 0.5.
+        num_workers: Sets how many processes load the images of each stream; more help where reading is slower than learning,
+            and none of them changes what is drawn.
+        seed: Sets the seed of the order and the augmentation of images, and of what a method draws; None takes that of
+            ``lightning.seed_everything``, or else 0.
 
     Raises:
         ConfigError: an option outside its range, a crop larger than the images, two domains with different label spaces,
@@ -202,7 +216,7 @@ class DomainDataModule(L.LightningDataModule):
             ConfigError: a Trainer of several processes that would divide the images among them a second time.
         """
         trainer, error = self.trainer, None
-        if trainer and trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
+        if trainer and trainer.world_size > 1 and shards_data(trainer):
             raise ConfigError("the DataModule shards by itself: create the Trainer with use_distributed_sampler=False")
         if trainer is None or stage == "predict":
             return
@@ -212,9 +226,9 @@ class DomainDataModule(L.LightningDataModule):
             split: Split = "test" if stage == "test" else "val"
             scored: list[Split] = [] if fitting and trainer.limit_val_batches == 0 else [split]
             try:
-                warnings = self.check_labels(
-                    module.streams if fitting else {}, scored if getattr(module, "segments", True) else []
-                )
+                step = "test_step" if split == "test" else "validation_step"
+                scores = is_overridden(step, module)
+                warnings = self.check_labels(module.streams if fitting else {}, scored if scores else [])
             except SegzooError as problem:
                 error = problem
             else:
@@ -285,19 +299,19 @@ class DomainDataModule(L.LightningDataModule):
     def _train_loader(self, name: str, stream: Stream) -> DataLoader[Batch]:
         if stream.domain == "target" and stream.labelled and self.target_labels == 0:
             raise ConfigError(
-                "this method learns from target labels but --data.target_labels is 0; "
+                "this method learns from target labels but `data.target_labels` is 0; "
                 "give it some, or choose a method without target labels (`segzoo methods`)"
             )
         images = self.images(stream.domain, "train")
         if stream.labelled and not images.has_labels:
             raise ConfigError(
                 f"this method learns from {stream.domain} labels but the {stream.domain} domain has no masks; "
-                f"set --data.{stream.domain}.masks, or choose a method without target labels (`segzoo methods`)"
+                f"set `data.{stream.domain}.masks`, or choose a method without target labels (`segzoo methods`)"
             )
         if stream.reference and not images.has_references:
             raise ConfigError(
                 f"`method.night` asks for a reference image of every {stream.domain} image and there are none; set "
-                f"--data.{stream.domain}.references to their folder, or leave the option out"
+                f"`data.{stream.domain}.references` to their folder, or leave the option out"
             )
         labelled_target = stream.domain == "target" and stream.labelled
         indices = stream.select(self._labelled_target() if labelled_target else range(len(images)))
@@ -353,13 +367,13 @@ class DomainDataModule(L.LightningDataModule):
         sizes = {"size": self.size, "crop_size": self.crop_size or self.size}
         for option, size in (sizes | {f"{domain}_size": size for domain, size in self.train_sizes.items()}).items():
             for side in size:
-                check_range(f"--data.{option} (height, width)", side, 1)
-        check_range("--data.batch_size", self.batch_size, 1)
-        check_range("--data.eval_batch_size", self.eval_batch_size, 1)
-        check_range("--data.color_jitter", self.color_jitter, 0, 1)
-        check_range("--data.blur", self.blur, 0, 1)
-        check_range("--data.crop_max_class_share", self.crop_max_class_share, 0, 1)
-        check_range("--data.num_workers", self.num_workers, 0)
+                check_range(f"`data.{option}` (height, width)", side, 1)
+        check_range("`data.batch_size`", self.batch_size, 1)
+        check_range("`data.eval_batch_size`", self.eval_batch_size, 1)
+        check_range("`data.color_jitter`", self.color_jitter, 0, 1)
+        check_range("`data.blur`", self.blur, 0, 1)
+        check_range("`data.crop_max_class_share`", self.crop_max_class_share, 0, 1)
+        check_range("`data.num_workers`", self.num_workers, 0)
         if self.rare_class_temperature is not None:
             check_range("`data.rare_class_temperature`", self.rare_class_temperature, 1e-9)
         check_range("`data.rare_class_min_share`", self.rare_class_min_share, 0, 1)
@@ -369,18 +383,18 @@ class DomainDataModule(L.LightningDataModule):
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
             raise ConfigError(
-                f"--data.crop_scale {low} {high}: expected the smallest and the largest share of an image's area, above 0 "
+                f"`data.crop_scale` {low} {high}: expected the smallest and the largest share of an image's area, above 0 "
                 "and at most 1"
             )
         if self.crop_max_class_share < 1 and self.crop_size is None and low == 1:
             raise ConfigError(
-                f"--data.crop_max_class_share {self.crop_max_class_share} chooses among crops but there are none: set "
-                "--data.crop_size, or a --data.crop_scale below 1"
+                f"`data.crop_max_class_share` {self.crop_max_class_share} chooses among crops but there are none: set "
+                "`data.crop_size`, or a `data.crop_scale` below 1"
             )
         height, width = self.crop_size or (1, 1)
         for domain, size in self.train_sizes.items():
             if height > size[0] or width > size[1]:
                 raise ConfigError(
-                    f"--data.crop_size {height} {width} does not fit into {domain} images of {size[0]} {size[1]} (height, "
-                    f"width); make it smaller or --data.{domain}_size larger"
+                    f"`data.crop_size` {height} {width} does not fit into {domain} images of {size[0]} {size[1]} (height, "
+                    f"width); make it smaller or `data.{domain}_size` larger"
                 )

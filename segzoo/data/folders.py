@@ -30,31 +30,34 @@ class PairedFolders(Domain):
     colours.
 
     Args:
-        images: folder of the images below the data root; ``{split}`` in it stands for train, val and test.
-        masks: the same for the masks; null for a domain without labels.
-        label_space: name of a packaged label space, or the path of a YAML of one's own.
-        class_map: the map of the label space that fits the raw ids of the masks; ``identity`` if they are
-            label ids.
-        blocks: shares of train, val and test when the folder holds all frames, e.g. ``[0.8, 0.1, 0.1]``: the
-            frames, sorted by name with numbers in numeric order, are cut into three contiguous blocks. Null:
-            all frames are train.
-        gap: frames left out between two blocks, so that near duplicates do not stand on both sides.
-        name: short name for run folders and tables; by default it comes from the folder.
-        image_suffix: end of every image's stem that the mask's lacks, e.g. ``_leftImg8bit``; other files are
-            skipped.
-        mask_suffix: end of every mask's stem that the image's lacks, e.g. ``_gtFine_labelIds``; other files
-            are skipped.
-        split_folders: what ``{split}`` stands for where it is not the split's own name, e.g. ``{test: val}``
-            for Cityscapes, whose test masks are not public.
-        unlabelled: splits without masks, e.g. ``[train]`` where only the images to score on have them.
-        references: folder of a further image of the same place for every training image, e.g. by day for one by night, for
-            methods that look at it (``--method.reference_classes``); of the same stem, or as the pairs say.
-        reference_pairs: CSV files below the data root, e.g. ``corresp/train/night/*_ref_day.csv``, with an image and its
-            reference per row.
-        image_bits: bits that images of 16 bits per channel use, 8 to 16, e.g. 12 for values up to 4095; null: 16, and images
-            that are darker throughout are an error.
-        upright: whether images are turned as their EXIF orientation says. Null: as fits the mask's size, and where both fit
-            (a square image, a half turn) as those others of the folder that tell; images without masks are turned.
+        images: Names the folder of the images below the data root; ``{split}`` in it stands for train, val and test.
+        masks: Names the folder of the masks below the data root, with ``{split}`` where the images' folder has it; null is for
+            a domain without labels.
+        label_space: Names the classes: a packaged label space, such as cityscapes, or the path of a YAML file of your own.
+        class_map: Names the map of the label space that turns the ids in the masks into its classes; ``identity`` is for masks
+            that hold these already.
+        blocks: Divides a folder that holds all frames into train, val and test by these shares, such as ``[0.8, 0.1, 0.1]``:
+            the frames, sorted by name with numbers in numeric order, are cut into three contiguous blocks. Null makes all
+            frames train.
+        gap: Leaves out so many frames between two blocks, so that frames of a video that look alike do not stand on both sides.
+        name: Names the domain in run folders and tables; null takes a name from the folder.
+        image_suffix: Gives the end of every image's stem that its mask's lacks, such as ``_leftImg8bit``; other files in the
+            folder are skipped.
+        mask_suffix: Gives the end of every mask's stem that its image's lacks, such as ``_gtFine_labelIds``; other files in the
+            folder are skipped.
+        split_folders: Gives what ``{split}`` stands for where that is not the split's own name, such as ``{test: val}`` for
+            Cityscapes, whose test masks are not public.
+        unlabelled: Lists the splits that have no masks, such as ``[train]`` where only the images to score on are labelled.
+        references: Names a folder with another image of the same place for every training image, such as one by day for one by
+            night, for methods that look at it (``night`` of self-training and sepico). Its file has the stem of the image, or
+            the one that the pairs say.
+        reference_pairs: Names CSV files below the data root, such as ``corresp/train/night/*_ref_day.csv``, whose rows hold an
+            image and its reference.
+        image_bits: Gives how many bits, 8 to 16, images of 16 bits per channel really use, such as 12 for values up to 4095;
+            null takes 16, and a folder of images that are darker throughout is then an error.
+        upright: Says whether images are turned as their EXIF orientation tells. Null turns those that then fit their mask's
+            size; where both ways fit (a square image, a half turn), it does what the others of the folder need; images without
+            masks are turned.
 
     Raises:
         ConfigError: unknown label space or class map, or options that contradict each other.
@@ -320,7 +323,7 @@ class FolderImages(ImageSet):
             if len(known) != 1:
                 raise DataError(
                     f"{image} is to be turned (EXIF orientation {turn}), and by their sizes its mask and the others may have "
-                    "been drawn on either: set upright (--data.DOMAIN.upright) to true if they were on the turned images, "
+                    "been drawn on either: set upright (`data.DOMAIN.upright`) to true if they were on the turned images, "
                     "which labelling tools show, or to false"
                 )
             (self._drawn,) = known

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from segzoo.data.domains import Pixels
 from segzoo.errors import DataError
 
-BITS_OPTION = "--data.DOMAIN.image_bits"
+BITS_OPTION = "`data.DOMAIN.image_bits`"
 ORIENTATION = 274  # the tag's number in EXIF and TIFF
 COLOURS = ("RGB", "RGBA", "RGBX", "LA")
 QUARTER_TURNS = (5, 6, 7, 8)

@@ -23,7 +23,7 @@ class GeneratedImagesTraining(SegmentationMethod):
     Args:
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
-        optimizer: Says how it learns.
+        optimizer: Says how the network learns.
         speed: Says how a step is computed.
         generator: Names the generator's file.
         generator_description: Describes the generator of a checkpoint, which holds its weights.

@@ -7,6 +7,7 @@ import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from segzoo.compat.training import validates_by_time
 from segzoo.errors import ConfigError
 
 UNSET_EPOCHS = 1000
@@ -40,18 +41,16 @@ def check_length(trainer: Any) -> None:
             share = getattr(trainer, option)
             if share not in (0, 1):
                 raise ConfigError(
-                    f"--trainer.{option} {share}: training batches have no end, of which there is no share; give a number of "
+                    f"`trainer.{option}` {share}: training batches have no end, of which there is no share; give a number of "
                     "batches, e.g. 100"
                 )
         for option, value, instead in _counting_epochs(trainer):
             if value is not None and not (option == "max_epochs" and unset):
                 raise ConfigError(
-                    f"--trainer.{option} {value} counts epochs, and an epoch of training batches has no end; {instead}, or "
+                    f"`trainer.{option}` {value} counts epochs, and an epoch of training batches has no end; {instead}, or "
                     "give epochs a length with `trainer.limit_train_batches` N"
                 )
-        once = (
-            isinstance(trainer.val_check_interval, float) and getattr(trainer, "_val_check_time_interval", None) is None
-        )
+        once = isinstance(trainer.val_check_interval, float) and not validates_by_time(trainer)
         if once and trainer.limit_val_batches != 0:
             rank_zero_warn(
                 "no validation during the training: one per epoch was asked for, and an epoch of training batches has no end; "

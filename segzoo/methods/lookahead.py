@@ -27,7 +27,7 @@ class LookAheadTraining(WeightedJointTraining):
     Args:
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
-        optimizer: Says how it learns.
+        optimizer: Says how the network learns.
         speed: Says how a step is computed.
         scope: Chooses the part of the segmenter that the virtual step moves.
         virtual: Chooses the step: sgd, or optimizer for that of the real one.

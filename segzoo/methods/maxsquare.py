@@ -50,7 +50,7 @@ class MaxSquare(UnsupervisedAdaptation):
     Args:
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
-        optimizer: Says how it learns.
+        optimizer: Says how the network learns.
         speed: Says how a step is computed.
         target_weight: Sets lambda_T, the weight of the loss on unlabelled target images.
         image_weighting: Weighs pixels by the class histogram of their image's own prediction (L_IW), so that rare classes
@@ -182,7 +182,7 @@ class MinEnt(MaxSquare):
     Args:
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
-        optimizer: Says how it learns.
+        optimizer: Says how the network learns.
         speed: Says how a step is computed.
         target_weight: Sets the weight of the entropy on unlabelled target images; ADVENT's 0.001, which divides by log C, is
             0.001 C / log C here.

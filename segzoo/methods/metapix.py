@@ -44,7 +44,7 @@ class MetaPix(MetaUpdate):
     Args:
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
-        optimizer: Says how it learns.
+        optimizer: Says how the network learns.
         speed: Says how a step is computed.
         weights: Chooses what gets a weight: every pixel, or every image as a whole.
         weight_width: Sets the channels of the weight network, 64 as published; its cost grows with the square.

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from segzoo.bilevel import frozen_buffers
 from segzoo.checks import check_range
+from segzoo.compat.training import trainer_of
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import gather_columns
@@ -64,7 +65,7 @@ class RegionSelection(WeightedJointTraining):
     Args:
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
-        optimizer: Says how it learns.
+        optimizer: Says how the network learns.
         speed: Says how a step is computed.
         levels: Lists the levels that weigh, of pixel, region and image.
         outputs: Chooses what a discriminator answers: shared gives one answer for all classes (the paper's W_1), per_class one
@@ -218,7 +219,7 @@ class RegionSelection(WeightedJointTraining):
     def raw_weights(self, logits: Tensor) -> Tensor:
         """The same before normalisation: the combined score, at least ``floor``, growing out of 1 over the ramp."""
         raw = combine_levels(logits, self.combination).clamp_min(self.floor)
-        steps = 0.0 if self._trainer is None else self.ramp * (training_steps(self.trainer) or 0)
+        steps = 0.0 if trainer_of(self) is None else self.ramp * (training_steps(self.trainer) or 0)
         return torch.lerp(torch.ones_like(raw), raw, min(1.0, self.global_step / steps) if steps > 0 else 1.0)
 
     @torch.no_grad()

@@ -30,7 +30,7 @@ class Reweight(LookAheadTraining):
     Args:
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
-        optimizer: Says how it learns.
+        optimizer: Says how the network learns.
         speed: Says how a step is computed.
         scope: Chooses the part of the network whose gradients decide the weights: all, decoder (with the head) or head; less is
             cheaper.

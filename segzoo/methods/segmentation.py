@@ -24,11 +24,10 @@ class SegmentationMethod(Method, ScoredImages):
     Args:
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
-        optimizer: Says how it learns.
+        optimizer: Says how the network learns.
         speed: Says how a step is computed.
     """
 
-    segments: ClassVar[bool] = True
     SPEED: ClassVar[tuple[str, ...]] = ("compile", "channels_last")
 
     def __init__(

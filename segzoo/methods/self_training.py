@@ -52,7 +52,7 @@ class SelfTraining(UnsupervisedAdaptation, ScoredTeacher):
     Args:
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
-        optimizer: Says how it learns.
+        optimizer: Says how the network learns.
         speed: Says how a step is computed.
         ema_decay: Sets a, how slowly the teacher follows the network; runs of some hundred steps need a shorter memory, 0.99.
         ema_buffers: Averages the batch norms' statistics too and lets the teacher predict with them; otherwise, as published,

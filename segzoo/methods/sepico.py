@@ -54,7 +54,7 @@ class SePiCo(SelfTraining):
     Args:
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
-        optimizer: Says how it learns.
+        optimizer: Says how the network learns.
         speed: Says how a step is computed.
         contrast: Chooses what pixels are drawn to: proto (the mean of their class), bank (means of recent batches) or dist (its
             distribution).

@@ -31,7 +31,14 @@ class SingleDomain(SegmentationMethod):
 
 
 class SourceOnly(SingleDomain):
-    """Train on the source. See `SingleDomain`."""
+    """Learns from the labelled source alone, and is tested on the target.
+
+    Args:
+        label_space: Gives the classes; the command takes them from the data.
+        network: Says which network is trained, and from which weights.
+        optimizer: Says how the network learns.
+        speed: Says how a step is computed.
+    """
 
     slug = "source-only"
     supervision = "none"
@@ -39,7 +46,14 @@ class SourceOnly(SingleDomain):
 
 
 class TargetOnly(SingleDomain):
-    """Train on the labelled target images. See `SingleDomain`."""
+    """Learns from the few labelled target images alone.
+
+    Args:
+        label_space: Gives the classes; the command takes them from the data.
+        network: Says which network is trained, and from which weights.
+        optimizer: Says how the network learns.
+        speed: Says how a step is computed.
+    """
 
     slug = "target-only"
     supervision = "few"

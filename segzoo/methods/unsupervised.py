@@ -21,7 +21,7 @@ class UnsupervisedAdaptation(SegmentationMethod):
     Args:
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
-        optimizer: Says how it learns.
+        optimizer: Says how the network learns.
         speed: Says how a step is computed.
         running_statistics: Chooses what batch norms keep for testing: target keeps the statistics of passes with target pixels,
             both, as published, mixes those of the synthetic images in.

@@ -2,7 +2,7 @@
 
     segzoo fit --method source-only --data minifaces --trainer.max_steps 800          # the oracle: 3000 labelled faces
     python -m tests.benchmarks.annotator_signal runs/source-only/minifaces/default-s0/checkpoints/last.ckpt
-    python -m tests.benchmarks.annotator_signal ... --options '{matched: decoder, metric: cosine, whiten: false}'
+    python -m tests.benchmarks.annotator_signal ... --options '{scope: decoder, metric: cosine, whiten: false}'
 
 A step moves the annotator's logit of class c at pixel i by y_ic (sum_k y_ik V_ik - V_ic), V = dD/dy. Printed per class is the
 area under the ROC curve of the bracket: pixels that the oracle calls c against all others. 0.5 says nothing, 1 is the truth.
@@ -19,7 +19,6 @@ import yaml
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
-from segzoo.cli.quiet import be_quiet
 from segzoo.configs import config_path
 from segzoo.data import DomainDataModule, MiniFaces
 from segzoo.evaluation import Scores
@@ -27,6 +26,7 @@ from segzoo.inference import read_checkpoint
 from segzoo.methods.gradient_annotator import GradientAnnotator
 from segzoo.methods.registry import load_method, method_defaults
 from segzoo.methods.segmentation import SegmentationMethod
+from segzoo.runtime.quiet import be_quiet
 from tests import tiny
 
 
@@ -43,8 +43,8 @@ class Watched(GradientAnnotator):
         self.logits = super().annotate(sample, size)
         return self.logits
 
-    def _watch(self, real_loss: Tensor, loss: Tensor, distance: Tensor, slope: Tensor, *norms: Tensor) -> None:
-        super()._watch(real_loss, loss, distance, slope, *norms)
+    def watch(self, real_loss: Tensor, loss: Tensor, distance: Tensor, slope: Tensor, *norms: Tensor) -> None:
+        super().watch(real_loss, loss, distance, slope, *norms)
         y, truth = self.logits.detach().softmax(dim=1), self.oracle(self.image).argmax(dim=1)
         wish = (y * slope).sum(dim=1, keepdim=True) - slope
         classes = range(self.num_classes)
@@ -80,6 +80,16 @@ class Report(L.Callback):
             print(f"    {name:12} {line}", flush=True)
 
 
+def sections(slug: str, data: str) -> dict[str, dict[str, Any]]:
+    """What a method's own YAML and that of a data set say of the method, network, optimiser and speed."""
+    preset = yaml.safe_load(config_path("data", data).read_text())
+    found: dict[str, dict[str, Any]] = {name: {} for name in ("method", "network", "optimizer", "speed")}
+    for layer in (method_defaults(slug), preset, preset.get("methods", {}).get(slug, {})):
+        for name, section in found.items():
+            section |= layer.get(name, {})
+    return found
+
+
 def main() -> None:
     """Trains an annotator and watches it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,9 +102,8 @@ def main() -> None:
     L.seed_everything(0, verbose=False)
     learner = load_method(str(read_checkpoint(args.oracle)["method"]))
     oracle = learner.load_from_checkpoint(args.oracle, map_location="cpu", weights_only=True)
-    preset = yaml.safe_load(config_path("data", "minifaces").read_text())["model"]
-    options = method_defaults("gradient-annotator")["model"] | preset | args.options
-    method = Watched(label_space=oracle.label_space, **options)
+    options = sections("gradient-annotator", "minifaces")
+    method = Watched(label_space=oracle.label_space, **(options.pop("method") | args.options), **options)
     method.seen = []
     object.__setattr__(
         method, "oracle", oracle.eval().requires_grad_(False)

@@ -15,10 +15,10 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from segzoo.cli.quiet import be_quiet
 from segzoo.data import DomainDataModule, MiniCity
 from segzoo.inference import read_checkpoint
 from segzoo.methods.registry import load_method
+from segzoo.runtime.quiet import be_quiet
 from tests import tiny
 
 STARTS = {"maxsquare": ("target_start",), "minent": ("target_start",), "sepico": ("contrast_start",)}
@@ -26,8 +26,10 @@ STARTS = {"maxsquare": ("target_start",), "minent": ("target_start",), "sepico":
 
 def shares(path: Path, batches: int) -> dict[str, float]:
     cls = load_method(str(read_checkpoint(path)["method"]))
-    begun = dict.fromkeys(STARTS.get(cls.slug, ()), 0)
-    method = cls.load_from_checkpoint(path, map_location="cpu", weights_only=True, lr=0.0, weight_decay=0.0, **begun)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    still = {"optimizer": {"lr": 0.0, "weight_decay": 0.0}} | dict.fromkeys(STARTS.get(cls.slug, ()), 0)
+    method = cls.restored(content["hyper_parameters"] | still)
+    method.load_state_dict(content["state_dict"])
     norms: dict[str, list[float]] = defaultdict(list)
     encoder = list(method.segmenter.network.encoder.parameters())  # type: ignore[union-attr]
     total = method.total

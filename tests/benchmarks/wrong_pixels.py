@@ -14,12 +14,11 @@ from pathlib import Path
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
-from segzoo.cli.quiet import be_quiet
 from segzoo.data.minicity.sets import generate
 from segzoo.data.streams import Batch, image_tensor
 from segzoo.inference import load_checkpoint
-from segzoo.methods.joint import WeightedJointTraining
 from segzoo.methods.segmentation import valid_pixels
+from segzoo.runtime.quiet import be_quiet
 
 
 def source(count: int) -> tuple[Batch, torch.Tensor]:
@@ -36,14 +35,13 @@ def source(count: int) -> tuple[Batch, torch.Tensor]:
 def report(path: Path, whole: Batch, wrong: torch.Tensor, batch_size: int = 4) -> str:
     """The line of one checkpoint, for source images and the mask of what is wrong with them."""
     method, _ = load_checkpoint(path, "cpu")
-    if not isinstance(method, WeightedJointTraining):
-        raise SystemExit(f"{path}: '{method.slug}' has no weights")
-    scores = getattr(method, "panel_maps", lambda _: {})
     maps: dict[str, list[torch.Tensor]] = {}
     for start in range(0, len(wrong), batch_size):
         batch = {name: value[start : start + batch_size] for name, value in whole.items()}
-        for name, value in ({"weight": method.weights(batch)} | scores(batch)).items():
+        for name, value in method.panel_maps(batch).items():
             maps.setdefault(name, []).append(value)
+    if "weight" not in maps:
+        raise SystemExit(f"{path}: '{method.slug}' has no weights")
     valid = valid_pixels(whole["label"])
     weight, wrong = torch.cat(maps.pop("weight"))[valid], wrong[valid]
     areas = {"": weight} | {

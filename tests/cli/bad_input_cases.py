@@ -78,7 +78,7 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
         "predict --ckpt_path LAST --input '' --out out",
         ("--out out lies in --input .",),
     ),
-    "gpu-that-is-absent": (photos, f"{PREDICT} --out out --device cuda:99", ("--device cuda:99 is not available",)),
+    "gpu-that-is-absent": (photos, f"{PREDICT} --out out --device cuda:99", ("device cuda:99 is not available",)),
     "one-number-as-size": (photos, f"{PREDICT} --out out --size 32", ("--size: expected 2 arguments",)),
     "size-of-nothing": (photos, f"{PREDICT} --out out --size 0 4", ("--size at least 1",)),
     "opaque-beyond-one": (photos, f"{PREDICT} --out out --overlay_alpha nan", ("--overlay_alpha must be in [0, 1]",)),
@@ -154,7 +154,11 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
     "name-of-300-letters": (nothing, f"{FIT} --name {'x' * 300}", ("up to 200 bytes",)),
     "name-with-a-bell": (nothing, f"{FIT} --data.name 'a\ab'", (r"--data.name 'a\x07b'",)),
     "learning-rate-of-nan": (nothing, f"{FIT} --optimizer.lr nan", ("--optimizer.lr: expected float, found 'nan'",)),
-    "negative-head": (nothing, f"{FIT} --optimizer.head_lr_factor -1", ("behind the encoder -0.001: expected 0 or more",)),
+    "negative-head": (
+        nothing,
+        f"{FIT} --optimizer.head_lr_factor -1",
+        ("behind the encoder -0.001: expected 0 or more",),
+    ),
     "home-of-nobody": (
         nothing,
         f"{FIT} --data.root ~nobody-at-all",

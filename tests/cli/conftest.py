@@ -88,7 +88,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "accelerator": "cpu",
         },
         "network": {
+            "architecture": "unet",
             "encoder": "tu-test_resnet",
+            "encoder_weights": None,
             "options": {"decoder_channels": [16, 16, 8, 8, 8]},
         },
     }

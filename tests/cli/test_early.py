@@ -64,7 +64,10 @@ def test_a_mistyped_option_names_the_one_that_was_meant(argv: str, message: str)
     ("content", "message"),
     [
         ("max_steps: 3", "unknown key 'max_steps' (in {}); did you mean 'trainer.max_steps'?"),
-        ("optimizer: {learning_rate: 3}", "unknown key 'optimizer.learning_rate' (in {}); did you mean 'optimizer.lr'?"),
+        (
+            "optimizer: {learning_rate: 3}",
+            "unknown key 'optimizer.learning_rate' (in {}); did you mean 'optimizer.lr'?",
+        ),
         ("method: {lr: 3}", "unknown key 'method.lr' (in {}); it is 'optimizer.lr' now"),
         ("model: {norm: frozen}", "{}: the section 'model' is gone: 'model.norm' is 'network.norm' now"),
         ("trainer: {batch_size: 3}", "unknown key 'trainer.batch_size' (in {}); did you mean 'data.batch_size'?"),

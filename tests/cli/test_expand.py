@@ -93,7 +93,7 @@ def test_a_section_of_the_defaults_that_a_method_lacks_is_none_of_its(tmp_path: 
     gan = expanded("fit", "--method", "gan", "--data", "minicity")
     assert not any("network" in layer.content for layer in gan.layers)
     own = write(tmp_path / "own.yaml", {"network": {"encoder": "resnet18"}})
-    with pytest.raises(ConfigError, match="unknown key 'network.encoder'"):
+    with pytest.raises(ConfigError, match=r"unknown key 'network\.encoder'"):
         expanded("fit", "--method", "gan", "--config", own)
 
 
@@ -275,7 +275,10 @@ def test_last_is_the_newest_run_of_that_name(tmp_path: Path) -> None:
         ),
         (["fit", "--method", "joint", "--data", "no.yaml"], "no such file: no.yaml"),
         (["fit", "--method", "joint", "--data", "[x]"], r"option '--data' takes one value, and no list: found '\[x\]'"),
-        (["fit", "--method", "joint", "--network", "unet"], "option '--network' is a section of options, such as --network"),
+        (
+            ["fit", "--method", "joint", "--network", "unet"],
+            "option '--network' is a section of options, such as --network",
+        ),
         (["fit", "--method", "joint", "--recipe", "no"], "unknown recipe 'no'"),
         (
             ["fit", "--method", "joint", "--ckpt_path", "last", "--seed_everything", "abc"],

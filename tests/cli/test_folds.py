@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from segzoo.cli.folds import _run, _per_image, kept_checkpoints
+from segzoo.cli.folds import _per_image, _run, kept_checkpoints
 from segzoo.errors import ConfigError
 from segzoo.evaluation import Scores
 from tests.cli.conftest import Segzoo

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from lightning.pytorch.strategies.launchers import subprocess_script
 
-from segzoo.cli import lock
+from segzoo.runtime import lock
 from tests.cli.conftest import Result, Segzoo
 
 

@@ -188,7 +188,12 @@ def test_every_value_arrives(command: str, segzoo: Segzoo) -> None:
 def test_nothing_is_left_to_the_defaults_of_short_runs(name: str) -> None:
     recipe = load(name)
     packaged = [method_defaults(recipe["method"]["name"]), yaml.safe_load((config_root() / "base.yaml").read_text())]
-    shortened = {path for layer in packaged for path, _ in leaves(layer) if path.partition(".")[0] in ("method", "network", "optimizer", "data")}
+    shortened = {
+        path
+        for layer in packaged
+        for path, _ in leaves(layer)
+        if path.partition(".")[0] in ("method", "network", "optimizer", "data")
+    }
     stated = dict(leaves(recipe))
     assert shortened <= stated.keys()
     assert {"seed_everything", "trainer.max_steps", "trainer.val_check_interval"} <= stated.keys()
@@ -258,9 +263,7 @@ def test_the_first_phase_is_a_recipe_of_the_same_network(name: str) -> None:
     assert first["data"]["source"] == recipe["data"]["source"]
 
 
-NETWORKS = {
-    json.dumps([load(n)["network"][key] for key in ("architecture", "encoder", "options")]): n for n in RECIPES
-}
+NETWORKS = {json.dumps([load(n)["network"][key] for key in ("architecture", "encoder", "options")]): n for n in RECIPES}
 
 
 @pytest.mark.parametrize("name", NETWORKS.values())

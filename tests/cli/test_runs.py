@@ -316,7 +316,7 @@ def test_predict_agrees_with_the_test(segzoo: Segzoo, checkpoint: Path, toy: Pat
             ["--input", "empty", "--out", "out", "--batch_size", "0"],
             "--overlay_alpha must be in [0, 1], --batch",
         ),
-        (["--input", "empty", "--out", "out", "--device", "gpu"], "--device gpu is not available"),
+        (["--input", "empty", "--out", "out", "--device", "gpu"], "device gpu is not available"),
     ],
 )
 def test_predict_says_what_is_wrong(

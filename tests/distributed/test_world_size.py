@@ -16,22 +16,22 @@ from tests.distributed import worker
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 # Plain descent with a weight network that really moves: Adam would turn rounding of a vanishing gradient into a step.
-DESCENT = {"optimizer": "sgd", "lr": 0.05}
+DESCENT = {"optimizer": {"name": "sgd"}, "lr": 0.05}
 # A longer virtual step amplifies the rounding of sums in another order: 0.5 makes 1.5e-12 of it in the parameters.
 META = DESCENT | {"weight_lr": 1.0, "virtual_lr": 0.2}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "metapix-fused-unnormalised": META | {"update": "fused", "weight_norm": "none"},
+    "metapix-fused-unnormalised": META | {"update": "fused", "normalize": "none"},
     "metapix-fused-head": META | {"update": "fused", "scope": "head"},
-    "metapix-paper": META | {"update": "paper", "weight_norm": "softmax", "weight_lr": 0.1},
+    "metapix-paper": META | {"update": "paper", "normalize": "softmax", "weight_lr": 0.1},
     "metapix-paper-optimizer": META | {"update": "paper", "virtual": "optimizer"},
     "metapix-every-second": META | {"meta_every": 2},
     "metapix-image": META | {"weights": "image"},
-    "metapix-online": DESCENT | {"weights": "online"},
+    "reweight-head": DESCENT | {"scope": "head"},
     "metapix-unrolled": META | {"update": "paper", "unroll": 2, "unroll_chain": "first_order"},
     "maxsquare-multi-level": DESCENT | {"multi_level": True, "low_threshold": 0.2},
     "self-training-confident": DESCENT | {"threshold": 0.2, "mix_scope": "batch", "feature_distance": 1.0},
-    "region-selection-fast": DESCENT | {"discriminator_lr": 0.05, "outputs": "per_class", "regions": "component"},
-    "gradient-annotator-whitened": DESCENT | {"matched": "head", "metric": "relative", "whiten": True},
+    "region-selection-fast": DESCENT | {"discriminator_lr": 0.05, "outputs": "per_class"},
+    "gradient-annotator-whitened": DESCENT | {"scope": "head", "metric": "relative", "whiten": True},
     "sepico-confident": DESCENT | {"threshold": 0.2, "temperature": 1.0},
     "sepico-fast-bank": DESCENT | {"threshold": 0.2, "temperature": 1.0, "fast": True, "contrast": "bank"},
 }
@@ -46,7 +46,7 @@ def cases() -> dict[str, dict[str, Any]]:
         for norm in ("group", "frozen", "sync"):
             found[f"{name}-{norm}"] = {"slug": slug, "options": options | {"norm": norm}, "precision": "64-true"}
     for slug in tiny.METHODS:
-        options = {"optimizer": "sgd", "lr": 0.01, "norm": "group"}
+        options = {"optimizer": {"name": "sgd"}, "lr": 0.01, "norm": "group"}
         found[f"{slug}-single"] = {"slug": slug, "options": options, "precision": "32-true"}
     clipped = {"options": META | {"virtual": "optimizer", "norm": "group"}, "trainer": {"gradient_clip_val": 0.1}}
     found["metapix-clipped"] = {"slug": "metapix", "precision": "64-true"} | clipped

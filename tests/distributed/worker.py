@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from segzoo.methods import metapix
+from segzoo.methods import meta_update
 from tests import tiny
 
 
@@ -45,8 +45,8 @@ def train(case: dict[str, Any], out: Path) -> None:
     """Three steps on four images per domain, however many processes share them."""
     world = int(os.environ.get("WORLD_SIZE", 1))
     # The mistake that a test wants to see noticed: every rank with its own g and v.
-    average = metapix.average_gradients
-    metapix.average_gradients = (lambda gradients: gradients) if case.get("forget_to_average") else average
+    average = meta_update.average_gradients
+    meta_update.average_gradients = (lambda gradients: gradients) if case.get("forget_to_average") else average
     L.seed_everything(0, verbose=False)
     trained = tiny.method(case["slug"], **case["options"])
     strategy = "ddp" if world > 1 else "auto"
@@ -54,7 +54,7 @@ def train(case: dict[str, Any], out: Path) -> None:
     options = case.get("trainer", {}) | {"callbacks": [first, logged], "devices": world, "strategy": strategy}
     trainer = tiny.trainer(3, precision=case["precision"], **options)
     trainer.fit(trained, datamodule=tiny.data(batch_size=4 // world))
-    metapix.average_gradients = average
+    meta_update.average_gradients = average
     if trainer.is_global_zero:
         saved = {name: p.detach() for name, p in trained.named_parameters()}
         saved |= {name: b for name, b in trained.named_buffers() if "running" in name}

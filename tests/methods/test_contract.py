@@ -179,7 +179,7 @@ def test_apple_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     method.trainer = tiny.trainer(1)
     monkeypatch.setattr(type(method.trainer.strategy), "root_device", torch.device("mps"))
     method.setup("test")
-    with pytest.raises(ConfigError, match=r"Apple GPUs .* use --trainer.accelerator cpu"):
+    with pytest.raises(ConfigError, match=r"Apple GPUs .* use `trainer.accelerator` cpu"):
         method.setup("fit")
 
 
@@ -222,7 +222,7 @@ def write_config(folder: Path, slug: str, **trainer: Any) -> Path:
     domain = {"train": 8, "val": 2, "test": 3, "size": list(tiny.SIZE)}
     config = {
         "trainer": {"max_steps": 2, "val_check_interval": 2, "accelerator": "cpu"} | trainer,
-        "model": tiny.NETWORK | tiny.OPTIONS.get(slug, {}),
+        "method": {"name": slug} | tiny.OPTIONS.get(slug, {}),
         "data": {
             "name": "tiny",
             "size": list(tiny.SIZE),
@@ -233,6 +233,8 @@ def write_config(folder: Path, slug: str, **trainer: Any) -> Path:
             "target": {"class_path": "segzoo.data.MiniCity", "init_args": {"domain": "target", **domain}},
         },
     }
+    if load_method(slug).segments:
+        config["network"] = tiny.NETWORK
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(config))
     return path

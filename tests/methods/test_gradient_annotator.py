@@ -113,10 +113,10 @@ class Inputs:
     [(metric, {}) for metric in METRICS]
     + [
         ("cosine", {"engine": "double_backward"}),
-        ("cosine", {"matched": "all", "labelling_mode": "train"}),
-        ("cosine", {"matched": HEAD, "norm": "group"}),
-        *((metric, {"matched": HEAD, "whiten": True}) for metric in ("cosine", "relative", "global_cosine")),
-        ("relative", {"matched": HEAD, "whiten": True, "engine": "double_backward", "synthetic_batch": 3}),
+        ("cosine", {"scope": "all", "labelling_mode": "train"}),
+        ("cosine", {"scope": HEAD, "norm": "group"}),
+        *((metric, {"scope": HEAD, "whiten": True}) for metric in ("cosine", "relative", "global_cosine")),
+        ("relative", {"scope": HEAD, "whiten": True, "engine": "double_backward", "synthetic_batch": 3}),
         ("relative", {"whiten": True}),
     ],
     ids=str,
@@ -371,10 +371,10 @@ def test_generators_of_all_kinds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"matched": r".*\.bias"}, "matches no weight"),
-        ({"matched": "("}, "not a regular expression"),
+        ({"scope": r".*\.bias"}, "matches no weight"),
+        ({"scope": "("}, "not a regular expression"),
         ({"student_steps": 0}, "student_steps"),
-        ({"whiten": True, "matched": ".*", "encoder": "mobilenet_v2"}, "without groups"),
+        ({"whiten": True, "scope": ".*", "encoder": "mobilenet_v2"}, "without groups"),
         ({"labels": "teacher", "running_statistics": "labelled"}, "no labelled image"),
     ],
 )

@@ -143,8 +143,7 @@ def test_both_heads_start_from_the_checkpoint_of_a_source_phase(tmp_path: Path) 
     for name, low in (("first", True), ("alone", False)):
         start = load_method("maxsquare")(
             label_space=first.label_space,
-            initial_checkpoint=str(tmp_path / f"{name}.ckpt"),
-            **tiny.NETWORK,  # type: ignore[arg-type]
+            network=tiny.NETWORK | {"initial_checkpoint": str(tmp_path / f"{name}.ckpt")},  # type: ignore[call-arg]
             **heads,
         )
         source = (first if low else alone).state_dict()

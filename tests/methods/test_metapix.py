@@ -65,7 +65,7 @@ def naive(method: MetaPix, batch: dict[str, Any], alpha: float, update: str, mea
 @pytest.mark.parametrize("mean1", [False, True], ids=["none", "mean1"])
 @pytest.mark.parametrize("update", ["sequential", "fused", "paper"])
 def test_a_step_is_the_papers(update: str, mean1: bool) -> None:
-    options = {"update": update, "weight_norm": "mean1" if mean1 else "none", "virtual_lr": 0.5, "source_mean": "all"}
+    options = {"update": update, "normalize": "mean1" if mean1 else "none", "virtual_lr": 0.5, "pixel_mean": "all"}
     method, catch = caught(**options)
     # MiniCity has no void pixels here, so that means over all and over valid pixels agree.
     assert all(bool((b["label"] != 255).all()) for b in catch.batch.values())
@@ -110,7 +110,7 @@ def test_the_engine_is_an_option(engine: Any) -> None:
 
 def test_a_held_out_split_shares_no_image() -> None:
     data = tiny.data(target_labels=8)
-    tiny.trainer(1).fit(tiny.method("metapix", update="fused", meta_split=0.25), datamodule=data)
+    tiny.trainer(1).fit(tiny.method("metapix", update="fused", held_out=0.25), datamodule=data)
     loaders = data.train_dataloader().iterables
     fit, held_out = (set(loaders[name].dataset.indices) for name in ("target", "meta_target"))
     assert len(fit) == 6 and len(held_out) == 2 and not fit & held_out
@@ -119,8 +119,8 @@ def test_a_held_out_split_shares_no_image() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"meta_split": 0.2},
-        {"meta_split": 1.5, "update": "fused"},
+        {"held_out": 0.2},
+        {"held_out": 1.5, "update": "fused"},
         {"meta_every": 0},
         {"micro_batches": 0},
         {"micro_batches": 2, "update": "fused"},
@@ -137,23 +137,20 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
         tiny.method("metapix", **options)
 
 
-@pytest.mark.parametrize(
-    "options", [{"update": "fused"}, {"weight_norm": "none"}, {"unroll": 2}, {"meta_split": 0.2}, {"micro_batches": 2}]
-)
-def test_options_that_online_weights_do_not_have_are_left_out(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"online weights .* leave out .*{next(iter(options))}"):
-        tiny.method("metapix", weights="online", **options)
+def test_a_part_of_more_images_than_there_are_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"`speed\.micro_batches` 3: the batch has 2 images"):
+        tiny.fit("metapix", 1, micro_batches=3)
 
 
 def test_the_weight_of_a_single_image_cannot_be_learned() -> None:
-    with pytest.raises(ConfigError, match=r"always 1; use --data\.batch_size 2"):
+    with pytest.raises(ConfigError, match=r"always 1; use `data\.batch_size` 2"):
         tiny.fit("metapix", 1, weights="image", data_options={"batch_size": 1})
 
 
 def test_a_start_after_the_last_step_is_noticed() -> None:
-    with pytest.warns(UserWarning, match="--method.meta_start 5 is not reached in 1 steps"):
+    with pytest.warns(UserWarning, match=r"`method\.meta_start` 5 is not reached in 1 steps"):
         tiny.fit("metapix", 1, meta_start=5)
-    with pytest.raises(ConfigError, match=r"--method\.meta_start -3"):
+    with pytest.raises(ConfigError, match=r"`method\.meta_start` -3"):
         tiny.fit("metapix", 1, meta_start=-3)
 
 
@@ -163,7 +160,13 @@ def test_the_virtual_optimizer_clips_as_the_trainer_does(algorithm: str | None) 
     norms = []
     for options in ({}, clips):
         catch = Catch()
-        tiny.fit("metapix", 1, virtual="optimizer", optimizer="sgd", trainer_options={"callbacks": [catch]} | options)
+        tiny.fit(
+            "metapix",
+            1,
+            virtual="optimizer",
+            optimizer={"name": "sgd"},
+            trainer_options={"callbacks": [catch]} | options,
+        )
         norms.append(catch.logged["meta/gradient_norm"])
     assert norms[1] < 0.9 * norms[0]
 
@@ -206,36 +209,12 @@ def test_an_attached_gradient_is_a_gradient() -> None:
 
 
 def test_softmax_weights_are_a_softmax() -> None:
-    method = tiny.method("metapix", weight_norm="softmax").double().train()
+    method = tiny.method("metapix", normalize="softmax").double().train()
     batch = tiny.data().panel_batch("source", 2)
     source = {"image": batch["image"].double(), "label": batch["label"]}
     weights = method.weights(source)  # type: ignore[attr-defined]
     logits = torch.logit(method.weighting(source["image"], source["label"]))
     torch.testing.assert_close(weights, logits.flatten().softmax(0).view_as(logits).detach() * logits.numel())
-
-
-def test_online_weights_are_those_of_learning_to_reweight() -> None:
-    options = {"weights": "online", "norm": "group"}
-    method, catch = caught(**options)
-    net, theta = method.segmenter, dict(method.segmenter.named_parameters())
-    source, target = catch.batch["source"], catch.batch["target"]
-
-    def ce(params: dict[str, Tensor], b: dict[str, Any]) -> Tensor:
-        return F.cross_entropy(functional_call(net, params, (b["image"].double(),)), b["label"], reduction="none")
-
-    # Algorithm 1 of Ren et al. (2018), with second-order autograd: eps = 0, one step, the gradient at eps.
-    eps = torch.zeros(source["label"].shape, dtype=torch.float64, requires_grad=True)
-    g = torch.autograd.grad((eps * ce(theta, source)).sum(), list(theta.values()), create_graph=True)
-    ahead = {name: p - 0.1 * d for (name, p), d in zip(theta.items(), g, strict=True)}
-    (slope,) = torch.autograd.grad(ce(ahead, target).mean(), eps)
-    w = (-slope).relu()
-    w = w / w.sum()
-    assert 0 < float((w == 0).double().mean()) < 1
-    loss = (w * ce(theta, source)).sum() + ce(theta, target).mean()
-    expected = dict(zip(theta, torch.autograd.grad(loss, list(theta.values())), strict=True))
-    assert len(catch.gradients) == len(expected)
-    for name, gradient in expected.items():
-        torch.testing.assert_close(catch.gradients[f"segmenter.{name}"], gradient, rtol=1e-7, atol=1e-11)
 
 
 def test_unrolled_steps_see_batches_of_their_own() -> None:
@@ -265,7 +244,7 @@ def test_the_weight_network_keeps_no_activations(update: str, monkeypatch: pytes
     checkpointed = caught(update=update, virtual_lr=0.5)[1].gradients
     count = len(calls)
     calls.clear()
-    monkeypatch.setattr("segzoo.methods.metapix.checkpoint", lambda net, *inputs, **options: net(*inputs))
+    monkeypatch.setattr("segzoo.methods.meta_update.checkpoint", lambda net, *inputs, **options: net(*inputs))
     plain = caught(update=update, virtual_lr=0.5)[1].gradients
     assert count == len(calls) + 1
     torch.testing.assert_close(checkpointed, plain, rtol=1e-12, atol=1e-14)
@@ -286,15 +265,18 @@ class Float16(MixedPrecision):
         super().__init__("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))
 
 
-@pytest.mark.parametrize("options", [{}, {"update": "fused"}, {"update": "paper"}, {"weights": "online"}])
-def test_an_infinite_gradient_skips_the_step(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("slug", "options"),
+    [("metapix", {}), ("metapix", {"update": "fused"}), ("metapix", {"update": "paper"}), ("reweight", {})],
+)
+def test_an_infinite_gradient_skips_the_step(slug: str, options: dict[str, Any]) -> None:
     def run(scale: float) -> tuple[dict[str, Tensor], float]:
         plugin = Float16(scale)
-        trained = tiny.fit("metapix", 1, trainer_options={"plugins": [plugin]}, **options)
+        trained = tiny.fit(slug, 1, trainer_options={"plugins": [plugin]}, **options)
         assert plugin.scaler is not None
         return {n: p.detach().clone() for n, p in trained.named_parameters()}, float(plugin.scaler.get_scale())
 
-    start = dict(tiny.method("metapix", **options).named_parameters())
+    start = dict(tiny.method(slug, **options).named_parameters())
     skipped, scale = run(2.0**40)
     assert scale == 2.0**39
     assert all(torch.equal(p, start[n]) for n, p in skipped.items())
@@ -305,9 +287,8 @@ def test_an_infinite_gradient_skips_the_step(options: dict[str, Any]) -> None:
 
 
 def test_without_a_scaler_an_infinite_gradient_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "segzoo.methods.metapix.average_gradients", lambda g: {n: t * float("inf") for n, t in g.items()}
-    )
+    infinite = lambda g: {n: t * float("inf") for n, t in g.items()}  # noqa: E731
+    monkeypatch.setattr("segzoo.methods.meta_update.average_gradients", infinite)
     with pytest.raises(NonFiniteLossError, match="meta"):
         tiny.fit("metapix", 1)
 
@@ -322,7 +303,7 @@ def test_sharded_parameters_are_refused(strategy: Any) -> None:
 
 @pytest.mark.parametrize("option", ["channels_last", pytest.param("compile", marks=pytest.mark.slow)])
 def test_faster_settings_change_rounding_alone(option: str) -> None:
-    plain, fast = (tiny.fit("metapix", 2, optimizer="sgd", **extra) for extra in ({}, {option: True}))
+    plain, fast = (tiny.fit("metapix", 2, optimizer={"name": "sgd"}, **extra) for extra in ({}, {option: True}))
     assert plain.state_dict().keys() == fast.state_dict().keys()
     for (name, a), b in zip(plain.named_parameters(), fast.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
@@ -346,7 +327,7 @@ def test_wrong_pixels_lose_weight() -> None:
 
 
 class NoReads(TorchDispatchMode):
-    """Refuses what a CUDA graph cannot record: reading values."""
+    """Refuses what a CUDA graph cannot capture: reading values."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         assert func._schema.name not in (
@@ -368,7 +349,7 @@ def test_the_meta_update_reads_no_values(options: dict[str, Any], monkeypatch: p
             return compute(self, *tensors)
 
     monkeypatch.setattr(MetaPix, "_meta_gradient", watched)
-    monkeypatch.setattr("segzoo.methods.lookahead.any_seed", lambda: next(seeds))  # drawn anew for every replay
+    monkeypatch.setattr("segzoo.methods.lookahead.any_seed", lambda: next(seeds))  # drawn anew for every launch
     tiny.fit("metapix", 2, **options)
     assert calls == [4, 4]
     assert next(seeds) == 2 * 2 * options.get("micro_batches", 1)
@@ -378,14 +359,13 @@ def test_the_meta_update_reads_no_values(options: dict[str, Any], monkeypatch: p
     ("options", "message"),
     [
         ({}, "one GPU"),
-        ({"virtual": "optimizer"}, "--method.virtual sgd"),
-        ({"scope": "decoder"}, "--method.scope all"),
-        ({"engine": "double_backward"}, "--method.engine forward"),
-        ({"compile": True}, "leave out compile"),
-        ({"weights": "online"}, "cuda_graph"),
-        ({"update": "paper", "unroll": 2}, "without cuda_graph"),
+        ({"virtual": "optimizer"}, "`method.virtual` sgd"),
+        ({"scope": "decoder"}, "`method.scope` all"),
+        ({"engine": "double_backward"}, "`method.engine` forward"),
+        ({"compile": True}, "leave out `speed.compile`"),
+        ({"update": "paper", "unroll": 2}, "without `speed.cuda_graph`"),
     ],
 )
-def test_what_cannot_be_recorded_is_refused(options: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_captured_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         tiny.fit("metapix", 1, cuda_graph=True, **options)

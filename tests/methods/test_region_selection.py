@@ -12,7 +12,7 @@ from segzoo.bilevel import frozen_buffers
 from segzoo.errors import ConfigError
 from segzoo.methods import region_selection
 from segzoo.methods.region_selection import RegionSelection
-from segzoo.models.regions import label_components
+from segzoo.models.discriminators import combine_levels
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -63,11 +63,6 @@ def naive(method: RegionSelection, batch: dict[str, Any], **options: Any) -> dic
                 found.append(z.view(-1, 1, 1).expand(y.shape))
                 continue
             z = z.gather(1, y[:, None])[:, 0] if options.get("outputs") == "per_class" else z[:, 0]
-            if level == "region" and options.get("regions") == "component":
-                regions, z = label_components(label[domain]), z.clone()
-                for b in range(len(z)):
-                    for region in regions[b][ok[b]].unique():
-                        z[b] = torch.where(regions[b] == region, z[b][regions[b] == region].mean(), z[b])
             found.append(z)
         return found
 
@@ -83,17 +78,13 @@ def naive(method: RegionSelection, batch: dict[str, Any], **options: Any) -> dic
     p_source, p_real = ((z / t).softmax(1) for z in (z_source, z_real))
 
     s = torch.stack([z.sigmoid() for z in levels(p_source.detach(), "source")]).detach()
-    if options.get("density_ratio"):
-        s = (s / (1 - s)).clamp(0.1, 10)
-    maps = {"mean": [s.mean(0)], "prod": [s.prod(0)], "sum_of_losses": list(s)}[options.get("combination", "mean")]
+    w = {"mean": s.mean(0), "prod": s.prod(0)}[options.get("combination", "mean")]
     ce_source = F.cross_entropy(z_source, label["source"], ignore_index=255, reduction="none")
     loss = F.cross_entropy(z_target, label["target"], ignore_index=255)
-    for w in maps:
-        w = w.clamp_min(options.get("floor", 0.1) ** (len(s) if options.get("combination") == "prod" else 1))
-        if options.get("weight_norm", "mean1") == "mean1":
-            w = w / w[valid["source"]].mean()
-        loss = loss + (w * ce_source)[valid["source"]].mean()
-    if options.get("adversarial", True):
+    w = w.clamp_min(options.get("floor", 0.1) ** (len(s) if options.get("combination") == "prod" else 1))
+    w = w / w[valid["source"]].mean()
+    loss = loss + (w * ce_source)[valid["source"]].mean()
+    if options.get("adversarial_weight", 1e-3):
         loss = loss + options.get("adversarial_weight", 1e-3) * bce(levels(p_source, "source"), "source", 1)
     theta, phi = dict(net.named_parameters()), dict(method.weighting.named_parameters())
     gradients = torch.autograd.grad(loss, list(theta.values()), retain_graph=True)
@@ -110,18 +101,11 @@ def naive(method: RegionSelection, batch: dict[str, Any], **options: Any) -> dic
     [
         {},
         {"adversarial_weight": 1.0, "temperature": 1.5},
-        {"adversarial": False, "floor": 0.0, "label_smoothing": 0.0},
+        {"adversarial_weight": 0.0, "floor": 0.0, "label_smoothing": 0.0},
         {"outputs": "per_class", "adversarial_weight": 1.0},
-        {"regions": "component", "region_cell": 8, "adversarial_weight": 1.0},
-        {
-            "outputs": "per_class",
-            "regions": "component",
-            "region_cell": 8,
-            "combination": "prod",
-            "weight_norm": "none",
-        },
-        {"combination": "sum_of_losses", "levels": ("region", "image")},
-        {"combination": "prod", "density_ratio": True},
+        {"region_cell": 8, "adversarial_weight": 1.0},
+        {"outputs": "per_class", "region_cell": 8, "combination": "prod"},
+        {"levels": ("region", "image")},
         {"held_out": 0.5},
     ],
     ids=lambda options: "-".join(map(str, options.values())) or "default",
@@ -153,9 +137,10 @@ def reached(term: Tensor, method: RegionSelection) -> set[str]:
 
 def test_every_term_reaches_its_own_networks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    # without normalisation, which detaches by itself
-    method = tiny.method("region-selection", feature_alignment=0.1, reconstruction=1.0, weight_norm="none")
+    method = tiny.method("region-selection")
     assert isinstance(method, RegionSelection)
+    # without normalisation, which detaches by itself
+    monkeypatch.setattr(method, "_weigh", lambda logits, label: method.raw_weights(logits))
     batch = {
         domain: {"image": torch.rand(2, 3, 50, 70), "label": torch.randint(9, (2, 50, 70))}
         for domain in ("source", "target")
@@ -167,40 +152,24 @@ def test_every_term_reaches_its_own_networks_alone(monkeypatch: pytest.MonkeyPat
         "target": {"segmenter"},
         "discriminators": {"weighting"},
         "adversarial": {"segmenter"},
-        "feature discriminator/source": {"feature_discriminator"},
-        "feature discriminator/target": {"feature_discriminator"},
-        "alignment": {"segmenter"},
-        "reconstruction/source": {"segmenter", "reconstructor"},
-        "reconstruction/target": {"segmenter", "reconstructor"},
     }
     # Of all of them only the source loss depends on the weights, and the adversarial terms on the source alone.
     batch["target"]["image"] = torch.rand(2, 3, 50, 70)
     again = terms_of(method, batch, monkeypatch)
     same = {name for name, term in terms.items() if torch.equal(term, again[name])}
-    assert same == {"source", "adversarial", "alignment", "feature discriminator/source", "reconstruction/source"}
-
-
-def test_the_encoders_maps_give_the_same_step() -> None:
-    """A branch that is on, but weighs next to nothing, leaves the segmenter's gradient as it is."""
-    (_, without), (_, with_maps) = caught(), caught(feature_alignment=1e-12, reconstruction=1e-12)
-    for name, gradient in without.gradients.items():
-        if name.startswith("segmenter"):
-            torch.testing.assert_close(with_maps.gradients[name], gradient, rtol=1e-6, atol=1e-9)
+    assert same == {"source", "adversarial"}
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"feature_alignment": 0.1, "reconstruction": 1.0},
-        {"judge": "images", "adversarial": False},
-        {"regions": "superpixel", "region_cell": 8},
-        {"regions": "cell", "held_out": 0.25, "levels": ("region",)},
+        {"judge": "images", "adversarial_weight": 0.0},
+        {"outputs": "per_class", "region_cell": 8},
+        {"held_out": 0.25, "levels": ("region",)},
     ],
     ids=lambda options: "-".join(map(str, options.values())),
 )
 def test_every_option_trains_every_parameter(options: dict[str, Any]) -> None:
-    if options.get("regions") == "superpixel":
-        pytest.importorskip("skimage")
     before = tiny.method("region-selection", **options).state_dict()
     trained = tiny.fit("region-selection", **options)
     still = [n for n, p in trained.named_parameters() if torch.equal(p, before[n])]
@@ -222,47 +191,50 @@ def source_batch() -> dict[str, Any]:
     return {"image": torch.rand(2, 3, *tiny.SIZE, generator=generator), "label": label}
 
 
-@pytest.mark.parametrize("combination", ["mean", "prod", "sum_of_losses"])
+def raw(method: RegionSelection, batch: dict[str, Any]) -> Tensor:
+    """The weights (B, H, W) of a source batch before normalisation."""
+    return method.raw_weights(method._judge_source(batch))
+
+
+@pytest.mark.parametrize("combination", ["mean", "prod"])
 @pytest.mark.parametrize("outputs", ["shared", "per_class"])
 def test_weights_are_one_per_pixel_and_detached(combination: str, outputs: str) -> None:
     options = {"combination": combination, "outputs": outputs, "floor": 0.0}
     batch = source_batch()
     valid = batch["label"] != 255
-    plain = tiny.method("region-selection", weight_norm="none", **options).eval()
-    assert isinstance(plain, RegionSelection)
-    w = plain.weights(batch)
-    assert w.shape == batch["label"].shape and not w.requires_grad
-    assert bool((w > 0).all()) and bool((w < (3 if combination == "sum_of_losses" else 1)).all())
-    normal = tiny.method("region-selection", **options).eval()
-    assert isinstance(normal, RegionSelection)
-    w = normal.weights(batch)
-    assert float(w[valid].mean()) == pytest.approx(3 if combination == "sum_of_losses" else 1, rel=1e-5)
+    method = tiny.method("region-selection", **options).eval()
+    assert isinstance(method, RegionSelection)
+    for w in (plain := raw(method, batch), normal := method.weights(batch)):
+        assert w.shape == batch["label"].shape and not w.requires_grad
+    assert bool((plain > 0).all()) and bool((plain < 1).all())
+    assert float(normal[valid].mean()) == pytest.approx(1, rel=1e-5)
+    torch.testing.assert_close(normal, plain / plain[valid].mean())
 
 
 @pytest.mark.parametrize("norm", ["batch", "sync", "frozen", "group"])
 def test_pictures_show_the_weights_of_training(norm: str) -> None:
     """The running statistics are the target's: with them a source batch would get other weights than it trained with."""
-    method = tiny.method("region-selection", norm=norm, weight_norm="none")
+    method = tiny.method("region-selection", norm=norm)
     assert isinstance(method, RegionSelection)
     batch, before = source_batch(), {name: b.clone() for name, b in method.named_buffers()}
-    shown = method.eval().weights(batch)
+    shown = raw(method.eval(), batch)
     assert not any(m.training for m in method.modules())
     assert all(torch.equal(b, before[name]) for name, b in method.named_buffers())
     with frozen_buffers(method.segmenter):
         logits = method.train()(batch["image"])
-    torch.testing.assert_close(shown, method.weights(batch, logits))
+    torch.testing.assert_close(shown, method.raw_weights(method._judge(batch, logits)))
     if norm in ("batch", "sync"):
         other = method.eval()(batch["image"])
-        assert not torch.allclose(shown, method.weights(batch, other), atol=1e-5)
+        assert not torch.allclose(shown, method.raw_weights(method._judge(batch, other)), atol=1e-5)
 
 
 def test_a_source_that_looks_synthetic_keeps_the_floor() -> None:
-    method = tiny.method("region-selection", weight_norm="none", floor=0.2, levels=("image",)).eval()
+    method = tiny.method("region-selection", floor=0.2, levels=("image",)).eval()
     assert isinstance(method, RegionSelection)
     head = method.weighting.levels["image"].head
     with torch.no_grad():
         head.bias.fill_(-30)  # type: ignore[union-attr, operator]
-    torch.testing.assert_close(method.weights(source_batch()), torch.full((2, *tiny.SIZE), 0.2))
+    torch.testing.assert_close(raw(method, source_batch()), torch.full((2, *tiny.SIZE), 0.2))
 
 
 def test_a_product_of_small_scores_still_tells_pixels_apart() -> None:
@@ -278,27 +250,26 @@ def test_a_product_of_small_scores_still_tells_pixels_apart() -> None:
 
 def test_constant_weights_are_said_once(recwarn: pytest.WarningsRecorder) -> None:
     tiny.fit("region-selection", 3, floor=1.0)
-    said = [str(w.message) for w in recwarn if "at --method.floor" in str(w.message)]
+    said = [str(w.message) for w in recwarn if "at `method.floor`" in str(w.message)]
     assert len(said) == 1
     recwarn.clear()
     tiny.fit("region-selection", 3)
-    assert not [w for w in recwarn if "at --method.floor" in str(w.message)]
+    assert not [w for w in recwarn if "at `method.floor`" in str(w.message)]
 
 
-def test_weights_grow_out_of_one() -> None:
-    class Weights(L.Callback):
-        def __init__(self) -> None:
-            self.means: list[float] = []
+def test_weights_grow_out_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    means: list[float] = []
+    compute = RegionSelection.raw_weights
 
-        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-            self.means.append(float(trainer.callback_metrics["weight/mean"]))
+    def watch(self: RegionSelection, logits: Tensor) -> Tensor:
+        means.append(float((found := compute(self, logits)).mean()))
+        return found
 
-    seen = Weights()
-    options = {"weight_norm": "none", "ramp": 0.5, "discriminator_lr": 0.0}
-    tiny.fit("region-selection", 8, trainer_options={"callbacks": [seen]}, **options)
-    assert seen.means[0] == 1
+    monkeypatch.setattr(RegionSelection, "raw_weights", watch)
+    tiny.fit("region-selection", 8, ramp=0.5, discriminator_lr=0.0)
+    assert means[0] == 1
     # untrained discriminators answer 0.5, so that the weight goes down by an eighth at each of four steps
-    assert seen.means == pytest.approx([1, 0.875, 0.75, 0.625, 0.5, 0.5, 0.5, 0.5], abs=0.04)
+    assert means == pytest.approx([1, 0.875, 0.75, 0.625, 0.5, 0.5, 0.5, 0.5], abs=0.04)
 
 
 def test_what_the_discriminators_do_is_logged() -> None:
@@ -320,15 +291,18 @@ def test_saturation_is_said_once(
     said = [str(w.message) for w in recwarn if "saturated" in str(w.message)]
     assert len(said) == (2 if warns else 0)
     if warns:
-        assert "pixel discriminator" in said[0] and "0.999" in said[0] and "--method.discriminator_lr" in said[0]
+        assert "pixel discriminator" in said[0] and "0.999" in said[0] and "`method.discriminator_lr`" in said[0]
 
 
 def test_panels_show_the_levels_of_the_source() -> None:
     method = tiny.method("region-selection", levels=("region", "image")).eval()
     assert isinstance(method, RegionSelection)
     maps = method.panel_maps(source_batch())
-    assert list(maps) == ["region score", "image score"]
+    assert list(maps) == ["weight", "region score", "image score"]
     assert all(one.shape == (2, *tiny.SIZE) for one in maps.values())
+    assert torch.equal(maps["weight"], method.weights(source_batch()))
+    scores = torch.stack([maps["region score"], maps["image score"]])
+    torch.testing.assert_close(combine_levels(scores.logit(), "mean").clamp_min(0.1), raw(method, source_batch()))
     assert method.panel_maps({"image": torch.rand(2, 3, *tiny.SIZE)}) == {}
 
 
@@ -339,12 +313,12 @@ def test_panels_show_the_levels_of_the_source() -> None:
         ({"levels": ("pixel", "pixel")}, "each once"),
         ({"region_cell": 24}, "power of two"),
         ({"region_cell": 2}, "from 4 on"),
-        ({"judge": "images"}, "adversarial false"),
+        ({"judge": "images"}, "`method.adversarial_weight` 0"),
         ({"floor": 1.5}, "floor"),
         ({"temperature": 0.0}, "temperature"),
         ({"held_out": 1.0}, "held_out"),
         ({"label_smoothing": 0.6}, "label_smoothing"),
-        ({"reconstruction": -1.0}, "reconstruction"),
+        ({"adversarial_weight": -1.0}, "adversarial_weight"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:

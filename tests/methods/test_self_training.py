@@ -1,6 +1,7 @@
 """Self-training and SePiCo, recomputed with the draws of a step replaced by fixed ones."""
 
 import copy
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segzoo.adaptation import class_balance
+from segzoo.adaptation import View, cell_labels, class_balance
 from segzoo.bilevel import frozen_buffers
 from segzoo.data import MiniCity, minicity
 from segzoo.data.domains import ImageSet
@@ -71,8 +72,9 @@ def assert_gradients(method: nn.Module, loss: Tensor, catch: Catch) -> None:
 @pytest.mark.parametrize("augmentation", ["weak", "strong"])
 def test_the_first_step_of_self_training(scheme: str, mean: str, augmentation: str) -> None:
     options: dict[str, Any] = {"pseudo_weight": scheme, "pixel_mean": mean, "source_augmentation": augmentation}
-    options |= {"threshold": 0.24, "ignore_top": 3, "ignore_bottom": 5}
-    method, catch = caught("self-training", void=True, **options)
+    options |= {"threshold": 0.24}
+    rows = {"ignore_top": 3, "ignore_bottom": 5}
+    method, catch = caught("self-training", void=True, data_options=rows, **options)
     assert isinstance(method, SelfTraining)
     source, target = catch.batch["source"], catch.batch["target"]["image"].double()
     labels, confidence = teacher_labels(method, target)
@@ -106,8 +108,8 @@ def test_the_teacher_follows_and_is_scored() -> None:
 
 
 def test_the_feature_distance_is_that_of_the_chosen_classes() -> None:
-    options: dict[str, Any] = {"feature_distance": 0.5, "feature_classes": ["road"], "feature_min_ratio": 0.3}
-    method, catch = caught("self-training", **options)
+    options: dict[str, Any] = {"feature_distance": 0.5, "feature_classes": ["road"]}
+    method, catch = caught("self-training", data_options={"size": (128, 256)}, **options)
     assert isinstance(method, SelfTraining)
     source = catch.batch["source"]
     with torch.no_grad():  # as if one step had been taken
@@ -123,27 +125,31 @@ def test_the_feature_distance_is_that_of_the_chosen_classes() -> None:
     rivals = [
         F.adaptive_avg_pool2d((label == c).double()[:, None], tuple(features[-1].shape[-2:]))[:, 0] for c in range(9)
     ]
-    chosen = (share >= 0.3) & (share >= torch.stack(rivals).amax(0))
+    chosen = (share >= 0.75) & (share >= torch.stack(rivals).amax(0))
     assert chosen.any() and not chosen.all()
     expected = (features[-1] - first).norm(dim=1)[chosen].mean()
-    cells = moved.cell_labels(label, features[-1].shape[-2:], 0.3)
+    cells = cell_labels(moved.segmenter, label, features[-1].shape[-2:], 9)
     distance, counted = moved.feature_distance(image, features[-1], cells)
     torch.testing.assert_close(distance[counted].mean(), expected, rtol=1e-9, atol=1e-9)
     assert catch.logged["train/feature distance"] >= 0
 
 
 @pytest.mark.parametrize(
-    "options", [{"feature_distance": 0.1, "feature_classes": ["raod"]}, {"reference_classes": ["raod"]}]
+    ("options", "named"),
+    [
+        ({"feature_distance": 0.1, "feature_classes": ["raod"]}, "method.feature_classes"),
+        ({"night": {"classes": ["raod"]}}, "method.night.classes"),
+    ],
 )
-def test_a_class_that_is_not_there(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"_classes: there is no class 'raod'.*road"):
+def test_a_class_that_is_not_there(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=rf"`{named}`: there is no class 'raod'.*road"):
         tiny.method("self-training", **options)
 
 
-@pytest.mark.parametrize("option", ["reference_weight", "reference_threshold"])
+@pytest.mark.parametrize("option", ["weight", "threshold"])
 def test_shares_outside_their_range(option: str) -> None:
-    with pytest.raises(ConfigError, match=f"--method.{option} 1.5"):
-        tiny.method("self-training", **{option: 1.5})
+    with pytest.raises(ConfigError, match=f"`method.night.{option}` 1.5"):
+        tiny.method("self-training", night={option: 1.5})
 
 
 class ByDay(MiniCity):
@@ -158,18 +164,16 @@ class ByDay(MiniCity):
 
 BALANCED = {
     "class_balance": 0.3,
-    "class_frequencies": dict.fromkeys(minicity.CLASSES, 0.1) | {"road": 0.4, "sky": 0.01},
+    "frequencies": dict.fromkeys(minicity.CLASSES, 0.1) | {"road": 0.4, "sky": 0.01},
 }
 
 
 @pytest.mark.parametrize("slug", ["self-training", "sepico"])
 @pytest.mark.parametrize("references", [False, True])
 def test_a_first_step_with_references_and_class_weights(slug: str, references: bool) -> None:
-    options: dict[str, Any] = BALANCED | {
-        "threshold": 0.2,
-        "reference_classes": ["road", "sky"] if references else None,
-    }
-    options |= {"reference_weight": 0.7, "reference_threshold": 0.11}
+    still = ["road", "sky"] if references else None
+    night = BALANCED | {"classes": still, "weight": 0.7, "threshold": 0.11}
+    options: dict[str, Any] = {"threshold": 0.2, "night": night}
     if slug == "sepico":  # without its contrast, and with a crop of the source's size
         options |= {"contrast_start": 5, "crop_share": None, "projection_dim": 6}
     target = {"target": ByDay("target", train=8, val=2, test=3, size=tiny.SIZE)}
@@ -180,7 +184,7 @@ def test_a_first_step_with_references_and_class_weights(slug: str, references: b
     height, width = source["image"].shape[-2:]
     image, w = (
         batch["image"].double()[..., :height, :width],
-        class_balance(BALANCED["class_frequencies"], minicity.CLASSES, 0.3).float().double(),
+        class_balance(BALANCED["frequencies"], minicity.CLASSES, 0.3).float().double(),
     )
     with torch.no_grad(), frozen_buffers(method.segmenter):
         scores = method(image).softmax(1)
@@ -204,8 +208,9 @@ def test_a_first_step_with_references_and_class_weights(slug: str, references: b
 
 
 def test_source_images_are_drawn_by_class() -> None:
-    assert tiny.method("self-training").streams["source"].rare_class_temperature == 0.01
-    assert tiny.method("self-training", rare_class_temperature=None).streams["source"].rare_class_temperature is None
+    for slug in ("self-training", "sepico"):
+        streams = tiny.method(slug).streams
+        assert streams["source"].by_class and not streams["target"].by_class and not streams["target"].labelled
     assert tiny.method("sepico").streams["target"].whole
     assert not tiny.method("sepico", balanced_crop=False).streams["target"].whole
 
@@ -254,7 +259,7 @@ def test_the_first_step_of_sepico(kind: str, fast: bool) -> None:
     }
     if kind == "bank":
         options["bank_length"] = 1
-    method, catch = caught("sepico", contrast_weight=0.7, regularizer_weight=0.3, **options)
+    method, catch = caught("sepico", contrast_weight=0.7, regularizer_weight=-0.3, **options)
     assert isinstance(method, SePiCo)
     source, whole = catch.batch["source"], catch.batch["target"]["image"].double()
     image, label = source["image"].double(), source["label"]
@@ -302,6 +307,7 @@ def test_passes_of_a_step(fast: bool, student: int, teacher: int, monkeypatch: p
     counts = {"student": 0, "teacher": 0}
     init = SePiCo.__init__
 
+    @functools.wraps(init)
     def counting(self: SePiCo, **kwargs: Any) -> None:
         init(self, **kwargs)
         for who, segmenter in (("student", self.segmenter), ("teacher", self.teacher_segmenter)):
@@ -325,23 +331,31 @@ def test_before_the_contrast_begins_the_concepts_are_gathered() -> None:
     assert catch.logged["train/source contrast"] > 0 and "train/target contrast" in catch.logged
 
 
-def view(weights: list[float], confidence: list[float]) -> self_training.View:
-    row = lambda values: torch.tensor(values)[None, None]  # noqa: E731
-    labels = torch.arange(len(weights))[None, None]
-    return self_training.View(torch.zeros(1, 3, 1, len(weights)), labels, row(confidence), row(weights))
+@pytest.mark.parametrize("fast", [False, True])
+def test_target_pixels_of_the_contrast(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those whose pseudo labels count, however unsure, of which ``fast`` leaves out what shows the source."""
+    asked: dict[str, Tensor] = {}
+    terms, labels = SePiCo.contrast_terms, torch.arange(32 * 64).view(1, 32, 64).expand(2, 32, 64) % 9
+    weights = torch.full((2, 32, 64), 0.5)
+    weights[:, :4] = 0
+    image, unsure = torch.rand(2, 3, 32, 64), torch.full((2, 32, 64), 0.2)
+    monkeypatch.setattr(SePiCo, "cropped_view", lambda *_: View(image, labels, unsure, weights))
 
+    def watch(self: SePiCo, domain: str, maps: list[Tensor], found: Tensor) -> dict[str, Tensor]:
+        asked[domain] = found.clone()
+        return terms(self, domain, maps, found)
 
-def test_target_pixels_of_the_contrast() -> None:
-    everything, confident = (tiny.method("sepico", target_contrast=choice) for choice in ("all", "confident"))
-    assert isinstance(everything, SePiCo) and isinstance(confident, SePiCo)
-    some = view([0.5, 0.0, 0.5], [0.99, 0.99, 0.3])
-    assert everything.target_labels(some).flatten().tolist() == [0, 255, 2]
-    assert confident.target_labels(some).flatten().tolist() == [0, 255, 255]
+    monkeypatch.setattr(SePiCo, "contrast_terms", watch)
+    tiny.fit("sepico", 1, fast=fast)
+    expected = labels.masked_fill(weights == 0, 255)
+    if fast:
+        expected[..., :32] = 255
+    assert torch.equal(asked["target"], expected)
 
 
 @pytest.mark.parametrize("unseen", ["drop", "keep"])
 def test_unseen_classes(unseen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    method = tiny.method("sepico", unseen=unseen, contrast="proto", temperature=1.0, cell_min_ratio=0.0)
+    method = tiny.method("sepico", unseen=unseen, contrast="proto", temperature=1.0)
     assert isinstance(method, SePiCo)
     monkeypatch.setattr(SePiCo, "contrasting", True)
     method.statistics.mean[3, 0] = 1.0
@@ -371,7 +385,7 @@ def test_the_targets_crop_is_resized_with_its_labels(fast: bool, monkeypatch: py
     # As a teacher whose label of a pixel is the whole part of its red.
     monkeypatch.setattr(SePiCo, "label", lambda self, image: (image[:, 0].long(), image[:, 1]))
     image = 9 * torch.rand(2, 3, 32, 64)
-    view = method.view({"image": image}, (16, 32))
+    view = method.cropped_view({"image": image}, (16, 32))
     # 0.5625 of 32 x 64 is a box of 24 x 48, in the shape of the source's 16 x 32.
     boxes = torch.stack([x[:, top : top + 24, left : left + 48] for x, (top, left) in zip(image, corners, strict=True)])
     small = F.interpolate(boxes, (16, 32), mode="bilinear")
@@ -415,14 +429,14 @@ def test_images_of_different_sizes_are_not_mixed() -> None:
 
 
 def test_the_regularizers_sign() -> None:
-    published, ours = (caught("sepico", regularizer_sign=s, **SMALL)[1].logged for s in (1, -1))
+    published, ours = (caught("sepico", regularizer_weight=w, **SMALL)[1].logged for w in (1.0, -1.0))
     assert published["train/source regularizer"] == pytest.approx(-ours["train/source regularizer"])
     assert published["train/source regularizer"] <= -1
 
 
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"crop_share": 0.0}, {"crop_share": 1.5}])
 def test_numbers_outside_their_range(options: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="crop_share"):
+    with pytest.raises(ConfigError, match=f"`method.{next(iter(options))}`"):
         tiny.method("sepico", **options)
 
 
@@ -430,15 +444,15 @@ def test_numbers_outside_their_range(options: dict[str, float]) -> None:
     ("slug", "option", "value"),
     [
         ("sepico", "bank_length", 0),
-        ("sepico", "cell_min_ratio", 1.5),
+        ("sepico", "projection_dim", 0),
         ("self-training", "ema_decay", 1.5),
-        ("self-training", "ignore_top", -1),
-        ("self-training", "ignore_bottom", -1),
+        ("self-training", "feature_distance", -1.0),
         ("maxsquare", "hard_threshold", 2.0),
         ("joint", "poly_power", -1.0),
         ("joint", "schedule_steps", -5),
     ],
 )
 def test_a_number_outside_its_range_is_named(slug: str, option: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=f"--method.{option} {value}: expected"):
+    section = "optimizer" if slug == "joint" else "method"
+    with pytest.raises(ConfigError, match=f"`{section}.{option}` {value}: expected"):
         tiny.method(slug, **{option: value})

@@ -94,6 +94,11 @@ class Toy(L.LightningModule):
         self.scores, self.scored_images = None, 4
         self.fail_at = None
         self.seen = []
+        self.segmenter = self.net
+        self.step_pictures, self.run_config = {}, None
+
+    def panel_maps(self, batch):
+        return {}
 
     def forward(self, image):
         self.calls += 1
@@ -136,9 +141,10 @@ class WeightingToy(Toy):
         return torch.sigmoid(self.weighting(batch["image"]))[:, 0] * torch.rand(())
 
     def panel_maps(self, batch):
+        weights = {"weight": self.weights(batch)} if "label" in batch else {}
         self.seen.append(batch)
         np.random.rand()
-        return {"mixed": batch["image"], "pseudo": self(batch["image"]).argmax(1)}
+        return weights | {"mixed": batch["image"], "pseudo": self(batch["image"]).argmax(1)}
 
 
 def trainer(tmp_path, *callbacks, steps=4, logger=False, **options):
@@ -247,7 +253,7 @@ def test_panels_name_their_images(tmp_path, monkeypatch):
     monkeypatch.setattr(panels, "panel_figure", lambda *a: named.append(a[3]) or original(*a))
 
     class Pictures(Toy):
-        segments = False
+        panel_maps = None
 
         def training_step(self, batch, batch_idx):
             self.step_pictures = {"source": batch["source"]["image"], "mixed": batch["target"]["image"]}

@@ -1,4 +1,4 @@
-"""Domain discriminators, the losses and statistics on their logits, and the reconstruction."""
+"""Domain discriminators, and the losses and statistics on their logits."""
 
 import math
 from typing import Any
@@ -18,14 +18,12 @@ from segzoo.models.discriminators import (
     DomainDiscriminators,
     ImageDiscriminator,
     PixelDiscriminator,
-    Reconstructor,
     RegionDiscriminator,
     combine_levels,
     domain_auc,
     domain_loss,
     frozen,
 )
-from segzoo.models.regions import label_components
 
 LEVELS: Any = ("pixel", "region", "image")
 
@@ -53,24 +51,21 @@ def test_a_logit_per_level_and_pixel(size: tuple[int, int], per_class: bool) -> 
 @pytest.mark.parametrize("per_class", [False, True])
 def test_each_level_has_its_reach(per_class: bool) -> None:
     p, label = example()
-    maps = networks(per_class=per_class, smooth=False)(p, torch.full_like(label, 2)).detach()
-    cells = maps[1].unfold(1, 8, 8).unfold(2, 8, 8).flatten(-2)
-    assert bool((cells == cells[..., :1]).all()) and len(cells[0, ..., 0].unique()) > 1
+    net = networks(per_class=per_class)
+    maps = net(p, torch.full_like(label, 2)).detach()
+    # a region's logit is one per cell, and interpolated between their centres
+    region = net.levels["region"]
+    assert isinstance(region, RegionDiscriminator)
+    cells = region.head(region.encode(p))[:, 2 * per_class].detach()
+    assert cells.shape == (2, 4, 6) and len(cells[0].unique()) > 1
+    smooth = F.interpolate(cells[:, None], size=(32, 48), mode="bilinear")[:, 0]
+    torch.testing.assert_close(maps[1], smooth)
     assert bool((maps[2] == maps[2][:, :1, :1]).all()) and float(maps[2, 0, 0, 0]) != float(maps[2, 1, 0, 0])
     # a pixel's logit depends on the 7 x 7 pixels around it
     p = p.requires_grad_()
     networks(levels=("pixel",))(p, label)[0, 0, 16, 20].backward()
     reach = p.grad.abs().sum((0, 1)).nonzero()  # type: ignore[union-attr]
     assert reach.amin(0).tolist() == [13, 17] and reach.amax(0).tolist() == [19, 23]
-
-
-def test_smooth_is_the_interpolation_of_the_cells() -> None:
-    torch.manual_seed(0)
-    smooth, cell = RegionDiscriminator(5, 2, 4, 8), RegionDiscriminator(5, 2, 4, 8, smooth=False)
-    cell.load_state_dict(smooth.state_dict())
-    p, _ = example()
-    cells = cell(p)[..., ::8, ::8]
-    torch.testing.assert_close(smooth(p), F.interpolate(cells, size=(32, 48), mode="bilinear"))
 
 
 def test_the_region_network_has_the_published_layers() -> None:
@@ -117,25 +112,11 @@ def test_an_image_without_labels_is_harmless() -> None:
     p, _ = example()
     label = torch.full((2, 32, 48), 255)
     net = networks(per_class=True)
-    maps = net(p, label, label_components(label))
+    maps = net(p, label)
     loss = domain_loss(maps, True, label != 255, 1.0)
     loss.backward()
     assert bool(maps.isfinite().all()) and loss.item() == 0
     assert all(not bool(q.grad.any()) for q in net.parameters() if q.grad is not None)
-
-
-@pytest.mark.parametrize("per_class", [False, True])
-def test_regions_share_their_mean_logit(per_class: bool) -> None:
-    p, label = example()
-    label = torch.where(label == 255, 255, label.clamp_max(1))
-    net, regions = networks(per_class=per_class), label_components(label)
-    plain, pooled = net(p, label), net(p, label, regions)
-    assert torch.equal(plain[0], pooled[0]) and torch.equal(plain[2], pooled[2])
-    for b in range(2):
-        for region in regions[b].unique():
-            inside = (regions[b] == region) & (label[b] != 255)
-            if bool(inside.any()):
-                torch.testing.assert_close(pooled[1, b][inside], plain[1, b][inside].mean().expand(int(inside.sum())))
 
 
 def test_frozen_networks_pass_the_gradient_on_and_keep_none() -> None:
@@ -144,7 +125,7 @@ def test_frozen_networks_pass_the_gradient_on_and_keep_none() -> None:
     net(one, label).square().sum().backward()
     for parameter in net.parameters():
         parameter.grad = None
-    result = frozen(net, other, label, None)
+    result = frozen(net, other, label)
     result.square().sum().backward()
     assert torch.equal(result, net(p, label))
     torch.testing.assert_close(other.grad, one.grad)
@@ -193,20 +174,15 @@ def test_auc_of_the_extremes() -> None:
 def test_levels_combine_as_named() -> None:
     logits = 6 * torch.randn(3, 2, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     s = logits.sigmoid()
-    torch.testing.assert_close(combine_levels(logits, "mean"), ((s[0] + s[1] + s[2]) / 3)[None])
-    torch.testing.assert_close(combine_levels(logits, "prod"), (s[0] * s[1] * s[2])[None])
-    torch.testing.assert_close(combine_levels(logits, "sum_of_losses"), s)
-    ratio = (s / (1 - s)).clamp(0.1, 10)
-    torch.testing.assert_close(combine_levels(logits, "mean", True), ratio.mean(0, keepdim=True))
-    torch.testing.assert_close(combine_levels(logits, "prod", True), ratio.prod(0, keepdim=True).clamp(0.1, 10))
-    torch.testing.assert_close(combine_levels(logits, "sum_of_losses", True), ratio)
+    torch.testing.assert_close(combine_levels(logits, "mean"), (s[0] + s[1] + s[2]) / 3)
+    torch.testing.assert_close(combine_levels(logits, "prod"), s[0] * s[1] * s[2])
 
 
 @pytest.mark.parametrize("combination", ["mean", "prod"])
 def test_scores_stay_between_zero_and_one(combination: Any) -> None:
     logits = torch.linspace(-10, 10, 300).view(3, 1, 10, 10)
     w = combine_levels(logits, combination)
-    assert w.shape == (1, 1, 10, 10) and bool(((w > 0) & (w < 1)).all())
+    assert w.shape == (1, 10, 10) and bool(((w > 0) & (w < 1)).all())
 
 
 def train(net: DomainDiscriminators, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor], steps: int) -> None:
@@ -259,17 +235,6 @@ def test_shuffled_structure_loses_weight(per_class: bool) -> None:
     with torch.no_grad():
         for score in net(shuffled[:12], labels[:12]).sigmoid():
             assert float(score[..., :32].mean()) < float(score[..., 32:].mean()) - 0.15
-
-
-def test_a_reconstruction_sees_every_map() -> None:
-    torch.manual_seed(0)
-    maps = [torch.randn(2, c, 16 // s, 24 // s, requires_grad=True) for c, s in ((4, 1), (6, 2), (8, 4))]
-    net = Reconstructor([4, 6, 8], 8)
-    image = net(maps, (64, 96))
-    assert image.shape == (2, 3, 64, 96) and bool(((image > 0) & (image < 1)).all())
-    image.square().sum().backward()
-    assert all(bool(m.grad.abs().sum() > 0) for m in maps if m.grad is not None) and maps[0].grad is not None
-    assert all(bool(q.grad.abs().sum() > 0) for q in net.parameters())
 
 
 @pytest.mark.parametrize("net", [PixelDiscriminator(5, 1, 4), ImageDiscriminator(5, 1, 4, 8)])

@@ -17,7 +17,7 @@ from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 PLAIN = {"source": Stream("source"), "target": Stream("target", labelled=False)}
-RARE = {"source": Stream("source", rare_class_temperature=0.01)}
+RARE = {"source": Stream("source", by_class=True)}
 
 
 class Reader(L.LightningModule):
@@ -168,14 +168,14 @@ def fit(slug: str = "joint", method: dict[str, Any] | None = None, **options: An
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_epochs": 3}, r"max_epochs 3 counts epochs.* no end; use --trainer.max_steps N.*limit_train_batches"),
-        ({"max_epochs": 3, "max_steps": -1}, r"max_epochs 3 counts epochs"),
-        ({"max_epochs": 0}, r"max_epochs 0 counts epochs"),
-        ({"min_epochs": 2}, r"min_epochs 2 counts.*--trainer.min_steps"),
-        ({"check_val_every_n_epoch": 5}, r"check_val_every_n_epoch 5 counts.*--trainer.val_check_interval"),
-        ({"reload_dataloaders_every_n_epochs": 1}, r"reload_dataloaders_every_n_epochs 1 counts.*leave it out"),
-        ({"limit_train_batches": 0.5}, r"limit_train_batches 0.5: training batches have no end"),
-        ({"overfit_batches": 0.25}, r"overfit_batches 0.25: training batches have no end"),
+        ({"max_epochs": 3}, r"max_epochs` 3 counts epochs.* no end; use `trainer.max_steps` N.*limit_train_batches"),
+        ({"max_epochs": 3, "max_steps": -1}, r"`trainer.max_epochs` 3 counts epochs"),
+        ({"max_epochs": 0}, r"`trainer.max_epochs` 0 counts epochs"),
+        ({"min_epochs": 2}, r"min_epochs` 2 counts.*`trainer.min_steps`"),
+        ({"check_val_every_n_epoch": 5}, r"check_val_every_n_epoch` 5 counts.*`trainer.val_check_interval`"),
+        ({"reload_dataloaders_every_n_epochs": 1}, r"reload_dataloaders_every_n_epochs` 1 counts.*leave it out"),
+        ({"limit_train_batches": 0.5}, r"`trainer.limit_train_batches` 0.5: training batches have no end"),
+        ({"overfit_batches": 0.25}, r"`trainer.overfit_batches` 0.25: training batches have no end"),
     ],
 )
 def test_what_counts_epochs_is_refused(options: dict[str, Any], message: str) -> None:
@@ -197,7 +197,7 @@ def test_a_validation_that_never_comes_is_announced(recwarn: pytest.WarningsReco
 @pytest.mark.fault("training-without-end")
 @pytest.mark.parametrize("options", [{}, {"max_epochs": -1}, {"max_epochs": -1, "limit_train_batches": 2}])
 def test_a_training_that_nothing_ends_is_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"nothing would end this training: give it --trainer.max_steps"):
+    with pytest.raises(ConfigError, match=r"nothing would end this training: give it `trainer.max_steps`"):
         fit(max_steps=-1, **options)
 
 
@@ -209,7 +209,7 @@ def test_epochs_with_a_length_end_it(whole: dict[str, dict[int, Any]]) -> None:
 
 @pytest.mark.fault("schedule-without-length")
 def test_a_schedule_needs_a_length() -> None:
-    with pytest.raises(ConfigError, match=r"schedule poly falls to 0 at the last step and nobody knows it"):
+    with pytest.raises(ConfigError, match=r"`optimizer.schedule` poly falls to 0 at the last step and nobody knows it"):
         fit(max_steps=-1, max_time="00:01:00:00")
     for options in ({"schedule": "constant"}, {"schedule_steps": 10}):
         assert fit(max_steps=-1, max_time="00:00:00:00", method=options).global_step <= 1

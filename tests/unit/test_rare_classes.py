@@ -162,19 +162,25 @@ def test_images_without_a_labelled_pixel_are_refused() -> None:
         RareClassBatches(counted([[0, 0], [0, 0]]), 0.01, 0.0, 1, seed=0)
 
 
+def test_a_stream_that_is_drawn_by_class_needs_labels() -> None:
+    with pytest.raises(ConfigError, match="target images needs their labels"):
+        Stream("target", labelled=False, by_class=True)
+
+
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("option", "value", "expected"),
     [
-        ({"labelled": False}, "target images needs their labels"),
-        ({"rare_class_temperature": 0.0}, "temperature 0.0: expected a number above 0"),
-        ({"rare_class_temperature": math.nan}, "temperature nan"),
-        ({"rare_class_min_share": 1.5}, r"share of an image 1.5: expected 0 to 1"),
-        ({"rare_class_min_crop_ratio": -1.0}, r"crop to image -1.0: expected 0 or more"),
+        ("rare_class_temperature", 0.0, "1e-09 or more"),
+        ("rare_class_temperature", math.nan, "1e-09 or more"),
+        ("rare_class_min_share", 1.5, "0 to 1"),
+        ("rare_class_min_crop_ratio", -1.0, "0 or more"),
+        ("ignore_top", -1, "0 or more"),
+        ("ignore_bottom", -1, "0 or more"),
     ],
 )
-def test_impossible_streams_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Stream("target", **({"rare_class_temperature": 0.01} | options))
+def test_options_outside_their_range_are_refused(option: str, value: float, expected: str) -> None:
+    with pytest.raises(ConfigError, match=f"`data.{option}` {value}: expected {expected}"):
+        tiny.data(**{option: value})
 
 
 # The DataModule
@@ -197,7 +203,7 @@ def loader(stream: Stream, rank: int = 0, world: int = 1, start: int = 0, **opti
     return module.train_dataloader().iterables["source"]
 
 
-RARE = Stream("source", rare_class_temperature=0.01)
+RARE = Stream("source", by_class=True)
 
 
 def images(batches: Any, count: int) -> torch.Tensor:
@@ -226,22 +232,34 @@ def test_crops_hold_the_class_they_were_drawn_for(crop: dict[str, Any]) -> None:
     label[40:42, 50:54] = 3
     options = {"source": LabelDomain([label]), "size": (64, 64), "batch_size": 50, "color_jitter": 0.0} | crop
 
-    def share(stream: Stream) -> float:
-        return float((next(iter(loader(stream, **options)))["label"] == 3).flatten(1).any(dim=1).float().mean())
+    def share(stream: Stream, **rule: float) -> float:
+        batch = next(iter(loader(stream, **options, **rule)))
+        return float((batch["label"] == 3).flatten(1).any(dim=1).float().mean())
 
-    sampled = Stream("source", rare_class_temperature=0.001)
-    blind = Stream("source", rare_class_temperature=0.001, rare_class_min_share=0.9, rare_class_min_crop_ratio=1.1)
     once = share(Stream("source"))
+    sampled = share(RARE, rare_class_temperature=0.001)
+    blind = share(RARE, rare_class_temperature=0.001, rare_class_min_share=0.9, rare_class_min_crop_ratio=1.1)
     assert 0 < once < 0.35
     # Eleven draws find it unless all miss: 1 - (1 - p)^11. A demand that no crop can meet leaves the last draw.
-    assert abs(share(sampled) - (1 - (1 - once) ** 11)) < 0.2
-    assert abs(share(blind) - once) < 0.2
+    assert abs(sampled - (1 - (1 - once) ** 11)) < 0.2
+    assert abs(blind - once) < 0.2
 
 
 def test_whole_images_of_a_class_are_not_cropped() -> None:
-    whole = Stream("source", whole=True, rare_class_temperature=0.01)
+    whole = Stream("source", whole=True, by_class=True)
     batch = next(iter(loader(whole, crop_size=(8, 8))))
     assert batch["image"].shape[-2:] == batch["label"].shape[-2:] == tiny.SIZE
+
+
+def test_without_a_temperature_all_images_are_drawn_alike() -> None:
+    alike = images(loader(RARE, batch_size=2, rare_class_temperature=None), 4)
+    assert torch.equal(alike, images(loader(Stream("source"), batch_size=2), 4))
+    assert not torch.equal(alike, images(loader(RARE, batch_size=2), 4))
+
+
+def test_labels_that_are_not_drawn_by_class_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segzoo.data.datamodule.class_counts", lambda *_, **__: pytest.fail("counted"))
+    assert len(images(loader(Stream("source"), batch_size=2), 1)) == 1
 
 
 # The counts

@@ -68,7 +68,7 @@ def night(**options: str) -> PairedFolders:
 
 
 def test_both_are_cut_alike(root: Path) -> None:
-    method = tiny.method("self-training", reference_classes=["road"])
+    method = tiny.method("self-training", night={"classes": ["road"]})
     data = DomainDataModule(
         tiny.data().source,
         night(),
@@ -87,8 +87,8 @@ def test_both_are_cut_alike(root: Path) -> None:
 
 
 def test_a_set_without_references(root: Path) -> None:
-    with pytest.raises(ConfigError, match=r"set --data.target.references"):
-        tiny.fit("self-training", 1, reference_classes=["road"])
+    with pytest.raises(ConfigError, match=r"set `data.target.references`"):
+        tiny.fit("self-training", 1, night={"classes": ["road"]})
     images = night(references=None, reference_pairs=None).images("train", root)  # type: ignore[arg-type]
     assert not images.has_references
     with pytest.raises(DataError, match="set references"):

@@ -141,11 +141,15 @@ class MiniCity(Domain):
     """One of the two domains of MiniCity; drawn at first use and cached.
 
     Args:
-        domain: ``source`` (rendered, partly wrong) or ``target`` (photo-like).
-        train, val, test: number of images of each split; each has indices of its own.
-        seed: of the generator, not of the training.
-        size: (height, width) in pixels.
-        flaws: factor on the probabilities of :class:`Flaws`; 0 makes all of the source right.
+        domain: Chooses the look of the images: ``source`` is rendered and partly labelled wrong, ``target`` looks like
+            photographs and is always right.
+        train: Sets the number of training images; each split has images of its own, and more of them take longer to draw once.
+        val: Sets the number of validation images, on which a run is scored while it trains.
+        test: Sets the number of test images, on which a run is scored at its end.
+        seed: Sets the seed of the scenes that are drawn; the training has a seed of its own.
+        size: Sets height and width of the images in pixels, both at least 32.
+        flaws: Multiplies the probabilities of what is wrong with the source (`Flaws`); 0 makes all of it right, and the target
+            has none.
 
     Raises:
         ConfigError: a parameter that cannot work.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from segzoo.checks import check_range
 from segzoo.data.domains import Domain, ImageSet, Split
 from segzoo.data.label_spaces import load_label_space
-from segzoo.data.minifaces.draw import draw
+from segzoo.data.minifaces.drawing import draw
 
 GENERATOR_VERSION = 1
 """Raised whenever a pixel changes: weights trained on an older version no longer fit."""
@@ -58,11 +58,11 @@ class MiniFaces(Domain):
     """Procedural faces with part labels.
 
     Args:
-        train: number of training images; each split has indices of its own.
-        val: number of validation images.
-        test: number of test images.
-        seed: of the faces, not of the training.
-        size: (height, width) in pixels.
+        train: Sets the number of training images; each split has faces of its own.
+        val: Sets the number of validation images, on which a run is scored while it trains.
+        test: Sets the number of test images, on which a run is scored at its end.
+        seed: Sets the seed of the faces that are drawn; the training has a seed of its own.
+        size: Sets height and width of the images in pixels, both at least 32.
 
     Raises:
         ConfigError: see `generate`.

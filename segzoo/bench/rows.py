@@ -1,21 +1,9 @@
 """What `segzoo bench` measures, and what it tells a measuring process. Free of torch."""
 
-import importlib.util
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import segzoo
-from segzoo.errors import ConfigError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from segzoo.cli.bench.problem import Problem
+from typing import Any
 
 UNIT = "joint"
 """The row that the others are compared with; it is always measured."""
@@ -34,13 +22,15 @@ class Row:
 
     Attributes:
         method: its slug.
-        options: its options, as after ``--method.``.
+        options: its own options.
+        speed: how it is made fast, or to need little memory.
         device: the only kind of device that it runs on; None for any.
         warmup: steps that it needs before its costs are the usual ones.
     """
 
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    speed: Mapping[str, Any] = field(default_factory=dict)
     device: str | None = None
     warmup: int = 0
 
@@ -50,11 +40,11 @@ class Row:
         return int(self.options.get("meta_every", 1))
 
 
-def _metapix(device: str | None = None, warmup: int = 0, **options: Any) -> Row:
+def _metapix(speed: Mapping[str, Any] | None = None, device: str | None = None, warmup: int = 0, **options: Any) -> Row:
     # No normalisation of the weights: the peers, which have none, compute the same hypergradient.
-    shared = {"weight_norm": "none", "virtual": "sgd", "virtual_lr": VIRTUAL_LR, "weight_lr": LR}
-    shared |= {"weight_width": 8}  # as in configs/method/metapix.yaml
-    return Row("metapix", shared | options, device, warmup)
+    shared = {"normalize": "none", "virtual": "sgd", "virtual_lr": VIRTUAL_LR, "weight_lr": LR}
+    shared |= {"weight_width": 8}  # enough for squares of one colour
+    return Row("metapix", shared | options, speed or {}, device, warmup)
 
 
 REFERENCE = "metapix/double-backward"
@@ -67,7 +57,7 @@ ROWS = {
     "metapix/fused": _metapix(update="fused"),
     "metapix/paper": _metapix(update="paper"),
     # `sequential`, recorded in its third step and launched as a whole from then on.
-    "metapix/graph": _metapix(cuda_graph=True, device="cuda", warmup=3),
+    "metapix/graph": _metapix({"cuda_graph": True}, "cuda", warmup=3),
     # The strongest second-order rival: pruned to the weights, its gradients used again like those of `sequential`.
     REFERENCE: _metapix(update="sequential", engine="double_backward"),
     # Below the cost of the exact step; their cosines say what that costs.
@@ -76,7 +66,7 @@ ROWS = {
     "metapix/every-4": _metapix(meta_every=4),
     "metapix/finite-difference": _metapix(engine="finite_difference"),
     # Exact, in the least memory: the forward-mode pass computes the values of all layers again.
-    "metapix/recomputed": _metapix(keep_outputs=False),
+    "metapix/recomputed": _metapix({"keep_outputs": False}),
 }
 
 
@@ -116,70 +106,6 @@ SUITES = {
         "annotator",
     ),
 }
-
-Step = Callable[[], "Sequence[Tensor]"]
-"""One training step; returns the gradient that the weight network's parameters were updated with."""
-
-
-class Peer(NamedTuple):
-    """The same training step, written with another library.
-
-    Attributes:
-        build: makes the step; imports the library.
-        distribution: the library's name on the package index.
-        minimum: the oldest version that the adapter fits.
-        install: the arguments of ``pip install``.
-    """
-
-    build: "Callable[[Problem], Step]"
-    distribution: str
-    minimum: str
-    install: str
-
-    def installed(self) -> str | None:
-        """The version that is installed."""
-        try:
-            return version(self.distribution)
-        except PackageNotFoundError:
-            return None
-
-    def missing(self) -> str | None:
-        """Why it cannot be measured, and the command that changes that; None if it can."""
-        found = self.installed()
-        if found is None:
-            return f"not installed: pip install {self.install}"
-        if _numbers(found) < _numbers(self.minimum):
-            return f"needs {self.distribution} {self.minimum}, found {found}: pip install {self.install}"
-        return None
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", text)]
-
-
-def default_peers() -> Path | None:
-    """The adapters of a checkout; they are no part of an installed wheel."""
-    path = Path(segzoo.__file__).resolve().parents[1] / "tests" / "benchmarks" / "peers.py"
-    return path if path.is_file() else None
-
-
-def load_peers(path: Path | None) -> dict[str, Peer]:
-    """The adapters of a file that defines ``PEERS``, a dict of `Peer` by name; {} without a file.
-
-    Raises:
-        ConfigError: no such file, or no such dict in it.
-    """
-    if path is None:
-        return {}
-    spec = importlib.util.spec_from_file_location("segzoo_bench_peers", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise ConfigError(f"--peers {path} is not a Python file; expected one that defines PEERS")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    peers: dict[str, Peer] | None = getattr(module, "PEERS", None)
-    if peers is None:
-        raise ConfigError(f"--peers {path} defines no PEERS; expected a dict of segzoo.cli.bench.rows.Peer by name")
-    return peers
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,12 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
-
-from segzoo.cli.rundir import without_launcher
 
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -19,24 +16,31 @@ STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 class Trainings:
     """A context. Within it, SIGTERM, SIGHUP and Ctrl-C go to the commands that run, which then save, and end this process.
 
-    If this process is killed, they notice (`segzoo.cli.follow`).
+    If this process is killed, their standard input ends, which the program must notice.
+
+    Args:
+        program: what every command begins with.
+        environment: of all commands.
+        stopped: called when a signal has stopped them.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, program: Sequence[str], environment: Mapping[str, str], stopped: Callable[[], object] = lambda: None
+    ) -> None:
+        self._program, self._environment, self._say_stopped = program, environment, stopped
         self._running: set[subprocess.Popen[bytes]] = set()
         self._changing = threading.RLock()
         self._stopped = False
         self._before: dict[signal.Signals, Any] = {}
 
     def run(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
-        """The exit status of ``segzoo COMMAND ...``.
+        """The exit status of a command.
 
         Args:
-            command: what follows ``segzoo``.
+            command: what follows the program.
             log: file of what it prints.
             environment: further environment variables.
         """
-        words = [sys.executable, "-m", "segzoo.cli.follow", *command]
         # A process group of its own: every signal reaches it once, from here.
         group: dict[str, Any] = {"process_group": 0} if os.name == "posix" else {}
         with log.open("wb") as out:
@@ -44,11 +48,11 @@ class Trainings:
                 if self._stopped:
                     return -signal.SIGTERM
                 process: subprocess.Popen[bytes] = subprocess.Popen(
-                    words,
+                    [*self._program, *command],
                     stdin=subprocess.PIPE,
                     stdout=out,
                     stderr=subprocess.STDOUT,
-                    env={**without_launcher(os.environ), **environment},
+                    env={**self._environment, **environment},
                     **group,
                 )
                 self._running.add(process)
@@ -81,7 +85,7 @@ class Trainings:
 
     def _end(self, signum: int, frame: FrameType | None) -> None:
         self.stop(signal.SIGINT if signum == signal.SIGINT else signal.SIGTERM)
-        print("stopped; the same command continues", file=sys.stderr)
+        self._say_stopped()
         if signum == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + signum)

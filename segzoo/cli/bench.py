@@ -7,7 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from segzoo.cli.bench.rows import SUITES, Peer, Suite, Task, default_peers, load_peers
+from segzoo.bench.peers import Peer, default_peers, load_peers
+from segzoo.bench.rows import SUITES, Suite, Task
 from segzoo.cli.parser import Parser
 from segzoo.errors import ConfigError
 from segzoo.suggest import did_you_mean
@@ -47,18 +48,18 @@ def bench(argv: list[str]) -> int:
     _check(args)
     suite = SUITES[args.what]
     file = args.peers or default_peers() if suite.fastest else None
-    peers = load_peers(file)
+    peers = _peers(file)
     names = _rows(args.rows, suite, peers, args.device)
     skipped = {name: reason for name in names if name in peers and (reason := peers[name].missing())}
 
-    from segzoo.cli.bench.runner import Runner
+    from segzoo.bench.runner import Runner
 
     with TemporaryDirectory() as folder:
-        runner = Runner(_task(args, file), Path(folder), args.rounds)
+        runner = Runner(_task(args, file), Path(folder), args.rounds, _write)
         costs = runner.run([name for name in names if name not in skipped])
     skipped |= runner.skipped
 
-    from segzoo.evaluation.benchmark import cost_json, cost_table, speed_up
+    from segzoo.bench.costs import cost_json, cost_table, speed_up
 
     print(f"\n{cost_table(costs, suite.unit, skipped)}")
     if suite.fastest and (sentence := speed_up(costs, suite.fastest, peers)):
@@ -69,8 +70,8 @@ def bench(argv: list[str]) -> int:
     if args.json:
         args.json.write_text(json.dumps(cost_json(costs, suite.unit, settings), indent=2) + "\n")
     if args.figure:
+        from segzoo.bench.figures import cost_figure
         from segzoo.evaluation.plots import save_figure
-        from segzoo.evaluation.plots_bench import cost_figure
 
         save_figure(cost_figure(costs, suite.unit, peers, _title(settings)), args.figure)
     for path in filter(None, (args.json, args.figure)):
@@ -142,6 +143,17 @@ def _check(args: argparse.Namespace) -> None:
             path.open("a").close()
         except OSError as error:
             raise ConfigError(f"cannot write to {path}: {error.strerror}") from error
+
+
+def _peers(file: Path | None) -> dict[str, Peer]:
+    try:
+        return load_peers(file)
+    except ConfigError as error:
+        raise ConfigError(f"--peers {error}") from error
+
+
+def _write(text: str) -> None:
+    print(text, end="", flush=True)
 
 
 def _rows(text: str | None, suite: Suite, peers: Mapping[str, Peer], device: str) -> list[str]:

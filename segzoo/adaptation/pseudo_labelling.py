@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from segzoo.distributed import sum_across_ranks
+from segzoo.floats import widest
 
 
 @torch.no_grad()
@@ -56,7 +57,7 @@ def confident_share(confidence: Tensor, threshold: float = 0.968) -> Tensor:
     """
     confident = (confidence >= threshold).sum()
     counts = sum_across_ranks(torch.stack([confident, torch.full_like(confident, confidence.numel())]))
-    return (counts[0].double() / counts[1]).to(confidence.dtype)
+    return (widest(counts[0]) / counts[1]).to(confidence.dtype)
 
 
 @torch.no_grad()

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from segzoo.compat.training import logs_this_step, step_metrics, steps_done
 from segzoo.files import named_errors, whole_file
 
 
@@ -137,11 +137,11 @@ def log_step(trainer: L.Trainer) -> None:
     Lightning hands a step's metrics to the loggers only after all callbacks have seen the step; a checkpoint that is
     written before would continue after a row that a kill had lost.
     """
-    logger, connector = metrics_csv(trainer), trainer._logger_connector
-    if logger is None or not connector.should_update_logs:
+    logger = metrics_csv(trainer)
+    if logger is None or not logs_this_step(trainer):
         return
-    metrics = convert_tensors_to_scalars(connector.metrics["log"])  # some are means over the processes
-    step = metrics.pop("step", trainer.fit_loop.epoch_loop._batches_that_stepped)
+    metrics = step_metrics(trainer)  # some are means over the processes
+    step = metrics.pop("step", steps_done(trainer))
     if metrics:
         logger.log_metrics({**metrics, "epoch": trainer.current_epoch}, int(step))
 

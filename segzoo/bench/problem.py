@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import AdamW
 
-from segzoo.cli.bench.rows import LR, VIRTUAL_LR, WEIGHT_DECAY, Row, Task
+from segzoo.bench.rows import LR, VIRTUAL_LR, WEIGHT_DECAY, Row, Task
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.losses import cross_entropy, pixel_cross_entropy
+from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.registry import load_method
 from segzoo.methods.segmentation import SegmentationMethod, pixel_count, valid_pixels
+from segzoo.methods.speed import Speed
+from segzoo.models.network import Network
 
 DOMAINS = ("source", "target")
 CLASSES = 19
@@ -34,14 +37,12 @@ def create_method(task: Task, row: Row) -> SegmentationMethod:
     """
     space = LabelSpace("bench", tuple(f"class{i}" for i in range(CLASSES)), tuple((i, i, i) for i in range(CLASSES)))
     torch.manual_seed(0)
-    method = load_method(row.method)(
+    create: Callable[..., SegmentationMethod] = load_method(row.method)  # type: ignore[assignment]  # all rows segment
+    method = create(
         label_space=space,
-        architecture=task.architecture,
-        encoder=task.encoder,
-        optimizer="adamw",
-        lr=LR,
-        weight_decay=WEIGHT_DECAY,
-        schedule="constant",
+        network=Network(architecture=task.architecture, encoder=task.encoder),
+        optimizer=Optimizer(name="adamw", lr=LR, weight_decay=WEIGHT_DECAY, schedule="constant"),
+        speed=Speed(**row.speed),
         **row.options,
     )
     for module in method.modules():

@@ -10,10 +10,11 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.loggers.logger import _DummyExperiment, rank_zero_experiment
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from segzoo.compat.training import TENSORBOARD_THREAD, no_experiment, wandb_arguments
 from segzoo.errors import ConfigError, SegzooError
 
 INIT_SECONDS = 20.0
@@ -75,10 +76,10 @@ class CarefulTensorBoard(TensorBoardLogger):
     def experiment(self) -> Any:
         """The writer of events, made at the first call; one that writes nothing where it cannot be made."""
         try:
-            return _DummyExperiment() if self.failed else super().experiment
+            return no_experiment() if self.failed else super().experiment
         except Exception as error:
             stop(self, error)
-            return _DummyExperiment()
+            return no_experiment()
 
     def give_up(self) -> None:
         """Nothing is left open that matters."""
@@ -122,7 +123,7 @@ class CarefulWandb(WandbLogger):
         )
         name = "/".join(folder.parts[-3:])
         super().__init__(project="segzoo", name=name, save_dir=str(folder), config=config, mode=mode, settings=settings)
-        self._wandb_init.pop("anonymous", None)  # wandb says that it has no effect
+        wandb_arguments(self).pop("anonymous", None)  # wandb says that it has no effect
 
     @property
     @rank_zero_experiment
@@ -135,7 +136,7 @@ class CarefulWandb(WandbLogger):
         from wandb.errors import AuthenticationError, CommError, UsageError
 
         if self.failed:
-            return _DummyExperiment()
+            return no_experiment()
         try:
             try:
                 return super().experiment
@@ -143,13 +144,13 @@ class CarefulWandb(WandbLogger):
                 if isinstance(error, AuthenticationError):
                     raise
                 warn(offline_line(self.save_dir, _short(error).partition(" Consider ")[0]))
-                self._wandb_init["mode"] = "offline"
+                wandb_arguments(self)["mode"] = "offline"
                 return super().experiment
         except (AuthenticationError, UsageError) as error:
             raise ConfigError(f"wandb: {_short(error)}; or set WANDB_MODE=offline") from error
         except Exception as error:
             stop(self, error)
-            return _DummyExperiment()
+            return no_experiment()
 
     def give_up(self) -> None:
         """Otherwise wandb would say goodbye, at the end, to a service that is gone, with a traceback."""
@@ -168,7 +169,7 @@ def _quiet_writer(usual: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A hook for errors in threads: TensorBoard's writer raises its own again where the logger calls it."""
 
     def hook(args: Any) -> None:
-        if type(args.thread).__name__ != "_AsyncWriterThread":
+        if type(args.thread).__name__ != TENSORBOARD_THREAD:
             usual(args)
 
     return hook

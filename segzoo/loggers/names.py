@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from segzoo.cli.wandb_mode import wandb_mode
 from segzoo.errors import ConfigError
+from segzoo.loggers.wandb_mode import wandb_mode
 from segzoo.suggest import did_you_mean
 
 NAMES = ("csv", "tensorboard", "wandb")

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
-from segzoo.callbacks.metrics_csv import MetricsCsv
-from segzoo.cli.errors import speaks
-from segzoo.cli.logger_names import parse_names
-from segzoo.cli.wandb_mode import answers, server, wandb_mode
+from segzoo.loggers.metrics_csv import MetricsCsv
+from segzoo.loggers.names import parse_names
+from segzoo.loggers.wandb_mode import answers, server, wandb_mode
 
 
 def create_loggers(names: str, folder: Path, config: dict[str, Any]) -> list[Logger]:
@@ -26,11 +26,11 @@ def create_loggers(names: str, folder: Path, config: dict[str, Any]) -> list[Log
     wanted = parse_names(names)
     loggers: list[Logger] = [MetricsCsv(folder)]
     if "tensorboard" in wanted:
-        from segzoo.cli.careful_loggers import CarefulTensorBoard
+        from segzoo.loggers.careful import CarefulTensorBoard
 
         loggers.append(CarefulTensorBoard(save_dir=str(folder), name="tensorboard", version=""))
     if "wandb" in wanted and (mode := _mode(folder)) != "disabled":
-        from segzoo.cli.careful_loggers import CarefulWandb
+        from segzoo.loggers.careful import CarefulWandb
 
         loggers.append(CarefulWandb(folder, mode, config))
     return loggers
@@ -38,11 +38,11 @@ def create_loggers(names: str, folder: Path, config: dict[str, Any]) -> list[Log
 
 def _mode(folder: Path) -> str:
     """That of wandb; offline where its server does not answer."""
-    mode = wandb_mode()
+    mode, first = wandb_mode(), getattr(rank_zero_only, "rank", 0) == 0
     if not os.environ.get("WANDB_MODE", "").strip():
         os.environ.pop("WANDB_MODE", None)  # wandb refuses an empty one
-    if mode in ("online", "shared") and speaks() and not answers(server()):
-        from segzoo.cli.careful_loggers import offline_line, warn
+    if mode in ("online", "shared") and first and not answers(server()):
+        from segzoo.loggers.careful import offline_line, warn
 
         warn(offline_line(str(folder), f"{server()} does not answer"))
         return "offline"

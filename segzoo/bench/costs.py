@@ -1,4 +1,4 @@
-"""What training steps cost, as numbers and as a table; see `segzoo.cli.bench` for how it is measured."""
+"""What training steps cost, as numbers and as a table; see `segzoo.bench.measure` for how it is measured."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

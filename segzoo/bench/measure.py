@@ -1,4 +1,4 @@
-"""The measuring process: ``python -m segzoo.cli.bench.measure TASK`` runs one row and writes what it found.
+"""The measuring process: ``python -m segzoo.bench.measure TASK`` runs one row and writes what it found.
 
 When all is imported and the device is ready, and before every measured step (or period of steps), it writes a line, `WAITS`,
 and reads one: so the steps of several processes take turns. It ends where its standard input does: nobody waits for it then.
@@ -19,14 +19,15 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 import segzoo
-from segzoo.cli.bench.meter import Meter
-from segzoo.cli.bench.problem import create_batch, create_method, create_problem, write_start
-from segzoo.cli.bench.rows import SUITES, WAITS, Row, Task, load_peers
-from segzoo.cli.memory import keep_freed_memory
-from segzoo.cli.quiet import be_quiet
+from segzoo.bench.meter import Meter
+from segzoo.bench.peers import load_peers
+from segzoo.bench.problem import create_batch, create_method, create_problem, write_start
+from segzoo.bench.rows import SUITES, WAITS, Row, Task
 from segzoo.data.streams import Batch
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.runtime.device import find_device
+from segzoo.runtime.memory import keep_freed_memory
+from segzoo.runtime.quiet import be_quiet
 
 TRAINER_PRECISION = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -82,11 +83,11 @@ def measure(task: Task, wait: Callable[[], None] = lambda: None) -> dict[str, An
 
 
 def _prepare(task: Task) -> torch.device:
-    device: torch.device = find_device(task.device)
+    device = find_device(task.device)
     if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"--device {task.device}: steps are measured on cpu or cuda")
+        raise ConfigError(f"device {task.device}: steps are measured on cpu or cuda")
     if task.precision == "16" and device.type == "cpu":
-        raise ConfigError("--precision 16 needs a CUDA device; a CPU has 32 and bf16")
+        raise ConfigError("precision 16 needs a CUDA device; a CPU has 32 and bf16")
     if device.type == "cuda":
         torch.cuda.set_device(device.index or 0)
     if task.threads:
@@ -156,7 +157,7 @@ def train(task: Task, row: Row, device: torch.device, callback: L.Callback, step
 def _run_peer(task: Task, device: torch.device, wait: Callable[[], None]) -> tuple[Meter, Tensor | None]:
     """A bare loop around the adapter's step."""
     if task.precision not in ("32", "bf16"):
-        raise ConfigError(f"--precision {task.precision}: the peers know 32 and bf16; leave them out of --rows")
+        raise ConfigError(f"precision {task.precision}: the peers know 32 and bf16; leave them out of the rows")
     suite = SUITES[task.suite]
     problem = create_problem(task, suite.rows[suite.reference], device)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from segzoo.cli.bench.process import Process, start
-from segzoo.cli.bench.rows import SUITES, Task
+from segzoo.bench.costs import MIB, StepCost, cosine
+from segzoo.bench.process import Process, start
+from segzoo.bench.rows import SUITES, Task
 from segzoo.errors import ConfigError, SegzooError
-from segzoo.evaluation.benchmark import MIB, StepCost, cosine
 
 # With these, glibc returns at once what is freed: the peak of a process is then that of its tensors, the same in every run.
 # Steps take up to half as long again, so time is measured without.
@@ -32,15 +32,19 @@ class Runner:
         task: settings that all rows share.
         folder: for what the processes write.
         rounds: how often the processes that measure time are started.
+        write: is given the pieces of a report of what runs, lines and their beginnings.
 
     Attributes:
         skipped: the rows that could not be measured, and why.
         environment: device and versions.
     """
 
-    def __init__(self, task: Task, folder: Path, rounds: int) -> None:
+    def __init__(
+        self, task: Task, folder: Path, rounds: int, write: Callable[[str], object] = lambda text: None
+    ) -> None:
         self.task, self.folder, self.rounds = replace(task, start=str(folder / "start.pt")), folder, rounds
         self.suite = SUITES[task.suite]
+        self.write = write
         self.skipped: dict[str, str] = {}
         self.environment: dict[str, Any] = {}
         self._began, self._done, self._total = time.monotonic(), 0, 0
@@ -161,7 +165,7 @@ class Runner:
         failure = found.get("error") or found.get("failed") or (None if found else process.last_words())
         if failure:
             if task.row in self.suite.rows and ("error" in found or (process.status or 0) > 0):
-                print(flush=True)
+                self.write("\n")
                 raise ConfigError(failure) if "error" in found else SegzooError(f"row '{task.row}' failed: {failure}")
             self.skipped[_key(task)] = failure
             return None
@@ -174,12 +178,12 @@ class Runner:
         return self.suite.rows[name].period if name in self.suite.rows else 1
 
     def _say(self, label: str) -> None:
-        print(f"{self._done + 1}/{self._total}  {label} ...", end=" ", flush=True)
+        self.write(f"{self._done + 1}/{self._total}  {label} ... ")
 
     def _done_with(self, text: str) -> None:
         self._done += 1
         left = (time.monotonic() - self._began) / self._done * (self._total - self._done)
-        print("; ".join(filter(None, (text, f"about {_duration(left)} left" if left else ""))), flush=True)
+        self.write("; ".join(filter(None, (text, f"about {_duration(left)} left" if left else ""))) + "\n")
 
 
 def _key(task: Task) -> str:

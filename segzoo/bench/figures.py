@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from segzoo.evaluation.benchmark import StepCost
+from segzoo.bench.costs import StepCost
 from segzoo.evaluation.plots import INK, LARGE, LINES, MUTED, NORMAL, SMALL, style
 from segzoo.evaluation.score_tables import ABSENT
 

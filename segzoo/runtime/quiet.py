@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 
 NOT_ACTIONABLE = (
     r".*does not have many workers",  # set by the data's YAML; more workers do not help on two cores
@@ -20,12 +21,16 @@ NOT_ACTIONABLE = (
 )
 
 
-def be_quiet() -> None:
-    """Keeps Lightning's warnings, drops its notices and the warnings of `NOT_ACTIONABLE`."""
+def be_quiet(spell: Callable[[str], str] = str) -> None:
+    """Keeps Lightning's warnings, drops its notices and the warnings of `NOT_ACTIONABLE`.
+
+    Args:
+        spell: how a warning is written for whoever reads it.
+    """
     import lightning  # noqa: F401  sets the levels of its loggers when it is imported
 
     # After Lightning, which has a format of its own: source lines help nobody who types a command.
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {' '.join(str(message).split())}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {spell(' '.join(str(message).split()))}\n"
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     sys.unraisablehook = _without_loaders

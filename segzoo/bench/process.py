@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Self
 
-from segzoo.cli.bench.rows import WAITS, Task
+from segzoo.bench.rows import WAITS, Task
 
 
 class Process:
@@ -79,4 +79,4 @@ class Process:
 def start(task: Task, environment: Mapping[str, str]) -> Process:
     """The process that measures a task."""
     threads = {"OMP_NUM_THREADS": str(task.threads)} if task.threads else {}
-    return Process([sys.executable, "-m", "segzoo.cli.bench.measure", task.to_json()], {**threads, **environment})
+    return Process([sys.executable, "-m", "segzoo.bench.measure", task.to_json()], {**threads, **environment})
