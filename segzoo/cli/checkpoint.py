@@ -8,7 +8,7 @@ from segzoo.inference.checkpoints import read_checkpoint as read
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """What segzoo wrote into a checkpoint, and what else a run takes from it.
+    """What a run takes from a checkpoint: ``method``, ``version``, ``label_space``, ``size``, ``config``, and options.
 
     Of a checkpoint that was written from Python ``config`` is None; ``options`` are then the sections of its method.
     ``restored`` are the arguments of the method's constructor that only a checkpoint gives.

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
 from segzoo.checks import check_range
+from segzoo.compat.training import shards_data
 from segzoo.data.class_counts import class_counts
 from segzoo.data.domains import Domain, ImageSet, Split
 from segzoo.data.label_check import check_labels
@@ -215,7 +216,7 @@ class DomainDataModule(L.LightningDataModule):
             ConfigError: a Trainer of several processes that would divide the images among them a second time.
         """
         trainer, error = self.trainer, None
-        if trainer and trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
+        if trainer and trainer.world_size > 1 and shards_data(trainer):
             raise ConfigError("the DataModule shards by itself: create the Trainer with use_distributed_sampler=False")
         if trainer is None or stage == "predict":
             return

@@ -68,9 +68,6 @@ WITH_FLAGS = {
     "segzoo.study.results": "the words of a command, as a comparison notes them",
 }
 """Modules below the command line with flags in texts, and why."""
-METHODS = pytest.param(
-    "methods", marks=pytest.mark.xfail(reason="messages of the methods still name flags", strict=True)
-)
 FLAG = re.compile(r"(?<![\w-])--[a-z]\w+")
 
 
@@ -156,7 +153,7 @@ def texts(tree: ast.Module) -> Iterator[ast.Constant]:
             yield node
 
 
-@pytest.mark.parametrize("room", [METHODS, *(room for room in MAY_IMPORT if room not in ("cli", "methods")), *LEAVES])
+@pytest.mark.parametrize("room", [*(room for room in MAY_IMPORT if room != "cli"), *LEAVES])
 def test_no_message_below_the_command_line_names_a_flag(room: str) -> None:
     for name in WITHIN:
         if room_of(name) == room:
