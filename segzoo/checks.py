@@ -1,4 +1,4 @@
-"""Checks of numbers that options give, with the one-line error of the command."""
+"""Checks of numbers that options give, with a one-line error."""
 
 from segzoo.errors import ConfigError
 
@@ -7,7 +7,7 @@ def check_range(option: str, value: float, least: float, most: float = float("in
     """Refuses a number outside [least, most]; NaN is outside.
 
     Args:
-        option: what the message calls it, e.g. ``--data.batch_size``.
+        option: what the message calls it, e.g. "`data.batch_size`": a parameter with its section, in backticks.
         value: what was given.
         least: smallest allowed value.
         most: largest allowed value.

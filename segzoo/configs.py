@@ -1,9 +1,12 @@
 """The YAML files that ship with segzoo: `configs/` of a checkout, `segzoo/configs/` of an installed wheel."""
 
 from pathlib import Path
+from typing import Any
 
+import segzoo
 from segzoo.errors import ConfigError
 from segzoo.suggest import did_you_mean
+from segzoo.yaml_files import dump_yaml
 
 
 def config_root() -> Path:
@@ -34,3 +37,8 @@ def config_path(kind: str, name: str) -> Path:
         known = config_names(kind)
         raise ConfigError(f"unknown {kind.rstrip('s').replace('_', ' ')} '{name}'{did_you_mean(name, known)}")
     return path
+
+
+def config_text(config: dict[str, Any]) -> str:
+    """A run's configuration as its ``config.yaml`` has it."""
+    return f"# segzoo {segzoo.__version__}\n{dump_yaml(config)}"

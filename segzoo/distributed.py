@@ -1,10 +1,13 @@
 """Sums and means over the ranks of a distributed run; the identity in a single process."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from segzoo.floats import widest
 
 
 def world_size() -> int:
@@ -22,24 +25,45 @@ def sum_across_ranks(value: Tensor) -> Tensor:
     return value
 
 
+def max_across_ranks(value: Tensor) -> Tensor:
+    """The largest value of every entry over all ranks, without graph."""
+    value = value.detach()
+    if world_size() == 1:
+        return value
+    value = value.clone()
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return value
+
+
 def mean_across_ranks(value: Tensor) -> Tensor:
     """The mean of a tensor over all ranks, without graph."""
     return sum_across_ranks(value) / world_size()
 
 
-def finite_means(terms: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """The means of scalars over the ranks, and which of them are no numbers: one collective and one wait for the device.
+def mean_terms(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The means of scalars over all ranks, by name, in one collective; nothing waits for the device.
+
+    A mean is finite exactly where every rank's value is: those of less than float64 do not overflow in it.
+    """
+    if not terms:
+        return {}
+    means = mean_across_ranks(torch.stack([widest(term.detach()) for term in terms.values()]))
+    return dict(zip(terms, means, strict=True))
+
+
+def non_finite_terms(means: Mapping[str, Tensor]) -> dict[str, float]:
+    """Those of some scalars of one device that are NaN or infinite, with their values.
+
+    The host waits for the device once, however many they are. What is computed in several places of a step is therefore put
+    together and looked at in one call.
 
     Args:
-        terms: scalars by name, of less precision than float64.
-
-    Returns:
-        The means in the terms' own types, and ``"name = value"`` of every term that is NaN or infinite on any rank.
+        means: from `mean_terms`, so that all ranks find the same.
     """
-    # The mean is finite where every rank's value is: numbers of less than float64 do not overflow in it.
-    means = mean_across_ranks(torch.stack([term.double() for term in terms.values()]))
-    bad = [f"{name} = {v}" for name, v in zip(terms, means.tolist(), strict=True) if not math.isfinite(v)]
-    return {name: mean.to(term.dtype) for (name, term), mean in zip(terms.items(), means, strict=True)}, bad
+    if not means:
+        return {}
+    values = torch.stack([widest(mean.detach()) for mean in means.values()]).tolist()
+    return {name: value for name, value in zip(means, values, strict=True) if not math.isfinite(value)}
 
 
 def average_gradients(gradients: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -20,8 +20,10 @@ SYNONYMS = {
     "dataset": "data",
     "data_dir": "root",
     "data_root": "root",
+    "decoder_options": "options",
     "default_root_dir": "runs",
     "device": "devices",
+    "encoder_name": "encoder",
     "epoch": "max_steps",
     "epochs": "max_steps",
     "experiment": "name",
@@ -70,7 +72,7 @@ SYNONYMS = {
     "workers": "num_workers",
 }
 """What other programs call an option: the last part of its name here. A name that exists here is never looked up."""
-FIRST = ("", "method", "data", "trainer")
+FIRST = ("", "method", "optimizer", "network", "data", "trainer", "speed")
 """Sections in the order in which an option of that name is looked for."""
 
 

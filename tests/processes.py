@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import lightning as L
 
-from segzoo.cli.lightning import SegzooCLI
 from segzoo.cli.main import main
+from segzoo.cli.run import Run
 
 
 class Ended(NamedTuple):
@@ -70,8 +70,8 @@ class Fork:
                 os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
             sys.stdout, sys.stderr = (open(n, "w", closefd=False) for n in (1, 2))  # noqa: SIM115
             if callback is not None:
-                own = SegzooCLI._callbacks
-                SegzooCLI._callbacks = lambda cli, trainer: [callback, *own(cli, trainer)]  # type: ignore[method-assign]
+                own = Run._callbacks
+                Run._callbacks = lambda run, trainer: [callback, *own(run, trainer)]  # type: ignore[method-assign]
             if before is not None:
                 before()
             status = main(argv)

@@ -1,13 +1,13 @@
 """What methods for unlabelled targets share: the EMA teacher, pseudo labels, mixing, and what is known of every class."""
 
 from segzoo.adaptation.augment import strong_augment
-from segzoo.adaptation.class_balance import class_balance
+from segzoo.adaptation.balance import class_balance
 from segzoo.adaptation.crops import class_balanced_crop, crop, crop_box
 from segzoo.adaptation.feature_distance import FeatureDistance, class_mask
 from segzoo.adaptation.labels import cell_labels, downscale_labels, labelled_pixels
 from segzoo.adaptation.mixing import Mixture, View, class_mix, paste
 from segzoo.adaptation.night import Night, NightGuidance
-from segzoo.adaptation.pseudo_labels import confident_share, fuse_reference, pseudo_label_weights, pseudo_labels
+from segzoo.adaptation.pseudo_labelling import confident_share, fuse_reference, pseudo_label_weights, pseudo_labels
 from segzoo.adaptation.statistics import ClassBank, ClassStatistics
 from segzoo.adaptation.teacher import EmaTeacher, ema_decay
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.errors import ConfigError
+from segzoo.floats import widest
 
 
 def class_balanced_crop(
@@ -70,7 +71,7 @@ def _scores(boxes: Tensor, max_ratio: float, ignore_index: int) -> Tensor:
     # The classes of box i are counted in bins of its own, i * codes + class: one count for all boxes.
     codes = int(boxes.max().clamp_min(ignore_index)) + 1
     bins = boxes.flatten(1) + codes * torch.arange(len(boxes), device=boxes.device).unsqueeze(1)
-    counts = bins.flatten().bincount(minlength=codes * len(boxes)).view(-1, codes).double()
+    counts = widest(bins.flatten().bincount(minlength=codes * len(boxes)).view(-1, codes))
     counts[:, ignore_index] = 0
     balanced = (counts.amax(1) < max_ratio * counts.sum(1)) & ((counts > 0).sum(1) > 1)
     # A class of one pixel adds log 1 = 0.

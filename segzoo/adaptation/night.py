@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from segzoo.adaptation.class_balance import class_balance
+from segzoo.adaptation.balance import class_balance
 from segzoo.adaptation.feature_distance import class_mask
-from segzoo.adaptation.pseudo_labels import fuse_reference
+from segzoo.adaptation.pseudo_labelling import fuse_reference
 from segzoo.checks import check_range
 
 

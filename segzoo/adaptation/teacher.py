@@ -6,7 +6,8 @@ from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from segzoo.compat.tensors import BatchNorm, lerp_all_
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -43,7 +44,7 @@ class EmaTeacher(nn.Module, Generic[Network]):
             self.network.train()
             for module in self.network.modules():
                 # A norm that `train` leaves in evaluation is frozen.
-                if isinstance(module, _BatchNorm) and module.training:
+                if isinstance(module, BatchNorm) and module.training:
                     module.track_running_stats = False
                     module.running_mean = module.running_var = module.num_batches_tracked = None
         self.train()
@@ -52,7 +53,7 @@ class EmaTeacher(nn.Module, Generic[Network]):
         """Evaluation whatever ``mode``, but for the batch norms without running statistics."""
         super().train(False)
         for module in self.network.modules():
-            if isinstance(module, _BatchNorm) and module.running_mean is None:
+            if isinstance(module, BatchNorm) and module.running_mean is None:
                 # Not by `train`: timm's norms hold a dropout. Needed: only in training are statistics those of all ranks.
                 module.training = True
         return self
@@ -73,7 +74,7 @@ class EmaTeacher(nn.Module, Generic[Network]):
         averaged = {name: x for name, x in own.items() if t > 0 and x.is_floating_point()}
         if averaged:
             weight = 1 - ema_decay(t, self.decay)
-            torch._foreach_lerp_(list(averaged.values()), [theirs[name] for name in averaged], weight)
+            lerp_all_(list(averaged.values()), [theirs[name] for name in averaged], weight)
         for name in own.keys() - averaged.keys():
             own[name].copy_(theirs[name])
         self.step += 1

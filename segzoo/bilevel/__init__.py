@@ -11,20 +11,21 @@ of a plain step. This package knows tensors and modules only, neither segmentati
 from segzoo.bilevel.attach import attach_gradient
 from segzoo.bilevel.engines import Engine, Hypergradient, Pass, hypergradient
 from segzoo.bilevel.errors import (
+    CaptureError,
     DerivativeError,
     LostTangentError,
     MissingDerivativeError,
-    RecordingError,
     ShardedParametersError,
 )
 from segzoo.bilevel.graphed import Graphed
 from segzoo.bilevel.jvp import pixel_jvp
-from segzoo.bilevel.kept import Kept, record, replay
+from segzoo.bilevel.kept import Kept, keeping, reusing
 from segzoo.bilevel.passes import Replayed, any_seed, frozen_buffers
 from segzoo.bilevel.unroll import UnrolledHypergradient, unrolled_hypergradient
 from segzoo.bilevel.virtual import ClippedStep, OptimizerStep, SGDStep, VirtualStep
 
 __all__ = [
+    "CaptureError",
     "ClippedStep",
     "DerivativeError",
     "Engine",
@@ -35,7 +36,6 @@ __all__ = [
     "MissingDerivativeError",
     "OptimizerStep",
     "Pass",
-    "RecordingError",
     "Replayed",
     "SGDStep",
     "ShardedParametersError",
@@ -45,8 +45,8 @@ __all__ = [
     "attach_gradient",
     "frozen_buffers",
     "hypergradient",
+    "keeping",
     "pixel_jvp",
-    "record",
-    "replay",
+    "reusing",
     "unrolled_hypergradient",
 ]

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segzoo.compat.tensors import multiply_all
+
 
 class _Attach(torch.autograd.Function):
     @staticmethod
@@ -16,7 +18,7 @@ class _Attach(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = grad_outputs
-        return None, *torch._foreach_mul(ctx.gradients, scale), *(None for _ in ctx.gradients)
+        return None, *multiply_all(ctx.gradients, scale), *(None for _ in ctx.gradients)
 
 
 def attach_gradient(value: Tensor, tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:

@@ -11,6 +11,8 @@ import torch
 import torch.autograd.forward_ad as fwAD
 from torch import Tensor
 
+from segzoo.compat import tensors
+
 _LEVEL = 0  # levels cannot be nested
 
 
@@ -32,9 +34,9 @@ def dual_level() -> Iterator[None]:
 
 def make_dual(value: Tensor, tangent: Tensor) -> Tensor:
     """A view of ``value`` with a tangent of its shape and dtype."""
-    return torch._make_dual(value, tangent, level=_LEVEL)
+    return tensors.make_dual(value, tangent, level=_LEVEL)
 
 
 def unpack_dual(tensor: Tensor) -> Dual:
     """The parts of a tensor, dual or not."""
-    return Dual(*torch._unpack_dual(tensor, level=_LEVEL))
+    return Dual(*tensors.unpack_dual(tensor, level=_LEVEL))

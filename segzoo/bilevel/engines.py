@@ -13,6 +13,7 @@ from segzoo.bilevel.jvp import refuse_sharded, unit_jvp, whole_norm
 from segzoo.bilevel.kept import Kept
 from segzoo.bilevel.passes import Params, check_weights, is_sharded, moved
 from segzoo.bilevel.virtual import VirtualStep
+from segzoo.compat.tensors import add_all_, divide_all_
 
 Engine = Literal["forward", "double_backward", "finite_difference"]
 
@@ -111,7 +112,7 @@ def hypergradient(
     del g, g_own, v
     if engine == "forward":
         norm = whole_norm(u)
-        torch._foreach_div_(list(u.values()), norm)  # in place: a copy would be as large as the network
+        divide_all_(list(u.values()), norm)  # in place: a copy would be as large as the network
         slopes = norm * torch.cat([unit_jvp(micro_batch, params, u)[1] for micro_batch in source])
     else:
         slopes = _difference(source, params, u, radius)
@@ -122,7 +123,7 @@ def _reusable(g: Params, v: Params, reuse: str) -> Params:
     if reuse == "nothing":
         return {}
     if reuse == "g + v":
-        torch._foreach_add_(list(g.values()), [v[name] for name in g])
+        add_all_(list(g.values()), [v[name] for name in g])
     return g
 
 

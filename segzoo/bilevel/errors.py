@@ -1,4 +1,4 @@
-"""Why an exact derivative, or a recorded one, cannot be had. Each message says what to use instead."""
+"""Why an exact derivative, or a captured one, cannot be had. Each message says what to use instead."""
 
 
 class DerivativeError(RuntimeError):
@@ -17,5 +17,5 @@ class ShardedParametersError(DerivativeError):
     """The parameters are sharded over the ranks, for which neither forward-mode nor second derivatives exist."""
 
 
-class RecordingError(DerivativeError):
+class CaptureError(DerivativeError):
     """A computation that cannot be a CUDA graph: it reads values, or copies from the CPU."""

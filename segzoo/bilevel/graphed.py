@@ -1,7 +1,7 @@
-"""A function of tensors as a CUDA graph: recorded once, and then launched as a whole.
+"""A function of tensors as a CUDA graph: captured once, and then launched as a whole.
 
 A bilevel step consists of thousands of small kernels. A GPU computes them faster than Python launches them, and spends
-most of the time waiting. A recorded graph is launched by one call.
+most of the time waiting. A captured graph is launched by one call.
 """
 
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from segzoo.bilevel.errors import RecordingError
-from segzoo.bilevel.passes import RecordedSeeds
+from segzoo.bilevel.errors import CaptureError
+from segzoo.bilevel.passes import CapturedSeeds
 
 Result = TypeVar("Result")
 WARMUP = 2
-"""Ordinary calls before the one that is recorded: libraries choose their kernels and reserve their memory in them."""
+"""Ordinary calls before the one that is captured: libraries choose their kernels and reserve their memory in them."""
 
 
 class Graphed(Generic[Result]):
@@ -23,7 +23,7 @@ class Graphed(Generic[Result]):
 
     Every call has to launch the same kernels on the same memory. So ``run`` must not read values of tensors (``item``, masks as
     indices) nor copy from the CPU; tensors that it uses besides its inputs must stay where they are, and numbers must stay the
-    same. What it changes in place, such as running statistics, every call changes. Inputs of another shape than the recorded
+    same. What it changes in place, such as running statistics, every call changes. Inputs of another shape than the captured
     ones are computed as usual.
 
     Args:
@@ -42,13 +42,13 @@ class Graphed(Generic[Result]):
         """The result, whose tensors the next call overwrites.
 
         Raises:
-            RecordingError: ``run`` does what cannot be recorded.
+            CaptureError: ``run`` does what cannot be captured.
         """
         self.calls += 1
         if self.calls <= WARMUP:
             return self.run(*inputs)
         if self.graph is None:
-            self._record(inputs)
+            self._capture(inputs)
         assert self.graph is not None
         if any(x.shape != own.shape for x, own in zip(inputs, self.inputs, strict=True)):
             return self.run(*inputs)
@@ -58,9 +58,9 @@ class Graphed(Generic[Result]):
         self.graph.replay()
         return self.result
 
-    def _record(self, inputs: tuple[Tensor, ...]) -> None:
+    def _capture(self, inputs: tuple[Tensor, ...]) -> None:
         self.inputs, graph = [x.clone() for x in inputs], torch.cuda.CUDAGraph()
-        self.seeds = RecordedSeeds(graph, inputs[0].device, self.count)
+        self.seeds = CapturedSeeds(graph, inputs[0].device, self.count)
         # Nothing is computed yet; so the seeds that are drawn here will be drawn again. Other threads may pin memory meanwhile.
         try:
             with (
@@ -73,7 +73,7 @@ class Graphed(Generic[Result]):
             raise
         except RuntimeError as error:
             reason = " ".join(str(error.__context__ or error).split())[:160]
-            raise RecordingError(
-                f"this step cannot be recorded as a CUDA graph ({reason}); compute it as usual (cuda_graph false)"
+            raise CaptureError(
+                f"this step cannot be captured as a CUDA graph ({reason}); compute it as usual (cuda_graph false)"
             ) from error
         self.graph = graph

@@ -12,6 +12,7 @@ from segzoo.bilevel.duals import dual_level, make_dual, unpack_dual
 from segzoo.bilevel.errors import LostTangentError, MissingDerivativeError, ShardedParametersError
 from segzoo.bilevel.passes import is_sharded
 from segzoo.bilevel.rules import DualRules
+from segzoo.compat.tensors import norm_all
 
 
 def pixel_jvp(
@@ -86,7 +87,7 @@ def dual(
 
 def whole_norm(vectors: Mapping[str, Tensor]) -> Tensor:
     """Euclidean length of all tensors together, never zero."""
-    lengths: Sequence[Any] = torch._foreach_norm([t.float() for t in vectors.values()])
+    lengths: Sequence[Any] = norm_all([t.float() for t in vectors.values()])
     whole = [length.full_tensor() if is_sharded(length) else length for length in lengths]
     return torch.linalg.vector_norm(torch.stack(whole)).clamp_min(1e-30)
 

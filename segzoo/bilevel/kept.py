@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from segzoo.bilevel.duals import make_dual, unpack_dual
+from segzoo.bilevel.passes import device_random_state, set_device_random_state
 from segzoo.bilevel.rules import linear_tangent
+from segzoo.compat.tensors import change_count, compiled_call, conv_forward, tree_leaves, tree_map_only
 
 FAN_IN = 640
 """Layers of fewer products per entry of their output compute it again: that saves little for its memory. With 640, a sixth of
@@ -28,9 +29,9 @@ class _Output:
     def __init__(self, value: Any, draws: bool) -> None:
         self.value = tree_map_only(Tensor, Tensor.detach, value)
         self.versions = _versions(value)
-        devices = {t.device for t in _tensors(value) if t.is_cuda} if draws else set()
+        devices = {t.device for t in _tensors(value) if t.device.type in ("cuda", "mps")} if draws else set()
         self.drawn = torch.get_rng_state() if draws else None
-        self.drawn_on = {device: torch.cuda.get_rng_state(device) for device in devices}
+        self.drawn_on = {device: device_random_state(device) for device in devices}
 
     @property
     def intact(self) -> bool:
@@ -42,7 +43,7 @@ class _Output:
         if self.drawn is not None:
             torch.set_rng_state(self.drawn)
         for device, state in self.drawn_on.items():
-            torch.cuda.set_rng_state(state, device)
+            set_device_random_state(state, device)
 
 
 Outputs = dict[nn.Module, deque[_Output]]
@@ -50,8 +51,8 @@ Outputs = dict[nn.Module, deque[_Output]]
 
 
 @contextlib.contextmanager
-def record(module: nn.Module, moving: Iterable[str] | None = None) -> Iterator[Outputs]:
-    """Collects what the layers of a module return inside the context; nothing of compiled code, which hooks would break up.
+def keeping(module: nn.Module, moving: Iterable[str] | None = None) -> Iterator[Outputs]:
+    """Keeps what the layers of a module return inside the context; nothing of compiled code, which hooks would break up.
 
     Before the first call of a module that owns a moving parameter nothing can have a tangent: until then the outermost modules
     are kept as wholes, from then on large convolutions and linear layers. (A module that computes with parameters of one which
@@ -86,7 +87,7 @@ def record(module: nn.Module, moving: Iterable[str] | None = None) -> Iterator[O
     layers: set[nn.Module] = set()
     parameters = dict(module.named_parameters(remove_duplicate=False))
     moved = {parameters[name] for name in (parameters if moving is None else moving)}
-    if moved and all(m._compiled_call_impl is None for m in module.modules()):
+    if moved and all(compiled_call(m) is None for m in module.modules()):
         wholes, layers = _wholes(module, moved), {layer for layer in _layers(module) if _large(layer)}
         reached = not wholes  # hooks cost time, and there is one per layer
         owners = [] if reached else [m for m in module.modules() if not moved.isdisjoint(m.parameters(recurse=False))]
@@ -104,10 +105,10 @@ def record(module: nn.Module, moving: Iterable[str] | None = None) -> Iterator[O
 
 
 @contextlib.contextmanager
-def replay(outputs: Outputs) -> Iterator[None]:
-    """Inside, a layer whose outputs were recorded returns them, and computes their tangents alone; they are used up.
+def reusing(outputs: Outputs) -> Iterator[None]:
+    """Inside, a layer whose outputs were kept returns them, and computes their tangents alone; they are used up.
 
-    The calls must be those of the record: the same inputs, parameters and random numbers.
+    The calls must be those of the pass that kept them: the same inputs, parameters and random numbers.
     """
     replaced: list[Any] = list(outputs)
     for m in replaced:
@@ -123,7 +124,7 @@ class Kept:
     """A pass that keeps what its layers return, and a forward-mode pass at the same parameters that takes it up.
 
     Args:
-        run: the pass; called without parameters at the module's own, which is recorded, and with parameters of the same values.
+        run: the pass; called without parameters, where its outputs are kept, and with parameters of the same values.
         module: what it calls.
         moving: names of the parameters that will have tangents; all when None.
     """
@@ -134,9 +135,9 @@ class Kept:
 
     def __call__(self, params: Mapping[str, Tensor] | None = None) -> Tensor:
         if params is None:
-            with record(self.module, self.moving) as self.outputs:
+            with keeping(self.module, self.moving) as self.outputs:
                 return self.run()
-        with replay(self.outputs):
+        with reusing(self.outputs):
             return self.run(params)
 
 
@@ -177,9 +178,9 @@ class _Tangents:
     def _conv_tangent(
         self, y: Tensor, x: Tensor, dx: Tensor | None, weight: Tensor, dweight: Tensor | None, dbias: Tensor | None
     ) -> Tensor | None:
-        dy = None if dx is None else self.layer._conv_forward(dx, weight, None)
+        dy = None if dx is None else conv_forward(self.layer, dx, weight, None)
         if dweight is not None:
-            more = self.layer._conv_forward(x, dweight, dbias)
+            more = conv_forward(self.layer, x, dweight, dbias)
         elif dbias is not None:
             more = dbias.view(-1, 1, 1).to(y.dtype).expand_as(y)
         else:
@@ -221,7 +222,7 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 
 def _versions(tree: Any) -> list[int]:
-    return [t._version for t in _tensors(tree)]
+    return [change_count(t) for t in _tensors(tree)]
 
 
 def _plain(tree: Any) -> bool:

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from segzoo.compat.tensors import BatchNorm, compiled_call, cuda_generator, set_compiled_call
 
 Params = dict[str, Tensor]
 
@@ -19,7 +20,7 @@ def frozen_buffers(module: nn.Module) -> Iterator[None]:
     With ``track_running_stats`` off, batch norm neither reads nor writes its buffers; unlike copied buffers this also works
     with forward-mode derivatives.
     """
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    norms = [m for m in module.modules() if isinstance(m, BatchNorm) and m.training and m.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
     try:
@@ -29,22 +30,22 @@ def frozen_buffers(module: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
-class RecordedSeeds:
-    """Inside, `seeded` blocks can be recorded in a CUDA graph, which no seed can be set for; `renew` sets those of a replay.
+class CapturedSeeds:
+    """Inside, `seeded` blocks can be captured in a CUDA graph, which no seed can be set for; `renew` sets those of a launch.
 
-    A graph advances the random-number states that it has used with every replay. A pass and its derivative, which have one
-    seed, get a state each: so both draw the same numbers in every replay.
+    A graph advances the random-number states that it has used with every launch. A pass and its derivative, which have one
+    seed, get a state each: so both draw the same numbers in every launch.
 
     Args:
-        graph: not recorded yet.
+        graph: not captured yet.
         device: of all draws.
         count: of seeds; each can be used twice.
     """
 
-    active: ClassVar["RecordedSeeds | None"] = None
+    active: ClassVar["CapturedSeeds | None"] = None
 
     def __init__(self, graph: torch.cuda.CUDAGraph, device: torch.device, count: int) -> None:
-        self.generator = torch.cuda.default_generators[device.index]
+        self.generator = cuda_generator(device)
         self.states = [[self.generator.clone_state() for _ in range(2)] for _ in range(count)]
         for state in [state for pair in self.states for state in pair]:
             graph.register_generator_state(state)
@@ -52,7 +53,7 @@ class RecordedSeeds:
         self._of: dict[int, Iterator[torch.Generator]] = {}
 
     def renew(self, draw: Callable[[], int]) -> None:
-        """New seeds, in the order in which the blocks were recorded."""
+        """New seeds, in the order in which the blocks were captured."""
         for pair in self.states:
             seed = draw()
             for state in pair:
@@ -71,41 +72,66 @@ class RecordedSeeds:
             self.generator.graphsafe_set_state(before)
 
     def __enter__(self) -> Self:
-        RecordedSeeds.active = self
+        CapturedSeeds.active = self
         return self
 
     def __exit__(self, *_: object) -> None:
-        RecordedSeeds.active = None
+        CapturedSeeds.active = None
 
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Draws inside depend on ``seed`` alone; draws outside are as if the block were not there."""
-    if RecordedSeeds.active is not None:
-        with RecordedSeeds.active.of(seed):
+    if CapturedSeeds.active is not None:
+        with CapturedSeeds.active.of(seed):
             yield
         return
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _forked_mps(device):
         # torch.manual_seed notes a stack trace for every kind of accelerator that was not used yet.
         torch.default_generator.manual_seed(seed)
-        if devices:
+        if device.type == "cuda":
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
         yield
+
+
+@contextlib.contextmanager
+def _forked_mps(device: torch.device) -> Iterator[None]:
+    # `fork_rng` asks each device by its number, which Apple's module does not know.
+    state = device_random_state(device) if device.type == "mps" else None
+    try:
+        yield
+    finally:
+        if state is not None:
+            set_device_random_state(state, device)
+
+
+def device_random_state(device: torch.device) -> Tensor:
+    """Where the random numbers of an accelerator are."""
+    return torch.mps.get_rng_state() if device.type == "mps" else torch.cuda.get_rng_state(device)
+
+
+def set_device_random_state(state: Tensor, device: torch.device) -> None:
+    """Goes on from there."""
+    if device.type == "mps":
+        torch.mps.set_rng_state(state)
+    else:
+        torch.cuda.set_rng_state(state, device)
 
 
 @contextlib.contextmanager
 def uncompiled(module: nn.Module) -> Iterator[None]:
     """Calls inside run eagerly even where ``module.compile()`` was called: compiled code drops tangents without an error."""
-    compiled = [(m, m._compiled_call_impl) for m in module.modules() if m._compiled_call_impl is not None]
+    compiled = [(m, call) for m in module.modules() if (call := compiled_call(m)) is not None]
     for m, _ in compiled:
-        m._compiled_call_impl = None
+        set_compiled_call(m, None)
     try:
         yield
     finally:
         for m, call in compiled:
-            m._compiled_call_impl = call
+            set_compiled_call(m, call)
 
 
 @contextlib.contextmanager

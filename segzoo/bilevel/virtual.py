@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from segzoo.bilevel.passes import Params
+from segzoo.compat.tensors import add_all, multiply_all
 
 
 class VirtualStep(Protocol):
@@ -37,12 +38,12 @@ class SGDStep:
 
     def update(self, params: Params, gradient: Params) -> Params:
         """See `VirtualStep.update`."""
-        ahead = torch._foreach_add(list(params.values()), [gradient[name] for name in params], alpha=-self.lr)
+        ahead = add_all(list(params.values()), [gradient[name] for name in params], alpha=-self.lr)
         return dict(zip(params, ahead, strict=True))
 
     def transpose(self, params: Params, gradient: Params, v: Params) -> Params:
         """See `VirtualStep.transpose`; S' = lr, the identity up to scale."""
-        return dict(zip(v, torch._foreach_mul(list(v.values()), self.lr), strict=True))
+        return dict(zip(v, multiply_all(list(v.values()), self.lr), strict=True))
 
 
 class ClippedStep:

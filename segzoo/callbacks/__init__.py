@@ -4,7 +4,6 @@ from segzoo.callbacks.checkpoint import LastCheckpoint
 from segzoo.callbacks.history import HistoryFigures
 from segzoo.callbacks.interruption import Interruption
 from segzoo.callbacks.manifest import RunManifest
-from segzoo.callbacks.metrics_csv import MetricsCsv
 from segzoo.callbacks.opening import Opening
 from segzoo.callbacks.panels import ImagePanels
 from segzoo.callbacks.progress import StepProgress
@@ -17,7 +16,6 @@ __all__ = [
     "ImagePanels",
     "Interruption",
     "LastCheckpoint",
-    "MetricsCsv",
     "Opening",
     "RunManifest",
     "SameData",

@@ -3,7 +3,6 @@
 import os
 import shutil
 from contextlib import suppress
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from segzoo.callbacks.checkpoint_io import DirectIO, last_good, save_together, spoiled
-from segzoo.callbacks.metrics_csv import flush, log_step, metrics_csv
+from segzoo.compat.training import count_as_ended, loops_state, validate_now, validation_is_due
 from segzoo.errors import NonFiniteLossError, SaidElsewhere
 from segzoo.files import named_errors
+from segzoo.loggers.metrics_csv import flush, log_step, metrics_csv
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -66,16 +66,14 @@ class LastCheckpoint(ModelCheckpoint):
         self._loops = None
         if step == trainer.max_steps or any(n and step % n == 0 for n in every):
             self.save(trainer, step_ends=True)
-        if _validation_is_due(trainer):
+        if validation_is_due(trainer):
             # Whoever stops the validation saves the state before it, so that it is repeated.
-            self._loops = deepcopy(trainer._checkpoint_connector._get_loops_state_dict())
+            self._loops = loops_state(trainer)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The test of a training that had come to its end before counts steps and epochs as the training's own would have."""
-        loop = trainer.fit_loop
         if self._saved == -1 and trainer.global_step:
-            loop.epoch_loop._batches_that_stepped = trainer.global_step
-            loop.epoch_progress.current.completed = loop.epoch_progress.current.ready
+            count_as_ended(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves after a training that ended for another reason than ``max_steps``."""
@@ -126,7 +124,7 @@ class LastCheckpoint(ModelCheckpoint):
         if bad := spoiled(trainer):
             raise NonFiniteLossError(
                 f"diverged: '{bad}' is not finite after step {trainer.global_step}; {last_good(self.path)}; "
-                "try a smaller --method.lr, --trainer.gradient_clip_val 1 or --trainer.precision 32"
+                "try a smaller `optimizer.lr`, `trainer.gradient_clip_val` 1 or `trainer.precision` 32"
             )
         if step_ends:
             log_step(trainer)
@@ -162,20 +160,9 @@ class LastCheckpoint(ModelCheckpoint):
         return None
 
 
-def _validation_is_due(trainer: L.Trainer) -> bool:
-    fetcher = trainer.fit_loop._data_fetcher
-    return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
-
-
 def _validate_if_due(trainer: L.Trainer) -> None:
     """Makes good a validation after the checkpoint's step, which Lightning takes for done."""
-    loop, logger = trainer.fit_loop.epoch_loop, metrics_csv(trainer)
+    logger = metrics_csv(trainer)
     done = logger is not None and logger.has(trainer.global_step - 1, "val/")
-    if trainer.strategy.broadcast(done) or not _validation_is_due(trainer):
-        return
-    progress = deepcopy(loop.val_loop.batch_progress.state_dict())
-    trainer.validating = True
-    loop.val_loop.restarting = False
-    loop.val_loop.run()
-    trainer.training = True
-    loop.val_loop.batch_progress.load_state_dict(progress)  # Lightning counts the batches itself
+    if not trainer.strategy.broadcast(done) and validation_is_due(trainer):
+        validate_now(trainer)

@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 
 from segzoo.callbacks.checkpoint import LastCheckpoint
+from segzoo.compat.training import accumulates, ignore_sigterm
 from segzoo.stopping import Stopped, StopRequest
 
 
@@ -28,7 +29,7 @@ class Interruption(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Before Lightning installs its handlers, which call those that are there."""
-        trainer._signal_connector._sigterm_notifier_fn = _ignore  # type: ignore[assignment, method-assign]
+        ignore_sigterm(trainer)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """From here on signals wait for the end of a step."""
@@ -42,7 +43,7 @@ class Interruption(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Between two steps; not between the batches of one."""
-        if not trainer.fit_loop._should_accumulate():
+        if not accumulates(trainer):
             self._stop_if_asked(trainer, step_ends=True)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -100,7 +101,3 @@ def _agreed(trainer: L.Trainer, signum: int | None) -> int:
     number = torch.tensor(signum or 0, device=trainer.strategy.root_device)
     dist.all_reduce(number, dist.ReduceOp.MAX)
     return int(number)
-
-
-def _ignore(*_: Any) -> None:
-    pass

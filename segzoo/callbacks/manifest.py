@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -21,6 +21,8 @@ from torch import Tensor
 
 import segzoo
 from segzoo.callbacks.report import run_protocol
+from segzoo.callbacks.shown import Shown
+from segzoo.configs import config_text
 from segzoo.files import named_errors, write_text
 from segzoo.stopping import Stopped
 
@@ -60,7 +62,7 @@ class RunManifest(L.Callback):
         self._started = 0.0
         self._begun = False
         self._writes = False
-        self._config: str | None = None
+        self._config: dict[str, Any] | None = None
 
     @property
     def trained(self) -> bool:
@@ -184,7 +186,7 @@ class RunManifest(L.Callback):
             return
         self._begun = True
         self._write()
-        self._config = getattr(module, "run_config", None)
+        self._config = cast(Shown, module).run_config
         self._write_config()
 
     def _continue(self, step: int) -> None:
@@ -216,7 +218,7 @@ class RunManifest(L.Callback):
 
     def _write_config(self) -> None:
         if self._config is not None and self._writes:
-            write_text(self.path.with_name("config.yaml"), self._config)
+            write_text(self.path.with_name("config.yaml"), config_text(self._config))
 
 
 def command_line(argv: Sequence[str]) -> str:
@@ -251,7 +253,7 @@ def _environment(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any
     return {
         "started": _now(),
         "command": command_line(sys.argv),
-        "method": getattr(module, "slug", type(module).__name__),
+        "method": cast(Shown, module).slug,
         "seed": _seed(trainer),
         "max_steps": trainer.max_steps,
         "accumulate_grad_batches": trainer.accumulate_grad_batches,

@@ -1,14 +1,18 @@
 """What a training says before its first step, and how long it will take, a few steps later."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Timer
 
 from segzoo.callbacks.progress import clock, total_steps
+from segzoo.callbacks.shown import LabelsImages
+from segzoo.compat.training import time_limit
 
 
 class Opening(L.Callback):
@@ -18,9 +22,17 @@ class Opening(L.Callback):
         run_dir: the run folder.
         steps: that are timed; the first one, which compiles and fills caches, is not.
         seconds: that steps are timed, if fewer fit into them.
+        say: prints the lines; None for `print`.
     """
 
-    def __init__(self, run_dir: str | Path, steps: int = 10, seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        run_dir: str | Path,
+        steps: int = 10,
+        seconds: float = 10.0,
+        say: Callable[[str], object] | None = None,
+    ) -> None:
+        self.say = say or partial(print, flush=True)
         self.run_dir, self.steps, self.seconds = Path(run_dir), steps, seconds
         self._started: float | None = None
         self._first_step, self._timed, self._paused = 0, False, 0.0
@@ -29,7 +41,7 @@ class Opening(L.Callback):
         """Says what is known by now."""
         self._started, self._first_step, self._timed = None, trainer.global_step, not trainer.is_global_zero
         if trainer.is_global_zero:
-            print("\n".join(opening_lines(trainer, pl_module, self.run_dir)), flush=True)
+            self.say("\n".join(opening_lines(trainer, pl_module, self.run_dir)))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -67,7 +79,7 @@ def opening_lines(trainer: L.Trainer, module: Any, run_dir: Path) -> list[str]:
     """Method and network, device, data, batch, steps and folder, a line each."""
     data: Any = getattr(trainer, "datamodule", None)
     lines = [
-        f"{getattr(module, 'slug', type(module).__name__)}: {_network(trainer, module)}",
+        f"{module.slug}: {_network(trainer, module)}",
         f"device: {_device(trainer)}",
     ]
     if data is not None:
@@ -77,9 +89,9 @@ def opening_lines(trainer: L.Trainer, module: Any, run_dir: Path) -> list[str]:
 
 def _network(trainer: L.Trainer, module: Any) -> str:
     trained = _millions(module)
-    if not hasattr(module, "segmenter"):
+    if not isinstance(module, LabelsImages):
         return f"{trained} trained parameters"
-    options = module.hparams
+    options = cast(L.LightningModule, module).hparams.get("network", {})
     size = _millions(module.segmenter)
     parameters = f"{size} parameters" + (f", {trained} with all that is trained" if trained != size else "")
     if trainer.global_step:
@@ -92,19 +104,20 @@ def _network(trainer: L.Trainer, module: Any) -> str:
         weights = f"encoder pretrained, '{options['encoder_weights']}'"
     else:
         known = _pretrained(str(options.get("encoder")))
-        hint = "".join(f"--method.encoder_weights {name} or " for name in known[:1])
-        weights = f"random weights (pretrained ones: {hint}--method.encoder_checkpoint FILE)"
+        hint = "".join(f"`network.encoder_weights` {name} or " for name in known[:1])
+        weights = f"random weights (pretrained ones: {hint}`network.encoder_checkpoint` FILE)"
     return f"{options.get('architecture')} with {options.get('encoder')}, {parameters}; {weights}"
 
 
 def _pretrained(encoder: str) -> list[str]:
     """Names of the weights that can be downloaded for an encoder."""
-    import segmentation_models_pytorch as smp
     import timm
+
+    from segzoo.compat.networks import pretrained_names
 
     if encoder.startswith("tu-"):
         return ["imagenet"] if timm.is_model_pretrained(encoder.removeprefix("tu-")) else []
-    return list(smp.encoders.encoders.get(encoder, {}).get("pretrained_settings", {}))
+    return pretrained_names(encoder)
 
 
 def _millions(module: torch.nn.Module) -> str:
@@ -136,7 +149,7 @@ def _images(data: Any, module: Any) -> str:
         if False in labelled:
             seen.append(f"{total} unlabelled" if seen else f"{total} images, without labels")
         parts.append(f"{domain} {', '.join(seen)}")
-    if getattr(module, "segments", True):
+    if isinstance(module, LabelsImages):
         parts += [f"{split} {counts[f'target/{split}']}" for split in ("val", "test") if f"target/{split}" in counts]
     return f"{data.name}, {'; '.join(parts)}"
 
@@ -153,7 +166,7 @@ def _batch(trainer: L.Trainer, data: Any) -> str:
 
 def _steps(trainer: L.Trainer) -> str:
     total = total_steps(trainer)
-    limits = [clock(c._duration) for c in trainer.callbacks if isinstance(c, Timer) and c._duration]  # type: ignore[attr-defined]
+    limits = [clock(limit) for c in trainer.callbacks if isinstance(c, Timer) and (limit := time_limit(c))]  # type: ignore[attr-defined]
     begun = f"continues at step {trainer.global_step}" if trainer.global_step else ""
     if total is None:
         return ", ".join(

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segzoo.callbacks.publish import publish
+from segzoo.callbacks.shown import LabelsImages, Shown
 from segzoo.evaluation.confusion import predict_labels
 from segzoo.evaluation.panels import panel_figure
 
@@ -32,11 +33,9 @@ class ImagePanels(L.Callback):
     is the same to the last bit with and without this callback. The DataModule gives the images:
     ``panel_batch(domain, count)``.
 
-    Further columns: a module with ``weighting`` shows ``weights(batch)`` (B, H, W) of the source images. A
-    module with ``panel_maps(batch) -> dict[str, Tensor]`` shows, by title, maps (B, H, W) float, label ids
-    (B, H, W) integer or RGB images (B, 3, H, W) in [0, 1]. Both get labels at the size of the images; target
-    labels are drawn, but never given to the module. A module with ``step_pictures``, the pictures of its last
-    step by title, has them drawn as ``panel-training-step<step>.png``; without ``segments`` it has no other panels.
+    Further columns are the module's ``panel_maps``, which get labels at the size of the images; target labels are
+    drawn, but never given to the module. What its ``step_pictures`` hold is drawn as
+    ``panel-training-step<step>.png``; a module that labels no images has no other panels (`segzoo.callbacks.shown`).
 
     Args:
         run_dir: the run folder.
@@ -87,21 +86,21 @@ class ImagePanels(L.Callback):
         if not trainer.is_global_zero or data is None or step == self._drawn:
             return
         self._drawn = step
-        space: Any = module.label_space
-        streams: Any = module.streams
-        seen = {stream.domain for stream in streams.values()} | {"target"}  # no others need be there
-        for domain in sorted(seen) if getattr(module, "segments", True) else ():
+        shown = cast(Shown, module)
+        space = shown.label_space
+        seen = {stream.domain for stream in shown.streams.values()} | {"target"}  # no others need be there
+        for domain in sorted(seen) if isinstance(module, LabelsImages) else ():
             with undisturbed(module), trainer.precision_plugin.forward_context():
                 batch = move_data_to_device(data.panel_batch(domain, self.count), module.device)
                 batch = trainer.precision_plugin.convert_input(batch)
                 columns = _columns(module, batch, domain)
             figure = panel_figure(columns, space, f"{domain}, step {step}", batch.get("name"))
             publish(trainer, figure, self.folder / f"panel-{domain}-step{step:06d}.png", f"panel/{domain}")
-        if pictures := getattr(module, "step_pictures", None):
+        if pictures := shown.step_pictures:
             columns = {name: [_pixels(one) for one in maps[: self.count]] for name, maps in pictures.items()}
             rows = {len(column) for column in columns.values()}
-            shown = pictures.keys() & STREAM_PICTURES and rows == {len(self._names)}
-            names = self._names if shown else None
+            named = pictures.keys() & STREAM_PICTURES and rows == {len(self._names)}
+            names = self._names if named else None
             figure = panel_figure(columns, space, f"training batch of step {step}", names)
             publish(trainer, figure, self.folder / f"panel-training-step{step:06d}.png", "panel/training")
 
@@ -136,12 +135,7 @@ def _columns(module: Any, batch: dict[str, Any], domain: str) -> dict[str, list[
     given = {name: value for name, value in batch.items() if name != "label"}
     if domain == "source" and labels is not None:
         given["label"] = torch.stack([_resize(label, image.shape[-2:]) for label in labels])
-    if domain == "source" and getattr(module, "weighs", hasattr(module, "weighting")):
-        columns["weight"] = [_pixels(one) for one in module.weights(given)]
-    if hasattr(module, "panel_maps"):
-        for name, maps in module.panel_maps(given).items():
-            columns[name] = [_pixels(one) for one in maps]
-    return columns
+    return columns | {name: [_pixels(one) for one in maps] for name, maps in module.panel_maps(given).items()}
 
 
 def _names(batch: Any, count: int) -> list[str]:

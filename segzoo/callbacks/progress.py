@@ -1,12 +1,12 @@
 """Progress in optimiser steps, for a terminal and for a log file."""
 
+import math
 import sys
 import time
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import TQDMProgressBar
-from lightning.pytorch.callbacks.progress.tqdm_progress import convert_inf
 
 
 class StepProgress(TQDMProgressBar):
@@ -111,8 +111,8 @@ def total_steps(trainer: L.Trainer) -> int | None:
     """Optimiser steps of the whole training, or ``None`` when nobody knows."""
     if trainer.max_steps > 0:
         return trainer.max_steps
-    total = convert_inf(trainer.estimated_stepping_batches)
-    return None if total is None or total <= 0 else int(total)
+    total = trainer.estimated_stepping_batches
+    return int(total) if 0 < total < math.inf else None
 
 
 def clock(seconds: float) -> str:

@@ -38,7 +38,7 @@ class SameData(L.Callback):
                 if self._before.get(domain, {}).get(what, value) != value:
                     raise CheckpointError(
                         f"{WHAT[what].format(domain)} changed since the run began: a continued run needs the same; put them "
-                        "back, or begin a new run at its weights with --method.initial_checkpoint, without --ckpt_path"
+                        "back, or begin a new run at its weights with `network.initial_checkpoint` instead of continuing it"
                     )
         # The checkpoint has the rates of a schedule whose end may have moved; on the same schedule they are equal to the bit.
         for config in trainer.lr_scheduler_configs if trainer.global_step else ():

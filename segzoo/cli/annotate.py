@@ -7,16 +7,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segzoo.checkpoint_path import checkpoint_file
 from segzoo.checks import check_range
-from segzoo.cli.checkpoint_path import checkpoint_file
 from segzoo.cli.counting import counting
-from segzoo.cli.labelling import refuse_unusable
+from segzoo.cli.errors import translate
 from segzoo.cli.parser import Parser
-from segzoo.cli.pictures import make_folder, with_palette, write_file, write_legend, write_picture
-from segzoo.cli.predict import load_checkpoint
 from segzoo.cli.sections import carried_config
 from segzoo.errors import ConfigError
 from segzoo.files import write_text
+from segzoo.inference.pictures import make_folder, with_palette, write_file, write_legend, write_picture
 from segzoo.yaml_files import dump_yaml
 
 if TYPE_CHECKING:
@@ -38,8 +37,8 @@ examples:
   segzoo annotate --ckpt_path runs/gradient-annotator/minifaces/default-s0/checkpoints/last.ckpt --count 2000 --out made
   segzoo fit --method source-only --data made/data.yaml       a fresh segmenter, trained on them and tested on the target
   segzoo fit --method joint --data made/data.yaml             the same with the few labelled images"""
-CARRIED = ("architecture", "encoder", "segmenter_options")
-"""Options of the run that a fresh segmenter shares."""
+CARRIED = ("architecture", "encoder", "options")
+"""Options of the run's network that a fresh one shares."""
 
 
 def annotate(argv: list[str]) -> int:
@@ -50,9 +49,13 @@ def annotate(argv: list[str]) -> int:
     check_range("--batch_size", args.batch_size, 1)
     check_range("--min_confidence", args.min_confidence, 0, 1)
     check_range("--size", min(args.size or [1]), 1)
-    from segzoo.cli.quiet import be_quiet
+    from segzoo.runtime.quiet import be_quiet
 
-    be_quiet()
+    be_quiet(translate)
+    from segzoo.cli.checkpoint import read_checkpoint
+    from segzoo.inference import load_checkpoint
+
+    read_checkpoint(args.ckpt_path)  # refuses a configuration that is none
     method, size = load_checkpoint(args.ckpt_path, args.device)
     from segzoo.methods.gradient_annotator import GradientAnnotator
 
@@ -120,6 +123,7 @@ def _generate(method: "GradientAnnotator", size: tuple[int, ...] | None, args: a
 
     from segzoo.data.label_spaces import IGNORE_INDEX
     from segzoo.data.sampling import derived_seed
+    from segzoo.inference.logits import refuse_unusable
 
     digits = max(5, len(str(args.count - 1)))
     names = {i: f"{i:0{digits}d}" for i in range(args.count)}
@@ -182,8 +186,8 @@ def _data(args: argparse.Namespace, method: "GradientAnnotator", size: tuple[int
         "root": str(Path(run["root"]).resolve()),
         "size": list(size or run["size"]),
     }
-    model = {name: config["model"][name] for name in CARRIED if name in config.get("model", {})}
-    return {"data": named | {"source": source} | kept, "model": model}
+    network = {name: config["network"][name] for name in CARRIED if name in config.get("network", {})}
+    return {"data": named | {"source": source} | kept, "network": network}
 
 
 def _write_yaml(path: Path, content: dict[str, Any]) -> None:

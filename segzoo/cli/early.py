@@ -1,24 +1,21 @@
 """What is wrong with options and can be said before anything heavy is imported. Free of torch."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from segzoo.cli.explain_options import explain_value, spell, unknown_key, unknown_option
+from segzoo.cli.explain_options import explain_value, unknown_key, unknown_option
 from segzoo.cli.option_index import Kind, OptionIndex, option_index
-from segzoo.cli.sections import SECTIONS, flatten
+from segzoo.cli.sections import SECTIONS, SHARED, Layer, flatten
 from segzoo.errors import ConfigError
 from segzoo.methods.registry import methods
 from segzoo.yaml_files import parse_yaml
-
-if TYPE_CHECKING:
-    from segzoo.cli.expand import Layer
 
 # Of the command line, resolved before parsing.
 EXPANDED = ("config", "data", "recipe", "ckpt_path", "help", "debug", "print_config", "method.help")
 
 
 def check_options(
-    flags: Sequence[tuple[str, str | None]], layers: Sequence["Layer"], method: str | None, command: str
+    flags: Sequence[tuple[str, str | None]], layers: Sequence[Layer], method: str | None, command: str
 ) -> None:
     """Refuses unknown options, missing values and values of a wrong simple type, in flags and files.
 
@@ -42,27 +39,28 @@ def check_options(
         if value is not None and name in index.kinds:
             _check_text(f"--{name}", value)
             if not _fits(value, index.kinds[name]):
-                raise ConfigError(
-                    explain_value(_key(name), _names(index.kinds[name]), value, layers, [f"--{_key(name)}="])
-                )
+                raise ConfigError(explain_value(name, _names(index.kinds[name]), value, layers, [f"--{name}="]))
     for layer in layers:
         for key, value in flatten(layer.content).items():
             name = _name(f"--{key}")
             if not index.knows(name) or (key not in SECTIONS and name in EXPANDED):
                 raise ConfigError(_unknown_in_file(key, name, index, [layer]))
             if name in index.kinds and value is not None and not _fits(value, index.kinds[name]):
-                raise ConfigError(explain_value(_key(name), _names(index.kinds[name]), str(value), [layer], ()))
+                raise ConfigError(explain_value(name, _names(index.kinds[name]), str(value), [layer], ()))
 
 
 def _check_name(option: str, index: OptionIndex, command: str) -> None:
     name = _name(option)
     own = (*EXPANDED, *(() if command == "fit" else ("out",)))
-    if not option.startswith("--") or option == "--model" or not (name in own or index.knows(name)):
-        known = [f"--{known}" for known in (*index.kinds, *own) if known not in ("method", "trainer")]
-        raise ConfigError(unknown_option(option.replace("--model.", "--method."), [*known, "--method"]))
+    if name in SHARED or name == "trainer":
+        first = next((f"--{known}" for known in index.kinds if known.startswith(f"{name}.")), "another name")
+        raise ConfigError(f"option '{option}' is a section of options, such as {first}; --help lists them")
+    if not option.startswith("--") or not (name in own or index.knows(name)):
+        known = [f"--{known}" for known in (*index.kinds, *own) if known not in ("method", *SHARED, "trainer")]
+        raise ConfigError(unknown_option(option, [*known, "--method"]))
 
 
-def _unknown_in_file(key: str, name: str, index: OptionIndex, layers: Sequence["Layer"]) -> str:
+def _unknown_in_file(key: str, name: str, index: OptionIndex, layers: Sequence[Layer]) -> str:
     known = [f"--{known}" for known in (*index.kinds, *EXPANDED)]
     if key.startswith(("data.source.", "data.target.")):  # as the parser says it
         return unknown_option(f"--{name}", known, f" (in {layers[-1].origin})")
@@ -70,17 +68,12 @@ def _unknown_in_file(key: str, name: str, index: OptionIndex, layers: Sequence["
 
 
 def _name(option: str) -> str:
-    """As the index has it: ``method.lr`` for ``--model.lr``."""
-    name = spell(option).removeprefix("--").replace(".class_path", "")
+    """As the index has it, without the keys that stand for the class of an object and its options."""
+    name = option.removeprefix("--").replace(".class_path", "").replace(".init_args.", ".")
     return name.removesuffix(".init_args")
 
 
-def _key(name: str) -> str:
-    """As the parser has it."""
-    return name.replace("method.", "model.", 1) if name.startswith("method.") else name
-
-
-def _class(key: str, given: dict[str, str | None], layers: Sequence["Layer"]) -> str | None:
+def _class(key: str, given: dict[str, str | None], layers: Sequence[Layer]) -> str | None:
     for option in (f"--{key}", f"--{key}.class_path"):
         if option in given:
             return given[option]

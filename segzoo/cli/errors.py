@@ -51,6 +51,15 @@ DISK = {
 }
 
 
+PARAMETER = re.compile(r"`((?:method|network|optimizer|speed|data|trainer)(?:\.\w+)+(?: [^`\n]*)?)`")
+"""How a message names a parameter, with or without a value: `data.batch_size`, `optimizer.schedule constant`."""
+
+
+def translate(text: str) -> str:
+    """A message with the command's option in the place of every parameter: ``--data.size`` for "`data.size`"."""
+    return PARAMETER.sub(r"--\1", text)
+
+
 def speaks() -> bool:
     """Whether this process prints what all processes of a run would; Lightning knows their numbers once it is imported."""
     module = sys.modules.get("lightning.fabric.utilities.rank_zero")
@@ -75,7 +84,7 @@ def explain(error: BaseException) -> str | None:
         return " ".join(text.split())
     if "Expected more than 1 value per channel" in text:
         what = "a batch norm saw a single value per channel"
-        return f"{what}; use a larger --data.batch_size or --data.size, or --method.norm group"
+        return f"{what}; use a larger --data.batch_size or --data.size, or --network.norm group"
     if "OutOfMemoryError" in names:
         return f"out of memory on the device; lower --data.batch_size or --data.size ({text.splitlines()[0]})"
     return _of_machine(error)

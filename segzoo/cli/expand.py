@@ -1,9 +1,9 @@
 """From what a user types to what the parser reads: layers of configuration, then flags. Free of torch.
 
-``--method NAME`` stands for the packaged YAML of the method, ``--data NAME`` and ``--recipe NAME`` likewise,
-and ``--method.x`` for the parser's ``--model.x`` (LightningCLI ties hyper-parameters to the key ``model``).
-Later layers win: packaged defaults, data, method, a data file of the user's own, recipe, what a checkpoint carries, the
-user's files, flags. A training that goes on takes the recipe after its checkpoint: what it changes has to be seen.
+``--method NAME`` stands for the packaged YAML of the method, ``--data NAME`` and ``--recipe NAME`` likewise. Later layers win:
+packaged defaults, method, data, recipe, what a checkpoint carries, the user's files, flags; what a file says for the method
+alone, below its key ``methods``, comes right after that file. A training that goes on takes the recipe after its checkpoint:
+what it changes has to be seen.
 """
 
 import re
@@ -12,21 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segzoo.cli.checkpoint_path import checkpoint_file
+from segzoo.checkpoint_path import checkpoint_file
 from segzoo.cli.early import check_options
 from segzoo.cli.label_paths import absolute, anchor
 from segzoo.cli.label_paths import check as check_label_spaces
-from segzoo.cli.logger_names import parse_names
+from segzoo.cli.option_index import sections_of
 from segzoo.cli.rundir import newest_checkpoint
-from segzoo.cli.sections import carried_config, check_sections
+from segzoo.cli.sections import BY_METHOD, SHARED, Layer, carried_config, check_sections, for_method, last_value
 from segzoo.configs import config_path, config_root
 from segzoo.errors import CheckpointError, ConfigError
+from segzoo.loggers.names import parse_names
 from segzoo.methods.registry import DEFAULT_DATA, method_defaults, methods
 from segzoo.suggest import did_you_mean
 from segzoo.yaml_files import read_yaml
 
-# Of a method's options, what a checkpoint holds beside its weights; null in a run's config.yaml.
-FILLED_IN = "generator_description"
 # Options that take no value: what follows them is not theirs.
 SWITCHES = ("-h", "--help", "--print_config", "--method.help")
 # What makes a pair of data sets that pair. `--data NAME` replaces these, and these only.
@@ -42,19 +41,8 @@ HARDWARE = (
     "callbacks",
     "profiler",
 )
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One YAML file, or the configuration inside a checkpoint.
-
-    Attributes:
-        origin: what error messages call it.
-        content: sections ``model``, ``data``, ``trainer`` and top-level options.
-    """
-
-    origin: str
-    content: dict[str, Any]
+Pairs = list[tuple[str, str | None]]
+"""Options as they were typed, and their values."""
 
 
 @dataclass
@@ -90,22 +78,22 @@ class Invocation:
             if flag.startswith(f"--{key}="):
                 return flag.partition("=")[2], ""
         for layer in reversed(self.layers):
-            if (found := _last([layer], *keys)) is not None:
+            if (found := last_value([layer], *keys)) is not None:
                 return str(found), f" (in {layer.origin})"
         return None, ""
 
 
 ReadCheckpoint = Callable[[Path], dict[str, Any]]
-"""Reads ``{"method": slug, "config": yaml text}`` from a checkpoint; see `segzoo.cli.checkpoint`."""
+"""Reads ``{"method": slug, "config": {...}}`` from a checkpoint; see `segzoo.cli.checkpoint`."""
 
 
-def split_arguments(argv: Sequence[str]) -> list[tuple[str, str | None]]:
+def split_arguments(argv: Sequence[str]) -> Pairs:
     """Pairs of option and value. Several bare values after one option are a list: ``--data.size 192 256``.
 
     Raises:
         ConfigError: a value that belongs to no option.
     """
-    pairs: list[tuple[str, str | None]] = []
+    pairs: Pairs = []
     rest = list(argv)
     while rest:
         option = rest.pop(0)
@@ -135,16 +123,17 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     """
     pairs = split_arguments(argv)
     switches = {option for option, _ in pairs if option in SWITCHES}
-    pairs = [(option, value) for option, value in pairs if option not in SWITCHES]
+    pairs = [("--method" if name == "--method.name" else name, value) for name, value in pairs if name not in SWITCHES]
     flags, files = _take_all(pairs, "--config")
     own_options = ["--method", "--data", "--recipe", "--ckpt_path", *(["--out"] if command != "fit" else [])]
     flags, named = _take(flags, own_options)
     user = [_read_file(Path(path)) for path in files]
     recipe = [_read_file(config_path("recipe", named["--recipe"]))] if "--recipe" in named else []
-    method = named.get("--method") or _last([*recipe, *user], "method")
+    method = named.get("--method") or last_value([*recipe, *user], "method", "name")
 
     # Whatever comes next may take seconds, or blame something else: a mistyped --method is no missing one.
-    check_options(flags, [*recipe, *user], method if method in methods() else None, command)
+    known = method if method in methods() else None
+    check_options(flags, _for(known, [*recipe, *user]), known, command)
     carried: list[Layer] = []
     checkpoint, in_place, from_python = None, False, False
     if "--ckpt_path" in named and named["--ckpt_path"] != "null":
@@ -172,16 +161,13 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     if not method and "--help" in switches:
         return None
     if not method:
-        known = ", ".join(methods())
-        raise ConfigError(f"no method given; add --method NAME, one of: {known} (`segzoo methods` describes them)")
+        names = ", ".join(methods())
+        raise ConfigError(f"no method given; add --method NAME, one of: {names} (`segzoo methods` describes them)")
     if method not in methods():
         raise ConfigError(f"unknown method '{method}'{did_you_mean(method, methods())}")
 
     own = [*carried, *recipe, *user] if command == "fit" else [*recipe, *carried, *user]
     before = [layer for layer in carried if command == "fit" and layer.content]
-    for layer in [*recipe, *user] if before else []:
-        if (layer.content.get("model") or {}).get(FILLED_IN, "") is None:
-            del layer.content["model"][FILLED_IN]
     if "--data" in named:
         data = [_data_layer(named["--data"])]
         own = [Layer(layer.origin, _without_identity(layer.content)) for layer in own]
@@ -194,27 +180,40 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
         )
     else:
         data = [_data_layer(methods()[method].default_data)]
-    base = _read_file(config_root() / "base.yaml")
-    defaults = [*data, Layer(f"the defaults of '{method}'", method_defaults(method))]
-    if data and Path(data[0].origin).parent != config_root() / "data":  # what a user wrote beats what is packaged
-        defaults.reverse()
-    _forget_other_networks(defaults, own, dict(flags).get("--method.architecture"))
-    layers = [base, *defaults, *own]
-    for layer in [*layers, *before]:
-        layer.content.pop("method", None)
+    base, packaged = (
+        _read_file(config_root() / "base.yaml"),
+        Layer(f"the defaults of '{method}'", method_defaults(method)),
+    )
+    defaults = [*_for(method, [base]), packaged, *_for(method, data)]
+    defaults = [_with_sections_of(method, layer) for layer in defaults]
+    own = _for(method, own)
+    _forget_other_networks(defaults, own, dict(flags).get("--network.architecture"))
+    layers = [*defaults, *own]
+    for layer in layers:
+        layer.content.get("method", {}).pop("name", None)
     check_options(flags, layers, method, command)
     check_label_spaces(layers, flags)
     _check_early(dict(flags))
     out = Path(named["--out"]) if "--out" in named else None
     overruled: list[Layer] = []
     if before:
-        before = [base, *defaults, *before]
+        before = [*defaults, *before]
         if "data" not in before[-1].content:  # of a training from Python
             named_data = [layer for layer in [*recipe, *user] if "data" in layer.content]
             before += [Layer(layer.origin, {"data": layer.content["data"]}) for layer in named_data]
-        overruled = [layer for layer in data if Path(layer.origin).parent != config_root() / "data"]
-    parser_flags = [_parser_flag(*pair) for pair in flags]
-    return Invocation(method, layers, parser_flags, checkpoint, out, switches, before, in_place, overruled)
+        overruled = [layer for layer in _for(method, data) if Path(layer.origin).parent != config_root() / "data"]
+    texts = [_flag(*pair) for pair in flags]
+    return Invocation(method, layers, texts, checkpoint, out, switches, before, in_place, overruled)
+
+
+def _for(method: str | None, layers: list[Layer]) -> list[Layer]:
+    return [part for layer in layers for part in for_method(layer, method or "")]
+
+
+def _with_sections_of(method: str, layer: Layer) -> Layer:
+    """A layer of defaults, which are for many methods, without the sections that this one lacks."""
+    absent = set(SHARED) - set(sections_of(methods()[method].target))
+    return Layer(layer.origin, {key: value for key, value in layer.content.items() if key not in absent})
 
 
 def _check_resumed(checkpoint: Path, options: list[str]) -> None:
@@ -222,7 +221,7 @@ def _check_resumed(checkpoint: Path, options: list[str]) -> None:
         if option in ("--name", "--runs", "--seed_everything"):
             raise ConfigError(
                 f"{option}: the run of {checkpoint} goes on in its own folder and with its own seed; leave the option out, or "
-                "begin a new run at its weights with --method.initial_checkpoint"
+                "begin a new run at its weights with --network.initial_checkpoint"
             )
 
 
@@ -230,34 +229,33 @@ def _forget_other_networks(defaults: list[Layer], own: list[Layer], architecture
     """Drops the options that defaults have for another network than the one that is chosen: they are none of its."""
     known, current = [], "unet"
     for layer in defaults:
-        current = (layer.content.get("model") or {}).get("architecture", current)
+        current = str(layer.content.get("network", {}).get("architecture") or current).lower()
         known.append(current)
-    chosen = architecture or _last([*defaults, *own], "model", "architecture") or current
+    chosen = str(architecture or last_value([*defaults, *own], "network", "architecture") or current).lower()
     for layer, meant in zip(defaults, known, strict=True):
         if meant != chosen:
-            (layer.content.get("model") or {}).pop("segmenter_options", None)
+            layer.content.get("network", {}).pop("options", None)
 
 
 def _is_option(argument: str) -> bool:
     return argument.startswith("-") and not re.match(r"-[\d.]", argument) and argument != "-"
 
 
-def _take(
-    pairs: list[tuple[str, str | None]], options: list[str]
-) -> tuple[list[tuple[str, str | None]], dict[str, str]]:
+def _take(pairs: Pairs, options: list[str]) -> tuple[Pairs, dict[str, str]]:
     taken: dict[str, str] = {}
     for option, value in pairs:
         if option in options:
             if not value:
                 raise ConfigError(f"option '{option}' needs a value")
-            if value.startswith("["):
-                extra = value.strip("[]").split(", ")[1]
-                raise ConfigError(f"unexpected argument '{extra}'; option '{option}' takes one value")
+            if value.startswith("["):  # a list that was typed, or several values (`split_arguments`)
+                if extra := value.strip("[]").split(", ")[1:]:
+                    raise ConfigError(f"unexpected argument '{extra[0]}'; option '{option}' takes one value")
+                raise ConfigError(f"option '{option}' takes one value, and no list: found '{value}'")
             taken[option] = value
     return [pair for pair in pairs if pair[0] not in options], taken
 
 
-def _take_all(pairs: list[tuple[str, str | None]], option: str) -> tuple[list[tuple[str, str | None]], list[str]]:
+def _take_all(pairs: Pairs, option: str) -> tuple[Pairs, list[str]]:
     if any(name == option and not value for name, value in pairs):
         raise ConfigError(f"option '{option}' needs a value")
     return [pair for pair in pairs if pair[0] != option], [value for name, value in pairs if name == option and value]
@@ -266,7 +264,8 @@ def _take_all(pairs: list[tuple[str, str | None]], option: str) -> tuple[list[tu
 def _read_file(path: Path) -> Layer:
     content = read_yaml(path)
     content = check_sections({} if content is None else content, str(path))
-    anchor(content, path.parent)
+    for part in (content, *content.get(BY_METHOD, {}).values()):
+        anchor(part, path.parent)
     return Layer(str(path), content)
 
 
@@ -274,34 +273,23 @@ def _data_layer(name: str) -> Layer:
     return _read_file(config_path("data", name))
 
 
-def _last(layers: list[Layer], *keys: str) -> Any:
-    """The value that the last layer which has it gives to a key."""
-    for layer in reversed(layers):
-        value: Any = layer.content
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        if value is not None:
-            return value
-    return None
-
-
 def _last_checkpoint(
     command: str,
     method: str | None,
     data: str | None,
-    flags: list[tuple[str, str | None]],
+    flags: Pairs,
     layers: list[Layer],
 ) -> Path:
     if not method:
         raise ConfigError(f"`segzoo {command} --ckpt_path last` looks below runs/<method>/: add --method NAME")
     given = dict(flags)
     default = methods()[method].default_data if method in methods() else DEFAULT_DATA
-    if data or _last(layers, "data", "name") is None:
+    if data or last_value(layers, "data", "name") is None:
         layers = [*layers, _data_layer(data or default)]
-    name = given.get("--name") or _last(layers, "name") or "default"
-    seed = given.get("--seed_everything") or _last(layers, "seed_everything") or 0
-    data_name = given.get("--data.name") or _last(layers, "data", "name") or default
-    runs = given.get("--runs") or _last(layers, "runs") or "runs"
+    name = given.get("--name") or last_value(layers, "name") or "default"
+    seed = given.get("--seed_everything") or last_value(layers, "seed_everything") or 0
+    data_name = given.get("--data.name") or last_value(layers, "data", "name") or default
+    runs = given.get("--runs") or last_value(layers, "runs") or "runs"
     if not str(seed).isdigit():
         raise ConfigError(f"--seed_everything {seed}: expected a number")
     return newest_checkpoint(Path(runs) / method / data_name, name, int(seed))
@@ -340,9 +328,7 @@ def _without_identity(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "data": kept}
 
 
-def _parser_flag(option: str, value: str | None) -> str:
-    if option.startswith("--method."):
-        option = "--model." + option.removeprefix("--method.")
+def _flag(option: str, value: str | None) -> str:
     if option.endswith(".label_space"):
         value = absolute(value)
     return option if value is None else f"{option}={value}"

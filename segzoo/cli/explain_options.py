@@ -4,12 +4,11 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from segzoo.cli.moved import moved
+from segzoo.cli.sections import Layer
 from segzoo.suggest import nearest_option
-
-if TYPE_CHECKING:
-    from segzoo.cli.expand import Layer
 
 # What jsonargparse calls a list or by a type's name alone.
 LISTS = {f"data.{size}": "two numbers, height width" for size in ("size", "source_size", "target_size", "crop_size")}
@@ -17,35 +16,35 @@ LISTS["data.crop_scale"] = "two numbers, smallest and largest share"
 RESTRICTED = {"PositiveInt": "a whole number above 0"}
 
 
-def explain_options(message: str, options: Iterable[str], layers: Sequence["Layer"], flags: Sequence[str]) -> str:
+def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer], flags: Sequence[str]) -> str:
     """One line for an error of the parser.
 
     Args:
         message: the parser's own, possibly many lines.
-        options: all options that exist, e.g. ``--method.lr``.
+        options: all options that exist, e.g. ``--optimizer.lr``.
         layers: where values came from, later ones win.
         flags: ``--key=value`` of the command line, which win over the layers.
     """
     if match := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
-        name = spell(match[1].partition("=")[0])
+        name = _typed(match[1].partition("=")[0])
         return unknown_option(name, options)
     if match := re.search(r"argument (?:-\w, )?(--\S+?)(?:/\S+)?: expected", message):
-        return f"option '{spell(match[1])}' needs a value"
+        return f"option '{_typed(match[1])}' needs a value"
     key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
     if match := re.search(r"arguments are required: ([\w.-]+)", message):
         name = f"{key}.{match[1]}" if key else match[1]
-        return f"option '{spell(f'--{name}')}' is required{origin(key, layers, flags) if key else ''}"
+        return f"option '{_typed(f'--{name}')}' is required{origin(key, layers, flags) if key else ''}"
     if match := re.search(r"Group '(\S+)' does not accept option '(\S+)'", message):
         return unknown_key(f"{match[1]}.{match[2]}", options, layers)
     if not key and (match := re.search(r"Option '(\S+)' is not accepted", message)):
         return unknown_key(match[1], options, layers)
     if not key:
-        return spell(" ".join(message.split()))
-    where = spell(f"--{key}") + origin(key, layers, flags)
+        return _typed(" ".join(message.split()))
+    where = _typed(f"--{key}") + origin(key, layers, flags)
     if match := re.search(r"Option '(\S+)' is not accepted", message):
         cls = re.search(r"class_path '([^']+)'", message)
-        name = spell(f"--{key}.{match[1]}")
-        known = [spell(f"--{key}.{parameter}") for parameter in _parameters(cls[1] if cls else "")]
+        name = _typed(f"--{key}.{match[1]}")
+        known = [_typed(f"--{key}.{parameter}") for parameter in _parameters(cls[1] if cls else "")]
         return unknown_option(name, known, origin(f"{key}.{match[1]}", layers, flags))
     if match := re.search(r"Expected a dot import path string: (\S+)", message):
         example = (
@@ -61,13 +60,11 @@ def explain_options(message: str, options: Iterable[str], layers: Sequence["Laye
     return f"{where}: {' '.join(text.split())}"
 
 
-def explain_value(
-    key: str, expected: Sequence[str], found: str, layers: Sequence["Layer"], flags: Sequence[str]
-) -> str:
+def explain_value(key: str, expected: Sequence[str], found: str, layers: Sequence[Layer], flags: Sequence[str]) -> str:
     """One line for a value of the wrong type.
 
     Args:
-        key: the parser's, e.g. ``model.lr``.
+        key: the parser's, e.g. ``optimizer.lr``.
         expected: types or choices, as Python writes them.
         found: the value as Python writes it.
         layers: where values came from, later ones win.
@@ -77,30 +74,25 @@ def explain_value(
     if key in LISTS and allowed[0].startswith(("a list", "tuple")):
         allowed = [LISTS[key]]
     found = {"None": "null", "True": "true", "False": "false"}.get(found, found)
-    return f"{spell(f'--{key}')}{origin(key, layers, flags)}: expected {_any_of(allowed)}, found '{found}'"
+    return f"{_typed(f'--{key}')}{origin(key, layers, flags)}: expected {_any_of(allowed)}, found '{found}'"
 
 
-def spell(text: str) -> str:
-    """Options as the user types them: ``--method.x`` for the parser's ``--model.x``, and no ``init_args``."""
-    return re.sub(r"--model\b", "--method", text).replace(".init_args.", ".")
-
-
-def unknown_key(key: str, options: Iterable[str], layers: Sequence["Layer"]) -> str:
+def unknown_key(key: str, options: Iterable[str], layers: Sequence[Layer]) -> str:
     """One line for an option of a file that does not exist.
 
     Args:
-        key: as the parser calls it, e.g. ``model.wight``.
-        options: all options that exist, as the user types them.
+        key: e.g. ``method.wight``.
+        options: all options that exist, as they are typed.
         layers: where it came from, later ones win.
     """
-    # A file has no dashes and, like the parser, calls the method's section `model`.
-    options = [*options, "--model", "--trainer"]
-    near = nearest_option(spell(f"--{key}"), options)
+    if now := moved(key):
+        return f"unknown key '{key}'{origin(key, layers, ())}; it is '{now}' now"
+    near = nearest_option(f"--{key}", [*options, "--trainer"])
     hint = "; --help lists all options"
     if near in (f"--{key}", "--config", "--ckpt_path", "--recipe", "--out"):
         hint = f"; it is an option of the command line: {near}"
     elif near:
-        hint = f"; did you mean '{near.removeprefix('--').replace('method.', 'model.')}'?"
+        hint = f"; did you mean '{near.removeprefix('--')}'?"
     return f"unknown key '{key}'{origin(key, layers, ())}{hint}"
 
 
@@ -112,16 +104,23 @@ def unknown_option(option: str, options: Iterable[str], where: str = "") -> str:
         options: all that exist.
         where: it was given, for one that came from a file.
     """
+    if now := moved(option):
+        return f"unknown option '{option}'{where}; it is {now if ' ' in now else f'--{now}'} now"
     near = nearest_option(option, options)
     hint = f"; did you mean '{near}'?" if near else "; --help lists all options"
     return f"unknown option '{option}'{where}{hint}"
+
+
+def _typed(text: str) -> str:
+    """Options as they are typed, without ``init_args``."""
+    return text.replace(".init_args.", ".")
 
 
 def _any_of(names: list[str]) -> str:
     return " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
 
 
-def origin(key: str, layers: Sequence["Layer"], flags: Sequence[str]) -> str:
+def origin(key: str, layers: Sequence[Layer], flags: Sequence[str]) -> str:
     """The file that an option comes from, e.g. `` (in own.yaml)``; empty for a flag."""
     if any(flag.startswith((f"--{key}=", f"--{key}.")) for flag in flags):
         return ""

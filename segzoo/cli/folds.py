@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from segzoo.checks import check_range
+from segzoo.cli.errors import translate
 from segzoo.cli.expand import expand
-from segzoo.cli.lock import FolderLock, release_all
 from segzoo.cli.parser import Parser
 from segzoo.cli.rundir import VARIABLE
 from segzoo.cli.train import read
 from segzoo.errors import ConfigError
 from segzoo.files import write_text
+from segzoo.runtime.lock import FolderLock, release_all
 
 DESCRIPTION = """\
 Score a run as DatasetGAN's benchmarks do: of each fold of the test images the checkpoint with the best mIoU is scored on all
@@ -55,20 +56,20 @@ def _folds(args: argparse.Namespace, checkpoints: Sequence[Path], options: Seque
     # The run's own scores and logs stay as they are; the system's temporary folder may be full.
     with tempfile.TemporaryDirectory(dir=args.run, prefix=".folds-") as scratch:
         own = ["--ckpt_path", str(checkpoints[-1]), "--out", scratch, "--data.eval_batch_size", "1"]
-        cli = _cli([*options, *own])
-        if not cli.model.segments:
-            raise ConfigError(f"the method '{cli.model.slug}' labels no images: there is nothing to score")
-        matrices = np.stack([_per_image(cli, path) for path in checkpoints])
+        run = _run([*options, *own])
+        if not run.labels_images:
+            raise ConfigError(f"the method '{run.method.slug}' labels no images: there is nothing to score")
+        matrices = np.stack([_per_image(run, path) for path in checkpoints])
     from segzoo.evaluation.folds import score_folds
 
-    space = cli.model.label_space
+    space = run.method.label_space
     found = score_folds(matrices, space.classes, space.subsets, args.folds)
     columns = {"mIoU": [fold.scores.miou for fold in found]}
     columns |= {f"mIoU ({name})": [fold.scores.subset(name) for fold in found] for name in space.subsets}
     chosen = [checkpoints[fold.checkpoint].name for fold in found]
     _print(columns, chosen)
     print(f"{matrices.shape[1]} test images, {len(checkpoints)} checkpoints, of which each fold chose one")
-    path = args.run / f"folds-{cli.datamodule.name}.json"
+    path = args.run / f"folds-{run.data.name}.json"
     content = {"images": matrices.shape[1], "checkpoints": [c.name for c in checkpoints], "chosen": chosen, **columns}
     write_text(path, json.dumps(content, indent=1) + "\n")
     print(f"written to {path}")
@@ -104,19 +105,19 @@ def _parser() -> Parser:
     return parser
 
 
-def _cli(argv: list[str]) -> Any:
+def _run(argv: list[str]) -> Any:
     invocation = expand("test", argv, read)
     assert invocation is not None
-    from segzoo.cli.quiet import be_quiet
+    from segzoo.runtime.quiet import be_quiet
 
-    be_quiet()
-    from segzoo.cli.lightning import SegzooCLI
+    be_quiet(translate)
+    from segzoo.cli.run import Run
 
-    return SegzooCLI("test", invocation)
+    return Run("test", invocation)
 
 
 def _print(columns: Mapping[str, Sequence[float]], chosen: Sequence[str]) -> None:
-    from segzoo.evaluation.tables import percent
+    from segzoo.evaluation.score_tables import percent
 
     rows = [["", *columns, ""]]
     rows += [
@@ -127,7 +128,7 @@ def _print(columns: Mapping[str, Sequence[float]], chosen: Sequence[str]) -> Non
         print("  ".join(text.ljust(max(len(other[i]) for other in rows)) for i, text in enumerate(row)).rstrip())
 
 
-def _per_image(cli: Any, checkpoint: Path) -> Any:
+def _per_image(run: Any, checkpoint: Path) -> Any:
     """(images, C, C) confusion matrices of one checkpoint."""
     from lightning.pytorch.callbacks import Callback
 
@@ -141,6 +142,6 @@ def _per_image(cli: Any, checkpoint: Path) -> Any:
             self.sums.append(pl_module.confusion.confmat.cpu().numpy().copy())
 
     watch = PerImage()
-    cli.trainer.callbacks = [watch, *(c for c in cli.trainer.callbacks if isinstance(c, StepProgress))]
-    cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=str(checkpoint), verbose=False, weights_only=True)
+    run.trainer.callbacks = [watch, *(c for c in run.trainer.callbacks if isinstance(c, StepProgress))]
+    run.trainer.test(run.method, datamodule=run.data, ckpt_path=str(checkpoint), verbose=False, weights_only=True)
     return np.diff(np.stack(watch.sums), axis=0, prepend=0)

@@ -7,13 +7,11 @@ anything else sees them, so that a checkpoint, which carries its configuration, 
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from segzoo.cli.sections import Layer
 from segzoo.configs import config_path
 from segzoo.errors import ConfigError
-
-if TYPE_CHECKING:
-    from segzoo.cli.expand import Layer
 
 DOMAINS = ("source", "target")
 KEY = "label_space"
@@ -38,7 +36,7 @@ def absolute(value: Any, folder: Path | None = None) -> Any:
     return os.path.abspath((folder or Path()) / value)
 
 
-def check(layers: Sequence["Layer"], flags: Sequence[tuple[str, str | None]]) -> None:
+def check(layers: Sequence[Layer], flags: Sequence[tuple[str, str | None]]) -> None:
     """Looks for the label space of both domains.
 
     Args:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segzoo.cli.pictures import blend, read_stamp, with_palette, write_legend, write_picture
 from segzoo.errors import ConfigError, DataError, NonFinitePredictionError
+from segzoo.inference.pictures import blend, read_stamp, with_palette, write_legend, write_picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,29 +16,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from segzoo.data.folders import FolderImages
-    from segzoo.methods.segmentation import SegmentationMethod
+    from segzoo.inference import Predictor
 
     Pixels = npt.NDArray[np.uint8]
 
-AT_ONCE = 2**27
-"""Logits (of all classes and pixels of an image) that are made at once."""
-
 
 class Labelling:
-    """Labels images with a method, and stamps what it writes with what it was made of and with.
+    """Labels images, and stamps what it writes with what it was made of and with.
 
     Args:
-        method: what labels.
-        size: (height, width) of its input; None: the images' own.
+        predictor: what labels.
         args: the command's options.
     """
 
-    def __init__(self, method: "SegmentationMethod", size: tuple[int, ...] | None, args: argparse.Namespace) -> None:
-        self.method, self.size, self.out, self.overwrite = method, size, args.out, args.overwrite
+    def __init__(self, predictor: "Predictor", args: argparse.Namespace) -> None:
+        self.predictor, self.out, self.overwrite = predictor, args.out, args.overwrite
         self.alpha, self.batch_size = args.overlay_alpha, args.batch_size
         with args.ckpt_path.open("rb") as file:
             weights = hashlib.file_digest(file, "sha256").hexdigest()
-        self.settings = _digest(weights, size, self.alpha, args.image_bits)
+        self.settings = _digest(weights, predictor.size, self.alpha, args.image_bits)
 
     def missing(self, names: Sequence[str], files: dict[str, Path]) -> list[int]:
         """Positions of the images that are still to be labelled.
@@ -57,7 +53,7 @@ class Labelling:
 
     def write_legend(self) -> None:
         """The colours of the classes."""
-        write_legend(self.method.label_space, self.out / "legend.png", self._stamp(None))
+        write_legend(self.predictor.label_space, self.out / "legend.png", self._stamp(None))
 
     def label(
         self, images: "FolderImages", files: dict[str, Path], todo: Sequence[int]
@@ -67,16 +63,14 @@ class Labelling:
         Returns:
             the error by name of those that could not be, and the number of pictures by file where there are several.
         """
-        import torch
-
         from segzoo.cli.counting import counting
-        from segzoo.cli.photographs import count_pictures
+        from segzoo.inference.photographs import count_pictures
 
         failed: dict[str, str] = {}
         several: dict[str, int] = {}
         # Without a common size every image is a batch of its own.
-        batch_size = self.batch_size if self.size else 1
-        with counting(len(todo)) as count, torch.inference_mode():
+        batch_size = self.batch_size if self.predictor.size else 1
+        with counting(len(todo)) as count:
             for first in range(0, len(todo), batch_size):
                 chosen = todo[first : first + batch_size]
                 pixels: dict[str, Pixels] = {}
@@ -100,22 +94,17 @@ class Labelling:
         return failed, several
 
     def _logits(self, pixels: "dict[str, Pixels]", failed: dict[str, str]) -> "Iterator[tuple[str, Pixels, Tensor]]":
-        import torch
-
-        from segzoo.data.streams import image_tensor
-        from segzoo.data.transforms import evaluation_transform
+        from segzoo.inference.logits import out_of_memory, refuse_unusable
 
         if not pixels:
             return
-        resize = evaluation_transform((self.size[0], self.size[1])) if self.size else None
         try:
-            inputs = [image_tensor(resize(image=image)["image"] if resize else image) for image in pixels.values()]
-            logits = self.method(torch.stack(inputs).to(self.method.device))
+            logits = self.predictor.logits(list(pixels.values()))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            if self.size:
-                height, width = self.size
+            if self.predictor.size:
+                height, width = self.predictor.size
                 raise ConfigError(
                     f"out of memory for {len(pixels)} images of {height}x{width} at once; lower --batch_size or --size"
                 ) from error
@@ -132,11 +121,13 @@ class Labelling:
     def _write(self, name: str, image: "Pixels", logits: "Tensor", stamp: str) -> None:
         from PIL import Image
 
+        from segzoo.inference.logits import label_pixels, out_of_memory
+
         height, width = image.shape[:2]
-        space = self.method.label_space
+        space = self.predictor.label_space
         labels_path, overlay_path = self._paths(name)
         try:
-            labels = _classes(logits, (height, width))
+            labels = label_pixels(logits, (height, width))
             overlay = Image.fromarray(blend(image, space.colorize(labels), self.alpha))
             # The labels are written last: where they are, the image is done.
             write_picture(overlay, overlay_path, stamp)
@@ -173,44 +164,6 @@ class Labelling:
                 "--overwrite what is there"
             )
         return stamp
-
-
-def _classes(logits: "Tensor", size: tuple[int, int]) -> "Pixels":
-    """The class ids (H, W) of logits (C, h, w); those of a large image one class after the other."""
-    from segzoo.evaluation import predict_labels
-    from segzoo.evaluation.confusion import resize_logits
-
-    if logits.shape[0] * size[0] * size[1] <= AT_ONCE:
-        return predict_labels(logits[None], size)[0].byte().cpu().numpy()
-    best = resize_logits(logits[None, :1], size)[0, 0]
-    labels = best.new_zeros(size).byte()
-    for number in range(1, len(logits)):
-        one = resize_logits(logits[None, number : number + 1], size)[0, 0]
-        labels[one > best] = number
-        best = one.maximum(best)
-    return labels.cpu().numpy()
-
-
-def refuse_unusable(values: "Tensor", names: Sequence[str]) -> None:
-    """Refuses logits or probabilities (B, C, h, w) that are not finite: they would be class 0 everywhere.
-
-    Raises:
-        NonFinitePredictionError: there are such; the message names the first image.
-    """
-    import torch
-
-    for name, finite in zip(names, torch.isfinite(values).flatten(1).all(dim=1).tolist(), strict=True):
-        if not finite:
-            raise NonFinitePredictionError(
-                f"the prediction of '{name}' is not finite, so that no class is the likeliest: the weights are finite but too "
-                "large to compute with; use an earlier checkpoint"
-            )
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short: that of the device, or of the machine."""
-    names = {cls.__name__ for cls in type(error).__mro__}
-    return bool(names & {"OutOfMemoryError", "MemoryError"}) or "can't allocate memory" in str(error)
 
 
 def _digest(*parts: object) -> str:

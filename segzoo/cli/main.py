@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import segzoo
-from segzoo.cli.errors import explain, speaks
+from segzoo.cli.errors import explain, speaks, translate
 from segzoo.cli.rundir import check_launcher
 from segzoo.cli.streams import tolerant_streams
 from segzoo.errors import ConfigError, NonFiniteLossError, SaidElsewhere
@@ -38,7 +38,7 @@ COMMANDS = {
         "segzoo.cli.prepare:prepare", "turn a part data set as downloaded into folders that --data reads"
     ),
     "compare": Command("segzoo.cli.compare:compare", "train several methods with the same seeds, and print one table"),
-    "bench": Command("segzoo.cli.bench.command:bench", "measure time and memory of a training step"),
+    "bench": Command("segzoo.cli.bench:bench", "measure time and memory of a training step"),
     "methods": Command("segzoo.cli.methods:methods", "list the methods"),
 }
 
@@ -93,7 +93,7 @@ def _run(arguments: list[str], debug: bool) -> int:
             raise
         # A loss is not finite on all processes at once: one of them says so.
         if not isinstance(error, SaidElsewhere) and not (isinstance(error, NonFiniteLossError) and not speaks()):
-            print(f"error: {message}", file=sys.stderr)
+            print(f"error: {translate(message)}", file=sys.stderr)
         return 2
 
 

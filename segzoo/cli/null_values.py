@@ -9,9 +9,6 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-# Filled in by links, never by a user.
-LINKED = ("model.label_space",)
-
 
 def forbidden_nulls(parser: ArgumentParser, config: Namespace) -> Iterator[tuple[str, list[str]]]:
     """The options that are null and must not be.
@@ -25,7 +22,7 @@ def forbidden_nulls(parser: ArgumentParser, config: Namespace) -> Iterator[tuple
     """
     for action in parser._actions:
         hint = getattr(action, "_typehint", None) or action.type
-        if hint is None or action.dest in LINKED or action.dest not in config:
+        if hint is None or action.dest not in config:
             continue
         value = config[action.dest]
         if value is None and not _takes_null(hint):

@@ -13,6 +13,14 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
+PARSER = PACKAGE / "cli" / "options.py"
+"""Where the command's own options are."""
+DATACLASSES = {
+    "network": ("segzoo.models.network", "Network"),
+    "optimizer": ("segzoo.methods.optimizer", "Optimizer"),
+    "speed": ("segzoo.methods.speed", "Speed"),
+}
+"""Module and class of the sections that methods share."""
 SIMPLE = ("int", "float", "bool", "None", "PositiveInt")
 
 
@@ -33,7 +41,7 @@ class Kind:
 
 @dataclass
 class OptionIndex:
-    """Options as they are typed, without dashes, e.g. ``method.lr``.
+    """Options as they are typed, without dashes, e.g. ``optimizer.lr``.
 
     Attributes:
         kinds: by name.
@@ -57,17 +65,30 @@ def option_index(method: str | None, domains: dict[str, str | None]) -> OptionIn
         method: ``"module:Class"``; None when it is not known.
         domains: import path of the class of ``source`` and ``target``, None when it is not known.
     """
-    index = OptionIndex(
-        {name: Kind(simple=False) for name in ("method", "data", "trainer", "data.source", "data.target")}
-    )
+    sections = sections_of(method)
+    names = ("method", *sections, "data", "trainer", "data.source", "data.target")
+    index = OptionIndex({name: Kind(simple=False) for name in names})
     index.kinds |= _own()
+    _add(index, "method", _parameters(*method.split(":")) if method else None, ("label_space", *DATACLASSES))
+    index.kinds["method.name"] = Kind(("str",), simple=False)
+    for section in sections:
+        _add(index, section, _fields(*DATACLASSES[section]), ())
     _add(index, "data", _parameters("segzoo.data.datamodule", "DomainDataModule"), ("source", "target", "seed"))
     _add(index, "trainer", _trainer(), _skipped())
-    _add(index, "method", _parameters(*method.split(":")) if method else None, ("label_space",))
     for domain, path in domains.items():
         module, _, name = (path or "").rpartition(".")
         _add(index, f"data.{domain}", _parameters(module, name) if module else None, ())
     return index
+
+
+def sections_of(method: str | None) -> list[str]:
+    """The sections beside ``method`` that a method has; all of them where that is not known.
+
+    Args:
+        method: ``"module:Class"``; None when it is not known.
+    """
+    parameters = _parameters(*method.split(":")) if method else None
+    return [section for section in DATACLASSES if parameters is None or section in parameters]
 
 
 def _add(index: OptionIndex, section: str, parameters: dict[str, Kind] | None, skip: tuple[str, ...]) -> None:
@@ -135,6 +156,15 @@ def _init(cls: ast.ClassDef) -> ast.FunctionDef | None:
     return next(found, None)
 
 
+def _fields(module: str, name: str) -> dict[str, Kind] | None:
+    """Of a dataclass."""
+    found = _find(module, name)
+    if found is None or not isinstance(cls := found[1], ast.ClassDef):
+        return None
+    fields = [node for node in cls.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+    return {node.target.id: _kind(node.annotation, found[0]) for node in fields if isinstance(node.target, ast.Name)}
+
+
 def _of_function(function: ast.FunctionDef, module: str) -> Iterator[tuple[str, Kind]]:
     for argument in (*function.args.args[1:], *function.args.kwonlyargs):
         yield argument.arg, _kind(argument.annotation, module)
@@ -179,7 +209,7 @@ def _trainer() -> dict[str, Kind] | None:
 def _own() -> dict[str, Kind]:
     """Of the command itself: the calls of ``parser.add_argument``."""
     found = {}
-    for node in ast.walk(_tree(PACKAGE / "cli" / "lightning.py")):
+    for node in ast.walk(_tree(PARSER)):
         match node:
             case ast.Call(func=ast.Attribute(attr="add_argument"), args=[ast.Constant(value=str(name)), *_]):
                 types = [word.value for word in node.keywords if word.arg == "type"]
@@ -189,7 +219,7 @@ def _own() -> dict[str, Kind]:
 
 def _skipped() -> tuple[str, ...]:
     """The trainer's options that the command does not offer."""
-    for node in _tree(PACKAGE / "cli" / "lightning.py").body:
+    for node in _tree(PARSER).body:
         match node:
             case ast.Assign(targets=[ast.Name(id="OWN_TRAINER_OPTIONS")], value=ast.Set(elts=elements)):
                 return tuple(str(one.value) for one in elements if isinstance(one, ast.Constant))

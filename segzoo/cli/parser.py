@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import NoReturn
 
+from segzoo.compat.parsers import options
 from segzoo.errors import ConfigError
 from segzoo.suggest import nearest_option
 
@@ -33,11 +34,12 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """Parses, and refuses what it does not know (before it misses anything: a typo explains that)."""
+        known = options(self)
         for argument in argv:
             name = argument.partition("=")[0]
-            if re.match(r"--?[A-Za-z]", name) and name not in self._option_string_actions:
-                near = nearest_option(name, self._option_string_actions)
-                known = ", ".join(option for option in self._option_string_actions if option.startswith("--"))
-                hint = f"; did you mean '{near}'?" if near else f"; known: {known}"
+            if re.match(r"--?[A-Za-z]", name) and name not in known:
+                near = nearest_option(name, known)
+                listed = ", ".join(option for option in known if option.startswith("--"))
+                hint = f"; did you mean '{near}'?" if near else f"; known: {listed}"
                 raise ConfigError(f"unknown option '{name}'{hint}")
         return self.parse_args(argv)

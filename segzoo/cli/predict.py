@@ -3,18 +3,14 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from segzoo.checkpoint_path import checkpoint_file
 from segzoo.checks import check_range
-from segzoo.cli.checkpoint_path import checkpoint_file
+from segzoo.cli.errors import translate
 from segzoo.cli.labelling import Labelling
 from segzoo.cli.parser import Parser
-from segzoo.cli.pictures import make_folder
-from segzoo.errors import CheckpointError, ConfigError, DataError, SegzooError
-from segzoo.yaml_files import parse_yaml
-
-if TYPE_CHECKING:
-    from segzoo.methods.segmentation import SegmentationMethod
+from segzoo.errors import CheckpointError, ConfigError, DataError
+from segzoo.inference.pictures import make_folder
 
 DESCRIPTION = """\
 Label a folder of images, or one image. The method, its classes and the size of its input come with the checkpoint.
@@ -51,24 +47,21 @@ def predict(argv: list[str]) -> int:
         raise ConfigError("--overlay_alpha must be in [0, 1], --batch_size and --size at least 1")
     if args.image_bits is not None:
         check_range("--image_bits", args.image_bits, 8, 16)
-    from segzoo.cli.quiet import be_quiet
+    from segzoo.runtime.quiet import be_quiet
 
-    be_quiet()
-    method, size = load_checkpoint(args.ckpt_path, args.device)
-    if not method.segments:
-        raise ConfigError(f"{args.ckpt_path} is of the method '{method.slug}', which labels no images")
+    be_quiet(translate)
+    from segzoo.cli.checkpoint import read_checkpoint
+    from segzoo.inference import load
+    from segzoo.inference.photographs import check_apart, find_images, said_at_the_end
+
+    read_checkpoint(args.ckpt_path)  # refuses a configuration that is none
+    predictor = load(args.ckpt_path, device=args.device, image_bits=args.image_bits)
     if args.size:
-        method.segmenter.check_sizes({"--size": args.size})
-    from segzoo.cli.photographs import check_apart, find_images, said_at_the_end
-    from segzoo.data.folders import FolderImages
-    from segzoo.data.label_spaces import IDENTITY, load_class_map
-
+        predictor.method.segmenter.check_sizes({"--size": args.size})
+        predictor.size = (args.size[0], args.size[1])
     files, others = find_images(args.input)
-    class_map = load_class_map(method.label_space, IDENTITY)
-    target = _trained_on(method)  # what the images are read like
-    bits, upright = args.image_bits or target.get("image_bits"), target.get("upright") is not False
-    images = FolderImages(args.input, None, class_map, upright=upright, files=files, image_bits=bits)
-    labelling = Labelling(method, tuple(args.size) if args.size else size, args)
+    images = predictor.files(args.input, files)
+    labelling = Labelling(predictor, args)
     make_folder(args.out / "labels")
     check_apart(images.names, args.out / "labels")
     todo = labelling.missing(images.names, files)
@@ -97,7 +90,7 @@ def _check_folders(path: Path, out: Path) -> None:
 
 def _report(failed: Sequence[str], images: int) -> int:
     """Names what could not be labelled; returns the exit status."""
-    from segzoo.cli.photographs import first_of
+    from segzoo.inference.photographs import first_of
 
     if not failed:
         return 0
@@ -105,39 +98,6 @@ def _report(failed: Sequence[str], images: int) -> int:
         raise DataError(failed[0] if images == 1 else f"none of {images} images could be labelled: {first_of(failed)}")
     print(f"error: {len(failed)} of {images} images could not be labelled: {first_of(failed)}", file=sys.stderr)
     return 1
-
-
-def load_checkpoint(path: Path | str, device: str) -> "tuple[SegmentationMethod, tuple[int, int] | None]":
-    """The trained method in evaluation mode, and the (height, width) of its input.
-
-    Args:
-        path: checkpoint of ``segzoo fit``, or of a ``lightning.Trainer`` with a method of segzoo.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-
-    Raises:
-        CheckpointError: the file cannot be read, is damaged, does not fit the method, or holds numbers that are not finite.
-        ConfigError: an unknown or absent device.
-    """
-    from segzoo.cli.checkpoint import read_checkpoint
-    from segzoo.methods.registry import load_method
-
-    saved = read_checkpoint(path)
-    target = find_device(device)
-    cls = load_method(saved["method"])
-    try:
-        # The files that the training started from are not needed any more, and may not be on this machine.
-        unused: dict[str, Any] = dict.fromkeys(cls.STARTING_POINTS)
-        method = cls.load_from_checkpoint(path, map_location=target, weights_only=True, **unused)
-    except SegzooError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    except Exception as error:  # options that are broken, or of another version, break wherever they are used
-        if type(error).__name__ == "OutOfMemoryError":
-            raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} does not fit the method '{saved['method']}' of segzoo: {reason}") from error
-    method.run_config = saved["config"]
-    method.eval().to(target)
-    return method, tuple(saved["size"]) if saved.get("size") else None
 
 
 def _parser() -> Parser:
@@ -169,29 +129,3 @@ def _parser() -> Parser:
         "--overwrite", action="store_true", help="label all images, and write over whatever OUT holds of their names"
     )
     return parser
-
-
-def _trained_on(method: "SegmentationMethod") -> dict[str, Any]:
-    """The options of the target's class in training; {} where the checkpoint does not say."""
-    data = parse_yaml(method.run_config or "", "the configuration of the checkpoint") or {}
-    target = data.get("data", {}).get("target")
-    options = target.get("init_args", target) if isinstance(target, dict) else {}
-    return dict(options or {})
-
-
-def find_device(name: str) -> Any:
-    """The device of ``--device``: ``auto`` is the first of cuda, mps and cpu that is there.
-
-    Raises:
-        ConfigError: unknown, or absent on this machine.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {name} is not available: {str(error).splitlines()[0]}") from error
-    return device

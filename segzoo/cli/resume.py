@@ -5,11 +5,11 @@ others now; those that decide what is learned may not: the optimiser's state, th
 one training and the configuration of another.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segzoo.cli.explain_options import origin, spell
+from segzoo.cli.explain_options import origin
 from segzoo.cli.sections import flatten
 from segzoo.errors import ConfigError
 
@@ -27,8 +27,7 @@ HONOURED = (
     "data.root",
     "data.source.label_space",
     "data.target.label_space",
-    "model.compile",
-    "model.channels_last",
+    "speed",
     "trainer",
 )
 """Options and sections that apply in a continued run."""
@@ -46,7 +45,7 @@ Flat = Mapping[str, Any]
 
 
 def compare_runs(
-    before: Mapping[str, Any], now: Mapping[str, Any], invocation: "Invocation", flags: Sequence[str]
+    before: Mapping[str, Any], now: Mapping[str, Any], invocation: "Invocation"
 ) -> tuple[dict[str, tuple[Any, Any]], list[str]]:
     """What a continued run does otherwise than its checkpoint says.
 
@@ -54,7 +53,6 @@ def compare_runs(
         before: the configuration that the checkpoint carries, with all defaults.
         now: that of the command line.
         invocation: the command line.
-        flags: its ``--key=value``.
 
     Returns:
         old and new value of the options that changed, and lines that say so.
@@ -69,7 +67,7 @@ def compare_runs(
         {name: value for name, value in flatten(one).items() if name.split(".")[0] in carried} for one in (before, now)
     )
     changed = changed_options(
-        old, new, checkpoint, invocation.in_place, lambda key: origin(key, invocation.layers, flags)
+        old, new, checkpoint, invocation.in_place, lambda key: origin(key, invocation.layers, invocation.flags)
     )
     lines = [describe_changes(changed, new)] if changed else []
     lines += [describe_kept(flatten(file.content), flatten(now), changed, file.origin) for file in invocation.overruled]
@@ -101,20 +99,24 @@ def changed_options(
     if refused:
         old, new = changed[name := refused[0]]
         more = f" (and {len(refused) - 1} more options differ)" if len(refused) > 1 else ""
-        option = spell(f"--{name}")
+        option = f"--{name}"
         raise ConfigError(
             f"{option} {value_text(new)}{origin(name)}: the run of {checkpoint} was begun with {value_text(old)}{more}, and a "
             f"continued run keeps what decides its learning; leave {option} out, or leave --ckpt_path out and begin a new "
-            "run at its weights with --method.initial_checkpoint"
+            "run at its weights with --network.initial_checkpoint"
         )
     return {name: values for name, values in changed.items() if name not in PLACE}
 
 
 def describe_changes(changed: Mapping[str, tuple[Any, Any]], now: Flat) -> str:
     """What applies from here on, in one line."""
-    texts = [f"{spell(f'--{name}')} {value_text(new)} (was {value_text(old)})" for name, (old, new) in changed.items()]
+    texts = [f"--{name} {value_text(new)} (was {value_text(old)})" for name, (old, new) in changed.items()]
     line = f"continues with {', '.join(texts)}"
-    if "trainer.max_steps" in changed and now.get("model.schedule") == "poly" and not now.get("model.schedule_steps"):
+    if (
+        "trainer.max_steps" in changed
+        and now.get("optimizer.schedule") == "poly"
+        and not now.get("optimizer.schedule_steps")
+    ):
         line += f"; the learning rates fall to 0 at step {now['trainer.max_steps']}"
     if changed.get("trainer.max_time", (None,))[0] is not None:
         line += "; --trainer.max_time counts the earlier starts, too"
@@ -140,7 +142,7 @@ def describe_kept(content: Flat, now: Flat, changed: Mapping[str, Any], where: s
         where: what the file is called.
     """
     kept = [name for name, value in content.items() if name not in changed and now.get(name, value) != value]
-    texts = [f"{spell(f'--{name}')} {value_text(now[name])} ({where}: {value_text(content[name])})" for name in kept]
+    texts = [f"--{name} {value_text(now[name])} ({where}: {value_text(content[name])})" for name in kept]
     return f"kept from the checkpoint: {', '.join(texts)}" if texts else ""
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from segzoo.cli.lock import NAME as LOCK
 from segzoo.errors import CheckpointError, ConfigError
+from segzoo.runtime.lock import NAME as LOCK
 
 # Rank zero chooses the folder; the processes that Lightning starts for it inherit this: ``<pid of rank zero>:<folder>``.
 VARIABLE = "SEGZOO_RUN_DIR"

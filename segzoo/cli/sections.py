@@ -1,56 +1,95 @@
 """What every configuration is made of: sections with options. Free of torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segzoo.cli.moved import explain_section
 from segzoo.errors import CheckpointError, ConfigError
-from segzoo.yaml_files import parse_yaml
+from segzoo.methods.registry import methods
+from segzoo.suggest import did_you_mean
 
-SECTIONS = ("model", "data", "trainer")
+SHARED = ("network", "optimizer", "speed")
+"""Sections of a method that most methods have."""
+SECTIONS = ("method", *SHARED, "data", "trainer")
+RESTORED = ("generator_description",)
+"""Arguments of a method's constructor that nobody types: a checkpoint brings them."""
+BY_METHOD = "methods"
+"""Key of a file below which it has sections for some methods only."""
 # Filled in from others: what a file says of them would be ignored.
-FOLLOWING = (("data", "seed", "'seed_everything'"), ("model", "label_space", "the data's 'label_space'"))
+FOLLOWING = (("data", "seed", "'seed_everything'"), ("method", "label_space", "the data's 'label_space'"))
 
 
-RETIRED = ("limit_predict_batches", "reload_dataloaders_every_n_epochs")
-"""Options of the trainer that earlier versions offered, and wrote into every configuration, without an effect."""
+@dataclass(frozen=True)
+class Layer:
+    """One YAML file, the part of it for one method, or the configuration inside a checkpoint.
+
+    Attributes:
+        origin: what error messages call it.
+        content: sections of `SECTIONS` and top-level options.
+    """
+
+    origin: str
+    content: dict[str, Any]
 
 
 def check_sections(content: Any, where: str) -> dict[str, Any]:
     """A configuration as it was read, whose sections are sections and whose keys are names.
 
     Args:
-        content: what the YAML holds.
+        content: what the YAML holds; ``method: NAME`` becomes ``method: {name: NAME}``.
         where: what error messages call it.
 
     Raises:
         ConfigError: it is something else.
     """
     if not isinstance(content, dict):
-        raise ConfigError(f"{where} must hold sections such as 'model:' and 'data:', found {_kind(content)}")
+        raise ConfigError(f"{where} must hold sections such as 'method:' and 'data:', found {_kind(content)}")
+    _check_names(content, where)
+    if "model" in content:
+        raise ConfigError(f"{where}: {explain_section(content['model'])}")
+    if isinstance(content.get("method"), str):
+        content["method"] = {"name": content["method"]}
     for section in SECTIONS:
         if content.get(section) is not None and not isinstance(content[section], dict):
             raise ConfigError(f"{where}: '{section}' must be a section with options, found '{content[section]}'")
         if section in content and content[section] is None:  # `data:` with nothing below it
             del content[section]
-    for option in RETIRED:
-        if not content.get("trainer", {}).get(option, True):
-            del content["trainer"][option]
-    if not isinstance(content.get("method", ""), str | None):
-        raise ConfigError(f"{where}: 'method' must be a name; the options of a method are the section 'model'")
-    _check_names(content, where)
-    for section in SECTIONS:
         _check_names(content.get(section, {}), f"{where}: {section}")
+    if not isinstance(content.get("method", {}).get("name", ""), str):
+        raise ConfigError(f"{where}: 'method.name' must be a name, found {_spell(content['method']['name'])}")
     for section, option, instead in FOLLOWING:
         if content.get(section, {}).get(option) is not None:
             raise ConfigError(f"{where}: '{section}.{option}' follows {instead}; leave it out")
     for domain in ("source", "target"):
         _check_class(content.get("data", {}).get(domain), f"{where}: data.{domain}")
+    if BY_METHOD in content:
+        _check_by_method(content, where)
     return content
 
 
+def for_method(layer: Layer, slug: str) -> list[Layer]:
+    """A layer as one method has it: without what it says for some methods only, and then what it says for this one."""
+    content = {key: value for key, value in layer.content.items() if key != BY_METHOD}
+    own = layer.content.get(BY_METHOD, {}).get(slug)
+    return [Layer(layer.origin, content), *([Layer(layer.origin, own)] if own else [])]
+
+
+def last_value(layers: Sequence[Layer], *keys: str) -> Any:
+    """The value that the last layer which has it gives to a key; None where nobody does."""
+    for layer in reversed(layers):
+        value: Any = layer.content
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            return value
+    return None
+
+
 def carried_config(saved: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
-    """The configuration that a checkpoint carries; {} when it carries none.
+    """The configuration that a checkpoint carries; of a training from Python the sections of its method alone.
 
     Args:
         saved: what `segzoo.cli.checkpoint.read_checkpoint` returns.
@@ -59,14 +98,11 @@ def carried_config(saved: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]
     Raises:
         CheckpointError: it carries something else.
     """
-    where, text = f"the configuration in {checkpoint}", saved.get("config") or ""
-    if not text and "model" in saved:  # of a training from Python
-        return {"model": dict(saved["model"])}
-    if not isinstance(text, str):
-        raise CheckpointError(f"{where} is no text but {_kind(text)}; expected a file of `segzoo fit`")
+    where, content = f"the configuration in {checkpoint}", saved.get("config")
+    if content is None:
+        content = saved.get("options") or {}
     try:
-        content = parse_yaml(text, where)
-        return check_sections({} if content is None else content, where)
+        return check_sections(deepcopy(content), where)
     except ConfigError as error:
         raise CheckpointError(f"{error}; expected a file of `segzoo fit`") from error
 
@@ -81,6 +117,27 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[name] = value
     return found
+
+
+def _check_by_method(content: dict[str, Any], where: str) -> None:
+    parts = content[BY_METHOD]
+    if parts is None:
+        del content[BY_METHOD]
+        return
+    if not isinstance(parts, dict):
+        raise ConfigError(f"{where}: '{BY_METHOD}' must hold methods and their sections, found {_kind(parts)}")
+    _check_names(parts, f"{where}: {BY_METHOD}")
+    for slug, part in parts.items():
+        if slug not in methods():
+            raise ConfigError(f"{where}: {BY_METHOD}: unknown method '{slug}'{did_you_mean(slug, methods())}")
+        here = f"{where}: {BY_METHOD}.{slug}"
+        parts[slug] = check_sections({} if part is None else part, here)
+        for key in parts[slug]:
+            if key == BY_METHOD or "name" in parts[slug].get("method", {}):
+                what = BY_METHOD if key == BY_METHOD else "method.name"
+                raise ConfigError(
+                    f"{here}: '{what}' has no place here; expected sections such as 'method:' and 'data:'"
+                )
 
 
 def _check_names(content: Mapping[Any, Any], where: str) -> None:

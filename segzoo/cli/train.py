@@ -4,24 +4,23 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segzoo.cli.errors import speaks
+from segzoo.cli.errors import speaks, translate
 from segzoo.cli.expand import Invocation, expand
-from segzoo.cli.lock import release_all
 from segzoo.cli.methods import table
 from segzoo.cli.rundir import VARIABLE
-from segzoo.cli.watch import Watch
 from segzoo.configs import config_names
 from segzoo.errors import ConfigError
 from segzoo.methods.registry import methods
+from segzoo.runtime.lock import release_all
+from segzoo.runtime.watch import Watch
 from segzoo.stopping import Stopped, StopRequest, in_main_thread
 
 if TYPE_CHECKING:
-    from segzoo.cli.lightning import SegzooCLI
+    from segzoo.cli.run import Run
 
 PURPOSE = {
     "fit": "Train a method, test it with its last weights, and write a run folder.",
@@ -30,7 +29,10 @@ PURPOSE = {
 }
 ARGUMENTS = """\
   --method NAME         what to train, see below
-  --method.OPTION V     an option of the method; `--method NAME --method.help` lists them
+  --method.OPTION V     an option of the method; `--method NAME --method.help` lists them and those of the next three
+  --network.OPTION V    e.g. --network.encoder resnet50, --network.encoder_weights imagenet
+  --optimizer.OPTION V  e.g. --optimizer.lr 6e-5, --optimizer.name sgd
+  --speed.OPTION V      e.g. --speed.compile true, --speed.channels_last true
   --data NAME|FILE      a packaged data set or your own YAML (default: minicity, embedded)
   --data.OPTION V       e.g. --data.target_labels 16, --data.root /data, --data.size 192 256
   --trainer.OPTION V    e.g. --trainer.max_steps 400, --trainer.devices 2, --trainer.precision bf16-mixed
@@ -100,22 +102,22 @@ def _run(command: str, argv: list[str]) -> int:
     if invocation is None:
         print(usage(command))
         return 0
-    from segzoo.cli.memory import keep_freed_memory
-    from segzoo.cli.quiet import be_quiet
+    from segzoo.runtime.memory import keep_freed_memory
+    from segzoo.runtime.quiet import be_quiet
 
-    be_quiet()
+    be_quiet(translate)
     keep_freed_memory()
     request = StopRequest()
     try:
         with request.listening(), Watch(request) as watch, _observed(watch):
-            cli = _create(command, invocation, request, watch)
+            run = _create(command, invocation, request, watch)
             try:
-                return _fit(cli) if command == "fit" else _score(cli)
+                return _fit(run) if command == "fit" else _score(run)
             except Exception as error:
                 # Loader processes that die one after the other interrupt the hooks that would have noted the first.
                 if hasattr(signal, "SIGCHLD") and in_main_thread():
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                cli.manifest.note(error)
+                run.manifest.note(error)
                 raise
     except Stopped as stop:
         if speaks():
@@ -126,25 +128,19 @@ def _run(command: str, argv: list[str]) -> int:
         release_all()
 
 
-def _create(command: str, invocation: Invocation, request: StopRequest, watch: Watch) -> "SegzooCLI":
-    from segzoo.cli.lightning import SegzooCLI
+def _create(command: str, invocation: Invocation, request: StopRequest, watch: Watch) -> "Run":
+    from segzoo.cli.run import Run
 
-    cli = SegzooCLI(command, invocation, request)
-    watch.note = cli.manifest.close
-    return cli
+    run = Run(command, invocation, request)
+    watch.note = run.manifest.close
+    return run
 
 
-@contextmanager
-def _observed(watch: Watch) -> Iterator[None]:
+def _observed(watch: Watch) -> AbstractContextManager[None]:
     """The processes that Lightning starts are the watch's; those of a later trainer are Lightning's again."""
-    from lightning.pytorch.strategies.launchers import subprocess_script as script
+    from segzoo.compat.training import observed_processes
 
-    before = script._launch_process_observer  # type: ignore[attr-defined]
-    script._launch_process_observer = watch.follow  # type: ignore[attr-defined, assignment]
-    try:
-        yield
-    finally:
-        script._launch_process_observer = before  # type: ignore[attr-defined]
+    return observed_processes(watch.follow)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -154,62 +150,62 @@ def read(path: Path) -> dict[str, Any]:
     return read_checkpoint(path)
 
 
-def _fit(cli: "SegzooCLI") -> int:
+def _fit(run: "Run") -> int:
     try:
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=_checkpoint(cli), weights_only=True)
+        run.trainer.fit(run.method, datamodule=run.data, ckpt_path=_checkpoint(run), weights_only=True)
     except SystemExit:
-        if not cli.trainer.interrupted:  # Lightning turns a KeyboardInterrupt into an exit
+        if not run.trainer.interrupted:  # Lightning turns a KeyboardInterrupt into an exit
             raise
-        return _interrupted(cli, signal.SIGINT)
+        return _interrupted(run, signal.SIGINT)
     except Stopped as stop:
-        return _interrupted(cli, stop.signum)
+        return _interrupted(run, stop.signum)
     except Exception:
-        if cli.trainer.global_step == 0:
-            cli.discard_empty_run()
+        if run.trainer.global_step == 0:
+            run.discard_empty_run()
         raise
-    if not cli.manifest.trained and cli.trainer.is_global_zero:
-        print(f"nothing to train: the checkpoint is of step {cli.trainer.global_step} of {cli.trainer.max_steps}")
-    if not cli.model.segments:
-        if cli.trainer.is_global_zero:
-            print(f"'{cli.model.slug}' labels no images: nothing to score")
-    elif cli.test_has_labels:
+    if not run.manifest.trained and run.trainer.is_global_zero:
+        print(f"nothing to train: the checkpoint is of step {run.trainer.global_step} of {run.trainer.max_steps}")
+    if not run.labels_images:
+        if run.trainer.is_global_zero:
+            print(f"'{run.method.slug}' labels no images: nothing to score")
+    elif run.test_has_labels:
         try:
-            cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
+            run.trainer.test(run.method, datamodule=run.data, verbose=False)
         except Stopped as stop:
-            return _interrupted(cli, stop.signum)
-    elif cli.trainer.is_global_zero:
-        print(f"{cli.datamodule.lacking('test')}: nothing to score")
-    if cli.trainer.is_global_zero:
-        print(f"run folder: {cli.run_dir}")
+            return _interrupted(run, stop.signum)
+    elif run.trainer.is_global_zero:
+        print(f"{run.data.lacking('test')}: nothing to score")
+    if run.trainer.is_global_zero:
+        print(f"run folder: {run.folder}")
     return 0
 
 
-def _score(cli: "SegzooCLI") -> int:
-    if not cli.model.segments:
-        raise ConfigError(f"the method '{cli.model.slug}' labels no images: there is nothing to {cli.command}")
-    run = cli.trainer.validate if cli.command == "validate" else cli.trainer.test
-    share = "limit_val_batches" if cli.command == "validate" else "limit_test_batches"
+def _score(run: "Run") -> int:
+    if not run.labels_images:
+        raise ConfigError(f"the method '{run.method.slug}' labels no images: there is nothing to {run.command}")
+    score = run.trainer.validate if run.command == "validate" else run.trainer.test
+    share = "limit_val_batches" if run.command == "validate" else "limit_test_batches"
     try:
-        if getattr(cli.trainer, share) == 0:
-            raise ConfigError(f"--trainer.{share} 0 leaves nothing to {cli.command}")
-        run(cli.model, datamodule=cli.datamodule, ckpt_path=_checkpoint(cli), verbose=False, weights_only=True)
+        if getattr(run.trainer, share) == 0:
+            raise ConfigError(f"--trainer.{share} 0 leaves nothing to {run.command}")
+        score(run.method, datamodule=run.data, ckpt_path=_checkpoint(run), verbose=False, weights_only=True)
     except (Exception, Stopped):
-        cli.discard_empty_run()
+        run.discard_empty_run()
         raise
-    if cli.trainer.is_global_zero:
-        print(f"scores: {cli.run_dir}")
+    if run.trainer.is_global_zero:
+        print(f"scores: {run.folder}")
     return 0
 
 
-def _checkpoint(cli: "SegzooCLI") -> str | None:
-    return str(cli.invocation.checkpoint) if cli.invocation.checkpoint else None
+def _checkpoint(run: "Run") -> str | None:
+    return str(run.invocation.checkpoint) if run.invocation.checkpoint else None
 
 
-def _interrupted(cli: "SegzooCLI", signum: int) -> int:
-    last = cli.run_dir / "checkpoints" / "last.ckpt"
-    if cli.trainer.global_step == 0:
-        cli.discard_empty_run()
-    if cli.trainer.is_global_zero:
+def _interrupted(run: "Run", signum: int) -> int:
+    last = run.folder / "checkpoints" / "last.ckpt"
+    if run.trainer.global_step == 0:
+        run.discard_empty_run()
+    if run.trainer.is_global_zero:
         then = f"continue with: segzoo fit --ckpt_path {shlex.quote(str(last))}"
         if not last.is_file():
             then = "nothing to continue from"

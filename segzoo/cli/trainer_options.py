@@ -8,6 +8,7 @@ from lightning.pytorch.plugins import AsyncCheckpointIO
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
 from segzoo.checks import check_range
+from segzoo.compat.training import profile_name, profiled_rank
 from segzoo.errors import ConfigError
 
 COUNT_EPOCHS = {
@@ -87,9 +88,9 @@ def _show(profiler: Profiler) -> None:
 
     def describe() -> None:
         lines = [line.rstrip() for line in profiler.summary().splitlines() if line.strip()]
-        path = Path(profiler.dirpath or ".") / profiler._prepare_filename()
+        path = Path(profiler.dirpath or ".") / profile_name(profiler)
         write()
-        if lines and not profiler._local_rank:
+        if lines and not profiled_rank(profiler):
             print("\n".join(_narrow(line) for line in lines[:SHOWN]))
             print(f"profile: {path}")
 

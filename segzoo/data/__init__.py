@@ -7,6 +7,7 @@ from segzoo.data.label_spaces import LabelSpace, load_label_space
 from segzoo.data.minicity import MiniCity
 from segzoo.data.minifaces import MiniFaces
 from segzoo.data.streams import Stream
+from segzoo.data.two_folders import from_folders
 
 __all__ = [
     "Domain",
@@ -17,5 +18,6 @@ __all__ = [
     "MiniFaces",
     "PairedFolders",
     "Stream",
+    "from_folders",
     "load_label_space",
 ]

@@ -26,7 +26,8 @@ def read_arrays(path: Path, *names: str) -> list[npt.NDArray[Any]] | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as data:
+        # Opened here: of a damaged file NumPy would leave it open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             return [data[name] for name in names]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None

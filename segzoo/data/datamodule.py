@@ -1,6 +1,7 @@
 """The one DataModule: a source and a target domain, and for each method no more than it declares."""
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any, Literal
 import lightning as L
 from albumentations import Compose
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
 from segzoo.checks import check_range
+from segzoo.compat.training import shards_data
 from segzoo.data.class_counts import class_counts
 from segzoo.data.domains import Domain, ImageSet, Split
 from segzoo.data.label_check import check_labels
@@ -74,8 +77,8 @@ class DomainDataModule(L.LightningDataModule):
             to 1 pixels; MaxSquare has 0.5.
         num_workers: Sets how many processes load the images of each stream; more help where reading is slower than learning,
             and none of them changes what is drawn.
-        seed: Sets the seed of the order and the augmentation of images, and of what a method draws; on the command line it is
-            the run's seed.
+        seed: Sets the seed of the order and the augmentation of images, and of what a method draws; None takes that of
+            ``lightning.seed_everything``, or else 0.
 
     Raises:
         ConfigError: an option outside its range, a crop larger than the images, two domains with different label spaces,
@@ -107,7 +110,7 @@ class DomainDataModule(L.LightningDataModule):
         color_jitter: float = 0.2,
         blur: float = 0.0,
         num_workers: int = 2,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         if source.label_space != target.label_space:
@@ -134,6 +137,17 @@ class DomainDataModule(L.LightningDataModule):
         self._eval_transform = evaluation_transform(size)
         self._images: dict[tuple[str, Split], ImageSet] = {}
         self._looked_at: set[str] = set()
+
+    @property
+    def seed(self) -> int:
+        """The seed of the next training. It is asked for then, so that ``seed_everything`` may come after this object."""
+        return int(os.environ.get("PL_GLOBAL_SEED") or 0) if self._seed is None else self._seed
+
+    @seed.setter
+    def seed(self, seed: int | None) -> None:
+        if seed is not None:
+            check_range("`data.seed`", seed, 0, 2**32 - 1)
+        self._seed = seed
 
     @property
     def label_space(self) -> LabelSpace:
@@ -195,8 +209,15 @@ class DomainDataModule(L.LightningDataModule):
         return warnings
 
     def setup(self, stage: str) -> None:
-        """Looks at the labels, on the first process; all of them end when they cannot be right."""
+        """Looks at the labels, on the first process; all of them end when they cannot be right.
+
+        Raises:
+            DataError: labels that cannot be right.
+            ConfigError: a Trainer of several processes that would divide the images among them a second time.
+        """
         trainer, error = self.trainer, None
+        if trainer and trainer.world_size > 1 and shards_data(trainer):
+            raise ConfigError("the DataModule shards by itself: create the Trainer with use_distributed_sampler=False")
         if trainer is None or stage == "predict":
             return
         if trainer.is_global_zero:
@@ -205,9 +226,9 @@ class DomainDataModule(L.LightningDataModule):
             split: Split = "test" if stage == "test" else "val"
             scored: list[Split] = [] if fitting and trainer.limit_val_batches == 0 else [split]
             try:
-                warnings = self.check_labels(
-                    module.streams if fitting else {}, scored if getattr(module, "segments", True) else []
-                )
+                step = "test_step" if split == "test" else "validation_step"
+                scores = is_overridden(step, module)
+                warnings = self.check_labels(module.streams if fitting else {}, scored if scores else [])
             except SegzooError as problem:
                 error = problem
             else:
@@ -267,8 +288,6 @@ class DomainDataModule(L.LightningDataModule):
         # The method says what it needs; without a trainer there is none to ask.
         if self.trainer is None:
             raise ConfigError("DomainDataModule needs a Trainer: pass it to trainer.fit(method, datamodule=...)")
-        if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
-            raise ConfigError("the DataModule shards by itself: create the Trainer with use_distributed_sampler=False")
         return self.trainer.lightning_module
 
     def _labelled_target(self) -> Sequence[int]:
@@ -280,19 +299,19 @@ class DomainDataModule(L.LightningDataModule):
     def _train_loader(self, name: str, stream: Stream) -> DataLoader[Batch]:
         if stream.domain == "target" and stream.labelled and self.target_labels == 0:
             raise ConfigError(
-                "this method learns from target labels but --data.target_labels is 0; "
+                "this method learns from target labels but `data.target_labels` is 0; "
                 "give it some, or choose a method without target labels (`segzoo methods`)"
             )
         images = self.images(stream.domain, "train")
         if stream.labelled and not images.has_labels:
             raise ConfigError(
                 f"this method learns from {stream.domain} labels but the {stream.domain} domain has no masks; "
-                f"set --data.{stream.domain}.masks, or choose a method without target labels (`segzoo methods`)"
+                f"set `data.{stream.domain}.masks`, or choose a method without target labels (`segzoo methods`)"
             )
         if stream.reference and not images.has_references:
             raise ConfigError(
                 f"`method.night` asks for a reference image of every {stream.domain} image and there are none; set "
-                f"--data.{stream.domain}.references to their folder, or leave the option out"
+                f"`data.{stream.domain}.references` to their folder, or leave the option out"
             )
         labelled_target = stream.domain == "target" and stream.labelled
         indices = stream.select(self._labelled_target() if labelled_target else range(len(images)))
@@ -348,13 +367,13 @@ class DomainDataModule(L.LightningDataModule):
         sizes = {"size": self.size, "crop_size": self.crop_size or self.size}
         for option, size in (sizes | {f"{domain}_size": size for domain, size in self.train_sizes.items()}).items():
             for side in size:
-                check_range(f"--data.{option} (height, width)", side, 1)
-        check_range("--data.batch_size", self.batch_size, 1)
-        check_range("--data.eval_batch_size", self.eval_batch_size, 1)
-        check_range("--data.color_jitter", self.color_jitter, 0, 1)
-        check_range("--data.blur", self.blur, 0, 1)
-        check_range("--data.crop_max_class_share", self.crop_max_class_share, 0, 1)
-        check_range("--data.num_workers", self.num_workers, 0)
+                check_range(f"`data.{option}` (height, width)", side, 1)
+        check_range("`data.batch_size`", self.batch_size, 1)
+        check_range("`data.eval_batch_size`", self.eval_batch_size, 1)
+        check_range("`data.color_jitter`", self.color_jitter, 0, 1)
+        check_range("`data.blur`", self.blur, 0, 1)
+        check_range("`data.crop_max_class_share`", self.crop_max_class_share, 0, 1)
+        check_range("`data.num_workers`", self.num_workers, 0)
         if self.rare_class_temperature is not None:
             check_range("`data.rare_class_temperature`", self.rare_class_temperature, 1e-9)
         check_range("`data.rare_class_min_share`", self.rare_class_min_share, 0, 1)
@@ -364,18 +383,18 @@ class DomainDataModule(L.LightningDataModule):
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
             raise ConfigError(
-                f"--data.crop_scale {low} {high}: expected the smallest and the largest share of an image's area, above 0 "
+                f"`data.crop_scale` {low} {high}: expected the smallest and the largest share of an image's area, above 0 "
                 "and at most 1"
             )
         if self.crop_max_class_share < 1 and self.crop_size is None and low == 1:
             raise ConfigError(
-                f"--data.crop_max_class_share {self.crop_max_class_share} chooses among crops but there are none: set "
-                "--data.crop_size, or a --data.crop_scale below 1"
+                f"`data.crop_max_class_share` {self.crop_max_class_share} chooses among crops but there are none: set "
+                "`data.crop_size`, or a `data.crop_scale` below 1"
             )
         height, width = self.crop_size or (1, 1)
         for domain, size in self.train_sizes.items():
             if height > size[0] or width > size[1]:
                 raise ConfigError(
-                    f"--data.crop_size {height} {width} does not fit into {domain} images of {size[0]} {size[1]} (height, "
-                    f"width); make it smaller or --data.{domain}_size larger"
+                    f"`data.crop_size` {height} {width} does not fit into {domain} images of {size[0]} {size[1]} (height, "
+                    f"width); make it smaller or `data.{domain}_size` larger"
                 )

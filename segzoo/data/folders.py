@@ -113,9 +113,16 @@ class PairedFolders(Domain):
         self._references, self._reference_pairs = references, reference_pairs
         self._image_bits, self._upright = image_bits, upright
 
+    @property
+    def is_undivided(self) -> bool:
+        """Whether all images are labelled training images, and none are left to score on."""
+        return self._masks is not None and self._blocks is None and "{split}" not in self._images
+
     def has_split(self, split: Split, root: Path) -> bool:
         """Whether there is such a split. Images that have no masks and no such folder, or one folder for all, are train."""
-        if split == "train" or self._blocks is not None:
+        if self._blocks is not None:
+            return self._blocks[SPLITS.index(split)] > 0
+        if split == "train":
             return True
         if "{split}" not in self._images:
             return False
@@ -316,7 +323,7 @@ class FolderImages(ImageSet):
             if len(known) != 1:
                 raise DataError(
                     f"{image} is to be turned (EXIF orientation {turn}), and by their sizes its mask and the others may have "
-                    "been drawn on either: set upright (--data.DOMAIN.upright) to true if they were on the turned images, "
+                    "been drawn on either: set upright (`data.DOMAIN.upright`) to true if they were on the turned images, "
                     "which labelling tools show, or to false"
                 )
             (self._drawn,) = known

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from segzoo.data.domains import Pixels
 from segzoo.errors import DataError
 
-BITS_OPTION = "--data.DOMAIN.image_bits"
+BITS_OPTION = "`data.DOMAIN.image_bits`"
 ORIENTATION = 274  # the tag's number in EXIF and TIFF
 COLOURS = ("RGB", "RGBA", "RGBX", "LA")
 QUARTER_TURNS = (5, 6, 7, 8)
@@ -149,6 +149,27 @@ def read_image(path: Path, depth: Callable[[Path], int], upright: bool = False, 
         pixels = (deep >> (used - 8)).astype(np.uint8)
         turn = orientation(file)
     return np.ascontiguousarray(_upright(pixels, turn) if upright else pixels)
+
+
+def rgb_pixels(picture: Image.Image, upright: bool = False) -> Pixels:
+    """A PIL image as (H, W, 3) uint8 RGB.
+
+    Args:
+        picture: of 8 bits per channel.
+        upright: turn it as its EXIF orientation says.
+
+    Raises:
+        DataError: it has more bits, of which PIL would drop some, or cannot be read.
+    """
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16") or _is_deep(picture):
+        raise DataError(
+            f"the image has more than 8 bits per channel (mode {picture.mode}), of which PIL loses some; give the path of its "
+            "file instead"
+        )
+    try:
+        return np.array((ImageOps.exif_transpose(picture) if upright else picture).convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:  # of a file that is opened and not read yet
+        raise DataError(f"cannot read the image: {error}; replace the file") from error
 
 
 def used_bits(files: Sequence[Path]) -> int:

@@ -182,13 +182,15 @@ class ClassMap:
         return "choose the class_map that fits the masks or add the id to it"
 
 
-def load_label_space(name_or_path: str | Path) -> LabelSpace:
-    """A packaged label space by name, or one's own by the path of its YAML.
+def load_label_space(name_or_path: str | Path | LabelSpace) -> LabelSpace:
+    """A packaged label space by name, or one's own by the path of its YAML; a label space is itself.
 
     Raises:
         ConfigError: no such space, or its YAML is wrong (an unknown key or class name, a colour that is
             none or that two classes share, a raw id outside 0..65535); the message names the file.
     """
+    if isinstance(name_or_path, LabelSpace):
+        return name_or_path
     return _load(config_path("label_spaces", str(name_or_path)), ())
 
 
@@ -290,7 +292,7 @@ def _parse(content: Any, where: str) -> LabelSpace:
     for name, table in _mapping(content.get("maps"), f"{where}: maps").items():
         if name == IDENTITY:
             raise ConfigError(f"{where}: the map '{IDENTITY}' exists in every label space; name this one differently")
-        maps[str(name)] = _lookup_table(_mapping(table, f"{where}: map '{name}'"), ids, f"{where}: map '{name}'")
+        maps[str(name)] = lookup_table(_mapping(table, f"{where}: map '{name}'"), ids, f"{where}: map '{name}'")
     palette = tuple((int(r), int(g), int(b)) for r, g, b in classes.values())
     space = LabelSpace(content["name"], tuple(classes), palette, subsets, maps)
     owners: dict[tuple[int, int, int], str] = {}
@@ -309,7 +311,17 @@ def _check_keys(content: Mapping[Any, Any], known: tuple[str, ...], where: str) 
             raise ConfigError(f"{where}: unknown key '{key}'{did_you_mean(str(key), known)}")
 
 
-def _lookup_table(entries: Mapping[Any, Any], ids: Mapping[str, int], where: str) -> tuple[int, ...]:
+def lookup_table(entries: Mapping[Any, Any], ids: Mapping[str, int], where: str) -> tuple[int, ...]:
+    """A class map as `LabelSpace.maps` has it.
+
+    Args:
+        entries: raw id, or ``others``, to class, or ``ignore``.
+        ids: label ids by class.
+        where: what messages call the map.
+
+    Raises:
+        ConfigError: an unknown class, or a raw id outside 0..65535.
+    """
     choices = {**ids, IGNORE: IGNORE_INDEX}
     others = _class_id(entries[OTHERS], choices, where) if OTHERS in entries else -1
     listed = {raw: name for raw, name in entries.items() if raw != OTHERS}

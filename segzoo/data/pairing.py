@@ -72,7 +72,7 @@ def _other_ending(stem: str, partners: Iterable[str], what: str, other: str) -> 
         for longer, shorter, kind in ((name, stem, other), (stem, name, what)):
             end = longer.removeprefix(shorter)
             if end != longer and end and not end[0].isdecimal():
-                return f"; {kind}s that end in '{end}' need --data.DOMAIN.{kind}_suffix {end}"
+                return f"; {kind}s that end in '{end}' need `data.DOMAIN.{kind}_suffix` {end}"
     return ""
 
 
@@ -82,8 +82,8 @@ def _two_endings(stem: str, partners: Iterable[str], what: str, other: str) -> s
         if match := re.fullmatch(r"(.+)([_.-]\D.*)\n\1([_.-]\D.*)", f"{stem}\n{name}"):
             _, own, their = match.groups()
             return (
-                f"; where {what}s end in '{own}' and {other}s in '{their}', set --data.DOMAIN.{what}_suffix {own} and "
-                f"--data.DOMAIN.{other}_suffix {their}"
+                f"; where {what}s end in '{own}' and {other}s in '{their}', set `data.DOMAIN.{what}_suffix` {own} and "
+                f"`data.DOMAIN.{other}_suffix` {their}"
             )
     return ""
 

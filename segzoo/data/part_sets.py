@@ -270,4 +270,4 @@ def _cgpart(image: Path, mask: Path) -> tuple[Path, Mask]:
 def _need(*paths: Path) -> None:
     for path in paths:
         if not path.exists():
-            raise DataError(f"{path} does not exist; --root names the folder that the data set was unpacked into")
+            raise DataError(f"{path} does not exist; expected the folder that the data set was unpacked into")

@@ -9,6 +9,9 @@ from zlib import crc32
 import numpy as np
 from torch.utils.data import Sampler
 
+from segzoo.compat.training import batches_done
+from segzoo.data.permutation import permutation
+
 Key = tuple[int, int] | tuple[int, int, int]
 """(epoch, index): which pass over the images, and which image; or (draw, index, class), see `rare_classes`."""
 
@@ -57,13 +60,12 @@ class EndlessBatches(Sampler[list[Key]]):
 
 @functools.lru_cache(maxsize=16)
 def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(length)
+    return permutation(length, (seed, epoch))
 
 
 def used_batches(trainer: Any) -> int:
     """How many batches a training has used: the number of the next one, in whatever epoch and after whatever resume."""
-    used: int = trainer.fit_loop.epoch_loop.batch_progress.total.processed
-    return used
+    return batches_done(trainer)
 
 
 def derived_seed(*parts: int | str) -> int:

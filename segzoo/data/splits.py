@@ -66,12 +66,12 @@ def labelled_subset(n_total: int, budget: int, seed: int = 0) -> npt.NDArray[np.
     """
     if budget > n_total:
         raise DataError(
-            f"--data.target_labels {budget} but the target's train split has {n_total} labelled "
+            f"`data.target_labels` {budget} but the target's train split has {n_total} labelled "
             f"images; use at most {n_total}"
         )
     if budget < 1:
         raise DataError(
-            f"--data.target_labels {budget} but a labelled subset needs at least 1 image; use 1 to {n_total}"
+            f"`data.target_labels` {budget} but a labelled subset needs at least 1 image; use 1 to {n_total}"
         )
     # NumPy promises the same SeedSequence output in every release, but not the same Generator.permutation.
     keys = np.random.SeedSequence(seed).generate_state(n_total, np.uint64)

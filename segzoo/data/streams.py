@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from segzoo.data.domains import ImageSet
 from segzoo.data.label_spaces import IGNORE_INDEX
+from segzoo.data.permutation import permutation
 from segzoo.data.sampling import Key, derived_seed
 from segzoo.data.transforms import CropRule
 from segzoo.errors import ConfigError
@@ -51,7 +52,7 @@ class Stream:
 
     def select(self, indices: Sequence[int]) -> list[int]:
         """The images of this part, a fixed random choice: each part has images from all over a drive."""
-        order = np.random.default_rng(len(indices)).permutation(len(indices))
+        order = permutation(len(indices), len(indices))
         first, last = (round(end * len(indices)) for end in self.part)
         return [indices[i] for i in sorted(order[first:last])]
 

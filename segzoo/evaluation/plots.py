@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from segzoo.evaluation.history import AUCS, MEAN_WEIGHT, PRECISION, TERMS, WEIGHTS, History, select
+from segzoo.evaluation.score_tables import ABSENT, percent
 from segzoo.evaluation.scores import Scores
-from segzoo.evaluation.tables import ABSENT, percent
 from segzoo.evaluation.texts import plain, shortened
 from segzoo.files import whole_file
 

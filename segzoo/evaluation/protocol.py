@@ -43,7 +43,7 @@ class Protocol:
 
     @property
     def complete(self) -> bool:
-        """Whether every image of the split counts; a ``--trainer.limit_test_batches`` leaves some out."""
+        """Whether every image of the split counts; a ``trainer.limit_test_batches`` leaves some out."""
         return self.split_images is None or self.images == self.split_images
 
     def describe(self) -> str:

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from segzoo.errors import DataError
+from segzoo.evaluation.by_class import ByClass
+from segzoo.evaluation.score_tables import html_table, markdown_table, percent, plain_table
 from segzoo.files import whole_file, write_text
 
 if TYPE_CHECKING:
@@ -24,7 +26,12 @@ Floats = npt.NDArray[np.float64]
 class Scores:
     """The scores of a set of images: functions of the confusion matrix of all their pixels together.
 
-    All scores are fractions in [0, 1]; NaN stands for a score that does not exist.
+    All scores are fractions in [0, 1]; NaN stands for a score that does not exist. After ``trainer.test(method, data)``
+    they are ``method.scores``::
+
+        print(method.scores)            # a table; a notebook shows one by itself, `markdown()` is one for a README
+        method.scores.miou              # 0.578
+        method.scores.iou["car"]        # one class; `iou` without it: an array in the order of the classes
 
     Attributes:
         confusion: (C, C) int64 counts of pixels that are not ignored; rows: truth, columns: prediction.
@@ -63,28 +70,28 @@ class Scores:
         return same and np.array_equal(self.confusion, other.confusion)
 
     @property
-    def iou(self) -> Floats:
+    def iou(self) -> ByClass:
         """(C,) intersection over union; NaN where a class is neither in the truth nor in the prediction.
 
         A class that is predicted somewhere but never true has an IoU of 0, not NaN.
         """
         hit = np.diag(self.confusion)
-        return _ratio(hit, self.confusion.sum(0) + self.confusion.sum(1) - hit)
+        return self._by_class(hit, self.confusion.sum(0) + self.confusion.sum(1) - hit)
 
     @property
-    def class_accuracy(self) -> Floats:
+    def class_accuracy(self) -> ByClass:
         """(C,) recall: the share of a class's true pixels that are found; NaN where a class is never true."""
-        return _ratio(np.diag(self.confusion), self.confusion.sum(1))
+        return self._by_class(np.diag(self.confusion), self.confusion.sum(1))
 
     @property
-    def precision(self) -> Floats:
+    def precision(self) -> ByClass:
         """(C,) the share of the pixels called so that are so; NaN where a class is never predicted."""
-        return _ratio(np.diag(self.confusion), self.confusion.sum(0))
+        return self._by_class(np.diag(self.confusion), self.confusion.sum(0))
 
     @property
-    def frequency(self) -> Floats:
+    def frequency(self) -> ByClass:
         """(C,) share of the counted pixels whose truth is the class; NaN without any pixel."""
-        return _ratio(self.confusion.sum(1), np.full(len(self.classes), self.confusion.sum()))
+        return self._by_class(self.confusion.sum(1), np.full(len(self.classes), self.confusion.sum()))
 
     @property
     def miou(self) -> float:
@@ -118,10 +125,27 @@ class Scores:
         ids = [self._class_id(name) if isinstance(name, str) else int(name) for name in which]
         return _mean(self.iou[ids])
 
+    def _by_class(self, part: npt.NDArray[np.int64], whole: npt.NDArray[np.int64]) -> ByClass:
+        return ByClass(_ratio(part, whole), self.classes)
+
     def _class_id(self, name: str) -> int:
         if name not in self.classes:
             raise KeyError(name)
         return self.classes.index(name)
+
+    def __repr__(self) -> str:
+        means = f"mIoU {percent(self.miou)} %, pixel accuracy {percent(self.pixel_accuracy)} %"
+        return f"Scores({means}, {len(self.classes)} classes)"
+
+    def __str__(self) -> str:
+        return plain_table(self)
+
+    def markdown(self) -> str:
+        """The table of ``print`` in markdown."""
+        return markdown_table(self)
+
+    def _repr_html_(self) -> str:
+        return html_table(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON; a score that does not exist is ``None``."""

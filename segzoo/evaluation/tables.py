@@ -9,59 +9,28 @@ from rich.console import Console
 from rich.table import Table
 
 from segzoo.evaluation.protocol import Protocol
+from segzoo.evaluation.score_tables import ABSENT, HEADER, class_rows, mean_rows, percent, plain_table
 from segzoo.evaluation.scores import Scores
-
-ABSENT = "–"
-
-
-def percent(value: float) -> str:
-    """A fraction as a percentage with one decimal, or a dash for NaN."""
-    return ABSENT if np.isnan(value) else f"{100 * value:.1f}"
 
 
 def print_scores(scores: Scores, protocol: Protocol, console: Console | None = None) -> None:
     """Prints the per-class table, the means and the protocol; plain aligned text unless on a terminal."""
     console = console or Console()
-    rows, means = _rows(scores), _means(scores)
     if not console.is_terminal:
         # written past rich, which would wrap lines at 80 columns in a log file
-        console.file.write(_plain_table(rows, means) + f"\n{protocol.describe()}\n")
+        console.file.write(plain_table(scores) + f"\n{protocol.describe()}\n")
         console.file.flush()
         return
     table = Table()
     for name in HEADER:
         table.add_column(name, justify="left" if name == "class" else "right")
-    for row in rows:
+    for row in class_rows(scores):
         table.add_row(*row, style="dim" if row[1] == ABSENT else None)
     table.add_section()
-    for name, value in means:
+    for name, value in mean_rows(scores):
         table.add_row(name, value, style="bold")
     console.print(table)
     console.print(protocol.describe(), style="dim", highlight=False)
-
-
-HEADER = ("class", "IoU %", "accuracy %", "share %")
-
-
-def _rows(scores: Scores) -> list[tuple[str, ...]]:
-    columns = zip(scores.classes, scores.iou, scores.class_accuracy, scores.frequency, strict=True)
-    return [(name, *(percent(value) for value in values)) for name, *values in columns]
-
-
-def _means(scores: Scores) -> list[tuple[str, str]]:
-    subsets = [(f"mIoU ({name})", percent(scores.subset(name))) for name in scores.subsets]
-    return [("mIoU", percent(scores.miou)), *subsets, ("pixel accuracy", percent(scores.pixel_accuracy))]
-
-
-def _plain_table(rows: Sequence[Sequence[str]], means: Sequence[tuple[str, str]]) -> str:
-    first = max(len(line[0]) for line in (HEADER, *rows, *means))
-
-    def text(line: Sequence[str]) -> str:
-        numbers = (value.rjust(len(name)) for value, name in zip(line[1:], HEADER[1:], strict=False))
-        return "  ".join([line[0].ljust(first), *numbers])
-
-    rule = "-" * len(text(HEADER))
-    return "\n".join([text(HEADER), rule, *map(text, rows), rule, *map(text, means)])
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Losses as pure functions of tensors."""
 
+from segzoo.losses.classification import cross_entropy, log_softmax, pixel_cross_entropy, soft_cross_entropy
 from segzoo.losses.confidence import (
     guidance_labels,
     image_class_weights,
@@ -10,8 +11,7 @@ from segzoo.losses.confidence import (
     multi_level_guidance,
 )
 from segzoo.losses.contrast import bank_contrast, distribution_contrast, prototype_contrast, prototype_regularizer
-from segzoo.losses.cross_entropy import cross_entropy, log_softmax, pixel_cross_entropy, soft_cross_entropy
-from segzoo.losses.gradient_distance import gradient_distance, gradient_distance_derivative
+from segzoo.losses.matching import gradient_distance, gradient_distance_derivative
 
 __all__ = [
     "bank_contrast",

@@ -15,16 +15,18 @@ from torch import Tensor, nn
 import segzoo
 from segzoo.callbacks.checkpoint_io import last_good, save_together, spoiled
 from segzoo.checks import check_range
+from segzoo.compat.training import trainer_of
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.sampling import derived_seed, used_batches
 from segzoo.data.streams import Stream
-from segzoo.distributed import finite_means
+from segzoo.distributed import mean_terms, non_finite_terms
 from segzoo.errors import ConfigError, NonFiniteLossError
 from segzoo.methods.checkpoints import check_progress, check_weights
 from segzoo.methods.length import check_length, training_steps
 from segzoo.methods.logged import LoggedSteps
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.speed import Speed
+from segzoo.models.network import Network
 
 Options = TypeVar("Options")
 
@@ -40,7 +42,6 @@ class Method(LoggedSteps):
 
     slug: ClassVar[str]
     supervision: ClassVar[Literal["none", "few"]]
-    segments: ClassVar[bool] = False
     SPEED: ClassVar[tuple[str, ...]] = ("channels_last",)
     """The options of `Speed` that the method can use."""
     STARTING_POINTS: ClassVar[tuple[str, ...]] = ()
@@ -71,7 +72,7 @@ class Method(LoggedSteps):
         kept = {name: value for name, value in options.items() if not name.startswith("_")}
         kept |= dict.fromkeys(cls.STARTING_POINTS)
         if "network" in kept:
-            kept["network"] = without_weights(kept["network"])
+            kept["network"] = resolve(Network, kept["network"]).without_weights()
         return cls(**kept)
 
     @property
@@ -116,8 +117,6 @@ class Method(LoggedSteps):
                 f"`trainer.precision` {precision} keeps the parameters in half precision, which rounds their steps away; use "
                 f"{mixed}"
             )
-        if stage == "fit" and self.trainer.strategy.root_device.type == "mps":
-            raise ConfigError("Apple GPUs have no float64, in which pixels are counted; use `trainer.accelerator` cpu")
         for option, start in self.starts.items():
             check_range(f"`method.{option}`", start, 0)
         if stage == "fit":
@@ -161,13 +160,14 @@ class Method(LoggedSteps):
         Raises:
             NonFiniteLossError: one is NaN or infinite on any rank; the last good parameters are kept.
         """
-        means, bad = finite_means(terms)
-        if bad:
+        means = mean_terms(terms)
+        if bad := non_finite_terms(means):
+            found = ", ".join(f"{name} = {value}" for name, value in bad.items())
             raise NonFiniteLossError(
-                f"non-finite loss at step {self.global_step}: {', '.join(bad)}; {self._save_last_good()}; "
+                f"non-finite loss at step {self.global_step}: {found}; {self._save_last_good()}; "
                 f"try a smaller `optimizer.lr`, `trainer.gradient_clip_val` 1 or `trainer.precision` 32"
             )
-        return means
+        return {name: mean.to(terms[name].dtype) for name, mean in means.items()}
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """The groups of parameters that learn, each made by `segzoo.methods.optimizer.parameter_group`."""
@@ -226,10 +226,10 @@ class Method(LoggedSteps):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses one that does not fit, is not finite or, to be continued, is not whole: see `segzoo.methods.checkpoints`."""
-        path = self.trainer.ckpt_path if self._trainer else None
+        path = self.trainer.ckpt_path if trainer_of(self) else None
         name = f"the checkpoint {path}" if path else "the checkpoint"
         check_weights(self, checkpoint, name)
-        if self._trainer is None:
+        if trainer_of(self) is None:
             return
         if self.trainer.state.fn == TrainerFn.FITTING:
             check_progress(self, checkpoint, name)
@@ -264,8 +264,3 @@ def resolve(cls: type[Options], value: Options | Mapping[str, Any] | None) -> Op
 def plain(value: Any) -> Any:
     """Options in plain types: a dataclass as a dict."""
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-
-
-def without_weights(network: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a network that are left when its weights come from a checkpoint."""
-    return {**network, "encoder_weights": None, "encoder_checkpoint": None, "initial_checkpoint": None}

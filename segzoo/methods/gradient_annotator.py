@@ -24,7 +24,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from segzoo.bilevel import Replayed, any_seed, attach_gradient, frozen_buffers, pixel_jvp, record, replay
+from segzoo.bilevel import Replayed, any_seed, attach_gradient, frozen_buffers, keeping, pixel_jvp, reusing
 from segzoo.bilevel.jvp import whole_norm
 from segzoo.checks import check_range
 from segzoo.data.label_spaces import LabelSpace
@@ -32,7 +32,7 @@ from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import average_gradients
 from segzoo.errors import ConfigError
 from segzoo.losses import cross_entropy, log_softmax, soft_cross_entropy
-from segzoo.losses.gradient_distance import GradientMetric, gradient_distance, gradient_distance_derivative
+from segzoo.losses.matching import GradientMetric, gradient_distance, gradient_distance_derivative
 from segzoo.methods.matched_gradients import MatchedGradients, matched_parameters
 from segzoo.methods.optimizer import Optimizer, parameter_group
 from segzoo.methods.segmentation import pixel_count, valid_pixels
@@ -196,7 +196,7 @@ class GradientAnnotator(MatchedGradients):
             real_loss, real_gradient = self.matched_gradient(
                 real, lambda z: cross_entropy(z, label, pixels), any_seed(), True
             )
-            with record(self.segmenter, self.matched if self.engine == "forward" else ()) as outputs:
+            with keeping(self.segmenter, self.matched if self.engine == "forward" else ()) as outputs:
                 loss, gradient = self.matched_gradient(image, lambda z: soft_cross_entropy(z, fixed), seed, track)
         factors = whitening(average_gradients(moments))
         g, h, w = list(gradient.values()), list(real_gradient.values()), [factors.get(name) for name in gradient]
@@ -206,7 +206,7 @@ class GradientAnnotator(MatchedGradients):
         else:
             u = dict(zip(gradient, gradient_distance_derivative(g, h, self.metric, w), strict=True))
             theta, replayed = self.segmenter.parameters_of("all"), Replayed(self.segmenter, image, log_softmax, seed)
-            with replay(outputs):
+            with reusing(outputs):
                 slope = -pixel_jvp(replayed, theta, u)[1] / fixed[:, 0].numel()
         self.watch(real_loss, loss, distance.detach(), slope, whole_norm(gradient), whole_norm(real_gradient))
         return attach_gradient(loss.new_zeros(()), [y], [slope])

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from segzoo.bilevel import frozen_buffers
 from segzoo.bilevel.normalize import mean_one
 from segzoo.checks import check_range
+from segzoo.compat.tensors import BatchNorm
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.distributed import mean_across_ranks, sum_across_ranks, world_size
@@ -147,7 +147,7 @@ def source_norms(segmenter: nn.Module) -> Iterator[None]:
 
     The running ones are the target's. A norm over all ranks keeps them: pictures are drawn by one rank alone.
     """
-    norms = [m for m in segmenter.modules() if isinstance(m, _BatchNorm) and not m.training]
+    norms = [m for m in segmenter.modules() if isinstance(m, BatchNorm) and not m.training]
     norms = [m for m in norms if world_size() == 1 or not isinstance(m, SyncBatchNorm)]
     for norm in norms:
         norm.train()  # frozen ones stay as they are

@@ -7,6 +7,7 @@ import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from segzoo.compat.training import validates_by_time
 from segzoo.errors import ConfigError
 
 UNSET_EPOCHS = 1000
@@ -49,9 +50,7 @@ def check_length(trainer: Any) -> None:
                     f"`trainer.{option}` {value} counts epochs, and an epoch of training batches has no end; {instead}, or "
                     "give epochs a length with `trainer.limit_train_batches` N"
                 )
-        once = (
-            isinstance(trainer.val_check_interval, float) and getattr(trainer, "_val_check_time_interval", None) is None
-        )
+        once = isinstance(trainer.val_check_interval, float) and not validates_by_time(trainer)
         if once and trainer.limit_val_batches != 0:
             rank_zero_warn(
                 "no validation during the training: one per epoch was asked for, and an epoch of training batches has no end; "

@@ -6,6 +6,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from segzoo.compat.training import logged_values, logs_this_step, steps_done
 from segzoo.distributed import mean_across_ranks, world_size
 
 
@@ -17,8 +18,8 @@ class LoggedSteps(L.LightningModule):
         """Whether this step is logged. All ranks say the same: what is logged may be summed over them."""
         trainer: Any = self.trainer
         if world_size() == 1:
-            return bool(trainer._logger_connector.should_update_logs)
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped + 1
+            return logs_this_step(trainer)
+        step = steps_done(trainer) + 1
         return bool(trainer.log_every_n_steps > 0 and step % trainer.log_every_n_steps == 0)
 
     def log_means(self, values: dict[str, Tensor]) -> None:
@@ -31,6 +32,6 @@ class LoggedSteps(L.LightningModule):
 
     def forget_logged(self) -> None:
         """Empties the row of a step that begins: what it does not log Lightning would write as it was last."""
-        for result in (self.trainer._results or {}).values():
+        for result in logged_values(self.trainer):
             if result.meta.fx == "training_step" and not result.meta.on_epoch:
                 result.reset()

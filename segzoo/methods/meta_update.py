@@ -22,7 +22,7 @@ from segzoo.bilevel import (
 )
 from segzoo.checks import check_range
 from segzoo.data.streams import Batch
-from segzoo.distributed import average_gradients, world_size
+from segzoo.distributed import average_gradients, max_across_ranks, world_size
 from segzoo.errors import ConfigError
 from segzoo.methods.lookahead import LookAheadTraining, split
 from segzoo.methods.segmentation import pixel_count, valid_pixels
@@ -164,9 +164,13 @@ class MetaUpdate(LookAheadTraining):
     def _raw_weights(self, source: Batch) -> Tensor:
         image, label = source["image"], source["label"]
         # Its activations are computed twice, rather than kept through all passes of the segmenter.
-        weights: Tensor = checkpoint(self.weighting, image, label, use_reentrant=False, preserve_rng_state=False)
-        # The network ends in a sigmoid; the odds are the exponential of its logit.
-        return weights / (1 - weights).clamp_min(1e-6) if self.normalize == "softmax" else weights
+        softmax = self.normalize == "softmax"
+        raw: Tensor = checkpoint(self.weighting, image, label, softmax, use_reentrant=False, preserve_rng_state=False)
+        if not softmax:
+            return raw
+        # What is subtracted cancels in the division by the mean, and keeps the exponential finite.
+        most = raw.detach().amax()
+        return (raw - (max_across_ranks(most) if self.training else most)).exp()
 
     def _normalise(self, raw: Tensor, label: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         if self.normalize == "none":

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from segzoo.bilevel import frozen_buffers
 from segzoo.checks import check_range
+from segzoo.compat.training import trainer_of
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import gather_columns
@@ -218,7 +219,7 @@ class RegionSelection(WeightedJointTraining):
     def raw_weights(self, logits: Tensor) -> Tensor:
         """The same before normalisation: the combined score, at least ``floor``, growing out of 1 over the ramp."""
         raw = combine_levels(logits, self.combination).clamp_min(self.floor)
-        steps = 0.0 if self._trainer is None else self.ramp * (training_steps(self.trainer) or 0)
+        steps = 0.0 if trainer_of(self) is None else self.ramp * (training_steps(self.trainer) or 0)
         return torch.lerp(torch.ones_like(raw), raw, min(1.0, self.global_step / steps) if steps > 0 else 1.0)
 
     @torch.no_grad()

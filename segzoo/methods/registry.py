@@ -61,6 +61,12 @@ def methods() -> dict[str, MethodInfo]:
     return found
 
 
+def packaged_classes() -> list[tuple[str, str]]:
+    """(module, name) of the class of every packaged method."""
+    targets = [str(_read(slug)["class"]).partition(":") for slug in config_names("method")]
+    return [(module, name) for module, _, name in targets]
+
+
 def method_defaults(slug: str) -> dict[str, Any]:
     """The packaged defaults of a method, ready for the parser (sections ``model``, ``data``, ``trainer``); {} for a plugin."""
     if slug not in config_names("method"):

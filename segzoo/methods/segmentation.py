@@ -28,7 +28,6 @@ class SegmentationMethod(Method, ScoredImages):
         speed: Says how a step is computed.
     """
 
-    segments: ClassVar[bool] = True
     SPEED: ClassVar[tuple[str, ...]] = ("compile", "channels_last")
 
     def __init__(

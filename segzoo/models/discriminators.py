@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.distributed import sum_across_ranks
+from segzoo.floats import widest
 
 Level = Literal["pixel", "region", "image"]
 Combination = Literal["mean", "prod"]
@@ -201,13 +202,13 @@ def domain_auc(real: Tensor, synthetic: Tensor, bins: int = 4096) -> Tensor:
         bins: of equal width over the scores (0, 1).
 
     Returns:
-        A scalar, float64; NaN when one side is empty.
+        A scalar, float64 where the device has it; NaN when one side is empty.
     """
     counts = []
     for logits in (real, synthetic):
-        index = (logits.flatten().double().sigmoid() * bins).long().clamp_max(bins - 1)
-        counts.append(torch.bincount(index, minlength=bins).double())
-    high, low = sum_across_ranks(torch.stack(counts))
+        index = (widest(logits.flatten()).sigmoid() * bins).long().clamp_max(bins - 1)
+        counts.append(torch.bincount(index, minlength=bins))
+    high, low = widest(sum_across_ranks(torch.stack(counts)))
     below = low.cumsum(0) - low / 2
     return (high * below).sum() / (high.sum() * low.sum())
 

@@ -100,8 +100,8 @@ def selected_channels(out_channels: Sequence[int], choice: MapChoice) -> int:
     channels = out_channels[-1] if choice == "last" else sum(out_channels[2:])
     if not channels:
         raise ConfigError(
-            f"--method.projection_input {choice}: the encoder's maps have {list(out_channels)} channels, of which none is "
-            "read; use a larger encoder_depth in --method.segmenter_options"
+            f"`method.projection_input` {choice}: the encoder's maps have {list(out_channels)} channels, of which none is "
+            "read; use a larger encoder_depth in `network.options`"
         )
     return channels
 

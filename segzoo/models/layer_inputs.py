@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segzoo.compat.tensors import conv_padding
 from segzoo.errors import ConfigError
 
 MAX_POSITIONS = 2**13
@@ -35,8 +36,8 @@ def weights_with_moments(module: nn.Module, names: Iterable[str]) -> list[str]:
     for name in found:
         if not has_moments(_layer(module, name)):
             raise ConfigError(
-                f"--method.whiten true: {name} is not the weight of a linear layer or of a convolution without groups; "
-                "leave it out of --method.matched"
+                f"`method.whiten` true: {name} is not the weight of a linear layer or of a convolution without groups; "
+                "leave it out of `method.scope`"
             )
     return found
 
@@ -97,7 +98,7 @@ def _patches(layer: nn.Module, x: Tensor) -> Tensor:
     if isinstance(layer, nn.Linear):
         return x.flatten(0, -2)
     assert isinstance(layer, nn.Conv2d)
-    x = F.pad(x, layer._reversed_padding_repeated_twice)
+    x = F.pad(x, conv_padding(layer))
     # Odd, or every position would have the same phase behind upsampling by two.
     apart = int((len(x) * x[0, 0].numel() / MAX_POSITIONS) ** 0.5) | 1
     stride = tuple(step * apart for step in layer.stride)

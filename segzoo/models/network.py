@@ -1,7 +1,7 @@
 """The options of the network that is trained."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from segzoo.models.norms import Norm
 from segzoo.models.segmenter import Segmenter, create_segmenter
@@ -32,6 +32,10 @@ class Network:
     initial_checkpoint: str | None = None
     norm: Norm = "batch"
     options: dict[str, Any] | None = None
+
+    def without_weights(self) -> Self:
+        """The same network when its weights come from a checkpoint: no file is opened and nothing is downloaded."""
+        return replace(self, encoder_weights=None, encoder_checkpoint=None, initial_checkpoint=None)
 
     def build(self, num_classes: int) -> Segmenter:
         """The network, with the encoder's weights; see `create_segmenter` for errors."""

@@ -4,8 +4,9 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from segzoo.compat.networks import norm_tail
+from segzoo.compat.tensors import BatchNorm
 from segzoo.models.sync_norm import SyncBatchNorm
 
 Norm = Literal["batch", "sync", "frozen", "group"]
@@ -23,13 +24,13 @@ def replace_norms(module: nn.Module, norm: Norm) -> None:
     if norm == "batch":
         return
     for name, child in module.named_children():
-        if isinstance(child, _BatchNorm):
+        if isinstance(child, BatchNorm):
             setattr(module, name, {"frozen": _frozen, "group": _group, "sync": _sync}[norm](child))
         else:
             replace_norms(child, norm)
 
 
-def _frozen(old: _BatchNorm) -> nn.Module:
+def _frozen(old: BatchNorm) -> nn.Module:
     # A subclass of whatever it is, so that the fused batch norm + activation layers of timm keep their own forward.
     old.__class__ = type(f"Frozen{type(old).__name__}", (type(old),), {"train": _stay_in_evaluation})
     return old.train()
@@ -39,7 +40,7 @@ def _stay_in_evaluation(self: nn.Module, mode: bool = True) -> nn.Module:
     return nn.Module.train(self, False)
 
 
-def _group(old: _BatchNorm) -> nn.Module:
+def _group(old: BatchNorm) -> nn.Module:
     channels = old.num_features
     groups = next(g for g in (32, 16, 8, 4, 2, 1) if (channels % g == 0 and channels // g >= 2) or g == 1)
     new = nn.GroupNorm(groups, channels, eps=old.eps, affine=old.affine)
@@ -50,7 +51,7 @@ def _group(old: _BatchNorm) -> nn.Module:
     return _with_tail(new, old)
 
 
-def _sync(old: _BatchNorm) -> nn.Module:
+def _sync(old: BatchNorm) -> nn.Module:
     new = SyncBatchNorm(old.num_features, old.eps, old.momentum, old.affine, old.track_running_stats)
     new.load_state_dict({name: value for name, value in old.state_dict().items() if name in new.state_dict()})
     return _with_tail(new, old)
@@ -58,5 +59,5 @@ def _sync(old: _BatchNorm) -> nn.Module:
 
 def _with_tail(new: nn.Module, old: nn.Module) -> nn.Module:
     # timm's BatchNormAct2d carries its activation; a plain norm would silently drop it.
-    tail = [layer for layer in (getattr(old, "drop", None), getattr(old, "act", None)) if layer is not None]
+    tail = norm_tail(old)
     return nn.Sequential(new, *tail) if tail else new

@@ -11,6 +11,7 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segzoo.compat.networks import architectures, encoders
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.models.daformer import DAFormer
 from segzoo.models.deeplabv2 import DeepLabV2
@@ -24,7 +25,7 @@ Scope = Literal["all", "decoder", "head"]
 ARCHITECTURES: dict[str, Any] = {
     "deeplabv2": DeepLabV2,
     "daformer": DAFormer,
-    **{name.lower(): network_class for name, network_class in smp.MODEL_ARCHITECTURES_MAPPING.items()},
+    **{name.lower(): network_class for name, network_class in architectures().items()},
 }
 """Network classes by name; all take ``encoder_name``, ``encoder_weights`` and ``classes``."""
 OTHERWISE = {
@@ -76,6 +77,7 @@ class Segmenter(nn.Module):
         self.origin, self.upsampling = origin or f"the network {type(network).__name__}", upsampling
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self.register_load_state_dict_pre_hook(_keep_late_entries)  # type: ignore[no-untyped-call]
 
     def __call__(self, image: Tensor, *args: Any, **kwargs: Any) -> Any:
         """See `forward`.
@@ -222,11 +224,6 @@ class Segmenter(nn.Module):
         whole = factor == round(factor)
         return f"{made}, as with `network.options` {{upsampling: {factor:.0f}}}" if whole else made
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name in self.LATE:
-            state_dict.setdefault(f"{prefix}{name}", getattr(self, name))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
     def _input(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
         bottom, right = -height % self.stride, -width % self.stride
@@ -257,6 +254,12 @@ class Segmenter(nn.Module):
         return found
 
 
+def _keep_late_entries(segmenter: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    assert isinstance(segmenter, Segmenter)
+    for name in segmenter.LATE:
+        state_dict.setdefault(f"{prefix}{name}", getattr(segmenter, name))
+
+
 def check_names(architecture: str, encoder: str) -> None:
     """Refuses names of networks that do not exist.
 
@@ -267,10 +270,8 @@ def check_names(architecture: str, encoder: str) -> None:
         raise ConfigError(
             f"unknown architecture '{architecture}'{did_you_mean(architecture.replace('+', 'plus'), ARCHITECTURES)}"
         )
-    if not encoder.startswith("tu-") and encoder not in smp.encoders.encoders:
-        raise ConfigError(
-            f"unknown encoder '{encoder}'{did_you_mean(encoder, smp.encoders.encoders)} (timm's are named 'tu-...')"
-        )
+    if not encoder.startswith("tu-") and encoder not in encoders():
+        raise ConfigError(f"unknown encoder '{encoder}'{did_you_mean(encoder, encoders())} (timm's are named 'tu-...')")
 
 
 def create_segmenter(

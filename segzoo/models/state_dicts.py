@@ -136,8 +136,8 @@ def load_part(
         raise CheckpointError(f"the {part} of {path} was trained on other classes: {difference}")
     if why := check_state(module, found):
         raise CheckpointError(
-            f"the {part} of {path} does not fit: {why}; --method.architecture, --method.encoder, "
-            "--method.segmenter_options and the classes must be those of its run"
+            f"the {part} of {path} does not fit: {why}; `network.architecture`, `network.encoder`, "
+            "`network.options` and the classes must be those of its run"
         )
     if bad := non_finite(found):
         raise CheckpointError(

@@ -3,16 +3,15 @@
 from typing import Any
 
 import torch
-import torch.autograd.forward_ad as fwAD
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from segzoo.bilevel import MissingDerivativeError
+from segzoo.compat.tensors import AnyBatchNorm, differentiates_forward
 from segzoo.distributed import sum_across_ranks, world_size
 
 
-class SyncBatchNorm(_BatchNorm):
+class SyncBatchNorm(AnyBatchNorm):
     """Batch norm whose batch is that of all ranks together: N ranks equal one process on the whole batch.
 
     On one process it is torch's batch norm. Of its derivatives the first backward and the forward mode exist; a derivative of
@@ -37,10 +36,6 @@ class SyncBatchNorm(_BatchNorm):
         momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
         self.running_var.lerp_(variance.to(self.running_var.dtype), momentum)
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() < 2:
-            raise ValueError(f"expected (B, C, ...), found {tuple(input.shape)}")
 
 
 class _Normalise(torch.autograd.Function):
@@ -72,10 +67,10 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         # Not `once_differentiable`: its error lies on a branch that `torch.autograd.grad` with `inputs` may never visit.
-        if torch.is_grad_enabled() or fwAD._current_level >= 0:
+        if torch.is_grad_enabled() or differentiates_forward():
             raise MissingDerivativeError(
-                "a batch norm over several processes has no second derivative; use --method.norm group or frozen, or without "
-                "--method.engine double_backward and --method.unroll"
+                "a batch norm over several processes has no second derivative; use `network.norm` group or frozen, or without "
+                "`method.engine` double_backward and `method.unroll`"
             )
         normal, scale, count = ctx.saved_tensors
         return _project(grads[0], normal, scale, count).to(ctx.dtype), None

@@ -1,4 +1,7 @@
-"""Networks on image and label that weigh source pixels: ``weighting(image, label) -> (B, H, W)``."""
+"""Networks on image and label that weigh source pixels: ``weighting(image, label) -> (B, H, W)``.
+
+They have the weights' logits, too: ``weighting(image, label, logits=True)``.
+"""
 
 import math
 from typing import Literal
@@ -80,13 +83,13 @@ class PixelWeightNet(_WeightNet):
         self.head = nn.Conv2d(width, 1, 1)
         self.initialise(self.head)
 
-    def forward(self, image: Tensor, label: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB in [0, 1] and (B, H, W) labels to (B, H, W) weights."""
+    def forward(self, image: Tensor, label: Tensor, logits: bool = False) -> Tensor:
+        """(B, 3, H, W) RGB in [0, 1] and (B, H, W) labels to (B, H, W) weights, or their logits; see `as_weights`."""
         *skips, x = self.encode(image, label)
         for level, skip in zip(self.up, reversed(skips), strict=True):
             x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=True)
             x = level(torch.cat([skip, x], dim=1))
-        weights = torch.sigmoid(_at_least_float32(self.head(x)))
+        weights = as_weights(self.head(x), logits)
         if self.stride > 1:
             height, width = label.shape[-2:]
             weights = weights.repeat_interleave(self.stride, -2).repeat_interleave(self.stride, -1)[
@@ -110,10 +113,20 @@ class ImageWeightNet(_WeightNet):
         self.head = nn.Conv2d(4 * width, 1, 1)
         self.initialise(self.head)
 
-    def forward(self, image: Tensor, label: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB in [0, 1] and (B, H, W) labels to (B, H, W) weights, constant within an image."""
+    def forward(self, image: Tensor, label: Tensor, logits: bool = False) -> Tensor:
+        """(B, 3, H, W) RGB in [0, 1] and (B, H, W) labels to (B, H, W) weights or logits, constant within an image."""
         logit = _at_least_float32(self.head(self.encode(image, label)[-1])).mean(dim=(1, 2, 3))
-        return torch.sigmoid(logit)[:, None, None].expand(label.shape)
+        return as_weights(logit, logits)[:, None, None].expand(label.shape)
+
+
+def as_weights(x: Tensor, logits: bool) -> Tensor:
+    """The weights sigmoid(x) of what a head made, or x itself, in float32 at least.
+
+    A softmax over the pixels, whose terms are exp(x) = w / (1 - w), takes the logits: at x = 14 a float32 weight is
+    14 steps below 1, from x = 17 on it is 1, without a gradient.
+    """
+    x = _at_least_float32(x)
+    return x if logits else torch.sigmoid(x)
 
 
 class _Norm(nn.GroupNorm):

@@ -16,9 +16,9 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from segzoo.cli.bench.problem import create_batch, create_method
-from segzoo.cli.bench.rows import Row, Task
-from segzoo.cli.quiet import be_quiet
+from segzoo.bench.problem import create_batch, create_method
+from segzoo.bench.rows import Row, Task
+from segzoo.runtime.quiet import be_quiet
 from tests import tiny
 
 CONTRAST = {"contrast_start": 0, "threshold": 0.0}

@@ -19,14 +19,14 @@ import yaml
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
-from segzoo.cli.checkpoint import read_checkpoint
-from segzoo.cli.quiet import be_quiet
 from segzoo.configs import config_path
 from segzoo.data import DomainDataModule, MiniFaces
 from segzoo.evaluation import Scores
+from segzoo.inference import read_checkpoint
 from segzoo.methods.gradient_annotator import GradientAnnotator
 from segzoo.methods.registry import load_method, method_defaults
 from segzoo.methods.segmentation import SegmentationMethod
+from segzoo.runtime.quiet import be_quiet
 from tests import tiny
 
 

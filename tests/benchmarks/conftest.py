@@ -7,10 +7,10 @@ from typing import Any, Self
 
 import pytest
 
-from segzoo.cli.bench import runner
-from segzoo.cli.bench.measure import main
-from segzoo.cli.bench.process import Process
-from segzoo.cli.bench.rows import Task
+from segzoo.bench import runner
+from segzoo.bench.measure import main
+from segzoo.bench.process import Process
+from segzoo.bench.rows import Task
 
 PEERS = Path(__file__).with_name("peers.py")
 NETWORK = ["--architecture", "unet", "--encoder", "tu-test_resnet", "--size", "32", "32"]

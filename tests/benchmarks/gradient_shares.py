@@ -15,10 +15,10 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from segzoo.cli.checkpoint import read_checkpoint
-from segzoo.cli.quiet import be_quiet
 from segzoo.data import DomainDataModule, MiniCity
+from segzoo.inference import read_checkpoint
 from segzoo.methods.registry import load_method
+from segzoo.runtime.quiet import be_quiet
 from tests import tiny
 
 STARTS = {"maxsquare": ("target_start",), "minent": ("target_start",), "sepico": ("contrast_start",)}

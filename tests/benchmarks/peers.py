@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
-from segzoo.cli.bench.rows import Peer, Step
+from segzoo.bench.peers import Peer, Step
 
 if TYPE_CHECKING:
-    from segzoo.cli.bench.problem import Problem
+    from segzoo.bench.problem import Problem
 
 
 class _Updates:

@@ -25,12 +25,12 @@ import lightning as L
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from segzoo.bench.measure import train
+from segzoo.bench.rows import ROWS, Task
 from segzoo.bilevel import engines
-from segzoo.cli.bench.measure import train
-from segzoo.cli.bench.rows import ROWS, Task
-from segzoo.cli.memory import keep_freed_memory
-from segzoo.cli.quiet import be_quiet
 from segzoo.methods.meta_update import MetaUpdate
+from segzoo.runtime.memory import keep_freed_memory
+from segzoo.runtime.quiet import be_quiet
 
 PHASES: dict[str, tuple[Any, str]] = {
     "weight network, forward": (MetaUpdate, "_raw_weights"),

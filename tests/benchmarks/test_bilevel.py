@@ -14,14 +14,15 @@ import pytest
 import torch
 from torch import nn
 
-from segzoo.cli.bench import problem, runner
-from segzoo.cli.bench.measure import main as measure_as_process
-from segzoo.cli.bench.measure import measure
-from segzoo.cli.bench.meter import Meter
-from segzoo.cli.bench.problem import create_batch, create_method, write_start
-from segzoo.cli.bench.process import Process
-from segzoo.cli.bench.rows import REFERENCE, ROWS, UNIT, WAITS, Peer, Row, Task, load_peers
-from segzoo.cli.bench.runner import Runner
+from segzoo.bench import problem, runner
+from segzoo.bench.measure import main as measure_as_process
+from segzoo.bench.measure import measure
+from segzoo.bench.meter import Meter
+from segzoo.bench.peers import Peer, load_peers
+from segzoo.bench.problem import create_batch, create_method, write_start
+from segzoo.bench.process import Process
+from segzoo.bench.rows import REFERENCE, ROWS, UNIT, WAITS, Row, Task
+from segzoo.bench.runner import Runner
 from segzoo.cli.main import main
 from segzoo.errors import ConfigError, SegzooError
 from tests.benchmarks.conftest import PEERS, SMALL, Ended
@@ -232,7 +233,7 @@ def test_rows_take_turns_but_on_cuda(
 ) -> None:
     monkeypatch.setattr(runner, "start", lambda task, environment: Turns(task))
     Turns.said.clear()
-    costs = Runner(task("", steps=2, device=device), tmp_path, rounds=2).run([UNIT, "metapix/fused"])
+    costs = Runner(task("", steps=2, device=device), tmp_path, 2, sys.stdout.write).run([UNIT, "metapix/fused"])
     assert "".join(Turns.said) == turns
     assert [(len(cost.seconds), cost.peak_bytes) for cost in costs.values()] == 2 * [(4, 2**20)]
     # The announced number of tasks is that of those done.
@@ -304,7 +305,7 @@ def test_a_row_that_dies_in_a_later_round_is_skipped(
         )(task, environment)
 
     monkeypatch.setattr(runner, "start", start)
-    run = Runner(task(""), tmp_path, rounds=3)
+    run = Runner(task(""), tmp_path, 3, sys.stdout.write)
     assert {name: len(cost.seconds) for name, cost in run.run([UNIT, "peer"]).items()} == {UNIT: 3}
     assert run.skipped == {"peer": "killed by signal 9"} and starts.count("peer") == 3
     assert "round 2, warm-up of peer ... killed by signal 9" in capsys.readouterr().out
@@ -324,7 +325,7 @@ def test_a_row_of_ours_that_fails_is_an_error(task: Make, tmp_path: Path, monkey
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--device", "tpu9"], "--device tpu9 is not available"),
+        (["--device", "tpu9"], "device tpu9 is not available"),
         (["--device", "auto"], "--device auto: name the device"),
         (["--device", "meta"], "steps are measured on cpu or cuda"),
         (["--precision", "16"], "--precision 16 needs a CUDA device"),
@@ -341,7 +342,7 @@ def test_wrong_settings_are_one_line(arguments: list[str], message: str, capsys:
 def test_missing_and_broken_peers_are_named_and_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     peers = tmp_path / "peers.py"
     peers.write_text(
-        "from segzoo.cli.bench.rows import Peer\n"
+        "from segzoo.bench.peers import Peer\n"
         "def build(problem):\n    raise ImportError('broken')\n"
         "PEERS = {'absent': Peer(build, 'no-such-library', '1.0', 'no-such-library==1.0'),\n"
         "         'broken': Peer(build, 'pytest', '1.0', 'pytest')}\n"

@@ -6,9 +6,9 @@ import math
 import matplotlib.text
 import pytest
 
-from segzoo.evaluation.benchmark import StepCost, cosine, cost_json, cost_table, speed_up
+from segzoo.bench.costs import StepCost, cosine, cost_json, cost_table, speed_up
+from segzoo.bench.figures import cost_figure
 from segzoo.evaluation.plots import figure_pixels
-from segzoo.evaluation.plots_bench import cost_figure
 
 MIB = 2**20
 COSTS = {

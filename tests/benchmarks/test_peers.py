@@ -5,8 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from segzoo.cli.bench.measure import measure
-from segzoo.cli.bench.rows import REFERENCE, Task, load_peers
+from segzoo.bench.measure import measure
+from segzoo.bench.peers import load_peers
+from segzoo.bench.rows import REFERENCE, Task
 from tests.benchmarks.conftest import PEERS
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
-from segzoo.cli.predict import load_checkpoint
-from segzoo.cli.quiet import be_quiet
 from segzoo.data.minicity.sets import generate
 from segzoo.data.streams import Batch, image_tensor
+from segzoo.inference import load_checkpoint
 from segzoo.methods.segmentation import valid_pixels
+from segzoo.runtime.quiet import be_quiet
 
 
 def source(count: int) -> tuple[Batch, torch.Tensor]:

@@ -78,7 +78,7 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
         "predict --ckpt_path LAST --input '' --out out",
         ("--out out lies in --input .",),
     ),
-    "gpu-that-is-absent": (photos, f"{PREDICT} --out out --device cuda:99", ("--device cuda:99 is not available",)),
+    "gpu-that-is-absent": (photos, f"{PREDICT} --out out --device cuda:99", ("device cuda:99 is not available",)),
     "one-number-as-size": (photos, f"{PREDICT} --out out --size 32", ("--size: expected 2 arguments",)),
     "size-of-nothing": (photos, f"{PREDICT} --out out --size 0 4", ("--size at least 1",)),
     "opaque-beyond-one": (photos, f"{PREDICT} --out out --overlay_alpha nan", ("--overlay_alpha must be in [0, 1]",)),
@@ -110,7 +110,7 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
     ),
     "variant-with-one-quotation-mark": (
         nothing,
-        'compare --rows a --out out --variant "a: joint --method.encoder \'x"',
+        'compare --rows a --out out --variant "a: joint --network.encoder \'x"',
         ("--variant", "no closing quotation"),
     ),
     "row-with-a-seed": (nothing, "compare --rows joint --out out -- --seed_everything 3", ("gives every run its own",)),
@@ -153,8 +153,12 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
     "name-of-two-lines": (nothing, f"{FIT} --name 'a\nb'", (r"--name 'a\nb'", "without '/' or line breaks")),
     "name-of-300-letters": (nothing, f"{FIT} --name {'x' * 300}", ("up to 200 bytes",)),
     "name-with-a-bell": (nothing, f"{FIT} --data.name 'a\ab'", (r"--data.name 'a\x07b'",)),
-    "learning-rate-of-nan": (nothing, f"{FIT} --method.lr nan", ("--method.lr: expected float, found 'nan'",)),
-    "negative-head": (nothing, f"{FIT} --method.head_lr_factor -1", ("behind the encoder -0.001: expected 0 or more",)),
+    "learning-rate-of-nan": (nothing, f"{FIT} --optimizer.lr nan", ("--optimizer.lr: expected float, found 'nan'",)),
+    "negative-head": (
+        nothing,
+        f"{FIT} --optimizer.head_lr_factor -1",
+        ("--optimizer.head_lr_factor -1.0: expected 0 or more",),
+    ),
     "home-of-nobody": (
         nothing,
         f"{FIT} --data.root ~nobody-at-all",
@@ -181,43 +185,43 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
     # Networks and weights
     "decoder-of-one-block": (
         nothing,
-        f"{FIT} --method.segmenter_options '{{decoder_channels: [16]}}'",
+        f"{FIT} --network.options '{{decoder_channels: [16]}}'",
         ("cannot build unet on tu-test_resnet", "decoder_channels"),
     ),
     "decoder-of-no-channels": (
         nothing,
-        f"{FIT} --method.segmenter_options '{{decoder_channels: [0, 16, 8, 8, 8]}}'",
-        ("unet on tu-test_resnet with --method.segmenter_options", "does not work"),
+        f"{FIT} --network.options '{{decoder_channels: [0, 16, 8, 8, 8]}}'",
+        ("unet on tu-test_resnet with --network.options", "does not work"),
     ),
     "option-that-is-a-number": (
         nothing,
-        f"{FIT} --method.segmenter_options '{{1: 2}}'",
+        f"{FIT} --network.options '{{1: 2}}'",
         ("1 is no name of an option of unet",),
     ),
-    "timm-has-no-such-network": (nothing, f"{FIT} --method.encoder tu-resnet999", ("Unknown model (resnet999)",)),
+    "timm-has-no-such-network": (nothing, f"{FIT} --network.encoder tu-resnet999", ("Unknown model (resnet999)",)),
     "timm-has-no-such-weights": (
         nothing,
-        f"{FIT} --method.encoder_weights imagnet",
+        f"{FIT} --network.encoder_weights imagnet",
         ("imagnet", "tu-test_resnet has imagenet"),
     ),
     "weights-of-another-encoder": (
         weights({"conv1.weight": torch.zeros(3, 3)}),
-        f"{FIT} --method.encoder_checkpoint weights.pt",
+        f"{FIT} --network.encoder_checkpoint weights.pt",
         ("not a state dict of the encoder 'tu-test_resnet'", "is missing"),
     ),
     "weights-that-are-a-list": (
         weights([1, 2]),
-        f"{FIT} --method.encoder_checkpoint weights.pt",
+        f"{FIT} --network.encoder_checkpoint weights.pt",
         ("expected names and tensors alone",),
     ),
     "weights-that-are-a-network": (
         weights(torch.nn.Linear(1, 1)),
-        f"{FIT} --method.encoder_checkpoint weights.pt",
+        f"{FIT} --network.encoder_checkpoint weights.pt",
         ("weights.pt is not a state dict", "more than tensors"),
     ),
     "start-from-a-dangling-link": (
         link("old.ckpt", "nowhere"),
-        f"{FIT} --method.initial_checkpoint old.ckpt",
+        f"{FIT} --network.initial_checkpoint old.ckpt",
         ("no checkpoint at old.ckpt",),
     ),
     "checkpoint-of-an-unknown-method": (
@@ -226,9 +230,14 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
         ("unknown method 'pixmeta'",),
     ),
     "checkpoint-of-broken-options": (
-        spoiled(lambda content: content["segzoo"].update(config="a: [")),
+        spoiled(lambda content: content["segzoo"].update(config={"data": {1: 2}})),
         "test --ckpt_path bad.ckpt",
-        ("the configuration in bad.ckpt is not valid YAML: line 1",),
+        ("the configuration in bad.ckpt: data: the key 1 is no name",),
+    ),
+    "checkpoint-of-an-earlier-version": (
+        spoiled(lambda content: content["segzoo"].update(config="model: {lr: 1}")),
+        "test --ckpt_path bad.ckpt",
+        ("bad.ckpt is of version", "its weights alone, as --network.initial_checkpoint of a new run"),
     ),
     # YAML
     "pipe-as-configuration": (pipe("own.yaml"), f"{FIT} --config own.yaml", ("own.yaml: it is a named pipe",)),

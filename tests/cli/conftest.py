@@ -87,9 +87,11 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "log_every_n_steps": 1,
             "accelerator": "cpu",
         },
-        "model": {
+        "network": {
+            "architecture": "unet",
             "encoder": "tu-test_resnet",
-            "segmenter_options": {"decoder_channels": [16, 16, 8, 8, 8]},
+            "encoder_weights": None,
+            "options": {"decoder_channels": [16, 16, 8, 8, 8]},
         },
     }
     path = root / "toy.yaml"

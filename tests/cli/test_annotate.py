@@ -33,7 +33,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "target": faces,
         },
         "trainer": {"max_steps": 1, "val_check_interval": 1, "accelerator": "cpu"},
-        "model": tiny.NETWORK | tiny.OPTIONS["gradient-annotator"],
+        "method": tiny.OPTIONS["gradient-annotator"],
+        "network": tiny.NETWORK,
     }
     (folder / "few.yaml").write_text(yaml.safe_dump(content))
     arguments = ["--method", "gradient-annotator", "--config", str(folder / "few.yaml"), "--runs", str(folder)]
@@ -115,7 +116,8 @@ def test_the_generators_file_is_not_needed_again(segzoo: Segzoo, tmp_path: Path)
     torch.save(DCGAN(4, 2).state_dict(), tmp_path / "dcgan.pt")
     content: dict[str, Any] = {
         "trainer": {"max_steps": 1, "val_check_interval": 1, "accelerator": "cpu"},
-        "model": tiny.NETWORK | {"annotator_width": 4, "generator": str(tmp_path / "dcgan.pt")},
+        "method": {"annotator_width": 4, "generator": str(tmp_path / "dcgan.pt")},
+        "network": tiny.NETWORK,
         "data": {"size": [32, 32], "batch_size": 2, "target_labels": 2},
     }
     Path("c.yaml").write_text(yaml.safe_dump(content))

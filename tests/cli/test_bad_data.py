@@ -58,7 +58,7 @@ def test_a_broken_file_is_named(
         "init_args": {"images": "images", "masks": "masks", "label_space": "minicity", "blocks": [0.5, 0.25, 0.25]},
     }
     data = {"name": "bad", "root": str(tmp_path), "size": [32, 64], "batch_size": 2, "num_workers": workers}
-    config = {"data": data | {"source": domain, "target": domain}, "model": tiny.NETWORK, "trainer": {"max_steps": 2}}
+    config = {"data": data | {"source": domain, "target": domain}, "network": tiny.NETWORK, "trainer": {"max_steps": 2}}
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(config))
     spoil(tmp_path)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from segzoo.cli.bench.runner import Runner
+from segzoo.bench.runner import Runner
 from tests.cli.conftest import Segzoo
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 import yaml
 
-from segzoo.cli.predict import load_checkpoint
 from segzoo.errors import CheckpointError
+from segzoo.inference import load_checkpoint
 from tests import tiny
 from tests.cli.conftest import Result, Segzoo
 from tests.unit.test_state_dicts import zero_out
@@ -64,7 +64,7 @@ def test_weights_that_are_not_finite_are_not_used(
         assert result.status == 2 and result.err.startswith("error: "), result
         assert f"{path}" in result.err and f"not finite, first in '{NORM}': use an earlier one\n" in result.err
         assert "mIoU" not in result.out
-    started = segzoo("fit", "--method", "joint", "--method.initial_checkpoint", path, "--data", toy)
+    started = segzoo("fit", "--method", "joint", "--network.initial_checkpoint", path, "--data", toy)
     assert started.status == 2 and "not finite, first in 'network.encoder.model.bn1.running_var'" in started.err
     assert left_behind(path) == set()
 
@@ -76,7 +76,7 @@ def test_bytes_that_were_lost_inside_a_checkpoint_are_found(
     path = alter(lambda content: None)
     zero_out(path)
     results = every_command(segzoo, path, photos)
-    results += [segzoo("fit", "--method", "joint", "--method.initial_checkpoint", path, "--data", toy)]
+    results += [segzoo("fit", "--method", "joint", "--network.initial_checkpoint", path, "--data", toy)]
     for result in results:
         assert (result.status, result.out) == (2, "")
         assert result.err.startswith(f"error: {path} is damaged: the checksum of ") and result.err.count("\n") == 1
@@ -92,11 +92,13 @@ LACKING: dict[str, tuple[Change, str]] = {
     "options": (lambda c: c.pop("hyper_parameters"), "no options of the method"),
     "segzoo": (lambda c: c.pop("segzoo"), "is not a checkpoint of segzoo"),
     "method": (lambda c: c["segzoo"].update(method=["joint"]), "is not a checkpoint of segzoo"),
-    "YAML": (lambda c: c["segzoo"].update(config="data: [1,"), "is not valid YAML"),
-    "control characters": (lambda c: c["segzoo"].update(config="a: \0"), "is not a text file with YAML"),
-    "text": (lambda c: c["segzoo"].update(config=7), "is no text"),
-    "a mapping": (lambda c: c["segzoo"].update(config="- 1"), "must hold sections"),
-    "sections": (lambda c: c["segzoo"].update(config="data: minicity"), "must be a section"),
+    "earlier version": (lambda c: c["segzoo"].update(config="data: {}"), "whose options had other names"),
+    "earlier options": (lambda c: c["hyper_parameters"].update(optimizer="adamw"), "whose options had other names"),
+    "a mapping": (lambda c: c["segzoo"].update(config=7), "must hold sections"),
+    "another mapping": (lambda c: c["segzoo"].update(config=["data"]), "must hold sections"),
+    "sections": (lambda c: c["segzoo"].update(config={"data": "minicity"}), "must be a section"),
+    "names": (lambda c: c["segzoo"].update(config={"data": {1: 2}}), "the key 1 is no name"),
+    "former section": (lambda c: c["segzoo"].update(config={"model": {"lr": 1}}), "'model.lr' is 'optimizer.lr' now"),
     "label space": (lambda c: c["segzoo"].pop("label_space"), "its label space cannot be read"),
     "classes": (lambda c: c["segzoo"]["label_space"].pop("classes"), "its label space cannot be read"),
     "colours": (lambda c: c["segzoo"]["label_space"].update(palette=[[0, 0]]), "its label space cannot be read"),
@@ -119,8 +121,8 @@ def test_a_checkpoint_without_what_all_have(segzoo: Segzoo, alter: Any, photos: 
 
 @pytest.mark.fault("checkpoint-without-a-part")
 def test_options_of_another_version_are_one_line(segzoo: Segzoo, alter: Any, photos: Path) -> None:
-    for options in ({"architecture": 5}, {"segmenter_options": 3}, {"encoder": None}):
-        path = alter(lambda content, new=options: content["hyper_parameters"].update(new))
+    for options in ({"architecture": 5}, {"options": 3}, {"encoder": None}):
+        path = alter(lambda content, new=options: content["hyper_parameters"]["network"].update(new))
         result = segzoo("predict", "--ckpt_path", path, *PREDICT, photos)
         assert result.status == 2 and result.err.startswith(f"error: {path}") and result.err.count("\n") == 1, options
 
@@ -174,7 +176,7 @@ def test_a_checkpoint_that_cannot_be_continued_says_why(segzoo: Segzoo, alter: A
     result = segzoo("fit", "--ckpt_path", path, "--trainer.max_steps", 4)
     assert result.status == 2 and result.err.count("\n") == 1, result
     assert result.err.startswith(f"error: the checkpoint {path} cannot be continued: ") and message in result.err
-    assert result.err.endswith("; begin a new run at its weights with --method.initial_checkpoint\n")
+    assert result.err.endswith("; begin a new run at its weights with --network.initial_checkpoint\n")
     assert left_behind(path) == set()
 
 
@@ -253,7 +255,7 @@ def test_data_of_other_classes_are_not_scored(segzoo: Segzoo, checkpoint: Path, 
         here = f"'{order[first]}'" if first < len(order) else "absent"
         assert result.status == 2
         assert f"class {first} is '{names[first]}' in the checkpoint and {here} in the data" in result.err
-        begun = segzoo("fit", "--method", "joint", "--data", toy, *flags, "--method.initial_checkpoint", checkpoint)
+        begun = segzoo("fit", "--method", "joint", "--data", toy, *flags, "--network.initial_checkpoint", checkpoint)
         assert begun.status == 2 and f"class {first} is '{names[first]}' in the checkpoint" in begun.err
         assert not Path("runs").exists()
 
@@ -299,10 +301,10 @@ def test_a_checkpoint_of_weights_alone_says_that_it_cannot_be_continued(tmp_path
 
 @pytest.mark.fault("logits-of-another-size")
 def test_options_that_make_logits_of_another_size_leave_nothing_behind(segzoo: Segzoo, toy: Path) -> None:
-    network = ["--method.architecture", "fpn", "--method.segmenter_options", "{encoder_depth: 4}"]
-    result = segzoo("fit", "--method", "joint", "--data", toy, *network, "--method.encoder", "resnet18")
+    network = ["--network.architecture", "fpn", "--network.options", "{encoder_depth: 4}"]
+    result = segzoo("fit", "--method", "joint", "--data", toy, *network, "--network.encoder", "resnet18")
     assert result.status == 2 and result.out == ""
-    assert "fpn on resnet18 with --method.segmenter_options {encoder_depth: 4} makes logits of 64 64" in result.err
+    assert "fpn on resnet18 with --network.options {encoder_depth: 4} makes logits of 64 64" in result.err
     assert not [file for file in Path("runs").rglob("*") if file.is_file()]
 
 
@@ -310,8 +312,8 @@ def test_options_that_make_logits_of_another_size_leave_nothing_behind(segzoo: S
 def test_another_size_than_in_training_is_refused_before_anything_is_written(
     segzoo: Segzoo, toy: Path, photos: Path
 ) -> None:
-    network = ["--method.architecture", "pan", "--method.segmenter_options", "null", "--data.size", 128, 128]
-    fit = ["fit", "--method", "source-only", "--data", toy, *network, "--method.encoder", "resnet18"]
+    network = ["--network.architecture", "pan", "--network.options", "null", "--data.size", 128, 128]
+    fit = ["fit", "--method", "source-only", "--data", toy, *network, "--network.encoder", "resnet18"]
     small = segzoo(*fit[:-4], "96", "96", *fit[-2:])
     assert small.status == 2 and "96 96 (--data.size, height and width)" in small.err and small.err.count("\n") == 1
     assert segzoo(*fit, "--trainer.max_steps", 1).status == 0

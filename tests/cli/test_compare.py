@@ -1,6 +1,5 @@
 """`segzoo compare`: rows, seeds, and a table of runs that are not repeated."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -8,17 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segzoo.cli import compare
 from segzoo.cli.main import main
-from segzoo.cli.trainings import Trainings
-from segzoo.errors import ConfigError
 from segzoo.evaluation import Protocol, Scores
+from segzoo.study.plan import Row
+from segzoo.study.results import orders
 from tests.methods.test_contract import write_config
-
-
-@pytest.mark.parametrize(("text", "seeds"), [("0-2", [0, 1, 2]), ("3", [3]), ("0,2-3", [0, 2, 3])])
-def test_seeds(text: str, seeds: list[int]) -> None:
-    assert compare._seeds(text) == seeds
 
 
 @pytest.mark.parametrize(
@@ -31,8 +24,8 @@ def test_seeds(text: str, seeds: list[int]) -> None:
             ["--rows", "joint", "--trainer.max_steps", "2"],
             "'--trainer.max_steps'; options of `segzoo fit` go after `--`",
         ),
-        (["--rows", "joint,joint"], "--rows joint,joint: each one once"),
-        (["--rows", "joint", "--seeds", "0-2,2"], "--seeds 0,1,2,2: each one once"),
+        (["--rows", "joint,joint"], "rows joint,joint: each one once"),
+        (["--rows", "joint", "--seeds", "0-2,2"], "seeds 0,1,2,2: each one once"),
         (["--rows", "gan"], "the method 'gan' labels no images"),
         (
             ["--rows", "a", "--variant", "a: joint --ckpt_path x"],
@@ -75,17 +68,17 @@ def test_wrong_arguments_are_one_line(
         (["--", "--data", "minicty"], "row 'joint': unknown data 'minicty'; did you mean 'minicity'?"),
         (["--", "--config", "no.yaml"], "row 'joint': cannot read the configuration no.yaml"),
         (["--", "--help"], "row 'joint': no help and no configuration are printed here"),
-        (["--variant", "b: metapix --method.lr fast"], "row 'b': --method.lr: expected float, found 'fast'"),
+        (["--variant", "b: metapix --optimizer.lr fast"], "row 'b': --optimizer.lr: expected float, found 'fast'"),
         (
             ["--variant", "b: metapix --trainer.limit_test_batches 1"],
             "row 'b': --trainer.limit_test_batches 1 scores a part",
         ),
         (["--variant", "b: metapix --config part.yaml"], "row 'b': --trainer.limit_test_batches 1 (in part.yaml)"),
         (
-            ["--variant", "b: joint --method.initial_checkpoint {sepico}"],
-            "row b starts from a checkpoint of sepico, seed 0: add sepico to --rows",
+            ["--variant", "b: joint --network.initial_checkpoint {sepico}"],
+            "row b starts from a checkpoint of sepico, seed 0: add sepico to the rows",
         ),
-        (["--variant", "b: metapix@joint"], "--variant 'b: metapix@joint': unknown method"),
+        (["--variant", "b: metapix@joint"], "variant 'b: metapix@joint': unknown method"),
     ],
 )
 def test_what_can_be_known_before_is_said_before(
@@ -115,41 +108,6 @@ def test_a_row_of_a_mean_weight_needs_an_option_for_it_and_a_row_to_take_it_from
     assert not list(tmp_path.iterdir())
 
 
-def test_the_mean_weight_is_over_training(tmp_path: Path) -> None:
-    with (tmp_path / "metrics.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["step", "weight/mean"])
-        writer.writeheader()
-        writer.writerows([{"step": 0, "weight/mean": 0.8}, {"step": 1}, {"step": 2, "weight/mean": 0.4}])
-    assert compare._mean_weight(tmp_path) == pytest.approx(0.6)
-    with pytest.raises(ConfigError, match="needs the row"):
-        compare._mean_weight(tmp_path / "absent")
-    (tmp_path / "metrics.csv").write_text("step,train/loss\n0,1.0\n")
-    with pytest.raises(ConfigError, match="has no weight/mean"):
-        compare._mean_weight(tmp_path)
-
-
-def test_rows_wait_for_what_they_start_from(tmp_path: Path) -> None:
-    variants = compare._variants(["c: joint --x {b}/file --y {e: 1}", "b: joint --x {target-only}"])
-    waves = {name: compare._row(name, variants).wave for name in ("target-only", "b", "c", "joint@metapix", "b@c")}
-    assert waves == {"target-only": 0, "b": 1, "c": 2, "joint@metapix": 1, "b@c": 3}
-    row = compare._row("b", variants)
-    with pytest.raises(ConfigError, match="row b starts from a checkpoint of target-only, seed 1: add target-only"):
-        compare._train(tmp_path, row, 1, [], 1, Trainings())
-
-
-def test_a_run_without_a_checkpoint_does_not_stand_in_the_way(tmp_path: Path) -> None:
-    row, parent = compare.Row("half", "joint"), tmp_path / "half" / "joint" / "tiny"
-    (parent / "default-s0").mkdir(parents=True)
-    assert compare._run(tmp_path, row, 0) == tmp_path / "half"
-    (parent / "default-s0-2" / "checkpoints").mkdir(parents=True)
-    (parent / "default-s0-2" / "checkpoints" / "last.ckpt").touch()
-    (parent / "default-s01").mkdir()
-    assert compare._run(tmp_path, row, 0) == parent / "default-s0-2"
-    (parent / "default-s0-3").mkdir()
-    (parent / "default-s0-3" / "scores-test.json").touch()
-    assert compare._run(tmp_path, row, 0) == parent / "default-s0-3"
-
-
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     assert main(["compare", "--rows", "joint", "--out", str(tmp_path / "file" / "out")]) == 2
@@ -164,8 +122,8 @@ def finished(out: Path, row: str = "joint", status: str = "finished", **protocol
     Scores(np.eye(2, dtype=int), ("a", "b")).save(run, "scores-test", Protocol(**facts | protocol))
     manifest = {"status": status, "max_steps": 100, "training": {"steps": 21}}
     (run / "manifest.json").write_text(json.dumps(manifest))
-    orders = compare._orders(compare.Row(row, row), ["--config", str(out / "some.yaml")])
-    (out / f"{row}-s0.json").write_text(json.dumps(orders))
+    words = orders(Row(row, row), ["--config", str(out / "some.yaml")])
+    (out / f"{row}-s0.json").write_text(json.dumps(words))
     return run
 
 
@@ -179,12 +137,12 @@ def test_a_run_with_other_options_is_not_taken_for_this_one(tmp_path: Path, caps
     finished(tmp_path)
     assert again(tmp_path, "joint") == 0
     capsys.readouterr()
-    assert again(tmp_path, "joint", options=("--method.lr", "0.1")) == 2
+    assert again(tmp_path, "joint", options=("--optimizer.lr", "0.1")) == 2
     assert "some.yaml` and not with `--method joint --config" in capsys.readouterr().err
     (tmp_path / "some.yaml").write_text("trainer: {max_steps: 7}\n")
     assert again(tmp_path, "joint") == 2
     error = capsys.readouterr().err
-    assert "some.yaml changed; choose another --out" in error and error.count("\n") == 1
+    assert "some.yaml changed; choose another folder" in error and error.count("\n") == 1
     (tmp_path / "joint-s0.json").unlink()
     assert again(tmp_path, "joint") == 2
     assert "options that nobody noted" in capsys.readouterr().err
@@ -243,9 +201,9 @@ def test_scores_of_different_images_are_not_compared(tmp_path: Path, capsys: pyt
 def test_a_comparison_runs_resumes_and_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = write_config(tmp_path, "metapix")
     out = tmp_path / "out"
-    shared = "--config", str(config), "--method.encoder", "tu-test_resnet"
+    shared = "--config", str(config), "--network.encoder", "tu-test_resnet"
     arguments = ["compare", "--rows", "brief,target-only", "--seeds", "0", "--jobs", "2", "--out", str(out)]
-    arguments += ["--variant", "brief: source-only --trainer.max_steps 1 --method.initial_checkpoint {target-only}"]
+    arguments += ["--variant", "brief: source-only --trainer.max_steps 1 --network.initial_checkpoint {target-only}"]
     config.write_text(config.read_text().replace("  weight_width: 4\n", ""))
     assert main([*arguments, "--", *shared]) == 0
     table = (out / "comparison.md").read_text()

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from segzoo.cli.lock import release_all
 from segzoo.cli.streams import tolerant_streams
+from segzoo.runtime.lock import release_all
 from tests.cli.conftest import Segzoo
 from tests.processes import Ended, Fork, at
 

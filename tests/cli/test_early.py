@@ -24,15 +24,22 @@ DOMAINS = {"source": "segzoo.data.PairedFolders", "target": None}
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ("--method joint --method.learning_rate 1", "'--method.learning_rate'; did you mean '--method.lr'?"),
-        ("--method joint --learning_rate 1", "'--learning_rate'; did you mean '--method.lr'?"),
+        ("--method joint --method.learning_rate 1", "'--method.learning_rate'; did you mean '--optimizer.lr'?"),
+        ("--method joint --learning_rate 1", "'--learning_rate'; did you mean '--optimizer.lr'?"),
         ("--method joint --max_steps 3", "'--max_steps'; did you mean '--trainer.max_steps'?"),
         ("--method joint --batch_size 3", "'--batch_size'; did you mean '--data.batch_size'?"),
         ("--method joint --trainer.batch_size 3", "'--trainer.batch_size'; did you mean '--data.batch_size'?"),
         ("--methd metapix", "'--methd'; did you mean '--method'?"),
         ("-method metapix", "'-method'; did you mean '--method'?"),
         ("--model metapix", "'--model'; did you mean '--method'?"),
-        ("--method joint --method.encodr x", "'--method.encodr'; did you mean '--method.encoder'?"),
+        ("--method joint --method.encodr x", "'--method.encodr'; did you mean '--network.encoder'?"),
+        ("--method joint --method.lr 1", "'--method.lr'; it is --optimizer.lr now"),
+        ("--method joint --method.optimizer sgd", "'--method.optimizer'; it is --optimizer.name now"),
+        ("--method joint --model.encoder resnet18", "'--model.encoder'; it is --network.encoder now"),
+        ("--method joint --optimizer.encoder x", "'--optimizer.encoder'; did you mean '--network.encoder'?"),
+        ("--method joint --lr 1", "'--lr'; did you mean '--optimizer.lr'?"),
+        ("--method joint --backbone x", "'--backbone'; did you mean '--network.encoder'?"),
+        ("--method gan --network.encodr x", "'--network.encodr'; "),
         ("--method joint --ckpt-path x", "'--ckpt-path'; did you mean '--ckpt_path'?"),
         ("--method joint --data.batch-size 2", "'--data.batch-size'; did you mean '--data.batch_size'?"),
         ("--method joint --epochs 3", "'--epochs'; did you mean '--trainer.max_steps'?"),
@@ -57,13 +64,18 @@ def test_a_mistyped_option_names_the_one_that_was_meant(argv: str, message: str)
     ("content", "message"),
     [
         ("max_steps: 3", "unknown key 'max_steps' (in {}); did you mean 'trainer.max_steps'?"),
-        ("model: {learning_rate: 3}", "unknown key 'model.learning_rate' (in {}); did you mean 'model.lr'?"),
+        (
+            "optimizer: {learning_rate: 3}",
+            "unknown key 'optimizer.learning_rate' (in {}); did you mean 'optimizer.lr'?",
+        ),
+        ("method: {lr: 3}", "unknown key 'method.lr' (in {}); it is 'optimizer.lr' now"),
+        ("model: {norm: frozen}", "{}: the section 'model' is gone: 'model.norm' is 'network.norm' now"),
         ("trainer: {batch_size: 3}", "unknown key 'trainer.batch_size' (in {}); did you mean 'data.batch_size'?"),
         ("trainer: {logger: false}", "unknown key 'trainer.logger' (in {}); did you mean 'logger'?"),
         ("ckpt_path: a", "unknown key 'ckpt_path' (in {}); it is an option of the command line: --ckpt_path"),
         ("data: {size: {a: 1}}", "--data.size (in {}): expected two numbers"),
         ("trainer: {max_steps: many}", "--trainer.max_steps (in {}): expected int, found 'many'"),
-        ("model: {schedule: cosine}", "--method.schedule (in {}): expected poly or constant, found 'cosine'"),
+        ("optimizer: {schedule: cosine}", "--optimizer.schedule (in {}): expected poly or constant, found 'cosine'"),
     ],
 )
 def test_a_mistyped_key_of_a_file_names_the_one_that_was_meant(segzoo: Segzoo, content: str, message: str) -> None:
@@ -78,8 +90,8 @@ def test_nothing_heavy_is_imported_for_an_error_in_options(tmp_path: Path) -> No
     (tmp_path / "own.yaml").write_text("data: {batch_size: [1]}")
     commands = [
         "fit --method metapix --method.wieght_lr 1",
-        "fit --method metapix --method.lr fast",
-        "fit --method metapix --method.lr",
+        "fit --method metapix --optimizer.lr fast",
+        "fit --method metapix --optimizer.lr",
         "fit --method metapix --trainer.max_steps 1.5",
         "fit --method metapix --method.update paperr",
         "fit --method metapix --data.flip maybe",

@@ -19,7 +19,7 @@ def test_a_training_without_end_is_one_line_and_leaves_no_folder(segzoo: Segzoo,
     for options, message in (
         (["--trainer.max_epochs", "3"], "--trainer.max_epochs 3 counts epochs"),
         (["--trainer.max_steps", "-1"], "nothing would end this training"),
-        (["--trainer.max_steps", "-1", "--trainer.max_time", "00:00:01:00"], "--method.schedule poly"),
+        (["--trainer.max_steps", "-1", "--trainer.max_time", "00:00:01:00"], "--optimizer.schedule poly"),
         (["--trainer.limit_train_batches", "0.5"], "--trainer.limit_train_batches 0.5"),
     ):
         done = segzoo("fit", "--method", "source-only", "--data", toy, *options)

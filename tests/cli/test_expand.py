@@ -18,7 +18,7 @@ def no_checkpoint(path: Path) -> dict[str, Any]:
 
 def expanded(command: str, *argv: str, carried: dict[str, Any] | None = None) -> Invocation:
     def read(path: Path) -> dict[str, Any]:
-        return {"method": "joint", "config": yaml.safe_dump(carried)}
+        return {"method": "joint", "config": carried}
 
     invocation = expand(command, argv, no_checkpoint if carried is None else read)
     assert invocation is not None
@@ -56,23 +56,53 @@ def test_a_bare_word_is_refused() -> None:
         split_arguments(["joint"])
 
 
-def test_method_options_become_the_parsers() -> None:
+def test_options_go_to_the_parser_as_they_are_typed() -> None:
     invocation = expanded("fit", "--method", "joint", "--method.weight", "2", "--data.batch_size=4")
     assert invocation.method == "joint"
-    assert invocation.flags == ["--model.weight=2", "--data.batch_size=4"]
+    assert invocation.flags == ["--method.weight=2", "--data.batch_size=4"]
 
 
-def test_layers_are_base_then_data_then_method(tmp_path: Path) -> None:
+def test_layers_are_base_then_method_then_data(tmp_path: Path) -> None:
     own = write(tmp_path / "own.yaml", {"data": {"batch_size": 7}})
     invocation = expanded("fit", "--method=metapix", "--config", own)
     origins = [Path(layer.origin).name for layer in invocation.layers]
-    assert origins == ["base.yaml", "minicity.yaml", "the defaults of 'metapix'", "own.yaml"]
-    assert not any(key in layer.content for layer in invocation.layers for key in ("method", "class", "summary"))
+    # What the data have for this method alone comes after what they have for all.
+    assert origins == ["base.yaml", "the defaults of 'metapix'", "minicity.yaml", "minicity.yaml", "own.yaml"]
+    assert merged(invocation, "method", "weight_width") == 8
+    keys = {key for layer in invocation.layers for key in (*layer.content, *layer.content.get("method", {}))}
+    assert not keys & {"methods", "name", "class", "summary", "supervision", "default_data"}
+
+
+def test_a_data_file_has_values_for_one_method(tmp_path: Path) -> None:
+    parts = {"joint": {"method": {"weight": 0.5}, "data": {"batch_size": 3}}, "sepico": {"method": {"fast": True}}}
+    content = {"data": {**TARGETS, "name": "pair", "batch_size": 2}, "methods": parts}
+    own = write(tmp_path / "pair.yaml", content)
+    for argv in (["--data", own], ["--config", own]):
+        joint = expanded("fit", "--method", "joint", *argv)
+        assert (merged(joint, "method", "weight"), merged(joint, "data", "batch_size")) == (0.5, 3)
+        other = expanded("fit", "--method", "source-only", *argv)
+        assert (merged(other, "method", "weight"), merged(other, "data", "batch_size")) == (None, 2)
+    flag = expanded("fit", "--method", "joint", "--data", own, "--method.weight", "2")
+    assert flag.value("method", "weight") == ("2", "")
+    write(tmp_path / "pair.yaml", {**content, "methods": {"joint": {"method": {"wight": 1}}}})
+    with pytest.raises(ConfigError, match=r"unknown key 'method.wight' \(in .*pair.yaml\); did you mean"):
+        expanded("fit", "--method", "joint", "--data", own)
+
+
+def test_a_section_of_the_defaults_that_a_method_lacks_is_none_of_its(tmp_path: Path) -> None:
+    gan = expanded("fit", "--method", "gan", "--data", "minicity")
+    assert not any("network" in layer.content for layer in gan.layers)
+    own = write(tmp_path / "own.yaml", {"network": {"encoder": "resnet18"}})
+    with pytest.raises(ConfigError, match=r"unknown key 'network\.encoder'"):
+        expanded("fit", "--method", "gan", "--config", own)
 
 
 def test_the_method_of_a_file_counts_and_a_flag_beats_it(tmp_path: Path) -> None:
+    for content in ({"method": "joint"}, {"method": {"name": "joint", "weight": 2}}):
+        own = write(tmp_path / "own.yaml", content)
+        assert expanded("fit", "--config", own).method == "joint"
+    assert expanded("fit", "--method.name", "joint").method == "joint"
     own = write(tmp_path / "own.yaml", {"method": "joint"})
-    assert expanded("fit", "--config", own).method == "joint"
     assert expanded("fit", "--config", own, "--method", "metapix").method == "metapix"
 
 
@@ -200,16 +230,15 @@ def test_a_run_goes_on_in_its_own_folder_and_with_its_own_seed(tmp_path: Path, o
 
 
 def test_options_of_a_network_are_not_those_of_another(tmp_path: Path) -> None:
-    assert "decoder_channels" in merged(expanded("fit", "--method", "joint"), "model", "segmenter_options")
-    assert (
-        merged(expanded("fit", "--method", "joint", "--method.architecture", "fpn"), "model", "segmenter_options")
-        is None
-    )
-    unet = expanded("fit", "--method", "joint", "--method.architecture", "unet")
-    assert "decoder_channels" in merged(unet, "model", "segmenter_options")
+    assert "decoder_channels" in merged(expanded("fit", "--method", "joint"), "network", "options")
+    fpn = expanded("fit", "--method", "joint", "--network.architecture", "fpn")
+    assert merged(fpn, "network", "options") is None
+    for name in ("unet", "Unet", "UNET"):
+        unet = expanded("fit", "--method", "joint", "--network.architecture", name)
+        assert "decoder_channels" in merged(unet, "network", "options")
     options = {"decoder_pyramid_channels": 64}
-    own = write(tmp_path / "own.yaml", {"model": {"architecture": "fpn", "segmenter_options": options}})
-    assert merged(expanded("fit", "--method", "joint", "--config", own), "model", "segmenter_options") == options
+    own = write(tmp_path / "own.yaml", {"network": {"architecture": "fpn", "options": options}})
+    assert merged(expanded("fit", "--method", "joint", "--config", own), "network", "options") == options
 
 
 def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:
@@ -245,6 +274,11 @@ def test_last_is_the_newest_run_of_that_name(tmp_path: Path) -> None:
             "unknown data 'minicty'; did you mean 'minicity'",
         ),
         (["fit", "--method", "joint", "--data", "no.yaml"], "no such file: no.yaml"),
+        (["fit", "--method", "joint", "--data", "[x]"], r"option '--data' takes one value, and no list: found '\[x\]'"),
+        (
+            ["fit", "--method", "joint", "--network", "unet"],
+            "option '--network' is a section of options, such as --network",
+        ),
         (["fit", "--method", "joint", "--recipe", "no"], "unknown recipe 'no'"),
         (
             ["fit", "--method", "joint", "--ckpt_path", "last", "--seed_everything", "abc"],
@@ -261,10 +295,17 @@ def test_what_cannot_work_says_why(argv: list[str], message: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("model: [", "is not valid YAML: line 1"),
+        ("network: [", "is not valid YAML: line 1"),
         ("hello", "must hold sections"),
-        ("model: 3", "'model' must be a section"),
-        ("method: {lr: 1}", "'method' must be a name"),
+        ("network: 3", "'network' must be a section"),
+        ("model: {lr: 1, encoder: resnet18}", "'model.lr' is 'optimizer.lr' now .and 1 more."),
+        ("model: {weight: 1}", "'model.weight' is 'method.weight' now"),
+        ("model: 3", "the section 'model' is gone: its options are in 'network', 'optimizer'"),
+        ("method: {name: 3}", "'method.name' must be a name, found 3"),
+        ("method: [joint]", "'method' must be a section"),
+        ("methods: 3", "'methods' must hold methods and their sections"),
+        ("methods: {metapx: {}}", "methods: unknown method 'metapx'; did you mean 'metapix'"),
+        ("methods: {joint: {method: {name: x}}}", "methods.joint: 'method.name' has no place here"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, content: str, message: str) -> None:

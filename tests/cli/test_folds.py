@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from segzoo.cli.folds import _cli, _per_image, kept_checkpoints
+from segzoo.cli.folds import _per_image, _run, kept_checkpoints
 from segzoo.errors import ConfigError
 from segzoo.evaluation import Scores
 from tests.cli.conftest import Segzoo
@@ -36,7 +36,7 @@ def test_the_folds_of_a_run(segzoo: Segzoo, toy: Path) -> None:
     one = json.loads((run / "folds-toy.json").read_text())
     assert one["chosen"] == ["last.ckpt"] * 2
     # Together the images are what the test after the training counted.
-    cli = _cli(["--ckpt_path", str(run / "checkpoints/last.ckpt"), "--out", "scratch", "--data.eval_batch_size", "1"])
+    cli = _run(["--ckpt_path", str(run / "checkpoints/last.ckpt"), "--out", "scratch", "--data.eval_batch_size", "1"])
     matrices = _per_image(cli, run / "checkpoints" / "last.ckpt")
     assert matrices.shape == (2, 3, 3)
     assert np.array_equal(matrices.sum(0), Scores.load(run / "scores-test.json").confusion)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from segzoo.cli.lock import FolderLock, locked, release_all
 from segzoo.errors import ConfigError
+from segzoo.runtime.lock import FolderLock, locked, release_all
 from tests.cli.conftest import Segzoo
 
 ROOT = Path(__file__).parents[2]

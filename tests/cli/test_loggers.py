@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
-from segzoo.cli.loggers import MetricsCsv, create_loggers
 from segzoo.errors import ConfigError
+from segzoo.loggers.create import create_loggers
+from segzoo.loggers.metrics_csv import MetricsCsv
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

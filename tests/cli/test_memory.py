@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the a
 PASSES = """
 import resource
 import torch
-from segzoo.cli.memory import keep_freed_memory
+from segzoo.runtime.memory import keep_freed_memory
 
 def passes():
     maps = [torch.ones(2**20) for _ in range(16)]  # 4 MiB each
@@ -53,7 +53,7 @@ def test_settings_of_the_environment_are_left_alone():
 
 def test_fit_tells_it(monkeypatch):
     told = []
-    monkeypatch.setattr("segzoo.cli.memory.keep_freed_memory", lambda: told.append(True))
+    monkeypatch.setattr("segzoo.runtime.memory.keep_freed_memory", lambda: told.append(True))
     # Refused, but only by the parser behind.
     assert main(["fit", "--method", "joint", "--data.size", "1", "2", "3"]) == 2
     assert told

@@ -25,7 +25,7 @@ def test_fit_says_what_it_trains_on_what_and_where(segzoo: Segzoo, toy: Path) ->
     assert result.status == 0
     said = opening(result.out)
     assert list(said) == ["joint", "device", "data", "batch", "steps", "writes to"]
-    hint = "pretrained ones: --method.encoder_weights imagenet or --method.encoder_checkpoint FILE"
+    hint = "pretrained ones: --network.encoder_weights imagenet or --network.encoder_checkpoint FILE"
     network = rf"unet with tu-test_resnet, \d\.\d M parameters; random weights \({re.escape(hint)}\)"
     assert re.fullmatch(network, said["joint"])
     assert said["device"] == "cpu, precision 32-true"
@@ -38,7 +38,7 @@ def test_fit_says_what_it_trains_on_what_and_where(segzoo: Segzoo, toy: Path) ->
     said = opening(result.out)
     assert said["steps"] == "continues at step 2 of 3" and said["joint"].endswith(f"weights of the checkpoint {last}")
     accumulated = ("--trainer.accumulate_grad_batches", "2")
-    result = segzoo("fit", "--method", "source-only", "--data", toy, "--method.initial_checkpoint", last, *accumulated)
+    result = segzoo("fit", "--method", "source-only", "--data", toy, "--network.initial_checkpoint", last, *accumulated)
     said = opening(result.out)
     assert said["batch"] == "2 images per domain x 2 accumulated, 32x32 (height x width)"
     assert said["source-only"].endswith(f"; weights of {last}")
@@ -49,7 +49,7 @@ def test_fit_says_what_it_trains_on_what_and_where(segzoo: Segzoo, toy: Path) ->
 def test_a_constant_weight_is_neither_logged_nor_drawn(
     segzoo: Segzoo, toy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segzoo.cli.lightning.StepProgress", lambda: StepProgress(seconds=0))
+    monkeypatch.setattr("segzoo.cli.run.StepProgress", lambda: StepProgress(seconds=0))
     for method, weighs in (("joint", False), ("metapix", True)):
         result = segzoo("fit", "--method", method, "--data", toy, "--name", "weights")
         folder = Path(f"runs/{method}/toy/weights-s0")
@@ -62,7 +62,7 @@ def test_a_constant_weight_is_neither_logged_nor_drawn(
 
 @pytest.mark.fault("silent-start")
 def test_a_training_that_time_ends_says_so(segzoo: Segzoo, toy: Path) -> None:
-    limits = ["--trainer.max_steps", "-1", "--trainer.max_time", "00:00:00:01", "--method.schedule", "constant"]
+    limits = ["--trainer.max_steps", "-1", "--trainer.max_time", "00:00:00:01", "--optimizer.schedule", "constant"]
     result = segzoo("fit", "--method", "source-only", "--data", toy, *limits)
     assert opening(result.out)["steps"] == "until 0:01 have passed"
 

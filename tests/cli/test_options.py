@@ -22,16 +22,16 @@ from tests.cli.conftest import Segzoo
             ["--data.target.maks", "x"],
             "unknown option '--data.target.maks'; did you mean '--data.target.masks'?",
         ),
-        (["--method.lr"], "option '--method.lr' needs a value"),
-        (["--method.lr", "fast"], "--method.lr: expected float, found 'fast'"),
-        (["--method.optimizer", "adm"], "--method.optimizer: expected one of adamw, adam, sgd, found 'adm'"),
+        (["--optimizer.lr"], "option '--optimizer.lr' needs a value"),
+        (["--optimizer.lr", "fast"], "--optimizer.lr: expected float, found 'fast'"),
+        (["--optimizer.name", "adm"], "--optimizer.name: expected one of adamw, adam, sgd, found 'adm'"),
         (["--data.target_labels", "x"], "--data.target_labels: expected int or null, found 'x'"),
         (["--data.target.gap", "x"], "--data.target.gap: expected int, found 'x'"),
         (["--data.source", "Folders"], "--data.source: no class 'Folders'; expected its import path"),
         (["--logger", "csv,tensorbord"], "unknown logger 'tensorbord'; did you mean 'tensorboard'?"),
         (["--trainer.devices", "99999"], "--trainer.devices 99999: 99999 processes, but this machine has "),
         (["--trainer.accelerator", "gpus"], "--trainer: You selected an invalid accelerator name"),
-        (["--method.encoder", "resnet1"], "unknown encoder 'resnet1'; did you mean 'resnet18'?"),
+        (["--network.encoder", "resnet1"], "unknown encoder 'resnet1'; did you mean 'resnet18'?"),
         (["--data.target.images", "no/{split}"], "the folder "),
         (["--name", "a/b"], "--name 'a/b': expected a folder's name, without '/'"),
         (["--data.size", "192"], "--data.size: expected two numbers, height width, found '192'"),
@@ -44,8 +44,8 @@ from tests.cli.conftest import Segzoo
         (["--data.size", "0", "32"], "--data.size (height, width) 0: expected 1 or more"),
         (["--data.crop_scale", "0.5", "2"], "--data.crop_scale 0.5 2.0: expected the smallest and the largest share"),
         (["--data.num_workers", "-1"], "--data.num_workers -1: expected 0 or more"),
-        (["--method.lr", "-1"], "the learning rate of the segmenter -1.0: expected 0 or more"),
-        (["--method.weight_decay", "-1"], "the weight decay of the segmenter -1.0: expected 0 or more"),
+        (["--optimizer.lr", "-1"], "--optimizer.lr -1.0: expected 0 or more"),
+        (["--optimizer.weight_decay", "-1"], "--optimizer.weight_decay -1.0: expected 0 or more"),
         (["--seed_everything", "-1"], "--seed_everything -1: expected 0 to 4294967295"),
         (["--data.root", "/nowhere"], "--data.root /nowhere is not a folder"),
         (["--data.target_labels", "9"], "--data.target_labels 9 but the target's train split has 4"),
@@ -66,7 +66,7 @@ def test_one_line_says_what_is_wrong(segzoo: Segzoo, toy: Path, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"model": {"wight": 3}}, "unknown key 'model.wight' (in own.yaml); did you mean 'model.weight'?"),
+        ({"method": {"wight": 3}}, "unknown key 'method.wight' (in own.yaml); did you mean 'method.weight'?"),
         ({"modle": {"weight": 3}}, "unknown key 'modle.weight' (in own.yaml)"),
         ({"trainer": {"max_steps": "many"}}, "--trainer.max_steps (in own.yaml): expected int, found 'many'"),
         (
@@ -88,8 +88,8 @@ def test_a_wrong_entry_names_its_file(
 def test_method_help_lists_the_options_of_that_method_only(segzoo: Segzoo) -> None:
     out = segzoo("fit", "--method", "metapix", "--method.help").out
     assert "--method.weight_lr" in out
-    assert "--method.encoder" in out  # inherited
-    assert not any(text in out for text in ("--model", "--data.", "--trainer.", "label_space"))
+    assert all(text in out for text in ("--network.encoder", "--optimizer.lr", "--speed.cuda_graph"))
+    assert not any(text in out for text in ("--model", "--method.name", "--data.", "--trainer.", "label_space"))
 
 
 def test_help_with_a_method_lists_everything(segzoo: Segzoo) -> None:
@@ -99,8 +99,8 @@ def test_help_with_a_method_lists_everything(segzoo: Segzoo) -> None:
 
 
 def test_help_shows_the_values_that_would_be_used(segzoo: Segzoo) -> None:
-    out = " ".join(segzoo("fit", "--method", "joint", "--method.lr", "0.125", "--method.help").out.split())
-    assert "learning rate of the segmenter. (type: float, default: 0.125)" in out
+    out = " ".join(segzoo("fit", "--method", "joint", "--optimizer.lr", "0.125", "--method.help").out.split())
+    assert "at the beginning of the schedule. (type: float, default: 0.125)" in out
 
 
 def test_a_class_of_data_has_help(segzoo: Segzoo) -> None:
@@ -115,9 +115,8 @@ def test_print_config_can_be_fed_back(segzoo: Segzoo, toy: Path, tmp_path: Path)
     first = segzoo("fit", "--method", "joint", "--data", toy, *flags, "--print_config").out
     (tmp_path / "full.yaml").write_text(first)
     content = yaml.safe_load(first)
-    assert content["method"] == "joint"
     assert content["data"]["size"] == [32, 64]
-    assert content["model"]["weight"] == 0.5
+    assert content["method"] == {"name": "joint", "weight": 0.5, "pixel_mean": "valid"}
     assert content["seed_everything"] == 3
     assert segzoo("fit", "--config", "full.yaml", "--print_config").out == first
     changed = segzoo("fit", "--config", "full.yaml", "--seed_everything", "4", "--print_config").out

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 
-from segzoo.cli.photographs import check_apart, find_images
-from segzoo.cli.pictures import write_picture
 from segzoo.data import PairedFolders
 from segzoo.data.files import walk
 from segzoo.errors import ConfigError, DataError
+from segzoo.inference import load
+from segzoo.inference.photographs import check_apart, find_images
+from segzoo.inference.pictures import write_picture
 from tests.cli.conftest import Result, Segzoo
 
 
@@ -77,7 +77,7 @@ def test_what_is_no_regular_file_is_named_and_not_opened(predict: Segzoo, alarm:
     )
     os.mkfifo("pipe.png")
     result = predict("--input", "pipe.png")
-    assert result.status == 2 and "--input pipe.png is not a folder: it is a named pipe" in result.err
+    assert result.status == 2 and "pipe.png is not a folder: it is a named pipe" in result.err
 
 
 @pytest.mark.fault("named-pipe-in-a-data-set")
@@ -259,7 +259,7 @@ def test_files_of_another_origin_are_not_written_over(predict: Segzoo) -> None:
         ("out/labels/sub", "out", "--input out/labels/sub lies where --out out writes"),
         ("out/legend.png", "out", "--input out/legend.png lies where --out out writes"),
         ("photos", "photos/a.png", "--out photos/a.png is a file"),
-        ("photos", "/proc/none", "cannot write to --out /proc/none"),
+        ("photos", "/proc/none", "cannot write to /proc/none"),
     ],
 )
 def test_input_and_output_keep_apart(predict: Segzoo, folder: str, out: str, message: str) -> None:
@@ -279,7 +279,7 @@ def test_one_image_will_do(predict: Segzoo) -> None:
     assert result.status == 0 and written() == ["b.png"] == [Path(name).stem + ".png" for name in written("overlays")]
     Path("notes.txt").write_text("no image")
     result = predict("--input", "notes.txt")
-    assert result.status == 2 and "--input notes.txt: expected a folder, or an image of type .jpg" in result.err
+    assert result.status == 2 and "notes.txt: expected a folder, or an image of type .jpg" in result.err
 
 
 @pytest.mark.fault("photographs-of-12-bits")
@@ -302,12 +302,13 @@ def test_photographs_are_not_turned_where_those_of_the_training_were_not(predict
     assert predict().status == 0
     assert Image.open("out/labels/a.png").size == (24, 32)
     content = torch.load(checkpoint, weights_only=True)
-    config = yaml.safe_load(content["segzoo"]["config"])
-    config["data"]["target"]["init_args"]["upright"] = False
-    content["segzoo"]["config"] = yaml.safe_dump(config)
+    content["segzoo"]["config"]["data"]["target"]["init_args"]["upright"] = False
     torch.save(content, "stored.ckpt")
     assert predict("--ckpt_path", "stored.ckpt", "--overwrite").status == 0
     assert Image.open("out/labels/a.png").size == (32, 24)
+    predictor = load("stored.ckpt", device="cpu")  # from Python likewise, be it a file or opened already
+    for photo in ("photos/a.jpg", Image.open("photos/a.jpg")):
+        assert predictor.predict(photo).labels.shape == (24, 32)
 
 
 @pytest.mark.fault("photograph-larger-than-memory")
@@ -335,7 +336,7 @@ def test_a_large_image_takes_no_logits_of_all_classes_and_has_the_same_labels(
     for i in range(3):
         draw(Path(f"photos/{i}.png"), i, (50, 61 + i))
     assert predict("--out", "whole").status == 0
-    monkeypatch.setattr("segzoo.cli.labelling.AT_ONCE", 1)
+    monkeypatch.setattr("segzoo.inference.logits.AT_ONCE", 1)
     assert predict("--out", "parts").status == 0
     for i in range(3):
         whole, parts = (np.asarray(Image.open(f"{out}/labels/{i}.png")) for out in ("whole", "parts"))

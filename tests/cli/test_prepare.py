@@ -42,10 +42,17 @@ def test_from_the_download_to_a_published_setting(segzoo: Segzoo, tmp_path: Path
     assert segzoo(*command).status == 0 and masks[0].is_file()
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
-    small = ["--method.architecture", "unet", "--method.encoder", "tu-test_resnet", "--method.encoder_weights", "null"]
+    small = [
+        "--network.architecture",
+        "unet",
+        "--network.encoder",
+        "tu-test_resnet",
+        "--network.encoder_weights",
+        "null",
+    ]
     small += ["--data.size", "32", "32", "--data.target_labels", "2", "--trainer.max_steps", "1"]
     small += ["--data.num_workers", "0", "--trainer.accelerator", "cpu", "--trainer.val_check_interval", "1"]
-    small += ["--method.annotator_width", "4", "--method.segmenter_options", "{decoder_channels: [16, 16, 8, 8, 8]}"]
+    small += ["--method.annotator_width", "4", "--network.options", "{decoder_channels: [16, 16, 8, 8, 8]}"]
     place = ("--data", "cat16", "--data.root", tmp_path / "cats")
     result = segzoo("fit", "--recipe", "gradient_annotator", *place, *small)
     assert result.status == 0, result.err
@@ -61,7 +68,7 @@ def test_the_recipe_and_the_data_agree(name: str, segzoo: Segzoo, tmp_path: Path
     printed: dict[str, Any] = yaml.safe_load(result.out)
     recipe = yaml.safe_load(config_path("recipe", "gradient_annotator").read_text())
     data = yaml.safe_load(config_path("data", name).read_text())["data"]
-    for section, expected in (("model", recipe["model"]), ("trainer", recipe["trainer"])):
+    for section, expected in ((name, recipe[name]) for name in ("method", "network", "optimizer", "trainer")):
         assert {key: printed[section][key] for key in expected} == expected
     assert {key: printed["data"][key] for key in recipe["data"]} == recipe["data"]
     assert all(printed["data"][key] == data[key] for key in ("name", "size", "target_labels"))
@@ -74,7 +81,7 @@ def test_the_recipe_and_the_data_agree(name: str, segzoo: Segzoo, tmp_path: Path
     ("arguments", "message"),
     [
         (["horses"], "invalid choice: 'horses'"),
-        (["cat16", "--root", "nowhere"], "--root names the folder"),
+        (["cat16", "--root", "nowhere"], "expected the folder that the data set was unpacked into"),
         (["cat16", "--smallest_side", "3"], "--smallest_side is for pascal_horse"),
         (["pascal_horse", "--smallest_side", "0"], "--smallest_side 0: expected 1 or more"),
         (["cat16", "--rot", "x"], "did you mean '--root'"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from lightning.pytorch.strategies.launchers import subprocess_script
 
-from segzoo.cli import lock
+from segzoo.runtime import lock
 from tests.cli.conftest import Result, Segzoo
 
 
@@ -28,7 +28,7 @@ def state() -> dict[str, Any]:
 
 
 @pytest.mark.fault("training-among-other-things")
-@pytest.mark.parametrize("options", [[], ["--method.lr", "1e30", "--trainer.max_steps", "4"]], ids=["ends", "fails"])
+@pytest.mark.parametrize("options", [[], ["--optimizer.lr", "1e30", "--trainer.max_steps", "4"]], ids=["ends", "fails"])
 def test_a_training_leaves_nothing_behind(options: list[str], segzoo: Segzoo, toy: Path) -> None:
     before = state()
     result = segzoo("fit", "--method", "source-only", "--data", toy, *options)
@@ -39,7 +39,7 @@ def test_a_training_leaves_nothing_behind(options: list[str], segzoo: Segzoo, to
 @pytest.mark.fault("training-among-other-things")
 def test_an_error_in_another_thread_is_one_line(segzoo: Segzoo, toy: Path) -> None:
     results: list[Result] = []
-    argv = ("fit", "--method", "source-only", "--data", toy, "--method.lr", "1e30", "--trainer.max_steps", "4")
+    argv = ("fit", "--method", "source-only", "--data", toy, "--optimizer.lr", "1e30", "--trainer.max_steps", "4")
     thread = threading.Thread(target=lambda: results.append(segzoo(*argv)))
     thread.start()
     thread.join()

@@ -124,14 +124,14 @@ def small(name: str, root: Path, initial: bool = False) -> list[str]:
         "trainer.val_check_interval": 2,
         "trainer.accelerator": "cpu",
         "trainer.log_every_n_steps": 1,
-        "method.encoder": "tu-test_resnet",
-        "method.encoder_weights": None,
+        "network.encoder": "tu-test_resnet",
+        "network.encoder_weights": None,
     }
-    if "initial_checkpoint" in recipe["model"] and not initial:
-        options["method.initial_checkpoint"] = None
+    if "initial_checkpoint" in recipe["network"] and not initial:
+        options["network.initial_checkpoint"] = None
     if "crop_size" in recipe["data"]:
-        options |= {"data.crop_size": [32, 32], "method.ignore_top": 1, "method.ignore_bottom": 4}
-    if recipe["method"] == "sepico":
+        options |= {"data.crop_size": [32, 32], "data.ignore_top": 1, "data.ignore_bottom": 4}
+    if recipe["method"]["name"] == "sepico":
         options |= {"method.projection_dim": 8, "method.contrast_start": 1}
     return [f"--{option}={json.dumps(value, default=str)}".replace('"', "") for option, value in options.items()]
 
@@ -141,7 +141,7 @@ def _light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Class counts are kept for the test alone, and no pictures are drawn: that takes longer than the two steps."""
     monkeypatch.setenv("SEGZOO_CACHE", str(tmp_path / "cache"))
     for picture in ("ImagePanels", "HistoryFigures"):
-        monkeypatch.setattr(f"segzoo.cli.lightning.{picture}", lambda *_, **__: L.Callback())
+        monkeypatch.setattr(f"segzoo.cli.run.{picture}", lambda *_, **__: L.Callback())
 
 
 # Reading
@@ -177,7 +177,7 @@ def test_every_value_arrives(command: str, segzoo: Segzoo) -> None:
     printed = dict(leaves(yaml.safe_load(result.out)))
     expected = dict(leaves(load(flags[1])))
     for option, value in zip(flags[2::2], flags[3::2], strict=True):
-        path = option.removeprefix("--").replace("method.", "model.").replace("label_space", "init_args.label_space")
+        path = option.removeprefix("--").replace("label_space", "init_args.label_space")
         expected[path] = yaml.safe_load(value)
     absent = object()
     different = [path for path, value in expected.items() if printed.get(path, absent) != value]
@@ -187,13 +187,18 @@ def test_every_value_arrives(command: str, segzoo: Segzoo) -> None:
 @every_recipe
 def test_nothing_is_left_to_the_defaults_of_short_runs(name: str) -> None:
     recipe = load(name)
-    packaged = [method_defaults(recipe["method"]), yaml.safe_load((config_root() / "base.yaml").read_text())]
-    shortened = {path for layer in packaged for path, _ in leaves(layer) if path.partition(".")[0] in ("model", "data")}
+    packaged = [method_defaults(recipe["method"]["name"]), yaml.safe_load((config_root() / "base.yaml").read_text())]
+    shortened = {
+        path
+        for layer in packaged
+        for path, _ in leaves(layer)
+        if path.partition(".")[0] in ("method", "network", "optimizer", "data")
+    }
     stated = dict(leaves(recipe))
     assert shortened <= stated.keys()
     assert {"seed_everything", "trainer.max_steps", "trainer.val_check_interval"} <= stated.keys()
     assert {f"data.{key}" for key in ("size", "batch_size", "flip", "color_jitter", "blur")} <= stated.keys()
-    assert load_method(recipe["method"]).supervision == "none"
+    assert load_method(recipe["method"]["name"]).supervision == "none"
 
 
 @pytest.mark.parametrize(
@@ -240,43 +245,41 @@ def test_every_night_image_has_the_day_image_of_its_row(root: Path) -> None:
 
 
 def test_the_weight_of_minimum_entropy_is_that_of_its_paper() -> None:
-    assert load("gta5_minent")["model"]["target_weight"] == pytest.approx(0.001 * 19 / math.log(19), rel=1e-4)
+    assert load("gta5_minent")["method"]["target_weight"] == pytest.approx(0.001 * 19 / math.log(19), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if "initial_checkpoint" in load(name)["model"]])
+@pytest.mark.parametrize("name", [name for name in RECIPES if "initial_checkpoint" in load(name)["network"]])
 def test_the_first_phase_is_a_recipe_of_the_same_network(name: str) -> None:
     recipe = load(name)
     sources = {checkpoint_of(other): load(other) for other in RECIPES if other != name}
-    if recipe["model"]["multi_level"]:  # its own first phase, by the command that is documented
+    if recipe["method"].get("multi_level"):  # its own first phase, by the command that is documented
         start = next(command for command in documented() if "--name gta5_source_multi" in command)
         path = "runs/maxsquare/gta5_to_cityscapes/gta5_source_multi-s12345/checkpoints/last.ckpt"
-        assert recipe["model"]["initial_checkpoint"] == path and start.startswith(f"--recipe {name} ")
+        assert recipe["network"]["initial_checkpoint"] == path and start.startswith(f"--recipe {name} ")
         return
-    first = sources[recipe["model"]["initial_checkpoint"]]
-    for option in ("architecture", "encoder", "segmenter_options", "norm"):
-        assert first["model"][option] == recipe["model"][option]
+    first = sources[recipe["network"]["initial_checkpoint"]]
+    for option in ("architecture", "encoder", "options", "norm"):
+        assert first["network"][option] == recipe["network"][option]
     assert first["data"]["source"] == recipe["data"]["source"]
 
 
-NETWORKS = {
-    json.dumps([load(n)["model"][key] for key in ("architecture", "encoder", "segmenter_options")]): n for n in RECIPES
-}
+NETWORKS = {json.dumps([load(n)["network"][key] for key in ("architecture", "encoder", "options")]): n for n in RECIPES}
 
 
 @pytest.mark.parametrize("name", NETWORKS.values())
 def test_the_published_network_can_be_built(name: str) -> None:
-    model = load(name)["model"]
+    network = load(name)["network"]
     with torch.random.fork_rng():
         segmenter = create_segmenter(
-            model["architecture"], model["encoder"], 19, norm=model["norm"], options=model["segmenter_options"]
+            network["architecture"], network["encoder"], 19, norm=network["norm"], options=network["options"]
         ).eval()
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         maps = segmenter.features(image)
         assert segmenter.decode(maps, (64, 64)).shape == (1, 19, 64, 64)
-    strides = {"deeplabv2": [2, 4, 8, 8, 8], "daformer": [2, 4, 8, 16, 32]}[model["architecture"]]
+    strides = {"deeplabv2": [2, 4, 8, 8, 8], "daformer": [2, 4, 8, 16, 32]}[network["architecture"]]
     assert [64 // m.shape[-1] for m in maps[1:]] == strides
-    if model["architecture"] == "deeplabv2":
+    if network["architecture"] == "deeplabv2":
         assert segmenter.feature_channels[-2:] == [1024, 2048]
     else:
         assert segmenter.feature_channels[2:] == [64, 128, 320, 512]
@@ -285,7 +288,7 @@ def test_the_published_network_can_be_built(name: str) -> None:
 def checkpoint_of(name: str) -> str:
     recipe = load(name)
     run = f"{recipe['name']}-s{recipe['seed_everything']}"
-    return f"runs/{recipe['method']}/{recipe['data']['name']}/{run}/checkpoints/last.ckpt"
+    return f"runs/{recipe['method']['name']}/{recipe['data']['name']}/{run}/checkpoints/last.ckpt"
 
 
 # Training
@@ -326,7 +329,7 @@ def test_adaptation_starts_where_the_source_ended(root: Path, segzoo: Segzoo) ->
     assert missing.status == 2 and f"no checkpoint at {checkpoint_of('gta5_source_maxsquare')}" in missing.err
     fit(segzoo, "gta5_source_maxsquare", root)
     # Without a learning rate parameters stay those that it started from.
-    run = fit(segzoo, "gta5_maxsquare", root, "--method.lr=0", initial=True)
+    run = fit(segzoo, "gta5_maxsquare", root, "--optimizer.lr=0", initial=True)
     first, last = (
         torch.load(path, weights_only=True)["state_dict"]
         for path in (checkpoint_of("gta5_source_maxsquare"), run / "checkpoints" / "last.ckpt")

@@ -23,11 +23,11 @@ def run(trained: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method.lr", "0.5"], "--method.lr 0.5: the run of {last} was begun with 0.001"),
-        (["--method.optimizer", "sgd"], "--method.optimizer sgd: the run of {last} was begun with adamw"),
-        (["--method.schedule", "constant"], "--method.schedule constant: the run of {last} was begun with poly"),
-        (["--method.encoder", "resnet18"], "--method.encoder resnet18: "),
-        (["--method.initial_checkpoint", "a.ckpt"], "--method.initial_checkpoint a.ckpt: "),
+        (["--optimizer.lr", "0.5"], "--optimizer.lr 0.5: the run of {last} was begun with 0.001"),
+        (["--optimizer.name", "sgd"], "--optimizer.name sgd: the run of {last} was begun with adamw"),
+        (["--optimizer.schedule", "constant"], "--optimizer.schedule constant: the run of {last} was begun with poly"),
+        (["--network.encoder", "resnet18"], "--network.encoder resnet18: "),
+        (["--network.initial_checkpoint", "a.ckpt"], "--network.initial_checkpoint a.ckpt: "),
         (["--data.batch_size", "3"], "--data.batch_size 3: the run of {last} was begun with 2"),
         (["--data.size", "64", "64"], "--data.size [64, 64]: the run of {last} was begun with [32, 32]"),
         (["--data.flip", "false"], "--data.flip false: the run of {last} was begun with true"),
@@ -36,17 +36,17 @@ def run(trained: Path, tmp_path: Path) -> Path:
         (["--data", "minicity"], "--data.source.class_path segzoo.data.MiniCity"),
         (["--trainer.gradient_clip_val", "1"], "--trainer.gradient_clip_val 1: the run of {last} was begun with null"),
         (["--trainer.accumulate_grad_batches", "2"], "--trainer.accumulate_grad_batches 2: "),
-        (["--config", "own.yaml"], "--method.lr 0.5 (in own.yaml): the run of {last} was begun with 0.001"),
+        (["--config", "own.yaml"], "--optimizer.lr 0.5 (in own.yaml): the run of {last} was begun with 0.001"),
         (["--config", "seed.yaml"], "--seed_everything 1 (in seed.yaml): the run of {last} was begun with 0"),
-        (["--recipe", "recipe.yaml"], "--method.lr 0.25 (in recipe.yaml): the run of {last} was begun with 0.001"),
+        (["--recipe", "recipe.yaml"], "--optimizer.lr 0.25 (in recipe.yaml): the run of {last} was begun with 0.001"),
     ],
 )
 def test_what_decides_the_learning_is_refused_by_name(
     segzoo: Segzoo, run: Path, arguments: list[str], message: str
 ) -> None:
-    Path("own.yaml").write_text("model: {lr: 0.5}")
+    Path("own.yaml").write_text("optimizer: {lr: 0.5}")
     Path("seed.yaml").write_text("seed_everything: 1")
-    Path("recipe.yaml").write_text("method: source-only\nmodel: {lr: 0.25}")
+    Path("recipe.yaml").write_text("method: source-only\noptimizer: {lr: 0.25}")
     last = run / "checkpoints" / "last.ckpt"
     result = segzoo("fit", "--ckpt_path", last, "--trainer.max_steps", "4", *arguments)
     assert result.status == 2
@@ -65,12 +65,12 @@ def test_what_a_continued_run_honours_applies_and_is_said(segzoo: Segzoo, run: P
     assert result.status == 0, result.err
     said = result.out.splitlines()[0]
     assert said == (
-        "continues with --keep_steps 1 (was null), --data.num_workers 1 (was 0), --trainer.max_steps 4 (was 2), "
-        "--trainer.val_check_interval 1 (was 2); the learning rates fall to 0 at step 4"
+        "continues with --data.num_workers 1 (was 0), --trainer.max_steps 4 (was 2), --trainer.val_check_interval 1 (was 2), "
+        "--keep_steps 1 (was null); the learning rates fall to 0 at step 4"
     )
-    for config in (run.joinpath("config.yaml").read_text(), torch.load(last, weights_only=True)["segzoo"]["config"]):
-        assert yaml.safe_load(config)["trainer"]["max_steps"] == 4
-        assert yaml.safe_load(config)["trainer"]["val_check_interval"] == 1
+    written = yaml.safe_load(run.joinpath("config.yaml").read_text())
+    assert written == torch.load(last, weights_only=True)["segzoo"]["config"]
+    assert written["trainer"]["max_steps"] == 4 and written["trainer"]["val_check_interval"] == 1
     after = torch.load(run / "checkpoints" / "step00000003.ckpt", weights_only=True)
     assert after["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(1e-3 * 0.25**0.9)
     name = next(name for name in before["state_dict"] if name.startswith("segmenter") and name.endswith("weight"))
@@ -101,12 +101,12 @@ def test_what_a_data_file_says_and_the_checkpoint_overrules_is_said(segzoo: Segz
 @pytest.mark.fault("checkpoint-elsewhere-begins-a-run")
 def test_a_checkpoint_elsewhere_begins_a_run_with_a_seed_of_its_own(segzoo: Segzoo, run: Path) -> None:
     moved = shutil.copy(run / "checkpoints" / "last.ckpt", "moved.ckpt")
-    result = segzoo("fit", "--ckpt_path", moved, "--method.lr", "0.5")
-    assert result.err.startswith("error: --method.lr 0.5: the run of moved.ckpt was begun with 0.001")
+    result = segzoo("fit", "--ckpt_path", moved, "--optimizer.lr", "0.5")
+    assert result.err.startswith("error: --optimizer.lr 0.5: the run of moved.ckpt was begun with 0.001")
     options = ["--runs", "runs", "--seed_everything", "7", "--trainer.max_steps", "3"]
     result = segzoo("fit", "--ckpt_path", moved, *options)
     assert result.status == 0, result.err
-    assert result.out.startswith("continues with --seed_everything 7 (was 0), --trainer.max_steps 3 (was 2)")
+    assert result.out.startswith("continues with --trainer.max_steps 3 (was 2), --seed_everything 7 (was 0)")
     config = yaml.safe_load(Path("runs/source-only/toy/default-s7/config.yaml").read_text())
     assert config["seed_everything"] == 7
 
@@ -172,5 +172,5 @@ def test_a_run_does_not_end_before_it_goes_on(segzoo: Segzoo, run: Path) -> None
 def test_a_run_folder_stands_for_its_last_checkpoint_as_a_starting_point_too(
     segzoo: Segzoo, run: Path, toy: Path
 ) -> None:
-    argv = ["fit", "--method", "target-only", "--data", toy, "--method.initial_checkpoint", run]
+    argv = ["fit", "--method", "target-only", "--data", toy, "--network.initial_checkpoint", run]
     assert segzoo(*argv, "--trainer.max_steps", "1").status == 0

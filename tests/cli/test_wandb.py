@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from segzoo.cli.careful_loggers import CarefulTensorBoard, CarefulWandb
-from segzoo.cli.loggers import create_loggers
-from segzoo.cli.wandb_mode import SERVERS, answers, server, wandb_mode
 from segzoo.errors import ConfigError
+from segzoo.loggers.careful import CarefulTensorBoard, CarefulWandb
+from segzoo.loggers.create import create_loggers
+from segzoo.loggers.wandb_mode import SERVERS, answers, server, wandb_mode
 from tests import tiny
 from tests.cli.conftest import Segzoo
 

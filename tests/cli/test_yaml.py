@@ -26,7 +26,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     [
         ("trainer: {max_steps: 3}\ntrainer: {max_steps: 4}", "line 2: the key 'trainer' stands already in line 1"),
         ("trainer:\n  max_steps: 3\n  max_steps: 4", "line 3: the key 'max_steps' stands already in line 2"),
-        ("model:\n  segmenter_options: {a: 1, 'a': 2}", "line 2: the key 'a' stands already in line 2"),
+        ("network:\n  options: {a: 1, 'a': 2}", "line 2: the key 'a' stands already in line 2"),
         ("x: [{1: a, 0x1: b}]", "line 1: the key '0x1' stands already in line 1"),
         ("{1: a, true: b}", "line 1: the key 'true' stands already in line 1"),
     ],
@@ -51,8 +51,8 @@ def test_a_raw_id_of_a_class_map_stands_once(tmp_path: Path) -> None:
 
 @pytest.mark.fault("key-that-stands-twice")
 def test_a_key_of_a_typed_mapping_stands_once(segzoo: Segzoo) -> None:
-    result = segzoo("fit", "--method", "joint", "--method.segmenter_options", "{a: 1, a: 2}")
-    assert result.err.startswith("error: --method.segmenter_options: line 1: the key 'a' stands already in line 1")
+    result = segzoo("fit", "--method", "joint", "--network.options", "{a: 1, a: 2}")
+    assert result.err.startswith("error: --network.options: line 1: the key 'a' stands already in line 1")
 
 
 @pytest.mark.fault("aliases-that-explode")
@@ -101,12 +101,12 @@ def test_what_is_written_is_read_back(value: str) -> None:
 @pytest.mark.fault("yaml-that-reads-as-something-else")
 def test_a_file_means_what_a_flag_means(segzoo: Segzoo) -> None:
     Path("own.yaml").write_bytes(
-        b"\xef\xbb\xbfname: '1e3'\r\nmodel:\r\n  lr: 1e-4\r\ntrainer: {max_steps: 0100, max_time: 12:00:00:00}\r\n"
+        b"\xef\xbb\xbfname: '1e3'\r\noptimizer:\r\n  lr: 1e-4\r\ntrainer: {max_steps: 0100, max_time: 12:00:00:00}\r\n"
     )
     result = segzoo("fit", "--method", "joint", "--config", "own.yaml", "--print_config")
     assert result.status == 0, result.err
     content = read_yaml_text(result.out)
-    assert content["name"] == "1e3" and content["model"]["lr"] == 1e-4
+    assert content["name"] == "1e3" and content["optimizer"]["lr"] == 1e-4
     assert content["trainer"]["max_steps"] == 100 and content["trainer"]["max_time"] == "12:00:00:00"
     Path("again.yaml").write_text(result.out)
     assert segzoo("fit", "--config", "again.yaml", "--print_config").out == result.out
@@ -137,7 +137,7 @@ def test_a_class_called_no_is_to_be_quoted(tmp_path: Path) -> None:
     [
         (b"a:\n\tb: 1", "is not valid YAML: line 2: a tab, where YAML allows spaces only"),
         (b"a: 1\n---\nb: 2", "is not valid YAML: line 2: a second document begins ('---'); expected one"),
-        (b"- a\n- b", "must hold sections such as 'model:' and 'data:', found a list"),
+        (b"- a\n- b", "must hold sections such as 'method:' and 'data:', found a list"),
         (b"a: !!python/name:os.system", "expected a plain value, found one with the tag"),
         (b"\xff\xfe\x00", "is not a text file with YAML: save it as UTF-8"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "is not a text file with YAML"),
@@ -148,7 +148,7 @@ def test_a_class_called_no_is_to_be_quoted(tmp_path: Path) -> None:
         (b"data: {1: 2}", "data: the key 1 is no name"),
         (b"null: 2", "the key null is no name"),
         (b"data: {seed: 7}", "'data.seed' follows 'seed_everything'; leave it out"),
-        (b"model: {label_space: minicity}", "'model.label_space' follows the data's 'label_space'; leave it out"),
+        (b"method: {label_space: minicity}", "'method.label_space' follows the data's 'label_space'; leave it out"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_one_line(segzoo: Segzoo, content: bytes, message: str) -> None:
@@ -189,13 +189,13 @@ def test_an_empty_file_says_nothing(segzoo: Segzoo) -> None:
         ("data: {target: {init_args: {images: null}}}", "option '--data.target.images' is required (in own.yaml)"),
         ("data: {target: {init_args: {gap: null}}}", "--data.target.gap (in own.yaml): expected int, found 'null'"),
         ("data: 3", "own.yaml: 'data' must be a section with options, found '3'"),
-        ("model: []", "own.yaml: 'model' must be a section with options, found '[]'"),
-        ("model: {lr: null}", "--method.lr (in own.yaml): expected float, found 'null'"),
+        ("network: []", "own.yaml: 'network' must be a section with options, found '[]'"),
+        ("optimizer: {lr: null}", "--optimizer.lr (in own.yaml): expected float, found 'null'"),
         (
-            "model: {norm: null}",
-            "--method.norm (in own.yaml): expected one of batch, sync, frozen, group, found 'null'",
+            "network: {norm: null}",
+            "--network.norm (in own.yaml): expected one of batch, sync, frozen, group, found 'null'",
         ),
-        ("model: {lr: true}", "--method.lr (in own.yaml): expected float, found 'true'"),
+        ("optimizer: {lr: true}", "--optimizer.lr (in own.yaml): expected float, found 'true'"),
         ("seed_everything: null", "--seed_everything (in own.yaml): expected int, found 'null'"),
         ("seed_everything: true", "--seed_everything (in own.yaml): expected int, found 'true'"),
         ("seed_everything: x", "--seed_everything (in own.yaml): expected int, found 'x'"),
@@ -239,7 +239,7 @@ def test_every_option_takes_any_value_or_is_one_line(segzoo: Segzoo, toy: Path) 
     ]
     index = option_index(methods()["joint"].target, {"source": None, "target": "segzoo.data.PairedFolders"})
     for number, name in enumerate(index.kinds):
-        keys, value = name.replace("method.", "model.").split("."), values[number % len(values)]
+        keys, value = name.split("."), values[number % len(values)]
         if keys[:2] == ["data", "target"] and len(keys) == 3:
             keys[2:] = ["init_args", keys[2]]
         for key in reversed(keys):

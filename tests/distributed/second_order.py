@@ -17,7 +17,7 @@ def refused(compute: Callable[[], object]) -> None:
     try:
         compute()
     except MissingDerivativeError as error:
-        assert "--method.norm group" in str(error)
+        assert "`network.norm` group" in str(error)
     else:
         raise AssertionError("a derivative that does not exist was computed")
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from segzoo.bilevel import Graphed, Replayed, SGDStep
 from segzoo.bilevel.rules import DualRules
+from segzoo.distributed import mean_terms, non_finite_terms
 from segzoo.models.segmenter import create_segmenter
 from tests import tiny
 from tests.parity.problems import Problem, problem, relative_error
@@ -54,26 +55,26 @@ def test_a_training_step_in_every_precision(update: str, precision: str) -> None
 
 
 @pytest.mark.parametrize("options", [{}, {"update": "fused"}, {"update": "paper"}, {"micro_batches": 2}])
-def test_a_recorded_meta_update_trains_as_the_usual_one(options: dict[str, Any]) -> None:
+def test_a_captured_meta_update_trains_as_the_usual_one(options: dict[str, Any]) -> None:
     # Dropout, but no batch norm: with a few images of random classes that makes 1e-3 of 1e-15 in six steps.
     network = {"architecture": "deeplabv3plus", "encoder": "resnet18", "options": {}, "norm": "group"}
     settings = network | options | {"virtual_lr": 0.5, "trainer_options": ON_CUDA | {"precision": "64-true"}}
     begin = tiny.method("metapix", **network | options).state_dict()
-    usual, recorded = (tiny.fit("metapix", 6, cuda_graph=graph, **settings).state_dict() for graph in (False, True))
+    usual, captured = (tiny.fit("metapix", 6, cuda_graph=graph, **settings).state_dict() for graph in (False, True))
     for name, expected in usual.items():
-        torch.testing.assert_close(recorded[name], expected, rtol=1e-7, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(captured[name], expected, rtol=1e-7, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
     assert not torch.allclose(begin["weighting.head.weight"].double(), usual["weighting.head.weight"].cpu())
 
 
-def test_recorded_running_statistics_see_every_step() -> None:
-    usual, recorded = (
+def test_captured_running_statistics_see_every_step() -> None:
+    usual, captured = (
         tiny.fit("metapix", 6, lr=0.0, weight_lr=0.0, cuda_graph=graph, trainer_options=ON_CUDA).state_dict()
         for graph in (False, True)
     )
     buffers = [name for name in usual if "running" in name or "num_batches" in name]
     assert buffers
     for name in buffers:
-        torch.testing.assert_close(recorded[name], usual[name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(captured[name], usual[name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
 class Dropped(nn.Module):
@@ -85,7 +86,7 @@ class Dropped(nn.Module):
         return self.dropout(x * self.weight)
 
 
-def test_a_recording_takes_new_inputs_and_new_masks_and_leaves_other_sizes_alone() -> None:
+def test_a_capture_takes_new_inputs_and_new_masks_and_leaves_other_sizes_alone() -> None:
     net, draws = Dropped().cuda(), torch.Generator().manual_seed(3)
 
     def draw() -> int:
@@ -125,3 +126,13 @@ def test_norms_of_a_pass_with_tangents_answer_in_the_dtype_of_an_ordinary_one(
         expected = norm(x)
     assert slope is not None and value.dtype == slope.dtype == expected.dtype
     torch.testing.assert_close(value, expected)
+
+
+def test_the_means_of_terms_do_not_wait_for_the_device() -> None:
+    terms = {"a": torch.ones((), device="cuda"), "b": torch.tensor(float("inf"), device="cuda")}
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        means = mean_terms(terms)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert non_finite_terms(means) == {"b": float("inf")}

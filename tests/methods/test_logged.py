@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 import pytest
 
-from segzoo.cli.loggers import MetricsCsv
+from segzoo.loggers.metrics_csv import MetricsCsv
 from tests import tiny
 from tests.unit.test_length import SaveAt
 

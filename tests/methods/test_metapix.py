@@ -349,7 +349,7 @@ def test_the_meta_update_reads_no_values(options: dict[str, Any], monkeypatch: p
             return compute(self, *tensors)
 
     monkeypatch.setattr(MetaPix, "_meta_gradient", watched)
-    monkeypatch.setattr("segzoo.methods.lookahead.any_seed", lambda: next(seeds))  # drawn anew for every replay
+    monkeypatch.setattr("segzoo.methods.lookahead.any_seed", lambda: next(seeds))  # drawn anew for every launch
     tiny.fit("metapix", 2, **options)
     assert calls == [4, 4]
     assert next(seeds) == 2 * 2 * options.get("micro_batches", 1)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from segzoo.bilevel import Graphed, RecordingError
+from segzoo.bilevel import CaptureError, Graphed
 from segzoo.bilevel.graphed import WARMUP
-from segzoo.bilevel.passes import RecordedSeeds, seeded
+from segzoo.bilevel.passes import CapturedSeeds, seeded
 
 
 class Generator:
@@ -47,7 +47,7 @@ class Graph:
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Generator:
-    """A pretended CUDA device: its generator. What is recorded is computed at once."""
+    """A pretended CUDA device: its generator. What is captured is computed at once."""
 
     @contextmanager
     def graph(graph: Graph, capture_error_mode: str) -> Iterator[None]:
@@ -65,7 +65,7 @@ def draw() -> int:
 
 
 @pytest.mark.usefixtures("device")
-def test_a_recording_draws_the_seeds_that_a_usual_call_would_draw() -> None:
+def test_a_capture_draws_the_seeds_that_a_usual_call_would_draw() -> None:
     seen: list[tuple[int, int]] = []
 
     def run(x: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def test_a_recording_draws_the_seeds_that_a_usual_call_would_draw() -> None:
     graph: Any = graphed.graph
     assert seen[:WARMUP] == expected[:WARMUP] and len(seen) == WARMUP + 1
     assert graph.replays == [[a, a, b, b] for a, b in expected[WARMUP:]]
-    # The recorded tensor, which holds the last input.
+    # The captured tensor, which holds the last input.
     assert results[-1] is results[-2] and results[-1].tolist() == [WARMUP + 2.0] * 2
 
 
@@ -94,7 +94,7 @@ def test_inputs_of_another_shape_are_computed_as_usual() -> None:
 
 
 @pytest.mark.usefixtures("device")
-def test_what_cannot_be_recorded_says_so() -> None:
+def test_what_cannot_be_captured_says_so() -> None:
     calls = []
 
     def run(x: Tensor) -> Tensor:
@@ -106,13 +106,13 @@ def test_what_cannot_be_recorded_says_so() -> None:
     graphed = Graphed(run, draw, seeds=1)
     for _ in range(WARMUP):
         graphed(torch.zeros(2))
-    with pytest.raises(RecordingError, match=r"not permitted when stream .*cuda_graph false"):
+    with pytest.raises(CaptureError, match=r"not permitted when stream .*cuda_graph false"):
         graphed(torch.zeros(2))
-    assert RecordedSeeds.active is None
+    assert CapturedSeeds.active is None
 
 
 def test_a_pass_and_its_derivative_draw_from_states_of_one_seed(device: Generator) -> None:
-    seeds = RecordedSeeds(Graph(), torch.device("cpu"), 2)  # type: ignore[arg-type]
+    seeds = CapturedSeeds(Graph(), torch.device("cpu"), 2)  # type: ignore[arg-type]
     used = []
     with seeds:
         for seed in (7, 9, 7):
@@ -123,4 +123,4 @@ def test_a_pass_and_its_derivative_draw_from_states_of_one_seed(device: Generato
             pass
     seeds.renew(iter((1, 2)).__next__)
     assert [state.seed for state in used] == [1, 2, 1] and used[0] is not used[2]
-    assert RecordedSeeds.active is None
+    assert CapturedSeeds.active is None

@@ -214,7 +214,7 @@ def test_the_first_gradient_matches_a_numerical_derivative() -> None:
         params = {k: v.detach().requires_grad_() for k, v in p.params.items()}
         loss = (w * p.source_losses()(params)).sum() / w.numel()
         grads = dict(zip(params, torch.autograd.grad(loss, list(params.values())), strict=True))
-        return float(p.target_loss()(step.update(params, grads)))
+        return float(p.target_loss()(step.update(params, grads)).detach())
 
     pixels = torch.randint(8, (20, 2), generator=torch.Generator().manual_seed(3)).tolist()
     for row, column in pixels:

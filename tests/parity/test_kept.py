@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segzoo.bilevel import Kept, Replayed, pixel_jvp, record, replay
+from segzoo.bilevel import Kept, Replayed, keeping, pixel_jvp, reusing
 from segzoo.models.segmenter import create_segmenter
 
 
@@ -233,7 +233,7 @@ def test_behind_the_first_tangent_layers_are_kept_as_ever() -> None:
     (_, block) = net.stages
     assert set(kept.outputs) == {net.stages[0], block[0], block[3], net.head}
     torch.testing.assert_close(pixel_jvp(kept, params, u), pixel_jvp(run, params, u), rtol=1e-12, atol=1e-14)
-    with record(net, ()) as outputs:
+    with keeping(net, ()) as outputs:
         run()
     assert not outputs
 
@@ -241,11 +241,11 @@ def test_behind_the_first_tangent_layers_are_kept_as_ever() -> None:
 def test_an_output_that_was_changed_in_place_is_computed_again() -> None:
     net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(inplace=True))
     run, params, u = problem(net)
-    with record(net) as outputs:
+    with keeping(net) as outputs:
         run()
     (output,) = outputs[net[0]]
     assert not output.intact
-    with replay(outputs):
+    with reusing(outputs):
         found = pixel_jvp(run, params, u)
     torch.testing.assert_close(found, pixel_jvp(run, params, u), rtol=0, atol=0)
 
@@ -253,16 +253,16 @@ def test_an_output_that_was_changed_in_place_is_computed_again() -> None:
 def test_the_layers_are_as_before_whatever_happens() -> None:
     net = Net()
     run, params, _ = problem(net)
-    with record(net) as outputs:
+    with keeping(net) as outputs:
         run()
-    with pytest.raises(ZeroDivisionError), replay(outputs):
+    with pytest.raises(ZeroDivisionError), reusing(outputs):
         assert "forward" in vars(net.first)
         raise ZeroDivisionError
     assert not outputs and "forward" not in vars(net.first) and not net.first._forward_hooks
     torch.testing.assert_close(run(), run(params), rtol=1e-12, atol=1e-14)
-    with record(net) as outputs:
+    with keeping(net) as outputs:
         run()
-    with pytest.raises(AssertionError, match="no graph"), replay(outputs):
+    with pytest.raises(AssertionError, match="no graph"), reusing(outputs):
         run()
 
 
@@ -283,14 +283,14 @@ def test_compiled_layers_and_subclasses_are_left_alone() -> None:
 
     net = nn.Sequential(Padded(3, 4, 3), nn.Conv2d(4, 2, 1))
     run, params, u = problem(net)
-    with record(net) as outputs:
+    with keeping(net) as outputs:
         run()
     assert list(outputs) == [net[1]]
-    with replay(outputs):
+    with reusing(outputs):
         found = pixel_jvp(run, params, u)
     torch.testing.assert_close(found, pixel_jvp(run, params, u), rtol=1e-12, atol=1e-14)
     net[1]._compiled_call_impl = net[1]._call_impl
-    with record(net) as outputs:
+    with keeping(net) as outputs:
         run()
     assert not outputs
 

@@ -134,7 +134,7 @@ def test_a_loss_scale_saves_small_float16_gradients() -> None:
 def test_the_weight_cache_of_autocast_would_hide_the_virtual_step() -> None:
     """Why callers that open a region of their own must pass ``cache_enabled=False``, as Lightning does."""
     p = lowered(toy())
-    at_theta = float(p.target_loss()())
+    at_theta = float(p.target_loss()().detach())
     found = {}
     for cached in (False, True):
         with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=cached):

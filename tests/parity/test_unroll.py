@@ -57,7 +57,7 @@ def test_the_exact_chain_is_exact(name: str, steps: int) -> None:
     found = solve(p, weights)
     # Steps of this length multiply rounding, too.
     assert max(relative_error(a, b) for a, b in zip(found.weights, expected, strict=True)) < 1e-10
-    assert float(found.target_loss) == pytest.approx(float(target_loss), rel=1e-12)
+    assert float(found.target_loss) == pytest.approx(float(target_loss.detach()), rel=1e-12)
     assert all(torch.equal(b, before[key]) for key, b in p.net.named_buffers())
     assert all(torch.equal(q, at[key]) for key, q in p.params.items())
 
@@ -65,7 +65,7 @@ def test_the_exact_chain_is_exact(name: str, steps: int) -> None:
 def test_one_step_is_the_hypergradient() -> None:
     p = toy()
     found = solve(p, [p.weights])
-    # The toy's losses replay the masks of seed 0 here and of seed 1 there.
+    # The toy's losses draw the masks of seed 0 here and of seed 1 there.
     p.source_losses = lambda seed=0: Problem.source_losses(p, 0)  # type: ignore[method-assign]
     assert relative_error(found.weights[0], p.solve("forward", SGDStep(LR)).weights) < 1e-12
 

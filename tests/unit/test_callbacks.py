@@ -94,6 +94,11 @@ class Toy(L.LightningModule):
         self.scores, self.scored_images = None, 4
         self.fail_at = None
         self.seen = []
+        self.segmenter = self.net
+        self.step_pictures, self.run_config = {}, None
+
+    def panel_maps(self, batch):
+        return {}
 
     def forward(self, image):
         self.calls += 1
@@ -136,9 +141,10 @@ class WeightingToy(Toy):
         return torch.sigmoid(self.weighting(batch["image"]))[:, 0] * torch.rand(())
 
     def panel_maps(self, batch):
+        weights = {"weight": self.weights(batch)} if "label" in batch else {}
         self.seen.append(batch)
         np.random.rand()
-        return {"mixed": batch["image"], "pseudo": self(batch["image"]).argmax(1)}
+        return weights | {"mixed": batch["image"], "pseudo": self(batch["image"]).argmax(1)}
 
 
 def trainer(tmp_path, *callbacks, steps=4, logger=False, **options):
@@ -247,7 +253,7 @@ def test_panels_name_their_images(tmp_path, monkeypatch):
     monkeypatch.setattr(panels, "panel_figure", lambda *a: named.append(a[3]) or original(*a))
 
     class Pictures(Toy):
-        segments = False
+        panel_maps = None
 
         def training_step(self, batch, batch_idx):
             self.step_pictures = {"source": batch["source"]["image"], "mixed": batch["target"]["image"]}
@@ -439,7 +445,7 @@ def test_manifest_of_a_run_that_ended_early(tmp_path, error, raised, status):
 def test_manifest_of_a_resumed_run_is_kept_until_it_has_gone_on(tmp_path):
     (tmp_path / "manifest.json").write_text('{"scores": "of before"}')
     run, model = trainer(tmp_path, record := RunManifest(tmp_path)), Toy()
-    model.run_config = "method: toy"
+    model.run_config = {"method": {"name": "toy"}}
     record.setup(run, model, "fit")
     run.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = 5
     record.on_train_start(run, model)
@@ -447,7 +453,7 @@ def test_manifest_of_a_resumed_run_is_kept_until_it_has_gone_on(tmp_path):
     assert manifest(tmp_path) == {"scores": "of before"} and not (tmp_path / "config.yaml").exists()
     record.on_train_batch_end(run, model, None, {}, 0)
     assert (manifest(tmp_path)["resumed_at_step"], "scores" in manifest(tmp_path)) == (5, False)
-    assert (tmp_path / "config.yaml").read_text() == "method: toy"
+    assert (tmp_path / "config.yaml").read_text().endswith("\nmethod:\n  name: toy\n")
 
 
 @pytest.mark.fault("manifest-of-a-resumed-run")

@@ -111,7 +111,7 @@ def test_entropy_of_another_library():
     torch.testing.assert_close(minimum_entropy(probs), entropy)
 
 
-@pytest.mark.parametrize(("weighted", "factor", "plain"), zip(WEIGHTED, [2, 1], PLAIN, strict=True))
+@pytest.mark.parametrize(("weighted", "factor", "plain"), list(zip(WEIGHTED, [2, 1], PLAIN, strict=True)))
 def test_ratio_zero_weighs_all_pixels_alike(weighted, factor, plain):
     probs = logits(1, 19, 6, 7).softmax(1)
     torch.testing.assert_close(weighted(probs, 0.0), factor * plain(probs))

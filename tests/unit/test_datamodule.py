@@ -58,12 +58,12 @@ def trained_with(**options: Any) -> Any:
 
 
 def test_a_budget_larger_than_the_set_is_refused() -> None:
-    with pytest.raises(DataError, match=r"target_labels 500.*8 labelled"):
+    with pytest.raises(DataError, match=r"target_labels` 500.*8 labelled"):
         trained_with(target_labels=500)
 
 
 def test_no_target_labels_is_refused_by_methods_that_need_them() -> None:
-    with pytest.raises(ConfigError, match=r"target_labels is 0.*segzoo methods"):
+    with pytest.raises(ConfigError, match=r"target_labels` is 0.*segzoo methods"):
         trained_with(target_labels=0)
 
 
@@ -71,7 +71,7 @@ def test_published_lists_begin_at_the_first_image() -> None:
     module = trained_with(target_labels=3, labelled_order="sorted")
     names = {name for batch in islice(module.train_dataloader(), 6) for name in batch[0]["target"]["name"]}
     assert names == set(module.images("target", "train").names[:3])
-    with pytest.raises(DataError, match=r"target_labels 500.*8 labelled"):
+    with pytest.raises(DataError, match=r"target_labels` 500.*8 labelled"):
         trained_with(target_labels=500, labelled_order="sorted")
 
 

@@ -151,7 +151,7 @@ def test_folder_per_split(tmp_path: Path) -> None:
     assert folders(**options).name == "photos"
     assert [len(folders(**options).images(split, tmp_path)) for split in ("train", "val")] == [2, 1]
     message = refused(tmp_path, "test", **options)
-    assert str(tmp_path / "photos/test/image") in message and "--data.root" in message
+    assert str(tmp_path / "photos/test/image") in message and "`data.root`" in message
 
 
 def test_images_alone_need_no_masks(root: Path) -> None:
@@ -185,7 +185,7 @@ def test_options_that_cannot_work(options: dict[str, object], expected: str) -> 
 
 
 def test_missing_and_empty_folders(root: Path) -> None:
-    assert refused(root, images="nowhere").startswith(f"the folder {root / 'nowhere'} does not exist; set --data.root")
+    assert refused(root, images="nowhere").startswith(f"the folder {root / 'nowhere'} does not exist; set `data.root`")
     assert str(root / "nomasks") in refused(root, masks="nomasks")
     assert "is not a folder" in refused(root, masks="images/frame_2.png")
     (root / "empty").mkdir()
@@ -440,9 +440,9 @@ def test_masks_with_another_ending_name_the_option(tmp_path: Path) -> None:
         for i in (1, 11):
             Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / folder / f"{i:04}{end}.png")
     class_map = load_class_map("minicity", "identity")
-    with pytest.raises(DataError, match=r"masks that end in '_label' need --data\.DOMAIN\.mask_suffix _label"):
+    with pytest.raises(DataError, match=r"masks that end in '_label' need `data\.DOMAIN\.mask_suffix` _label"):
         FolderImages(tmp_path / "image", tmp_path / "mask", class_map)
-    with pytest.raises(DataError, match=r"images that end in '_label' need --data\.DOMAIN\.image_suffix _label"):
+    with pytest.raises(DataError, match=r"images that end in '_label' need `data\.DOMAIN\.image_suffix` _label"):
         FolderImages(tmp_path / "mask", tmp_path / "image", class_map)
     assert len(FolderImages(tmp_path / "image", tmp_path / "mask", class_map, mask_suffix="_label")) == 2
 
@@ -453,7 +453,7 @@ def test_files_of_two_endings_name_both_options(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / f"{name}.png")
     class_map = load_class_map("minicity", "identity")
-    options = r"image_suffix _leftImg8bit and --data\.DOMAIN\.mask_suffix _gtFine_labelIds"
+    options = r"image_suffix` _leftImg8bit and `data\.DOMAIN\.mask_suffix` _gtFine_labelIds"
     with pytest.raises(DataError, match=options):
         FolderImages(tmp_path / "image", tmp_path / "mask", class_map)
     assert len(FolderImages(tmp_path / "image", tmp_path / "mask", class_map, "_leftImg8bit", "_gtFine_labelIds")) == 1

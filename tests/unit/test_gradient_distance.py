@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segzoo.losses import gradient_distance, gradient_distance_derivative
-from segzoo.losses.gradient_distance import GradientMetric
+from segzoo.losses.matching import GradientMetric
 
 METRICS: tuple[Any, ...] = get_args(GradientMetric)
 ROWWISE = tuple(metric for metric in METRICS if metric != "global_cosine")

@@ -71,7 +71,7 @@ def test_images_of_12_bits_are_scaled_by_their_depth(ending: str, channels: int,
     write_deep(root / f"images/0.{ending}", RAMP, channels)
     message = refusal(pairs(root), "image")
     assert (
-        "none that was looked at holds more than 4095 of 65535; set image_bits (--data.DOMAIN.image_bits) to 12"
+        "none that was looked at holds more than 4095 of 65535; set image_bits (`data.DOMAIN.image_bits`) to 12"
         in message
     )
     pixels = pairs(root, image_bits=12).image(0)
@@ -150,7 +150,7 @@ def test_where_both_fit_the_user_says_which(orientation: int, size: tuple[int, i
     Image.fromarray(np.zeros(size, np.uint8)).save(root / "masks/0.png")
     for what in ("image", "label"):
         message = refusal(pairs(root), what)
-        assert f"EXIF orientation {orientation}" in message and "--data.DOMAIN.upright" in message
+        assert f"EXIF orientation {orientation}" in message and "`data.DOMAIN.upright`" in message
     with pytest.raises(DataError, match="set upright"):
         pairs(root).check()
     corners = {2: (0, -1), 3: (-1, -1), 6: (0, -1)}

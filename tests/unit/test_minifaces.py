@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from segzoo.data import MiniFaces
 from segzoo.data.label_spaces import load_class_map, load_label_space
 from segzoo.data.minifaces import CLASSES, GENERATOR_VERSION, draw, generate
-from segzoo.data.minifaces.draw import BROWS, EYES, HAIR, MOUTH, NOSE, SKIN
+from segzoo.data.minifaces.drawing import BROWS, EYES, HAIR, MOUTH, NOSE, SKIN
 from segzoo.errors import ConfigError
 
 

@@ -99,8 +99,25 @@ def test_weights_start_near_sigmoid_of_one(net_class: Any, norm: Any) -> None:
     label[0, :5] = 255
     weights = net_class(9, 16, norm)(torch.rand(2, 3, 50, 75), label)
     assert weights.shape == label.shape and weights.dtype == torch.float32
-    assert 0.72 < float(weights.mean()) < 0.74
+    assert 0.72 < float(weights.detach().mean()) < 0.74
     assert bool(((weights > 0) & (weights < 1)).all())
+
+
+@pytest.mark.parametrize("net_class", [PixelWeightNet, ImageWeightNet])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_logits_of_weights_do_not_saturate(net_class: Any, stride: int) -> None:
+    torch.manual_seed(0)
+    net, label = net_class(4, 2, "group", stride), torch.randint(4, (2, 24, 32))
+    image = torch.rand(2, 3, 24, 32)
+    logits = net(image, label, logits=True)
+    assert logits.shape == label.shape
+    torch.testing.assert_close(net(image, label), logits.sigmoid())
+    torch.nn.init.constant_(net.head.bias, 20.0)
+    weights, logits = net(image, label), net(image, label, logits=True)
+    assert bool((weights == 1).all()), "w / (1 - w) is infinite here"
+    torch.testing.assert_close(logits.mean(), torch.tensor(20.0), rtol=1e-2, atol=0)
+    (gradient,) = torch.autograd.grad(logits.exp().mean().log(), net.head.bias)
+    assert float(gradient) == pytest.approx(1, rel=1e-3)
 
 
 def test_instance_norms_are_those_of_torch() -> None:

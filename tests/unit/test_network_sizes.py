@@ -195,5 +195,5 @@ def test_methods_that_read_maps_refuse_encoders_without_them() -> None:
 
 @pytest.mark.fault("encoder-without-maps")
 def test_a_projection_needs_a_map() -> None:
-    with pytest.raises(ConfigError, match=r"--method\.projection_input fuse"):
+    with pytest.raises(ConfigError, match=r"`method\.projection_input` fuse"):
         selected_channels([3, 64], "fuse")

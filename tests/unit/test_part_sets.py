@@ -240,7 +240,7 @@ def test_rendered_cars_without_trucks(tmp_path: Path) -> None:
     [celebamask_hq, cgpart_car, lambda r: pascal_part(r, "horse", 32), lambda r: datasetgan(r, "face")],
 )
 def test_a_wrong_root_is_said_at_once(read, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(DataError, match=r"does not exist; --root names the folder"):
+    with pytest.raises(DataError, match=r"does not exist; expected the folder"):
         next(iter(read(tmp_path)))
 
 

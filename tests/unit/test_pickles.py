@@ -225,6 +225,7 @@ def test_a_hostile_file_is_refused_by_name_and_nothing_runs(tmp_path: Path, name
 
 
 @pytest.mark.parametrize("name", sorted(HARMFUL))
+@pytest.mark.filterwarnings("ignore:unclosed file")  # which the hostile code opens
 def test_the_hostile_files_do_run_when_unpickled_the_ordinary_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

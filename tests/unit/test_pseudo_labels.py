@@ -1,6 +1,5 @@
 """Pseudo labels and their weights, on one rank and on two."""
 
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -95,9 +94,8 @@ class Ranks:
 @pytest.fixture
 def ranks(monkeypatch: pytest.MonkeyPatch) -> Ranks:
     ranks = Ranks(2)
-    for module in ("mixing", "pseudo_labels"):
-        # By `sys.modules`: the package's attribute `pseudo_labels` is the function.
-        monkeypatch.setattr(sys.modules[f"segzoo.adaptation.{module}"], "sum_across_ranks", ranks.sum)
+    for module in ("mixing", "pseudo_labelling"):
+        monkeypatch.setattr(f"segzoo.adaptation.{module}.sum_across_ranks", ranks.sum)
     return ranks
 
 

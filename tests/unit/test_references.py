@@ -87,7 +87,7 @@ def test_both_are_cut_alike(root: Path) -> None:
 
 
 def test_a_set_without_references(root: Path) -> None:
-    with pytest.raises(ConfigError, match=r"set --data.target.references"):
+    with pytest.raises(ConfigError, match=r"set `data.target.references`"):
         tiny.fit("self-training", 1, night={"classes": ["road"]})
     images = night(references=None, reference_pairs=None).images("train", root)  # type: ignore[arg-type]
     assert not images.has_references

@@ -31,8 +31,8 @@ def not_a_class() -> None: ...
         ("half", "Good", r"has slug = 'mine' but its entry point is named 'half'; give both the same name"),
         ("mine", "WithoutSlug", "has slug = None but its entry point is named 'mine'"),
         ("mine", "WrongSupervision", "has supervision = 'some', expected 'none' or 'few'"),
-        ("mine", "not_a_class", "is no Method; derive"),
-        ("mine", "EntryPoint", "is no Method; derive"),
+        ("mine", "not_a_class", "is no Method"),
+        ("mine", "EntryPoint", "is no Method"),
         ("mine", "Absent", "cannot be imported"),
     ],
 )

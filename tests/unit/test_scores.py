@@ -1,5 +1,6 @@
 """Scores, the confusion matrix they come from, and the tables they go into."""
 
+import copy
 import io
 import json
 import math
@@ -330,3 +331,46 @@ def test_comparison_of_different_classes_is_refused():
         comparison_table({"a": [of_miou(0.5)], "b": [scores([1, 0], [0, 1])]})
     with pytest.raises(ValueError, match="at least one"):
         comparison_table({"a": []})
+
+
+# As an object
+
+
+def test_a_class_is_asked_for_by_its_name():
+    assert EXAMPLE.iou["c1"] == EXAMPLE.iou[1] == 0.5 and isinstance(EXAMPLE.iou["c1"], float)
+    assert EXAMPLE.class_accuracy["c0"] == 0.75 and EXAMPLE.frequency["c2"] == 0 and math.isnan(EXAMPLE.precision["c2"])
+    with pytest.raises(KeyError, match="there is no class 'c9'"):
+        EXAMPLE.iou["c9"]
+
+
+def test_scores_of_classes_compute_as_arrays_do():
+    iou = EXAMPLE.iou
+    for result in (100 * iou, iou[:2], iou[~np.isnan(iou)], iou > 0.5, np.sort(iou)):
+        assert type(np.asarray(result)) is np.ndarray
+    assert type(100 * iou) is np.ndarray and type(iou[1]) is np.float64 and type(np.nanmax(iou)) is np.float64
+    for copied in (iou.copy(), copy.deepcopy(iou)):
+        np.testing.assert_array_equal(copied, iou)
+    assert iou.copy()["c1"] == 0.5 and str(iou) == "{c0: 0.667, c1: 0.500, c2: nan}"
+    assert str(copy.deepcopy(iou)).startswith("{")
+
+
+def test_scores_show_themselves():
+    with_subset = scores([6, 2, 0], [1, 3, 0], [0, 0, 0], subsets={"two": (0, 1)})
+    assert str(with_subset).splitlines() == [
+        "class           IoU %  accuracy %  share %",
+        "------------------------------------------",
+        "c0               66.7        75.0     66.7",
+        "c1               50.0        75.0     33.3",
+        "c2                  –           –      0.0",
+        "------------------------------------------",
+        "mIoU             58.3",
+        "mIoU (two)       58.3",
+        "pixel accuracy   75.0",
+    ]
+    assert repr(with_subset) == "Scores(mIoU 58.3 %, pixel accuracy 75.0 %, 3 classes)"
+    lines = with_subset.markdown().splitlines()
+    assert lines[0] == "| class | IoU % | accuracy % | share % |" and lines[3] == "| c1 | 50.0 | 75.0 | 33.3 |"
+    assert lines[5] == "| **mIoU** | **58.3** |  |  |" and len({line.count("|") for line in lines}) == 1
+    page = Scores(EXAMPLE.confusion, ("<b>", "a|b", "c"), {})
+    assert "<td>&lt;b&gt;</td><td>66.7</td>" in page._repr_html_() and page._repr_html_().count("<tr>") == 6
+    assert "a\\|b" in page.markdown()

@@ -260,15 +260,18 @@ def test_blur_is_off_by_default_and_takes_half_of_the_images_at_a_half() -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop_size": (33, 10)}, r"crop_size 33 10 does not fit into source images of 32 64 .*source_size"),
-        ({"crop_size": (10, 65)}, r"crop_size 10 65 does not fit into source images"),
+        ({"crop_size": (33, 10)}, r"crop_size` 33 10 does not fit into source images of 32 64 .*source_size"),
+        ({"crop_size": (10, 65)}, r"crop_size` 10 65 does not fit into source images"),
         ({"crop_size": (33, 10), "source_size": (40, 64)}, r"does not fit into target images of 32 64 .*target_size"),
-        ({"crop_size": (0, 10)}, r"crop_size \(height, width\) 0: expected 1 or more"),
-        ({"source_size": (0, 10)}, r"source_size \(height, width\) 0"),
-        ({"target_size": (10, -1)}, r"target_size \(height, width\) -1"),
-        ({"blur": 1.5}, r"blur 1.5: expected 0 to 1"),
-        ({"crop_max_class_share": 1.2}, r"crop_max_class_share 1.2: expected 0 to 1"),
-        ({"crop_max_class_share": 0.75, "crop_scale": (1.0, 1.0)}, r"crop_max_class_share 0.75 .*set --data.crop_size"),
+        ({"crop_size": (0, 10)}, r"crop_size` \(height, width\) 0: expected 1 or more"),
+        ({"source_size": (0, 10)}, r"source_size` \(height, width\) 0"),
+        ({"target_size": (10, -1)}, r"target_size` \(height, width\) -1"),
+        ({"blur": 1.5}, r"blur` 1.5: expected 0 to 1"),
+        ({"crop_max_class_share": 1.2}, r"crop_max_class_share` 1.2: expected 0 to 1"),
+        (
+            {"crop_max_class_share": 0.75, "crop_scale": (1.0, 1.0)},
+            r"crop_max_class_share` 0.75 .*set `data.crop_size`",
+        ),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:

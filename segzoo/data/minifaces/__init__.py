@@ -12,7 +12,7 @@ What varies
 Class frequencies, in percent of the pixels: background 50, skin 27, hair 19, eyes 1.9, brows 0.9, nose 1.1, mouth 1.0.
 """
 
-from segzoo.data.minifaces.draw import draw
+from segzoo.data.minifaces.drawing import draw
 from segzoo.data.minifaces.sets import CLASSES, GENERATOR_VERSION, MiniFaces, MiniFacesImages, generate
 
 __all__ = ["CLASSES", "GENERATOR_VERSION", "MiniFaces", "MiniFacesImages", "draw", "generate"]

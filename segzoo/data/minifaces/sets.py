@@ -10,7 +10,7 @@ import numpy.typing as npt
 from segzoo.checks import check_range
 from segzoo.data.domains import Domain, ImageSet, Split
 from segzoo.data.label_spaces import load_label_space
-from segzoo.data.minifaces.draw import draw
+from segzoo.data.minifaces.drawing import draw
 
 GENERATOR_VERSION = 1
 """Raised whenever a pixel changes: weights trained on an older version no longer fit."""

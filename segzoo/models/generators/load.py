@@ -36,7 +36,7 @@ def create_generator(kind: str, settings: dict[str, Any] | None = None) -> Gener
     try:
         return KINDS[kind](**(settings or {}))
     except TypeError as error:
-        raise ConfigError(f"--method.generator_options of {kind}: {error}") from error
+        raise ConfigError(f"`method.generator_options` of {kind}: {error}") from error
 
 
 def describe(generator: Generator) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def load_generator(name: str) -> Generator:
     path = Path(__file__).with_name("minifaces.pt") if name == PACKAGED else Path(name).expanduser()
     if not path.is_file():
         raise CheckpointError(
-            f"no generator weights at {path}; expected '{PACKAGED}', or a file of `segzoo fit --method gan`"
+            f"no generator weights at {path}; expected '{PACKAGED}', or a checkpoint of the method 'gan'"
         )
     generator = load_stylegan2(path) if path.suffix == ".pkl" else _load_ours(path) or load_dcgan(path)
     if bad := non_finite(generator.state_dict()):
@@ -96,11 +96,11 @@ def _load_ours(path: Path) -> Generator | None:
             description = {"kind": options["generator"], **(options["generator_options"] or {})}
             state = {k.removeprefix(AVERAGE): v for k, v in state.items() if k.startswith(AVERAGE)}
         except (KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path} is not a whole checkpoint of `segzoo fit --method gan`") from error
+            raise CheckpointError(f"{path} is not a whole checkpoint of the method 'gan'") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds no weights (no 'state_dict')")
     if description is None:
-        raise CheckpointError(f"{path} is neither a generator nor a checkpoint of `segzoo fit --method gan`")
+        raise CheckpointError(f"{path} is neither a generator nor a checkpoint of the method 'gan'")
     generator = rebuild(description)
     if why := misfit(generator.state_dict(), state):
         raise CheckpointError(f"{path} does not fit its own description of the generator: {why}")

@@ -1,0 +1,44 @@
+"""What callbacks ask of the module that is trained; `segzoo.methods.base.Method` has all of it."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from segzoo.data.label_spaces import LabelSpace
+from segzoo.data.streams import Batch, Stream
+
+
+class Shown(Protocol):
+    """A module with pictures of what it learns from.
+
+    Attributes:
+        slug: its name.
+        label_space: the classes, with their colours.
+        streams: what a training batch holds.
+        step_pictures: images (B, 3, H, W), labels and maps (B, H, W) of the last step, by title.
+        run_config: the configuration of the run, None in a training from Python.
+    """
+
+    slug: str
+    label_space: LabelSpace
+    run_config: dict[str, Any] | None
+
+    @property
+    def streams(self) -> dict[str, Stream]: ...
+
+    @property
+    def step_pictures(self) -> dict[str, Tensor]: ...
+
+
+@runtime_checkable
+class LabelsImages(Protocol):
+    """A module that gives logits of images, and maps that belong beside its predictions.
+
+    Attributes:
+        segmenter: the network that does.
+    """
+
+    segmenter: nn.Module
+
+    def panel_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """Maps (B, H, W) float, label ids (B, H, W) integer or RGB images (B, 3, H, W) in [0, 1] of a batch, by title."""

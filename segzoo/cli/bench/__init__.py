@@ -1,1 +1,0 @@
-"""`segzoo bench`: what a training step of each method costs, measured in processes of their own."""

@@ -1,0 +1,125 @@
+"""Names of torch that it keeps for itself, or offers without documentation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.autograd.forward_ad as fwAD
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.modules.dropout import _DropoutNd as Dropout
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+__all__ = [
+    "AnyBatchNorm",
+    "BatchNorm",
+    "Dropout",
+    "add_all",
+    "add_all_",
+    "change_count",
+    "compiled_call",
+    "conv_forward",
+    "conv_padding",
+    "cuda_generator",
+    "differentiates_forward",
+    "divide_all_",
+    "lerp_all_",
+    "make_dual",
+    "multiply_all",
+    "norm_all",
+    "set_compiled_call",
+    "tree_leaves",
+    "tree_map_only",
+    "unpack_dual",
+]
+
+
+def make_dual(value: Tensor, tangent: Tensor, level: int) -> Tensor:
+    """A dual number; the documented function makes checks that take eight times as long, for each tensor of a network."""
+    return torch._make_dual(value, tangent, level=level)
+
+
+def unpack_dual(tensor: Tensor, level: int) -> tuple[Tensor, Tensor | None]:
+    """The value and the tangent of a tensor, None for a constant."""
+    value, tangent = torch._unpack_dual(tensor, level=level)
+    return value, tangent
+
+
+# Lists of tensors, in few kernels
+
+Tensors = list[Tensor] | tuple[Tensor, ...]
+
+
+def add_all(first: Tensors, second: Tensors, alpha: float = 1) -> tuple[Tensor, ...]:
+    """first + alpha second, tensor by tensor."""
+    return tuple(torch._foreach_add(first, second, alpha=alpha))
+
+
+def add_all_(first: Tensors, second: Tensors) -> None:
+    """Adds ``second`` to ``first`` in place."""
+    torch._foreach_add_(first, second)
+
+
+def multiply_all(tensors: Tensors, factor: float | Tensor) -> tuple[Tensor, ...]:
+    """Every tensor times one number, or one tensor of no dimension."""
+    return tuple(torch._foreach_mul(tensors, factor))
+
+
+def divide_all_(tensors: Tensors, divisor: Tensor) -> None:
+    """Divides every tensor by one of no dimension, in place."""
+    torch._foreach_div_(tensors, divisor)
+
+
+def lerp_all_(tensors: Tensors, ends: Tensors, share: float) -> None:
+    """Moves every tensor this share of the way to its end, in place."""
+    torch._foreach_lerp_(tensors, ends, share)
+
+
+def norm_all(tensors: Tensors) -> tuple[Tensor, ...]:
+    """The Euclidean length of every tensor."""
+    return tuple(torch._foreach_norm(tensors))
+
+
+class AnyBatchNorm(BatchNorm):
+    """A batch norm of (B, C, ...) with any number of further dimensions; torch has one class for each number."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"expected (B, C, ...), found {tuple(input.shape)}")
+
+
+def differentiates_forward() -> bool:
+    """Whether a level of forward-mode derivatives is open."""
+    return fwAD._current_level >= 0
+
+
+def change_count(tensor: Tensor) -> int:
+    """How often a tensor's memory was changed in place."""
+    return tensor._version
+
+
+def compiled_call(module: nn.Module) -> Callable[..., Any] | None:
+    """What calls of a module run in its place after ``module.compile()``; None before."""
+    call: Callable[..., Any] | None = module._compiled_call_impl
+    return call
+
+
+def set_compiled_call(module: nn.Module, call: Callable[..., Any] | None) -> None:
+    """Has calls of a module run this; with None the module as it was written."""
+    module._compiled_call_impl = call
+
+
+def conv_forward(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The layer's convolution, its padding included, with another weight and bias."""
+    return layer._conv_forward(x, weight, bias)
+
+
+def conv_padding(layer: nn.Conv2d) -> list[int]:
+    """A convolution's padding as numbers for `torch.nn.functional.pad`, whatever the layer was given, ``same`` included."""
+    return list(layer._reversed_padding_repeated_twice)
+
+
+def cuda_generator(device: torch.device) -> torch.Generator:
+    """The generator that draws the random numbers of a CUDA device."""
+    generator: torch.Generator = torch.cuda.default_generators[device.index]
+    return generator

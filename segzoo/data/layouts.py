@@ -1,0 +1,102 @@
+"""How the images and masks of a domain lie in a folder, found by looking."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from segzoo.data.domains import Split
+from segzoo.data.references import IMAGE_TYPES
+from segzoo.errors import DataError
+
+IMAGES = ("images", "image", "imgs", "img", "rgb")
+MASKS = ("masks", "mask", "labels", "label", "annotations", "gt")
+SPLITS: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+EXPECTED = "expected images/ and masks/; or train/, val/ and test/ with these two in each; or image files alone"
+LISTED = 8
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the images and masks of a domain are.
+
+    Attributes:
+        images: their folder; ``{split}`` in it stands for the folder of a split.
+        masks: the same for the masks; None where there are none.
+        splits: the folder of every split that there is; empty where all images are in one folder.
+        unlabelled: splits without masks.
+    """
+
+    images: str
+    masks: str | None
+    splits: dict[Split, str] = field(default_factory=dict)
+    unlabelled: tuple[Split, ...] = ()
+
+
+def find_layout(folder: Path) -> Layout:
+    """The layout of a domain's folder.
+
+    Known are one folder for all images (``images/`` and ``masks/``, or the image files themselves), and a folder per split, in
+    either order (``train/images/`` or ``images/train/``), by the names in `IMAGES`, `MASKS` and `SPLITS`.
+
+    Raises:
+        DataError: no such folder, or none of this in it; the message says what was looked for and what is there.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DataError(f"the folder {folder} {what}; {EXPECTED}")
+    if splits := _splits(folder):  # train/images
+        train = folder / splits["train"]
+        images = _named(train, IMAGES)
+        masks = next((name for part in splits.values() if (name := _named(folder / part, MASKS))), None)
+        if images is None:
+            if not _holds_images(train):
+                raise DataError(f"{train} holds {_listed(train)}; expected images/ and masks/, or image files alone")
+            return _by_split(folder, "{split}", None, splits)
+        return _by_split(folder, f"{{split}}/{images}", masks and f"{{split}}/{masks}", splits)
+    images, masks = _named(folder, IMAGES), _named(folder, MASKS)
+    if images is None:
+        if not _holds_images(folder):
+            raise DataError(f"{folder} holds {_listed(folder)}; {EXPECTED}")
+        return Layout(str(folder), None)
+    if splits := _splits(folder / images):  # images/train
+        return _by_split(folder, f"{images}/{{split}}", masks and f"{masks}/{{split}}", splits)
+    return Layout(str(folder / images), str(folder / masks) if masks else None)
+
+
+def _by_split(folder: Path, images: str, masks: str | None, splits: dict[Split, str]) -> Layout:
+    if masks is None:
+        return Layout(f"{folder}/{images}", None, splits)
+    without = tuple(split for split, name in splits.items() if not (folder / masks.replace("{split}", name)).is_dir())
+    return Layout(f"{folder}/{images}", f"{folder}/{masks}", splits, without)
+
+
+def _splits(folder: Path) -> dict[Split, str]:
+    """The folders of the splits, by split.
+
+    Raises:
+        DataError: there are some, and none for training.
+    """
+    found = {split: name for split, names in SPLITS.items() if (name := _named(folder, names))}
+    if found and "train" not in found:
+        raise DataError(f"{folder} holds {_listed(folder)}, and no train/ beside {'/ and '.join(found.values())}/")
+    return found
+
+
+def _named(folder: Path, names: Sequence[str]) -> str | None:
+    """The folder below a folder that has the first of these names, whatever its capitals."""
+    there = {path.name.lower(): path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else {}
+    return next((there[name] for name in names if name in there), None)
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in IMAGE_TYPES for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _listed(folder: Path) -> str:
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
+    more = f", ... and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return (", ".join(names[:LISTED]) or "nothing") + more

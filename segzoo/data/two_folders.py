@@ -1,0 +1,203 @@
+"""The data module of two folders, for use from Python."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, TypedDict, Unpack
+
+from segzoo.data.datamodule import DomainDataModule
+from segzoo.data.domains import Domain, Split
+from segzoo.data.folders import PairedFolders
+from segzoo.data.label_spaces import IDENTITY, IGNORE, LabelSpace, load_label_space, lookup_table
+from segzoo.data.layouts import Layout, find_layout
+from segzoo.errors import ConfigError
+
+Folders = str | Path | tuple[str | Path, str | Path | None]
+"""A domain's folder, whose layout is found by looking; or its folders of images and of masks (None: there are none)."""
+Classes = str | Path | LabelSpace | Sequence[str]
+"""Name of a packaged label space, path of a YAML of one's own, or the names of the classes in the order of their ids."""
+GIVEN = "given"
+"""Name of a class map that was given as a mapping."""
+
+
+class DataOptions(TypedDict, total=False):
+    """The further options of `DomainDataModule`, which explains them."""
+
+    name: str
+    source_size: tuple[int, int] | None
+    target_size: tuple[int, int] | None
+    eval_batch_size: int
+    labelled_order: Literal["random", "sorted"]
+    crop_scale: tuple[float, float]
+    crop_size: tuple[int, int] | None
+    crop_max_class_share: float
+    rare_class_temperature: float | None
+    rare_class_min_share: float
+    rare_class_min_crop_ratio: float
+    ignore_top: int
+    ignore_bottom: int
+    flip: bool
+    color_jitter: float
+    blur: float
+
+
+def from_folders(
+    source: Folders | Domain,
+    target: Folders | Domain,
+    *,
+    label_space: Classes,
+    size: tuple[int, int],
+    target_labels: int | None = None,
+    source_map: str | Mapping[int | str, str] = IDENTITY,
+    target_map: str | Mapping[int | str, str] = IDENTITY,
+    blocks: tuple[float, float, float] | None = None,
+    gap: int = 0,
+    batch_size: int = 4,
+    num_workers: int = 2,
+    seed: int | None = None,
+    **options: Unpack[DataOptions],
+) -> DomainDataModule:
+    """The data of two folders, of synthetic images and of photographs.
+
+    ::
+
+        data = from_folders("synthetic", "photos", label_space=["ground", "crack"], size=(256, 256), target_labels=16)
+
+    ``synthetic/images/a/7.jpg`` belongs to ``synthetic/masks/a/7.png``; a mask holds one class id per pixel. Photographs that
+    are to be scored lie in folders of their own (``photos/train/images``, ``photos/val/images``, ``photos/test/images``, and
+    masks alike), or are cut off the others by ``blocks``. See `segzoo.data.layouts` for the names that are found.
+
+    Args:
+        source: the synthetic images and their masks: their folder, or a pair (folder of images, folder of masks).
+        target: the same for the real images. Without masks (``(images, None)``, or none in the folder) they are trained on by
+            methods that need none, and not scored. ``{split}`` in both of a pair stands for train, val and test.
+        label_space: the classes: a packaged label space, a YAML of one's own, or the names of the classes by their ids.
+        size: (height, width) of the network's input; scores are taken at the masks' own size.
+        target_labels: how many labelled target images a method may see; None: all.
+        source_map: what the ids in the source's masks mean, where they are not the positions of the classes: a map of the label
+            space, or a mapping such as ``{0: "ground", 7: "crack", 9: "ignore"}``.
+        target_map: the same for the target's masks.
+        blocks: shares of train, val and test where the target's images lie in one folder: contiguous blocks of the images in
+            the order of their names, as neighbours of one video are near duplicates.
+        gap: frames left out between two blocks.
+        batch_size: images per domain, step and process.
+        num_workers: loader processes per stream.
+        seed: of order and augmentation; None: that of ``lightning.seed_everything``, else 0.
+        **options: see `DomainDataModule`.
+
+    Raises:
+        DataError: a folder is missing or holds something else; the message says what was looked for and what is there.
+        ConfigError: options that cannot be, or a target in one folder that nobody said how to divide.
+    """
+    space = _label_space(label_space)
+    domains = (
+        _domain(source, space, source_map, "source_map"),
+        _domain(target, space, target_map, "target_map", blocks, gap),
+    )
+    if not isinstance(target, Domain):
+        _check_divided(domains[1])
+    named: DataOptions = {"name": "_to_".join(domain.name for domain in domains)}
+    data = DomainDataModule(
+        *domains,
+        size=size,
+        target_labels=target_labels,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        seed=seed,
+        **(named | options),
+    )
+    for domain in ("source", "target"):  # what is missing is said now, and not when the training begins
+        data.images(domain, "train")
+    return data
+
+
+class FoundFolders(PairedFolders):
+    """Folders whose splits were found by looking: what is not there is no split, and no mistake.
+
+    Args:
+        layout: where the images and masks are.
+        label_space: the classes.
+        class_map: a map of the label space, for the ids in the masks.
+        name: short name for tables.
+        blocks: see `PairedFolders`.
+        gap: see there.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        label_space: LabelSpace,
+        class_map: str,
+        name: str,
+        blocks: tuple[float, float, float] | None = None,
+        gap: int = 0,
+    ) -> None:
+        super().__init__(
+            layout.images,
+            layout.masks,
+            label_space,  # type: ignore[arg-type]  # a name in YAML; a space will do
+            class_map,
+            blocks,
+            gap,
+            name,
+            split_folders=layout.splits,
+            unlabelled=layout.unlabelled,
+        )
+        self._found = layout.splits
+
+    def has_split(self, split: Split, root: Path) -> bool:
+        """Whether there is such a split."""
+        return split in self._found if self._found else super().has_split(split, root)
+
+
+def _domain(
+    folders: Folders | Domain,
+    space: LabelSpace,
+    class_map: str | Mapping[int | str, str],
+    where: str,
+    blocks: tuple[float, float, float] | None = None,
+    gap: int = 0,
+) -> Domain:
+    if isinstance(folders, Domain):
+        return folders
+    if not isinstance(class_map, str):
+        ids = {name: number for number, name in enumerate(space.classes)}
+        space, class_map = replace(space, maps={**space.maps, GIVEN: lookup_table(class_map, ids, where)}), GIVEN
+    if isinstance(folders, tuple):
+        images, masks = (None if part is None else str(_absolute(part)) for part in folders)
+        return PairedFolders(str(images), masks, space, class_map, blocks, gap)  # type: ignore[arg-type]
+    folder = _absolute(folders)
+    return FoundFolders(find_layout(folder), space, class_map, folder.name, blocks, gap)
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _check_divided(target: Domain) -> None:
+    """Refuses labelled target images of which none is kept for scoring, if nobody said so."""
+    if isinstance(target, PairedFolders) and target.is_undivided:
+        raise ConfigError(
+            f"the images of the target '{target.name}' are in one folder: give `blocks` (shares of train, val and test in the "
+            "order of the images' names, e.g. (0.7, 0.1, 0.2); (1, 0, 0) scores nothing), or make folders train/, val/ and "
+            "test/ of them"
+        )
+
+
+def _label_space(classes: Classes) -> LabelSpace:
+    if isinstance(classes, str | Path | LabelSpace):
+        return load_label_space(classes)
+    names = tuple(classes)
+    for name in names:
+        if not isinstance(name, str) or not name.strip() or name == IGNORE:
+            raise ConfigError(f"label_space: expected names of classes other than '{IGNORE}', found {name!r}")
+    return LabelSpace("custom", names, tuple(_colour(number + 1) for number in range(len(names))))
+
+
+def _colour(number: int) -> tuple[int, int, int]:
+    """The colour of a class in the palette of PASCAL VOC, in which 0 is black."""
+    channels = [0, 0, 0]
+    for bit in range(8):
+        for channel in range(3):
+            channels[channel] |= (number >> (3 * bit + channel) & 1) << (7 - bit)
+    return channels[0], channels[1], channels[2]

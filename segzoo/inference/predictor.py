@@ -1,0 +1,214 @@
+"""A trained network that labels images."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segzoo.checks import check_range
+from segzoo.data.domains import Pixels
+from segzoo.data.folders import FolderImages
+from segzoo.data.image_files import rgb_pixels
+from segzoo.data.label_spaces import IDENTITY, LabelSpace, load_class_map
+from segzoo.errors import ConfigError, DataError
+from segzoo.inference.checkpoints import Size, load_checkpoint, trained_on
+from segzoo.inference.logits import (
+    evaluating,
+    label_pixels_surely,
+    network_input,
+    out_of_memory,
+    refuse_unusable,
+)
+from segzoo.inference.photographs import find_images
+from segzoo.inference.prediction import Prediction
+from segzoo.methods.segmentation import SegmentationMethod
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from PIL import Image
+
+    OneImage = npt.NDArray[Any] | Image.Image | Path | str
+
+
+def load(
+    path: Path | str, *, device: str = "auto", size: Size | None = None, image_bits: int | None = None
+) -> "Predictor":
+    """The network of a checkpoint, ready to label images; it labels them as ``segzoo predict`` does.
+
+    ::
+
+        found = segzoo.load("runs/joint/minicity/default-s0").predict("photo.jpg")
+        found.labels, found.confidence      # (H, W) class ids and probabilities, at the photograph's size
+        found.overlay().save("seen.jpg")
+
+    Args:
+        path: checkpoint of ``segzoo fit`` or of a `lightning.Trainer` with a method of segzoo, or the folder of such a run.
+        device: ``auto`` (the first of cuda, mps and cpu that is there), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        size: (height, width) of the network's input; None: as in training.
+        image_bits: bits that image files of 16 bits per channel use, e.g. 12; None: as the target's in training, else 16.
+
+    Raises:
+        CheckpointError: the file cannot be read, is damaged, does not fit the method, or holds numbers that are not finite.
+        ConfigError: an absent device, a size that the network refuses, or a method that labels no images.
+    """
+    method, trained_size = load_checkpoint(path, device)
+    if not isinstance(method, SegmentationMethod):
+        raise ConfigError(f"{path} is of the method '{method.slug}', which labels no images")
+    return Predictor(method, size or trained_size, image_bits=image_bits)
+
+
+class Predictor:
+    """Labels images with a method, be it loaded (`load`) or just trained.
+
+    Args:
+        method: what labels; it stays in the mode and on the device that it is in.
+        size: (height, width) of the network's input; None: the images' own.
+        image_bits: bits that image files of 16 bits per channel use; None: as the target's in training, else 16.
+
+    Raises:
+        ConfigError: a size that the network refuses.
+    """
+
+    def __init__(self, method: SegmentationMethod, size: Size | None = None, *, image_bits: int | None = None) -> None:
+        if size is not None:
+            for side in size:
+                check_range("size (height, width)", side, 1)
+            method.segmenter.check_sizes({"size": size})
+        if image_bits is not None:
+            check_range("image_bits", image_bits, 8, 16)
+        self.method, self.size = method, None if size is None else (int(size[0]), int(size[1]))
+        target = trained_on(method)  # what the images are read like
+        self.image_bits: int | None = image_bits or target.get("image_bits")
+        self.upright = target.get("upright") is not False
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """The classes and their colours."""
+        return self.method.label_space
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes by their ids."""
+        return self.label_space.classes
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.method.device
+
+    def __repr__(self) -> str:
+        size = "each image's own size" if self.size is None else "{1}x{0} (WxH)".format(*self.size)
+        return f"Predictor({self.method.slug}, {len(self.classes)} classes, input {size}, on {self.device})"
+
+    @overload
+    def predict(self, image: "OneImage") -> Prediction: ...
+    @overload
+    def predict(self, image: list[Any] | tuple[Any, ...]) -> list[Prediction]: ...
+
+    def predict(self, image: "OneImage | list[Any] | tuple[Any, ...]") -> Prediction | list[Prediction]:
+        """Labels an image, or a list of images.
+
+        Args:
+            image: path of an image file; PIL image; (H, W, 3) RGB array of uint8, or of floats from 0 to 1. Files and PIL
+                images are turned upright as their EXIF orientation says, unless the training's target had ``upright: false``.
+
+        Returns:
+            What the network says of it, at its own size; of a list a list.
+
+        Raises:
+            DataError: the image cannot be read, or is no such array.
+            NonFinitePredictionError: the network computes numbers that are not finite.
+            ConfigError: out of memory.
+        """
+        if isinstance(image, list | tuple):
+            return [self.predict(one) for one in image]
+        pixels, name = self._read(image)
+        return self._predict({name: pixels})[0]
+
+    def predict_folder(self, folder: Path | str, batch_size: int = 8) -> Iterator[Prediction]:
+        """Labels the images of a folder and of its sub-folders, one after the other.
+
+        Args:
+            folder: where they are; hidden files and what is no image are left out.
+            batch_size: images per step.
+
+        Yields:
+            What the network says of each; ``name`` is its path below the folder, without the ending.
+
+        Raises:
+            DataError: there are no images, two have one name, or one cannot be read.
+            NonFinitePredictionError: the network computes numbers that are not finite.
+            ConfigError: out of memory.
+        """
+        check_range("batch_size", batch_size, 1)
+        folder = Path(folder)
+        files, _ = find_images(folder)
+        images = self.files(folder, files)
+        step = batch_size if self.size else 1  # without a common size every image is a batch of its own
+        for first in range(0, len(images), step):
+            numbers = range(first, min(first + step, len(images)))
+            yield from self._predict({images.names[i]: images.image(i) for i in numbers})
+
+    def files(self, folder: Path, files: dict[str, Path]) -> FolderImages:
+        """Image files by name, read as those of the training's target were."""
+        class_map = load_class_map(self.label_space, IDENTITY)
+        return FolderImages(folder, None, class_map, upright=self.upright, files=files, image_bits=self.image_bits)
+
+    def logits(self, images: Sequence[Pixels]) -> Tensor:
+        """The logits (B, C, h, w) of images (H, W, 3) uint8, which have one size if the network's input has none."""
+        with evaluating(self.method):
+            logits: Tensor = self.method(network_input(images, self.size).to(self.device))
+        return logits
+
+    def _predict(self, images: dict[str, Pixels]) -> list[Prediction]:
+        try:
+            logits = self.logits(list(images.values()))
+            refuse_unusable(logits, [name or "the image" for name in images])
+            found = []
+            for (name, image), one in zip(images.items(), logits, strict=True):
+                labels, confidence = label_pixels_surely(one, (image.shape[0], image.shape[1]))
+                found.append(Prediction(labels, confidence, image, self.label_space, name))
+            return found
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise ConfigError(
+                f"out of memory for {len(images)} images at once; give the network a smaller `size`, or predict fewer at once"
+            ) from error
+
+    def _read(self, image: "OneImage") -> tuple[Pixels, str]:
+        from PIL import Image
+
+        if isinstance(image, Path | str):
+            path = Path(image)
+            if path.is_dir():
+                raise DataError(f"{path} is a folder; expected an image (predict_folder labels all of a folder)")
+            files, _ = find_images(path)
+            return self.files(path.parent, files).image(0), path.stem
+        if isinstance(image, Image.Image):
+            return rgb_pixels(image, self.upright), ""
+        return _array_pixels(image), ""
+
+
+def _array_pixels(image: Any) -> Pixels:
+    """An array (H, W, 3) of uint8, or of floats from 0 to 1, as uint8.
+
+    Raises:
+        DataError: it is another one.
+    """
+    expected = "expected an (H, W, 3) array of RGB values, uint8 or floats from 0 to 1, a PIL image or a path"
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"found a {type(image).__name__}; {expected}")
+    if image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise DataError(f"found an array of shape {image.shape}; {expected}")
+    if image.dtype == np.uint8:
+        return np.ascontiguousarray(image)
+    if not np.issubdtype(image.dtype, np.floating):
+        raise DataError(f"found an array of {image.dtype}; {expected}")
+    low, high = image.min(), image.max()
+    if not (low >= 0 and high <= 1):  # NaN is neither
+        raise DataError(f"found floats from {low:g} to {high:g}; {expected}")
+    return np.round(255 * image).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""A comparison of methods: its rows and seeds, the trainings that they need, and one table of their scores."""

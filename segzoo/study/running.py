@@ -1,0 +1,124 @@
+"""The trainings of a comparison, in the order that they need, some of them at a time. Only scores need torch."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from segzoo.errors import SegzooError
+from segzoo.files import write_text
+from segzoo.runtime.lock import locked
+from segzoo.study.plan import Plan, Row
+from segzoo.study.results import (
+    all_runs,
+    check_complete,
+    check_orders,
+    checkpoint_of,
+    find_run,
+    mean_weight,
+    orders,
+)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run that is to be started or continued.
+
+    Attributes:
+        row: whose run it is.
+        seed: of a new run.
+        folder: for a new run.
+        checkpoint: the one that it continues; None for a new run.
+        options: words of `segzoo fit`: the common ones, then the row's.
+        weight: constant weight of the source, as text; None where the row has none from another.
+    """
+
+    row: Row
+    seed: int
+    folder: Path
+    checkpoint: Path | None
+    options: tuple[str, ...]
+    weight: str | None = None
+
+
+Train = Callable[[Training, Path, Mapping[str, str]], int]
+"""Runs a training; takes a file for what it prints and further environment variables, and returns its exit status."""
+
+
+def train_all(folder: Path, plan: Plan, jobs: int, train: Train, say: Callable[[str], object]) -> None:
+    """Trains what is not complete.
+
+    Args:
+        folder: of the comparison.
+        plan: what is compared.
+        jobs: trainings at a time.
+        train: starts one and waits for its end.
+        say: is given a line when a training begins, and when it is complete.
+
+    Raises:
+        SegzooError: a training failed, or one that is there is not what the plan wants.
+    """
+    total, done = len(plan.rows) * len(plan.seeds), 0
+    # Runs beside each other share the cores; more threads than cores slow all of them down.
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))}
+    with ThreadPoolExecutor(jobs) as pool:
+        for wave in plan.waves:  # rows that take something from others wait for them
+            for row, seed in pool.map(lambda one: _complete(folder, plan, one[0], one[1], train, threads, say), wave):
+                done += 1
+                say(f"{done}/{total}  {row.name}, seed {seed}")
+
+
+def next_training(folder: Path, plan: Plan, row: Row, seed: int) -> Training | None:
+    """What is left to do for a row and a seed; None when its run is complete.
+
+    Raises:
+        ConfigError: somebody else trains it, its run has other options or is of no use, or what it starts from is missing.
+    """
+    for begun in all_runs(folder, row, seed):
+        with locked(begun):
+            pass  # nobody else trains it, such as one that outlived its comparison
+    run = find_run(folder, row, seed)
+    if run != folder / row.name:
+        check_orders(run, _record(folder, row, seed), orders(row, plan.common))
+    if (run / "scores-test.json").is_file():
+        check_complete(run)
+        return None
+    last = run / "checkpoints" / "last.ckpt"
+    starts = {start.name: checkpoint_of(folder, row, start, seed) for start in row.starts}
+    return Training(
+        row=row,
+        seed=seed,
+        folder=folder / row.name,
+        checkpoint=last if last.is_file() else None,
+        options=(*plan.common, *row.options_from(starts)),
+        weight=f"{mean_weight(find_run(folder, row.weight_of, seed)):.4f}" if row.weight_of else None,
+    )
+
+
+def _complete(
+    folder: Path,
+    plan: Plan,
+    row: Row,
+    seed: int,
+    train: Train,
+    threads: Mapping[str, str],
+    say: Callable[[str], object],
+) -> tuple[Row, int]:
+    training = next_training(folder, plan, row, seed)
+    if training is None:
+        return row, seed
+    record = _record(folder, row, seed)
+    write_text(record, json.dumps(orders(row, plan.common), indent=1) + "\n")
+    log = record.with_suffix(".log")
+    say(f"trains {row.name}, seed {seed}: {log}")
+    if status := train(training, log, threads):
+        lines = log.read_text(errors="replace").strip().splitlines() or [f"exit status {status}"]
+        raise SegzooError(f"{row.name} with seed {seed} failed, see {log}: {lines[-1]}")
+    check_complete(find_run(folder, row, seed))
+    return row, seed
+
+
+def _record(folder: Path, row: Row, seed: int) -> Path:
+    return folder / f"{row.name}-s{seed}.json"
