@@ -157,7 +157,7 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
     "negative-head": (
         nothing,
         f"{FIT} --optimizer.head_lr_factor -1",
-        ("behind the encoder -0.001: expected 0 or more",),
+        ("--optimizer.head_lr_factor -1.0: expected 0 or more",),
     ),
     "home-of-nobody": (
         nothing,
@@ -230,9 +230,14 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
         ("unknown method 'pixmeta'",),
     ),
     "checkpoint-of-broken-options": (
-        spoiled(lambda content: content["segzoo"].update(config="a: [")),
+        spoiled(lambda content: content["segzoo"].update(config={"data": {1: 2}})),
         "test --ckpt_path bad.ckpt",
-        ("the configuration in bad.ckpt is not valid YAML: line 1",),
+        ("the configuration in bad.ckpt: data: the key 1 is no name",),
+    ),
+    "checkpoint-of-an-earlier-version": (
+        spoiled(lambda content: content["segzoo"].update(config="model: {lr: 1}")),
+        "test --ckpt_path bad.ckpt",
+        ("bad.ckpt is of version", "its weights alone, as --network.initial_checkpoint of a new run"),
     ),
     # YAML
     "pipe-as-configuration": (pipe("own.yaml"), f"{FIT} --config own.yaml", ("own.yaml: it is a named pipe",)),

@@ -75,9 +75,14 @@ def test_what_cannot_work_is_refused_before_the_training(
     assert not list(tmp_path.rglob("default-s0*"))
 
 
-def test_a_configuration_of_an_earlier_version_is_read(segzoo: Segzoo, toy: Path) -> None:
-    retired = {"limit_predict_batches": None, "reload_dataloaders_every_n_epochs": 0}
-    Path("own.yaml").write_text(yaml.safe_dump({"trainer": retired}))
-    result = segzoo("fit", "--method", "joint", "--data", toy, "--config", "own.yaml", "--print_config")
-    assert result.status == 0, result.err
-    assert not set(retired) & set(yaml.safe_load(result.out)["trainer"])
+def test_a_configuration_of_an_earlier_version_is_refused_by_name(segzoo: Segzoo, toy: Path) -> None:
+    for content, message in (
+        (
+            {"model": {"lr": 1.0, "weight": 2.0}},
+            "the section 'model' is gone: 'model.lr' is 'optimizer.lr' now (and 1 more)",
+        ),
+        ({"trainer": {"limit_predict_batches": None}}, "unknown key 'trainer.limit_predict_batches' (in own.yaml)"),
+    ):
+        Path("own.yaml").write_text(yaml.safe_dump({"method": "joint", **content}))
+        result = segzoo("fit", "--data", toy, "--config", "own.yaml", "--print_config")
+        assert result.status == 2 and message in result.err and result.err.count("\n") == 1
