@@ -77,15 +77,14 @@ def check_progress(method: "Method", checkpoint: Mapping[str, Any], name: str) -
     Raises:
         CheckpointError: a part is missing, broken, or of another optimiser.
     """
-    optimizer = checkpoint.get("hyper_parameters", {}).get("optimizer", method.optimizer_name)
-    if optimizer != method.optimizer_name:
-        raise CheckpointError(
-            f"{name} was trained with `method.optimizer` {optimizer}, not {method.optimizer_name}; leave the option out"
-        )
+    own, saved = method.optimizer_options.name, checkpoint.get("hyper_parameters", {}).get("optimizer")
+    other = saved.get("name", own) if isinstance(saved, Mapping) else own
+    if other != own:
+        raise CheckpointError(f"{name} was trained with `optimizer.name` {other}, not {own}; leave the option out")
     why = _missing(method.trainer, checkpoint) or _other_optimizer(method, checkpoint["optimizer_states"])
     if why:
         raise CheckpointError(
-            f"{name} cannot be continued: {why}; begin a new run at its weights with `method.initial_checkpoint`"
+            f"{name} cannot be continued: {why}; begin a new run at its weights with `network.initial_checkpoint`"
         )
     steps = training_steps(method.trainer)
     if steps is not None and checkpoint["global_step"] > steps:

@@ -115,6 +115,14 @@ class GAN(Method):
             terms["r1"] = 0.5 * self.r1 * self.r1_interval * penalty
         return self.total(terms)
 
+    def forward(self, image: Tensor) -> Tensor:
+        """There are no logits.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("the method 'gan' makes images and labels none; its checkpoints are for `method.generator`")
+
     def to_resolution(self, image: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] to the generator's (B, 3, R, R) in [-1, 1]."""
         side = self.network.resolution
