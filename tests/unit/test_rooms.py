@@ -46,9 +46,6 @@ FACES = {"segzoo", "segzoo.__main__"}
 
 CIRCLES = {
     frozenset({"segzoo.methods.base", "segzoo.methods.checkpoints"}): "a type in signatures of the second",
-    frozenset(
-        {"segzoo.cli.early", "segzoo.cli.expand", "segzoo.cli.explain_options", "segzoo.cli.label_paths"}
-    ): "the types `Layer` and `Invocation` live beside the function that uses all of them",
 }
 """Known ones, with what ties them."""
 WITH_FLAGS = {
