@@ -209,8 +209,15 @@ class DomainDataModule(L.LightningDataModule):
         return warnings
 
     def setup(self, stage: str) -> None:
-        """Looks at the labels, on the first process; all of them end when they cannot be right."""
+        """Looks at the labels, on the first process; all of them end when they cannot be right.
+
+        Raises:
+            DataError: labels that cannot be right.
+            ConfigError: a Trainer of several processes that would divide the images among them a second time.
+        """
         trainer, error = self.trainer, None
+        if trainer and trainer.world_size > 1 and shards_data(trainer):
+            raise ConfigError("the DataModule shards by itself: create the Trainer with use_distributed_sampler=False")
         if trainer is None or stage == "predict":
             return
         if trainer.is_global_zero:
@@ -281,8 +288,6 @@ class DomainDataModule(L.LightningDataModule):
         # The method says what it needs; without a trainer there is none to ask.
         if self.trainer is None:
             raise ConfigError("DomainDataModule needs a Trainer: pass it to trainer.fit(method, datamodule=...)")
-        if self.trainer.world_size > 1 and shards_data(self.trainer):
-            raise ConfigError("the DataModule shards by itself: create the Trainer with use_distributed_sampler=False")
         return self.trainer.lightning_module
 
     def _labelled_target(self) -> Sequence[int]:

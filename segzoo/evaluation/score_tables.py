@@ -1,16 +1,34 @@
 """One set of scores as a table: aligned text, markdown and HTML."""
 
 import html
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from segzoo.evaluation.scores import Scores
+import numpy.typing as npt
 
 ABSENT = "–"
 HEADER = ("class", "IoU %", "accuracy %", "share %")
+
+
+class Numbers(Protocol):
+    """What a table shows; see `segzoo.evaluation.Scores`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def subsets(self) -> Mapping[str, tuple[int, ...]]: ...
+    @property
+    def iou(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def class_accuracy(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def frequency(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def miou(self) -> float: ...
+    @property
+    def pixel_accuracy(self) -> float: ...
+    def subset(self, which: str, /) -> float: ...
 
 
 def percent(value: float) -> str:
@@ -18,19 +36,19 @@ def percent(value: float) -> str:
     return ABSENT if np.isnan(value) else f"{100 * value:.1f}"
 
 
-def class_rows(scores: "Scores") -> list[tuple[str, ...]]:
+def class_rows(scores: Numbers) -> list[tuple[str, ...]]:
     """A line per class, in the columns of `HEADER`."""
     columns = zip(scores.classes, scores.iou, scores.class_accuracy, scores.frequency, strict=True)
     return [(name, *(percent(value) for value in values)) for name, *values in columns]
 
 
-def mean_rows(scores: "Scores") -> list[tuple[str, str]]:
+def mean_rows(scores: Numbers) -> list[tuple[str, str]]:
     """Name and value of the means over classes and pixels."""
     subsets = [(f"mIoU ({name})", percent(scores.subset(name))) for name in scores.subsets]
     return [("mIoU", percent(scores.miou)), *subsets, ("pixel accuracy", percent(scores.pixel_accuracy))]
 
 
-def plain_table(scores: "Scores") -> str:
+def plain_table(scores: Numbers) -> str:
     """Aligned text, classes and means."""
     rows, means = class_rows(scores), mean_rows(scores)
     first = max(len(line[0]) for line in (HEADER, *rows, *means))
@@ -43,14 +61,14 @@ def plain_table(scores: "Scores") -> str:
     return "\n".join([text(HEADER), rule, *map(text, rows), rule, *map(text, means)])
 
 
-def markdown_table(scores: "Scores") -> str:
+def markdown_table(scores: Numbers) -> str:
     """The same in markdown, the means in bold."""
     means = [(f"**{name}**", f"**{value}**", "", "") for name, value in mean_rows(scores)]
     lines = [HEADER, ("---", "---:", "---:", "---:"), *class_rows(scores), *means]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def html_table(scores: "Scores") -> str:
+def html_table(scores: Numbers) -> str:
     """The same for a notebook."""
 
     def row(cells: Sequence[str], tag: str = "td") -> str:

@@ -54,7 +54,7 @@ class GeneratedImagesTraining(SegmentationMethod):
         if generator == PACKAGED and not generator_description and self.label_space.name != "minifaces":
             rank_zero_warn(
                 f"the packaged generator draws the faces of 'minifaces', not what '{self.label_space.name}' labels: "
-                "`segzoo fit --method gan` trains one on your images, for `method.generator`"
+                "the method 'gan' trains one on your images, for `method.generator`"
             )
         self.gan.eval().requires_grad_(False)
         self.arrange(self.gan)

@@ -77,7 +77,10 @@ def test_what_cannot_work_is_refused_before_the_training(
 
 def test_a_configuration_of_an_earlier_version_is_refused_by_name(segzoo: Segzoo, toy: Path) -> None:
     for content, message in (
-        ({"model": {"lr": 1.0, "weight": 2.0}}, "the section 'model' is gone: 'model.lr' is 'optimizer.lr' now (and 1 more)"),
+        (
+            {"model": {"lr": 1.0, "weight": 2.0}},
+            "the section 'model' is gone: 'model.lr' is 'optimizer.lr' now (and 1 more)",
+        ),
         ({"trainer": {"limit_predict_batches": None}}, "unknown key 'trainer.limit_predict_batches' (in own.yaml)"),
     ):
         Path("own.yaml").write_text(yaml.safe_dump({"method": "joint", **content}))

@@ -1,6 +1,7 @@
 """Methods and data with a Trainer as Lightning makes it, and several trainings in one process."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -94,3 +95,12 @@ def test_scores_are_at_hand_after_a_test() -> None:
     assert method.scores.miou == pytest.approx(logged["test/miou"])
     assert method.scores.iou["road"] == pytest.approx(logged["test/iou/road"])
     assert str(method.scores).splitlines()[-1].startswith("pixel accuracy")
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_a_trainer_of_several_processes_does_not_divide_the_images_twice(stage: str) -> None:
+    data = tiny.data()
+    connector = SimpleNamespace(use_distributed_sampler=True)
+    data.trainer = SimpleNamespace(world_size=2, _accelerator_connector=connector)  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match="create the Trainer with use_distributed_sampler=False"):
+        data.setup(stage)
