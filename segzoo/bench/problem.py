@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import AdamW
 
 from segzoo.bench.rows import LR, VIRTUAL_LR, WEIGHT_DECAY, Row, Task
+from segzoo.compat.tensors import Dropout
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.losses import cross_entropy, pixel_cross_entropy
@@ -46,7 +46,7 @@ def create_method(task: Task, row: Row) -> SegmentationMethod:
         **row.options,
     )
     for module in method.modules():
-        if isinstance(module, _DropoutNd):
+        if isinstance(module, Dropout):
             module.p = 0.0
         elif hasattr(module, "drop_prob"):  # drop path of timm and segmentation_models_pytorch
             module.drop_prob = 0.0  # type: ignore[assignment]

@@ -9,6 +9,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from segzoo.compat.parsers import actions, type_hint
+
 
 def forbidden_nulls(parser: ArgumentParser, config: Namespace) -> Iterator[tuple[str, list[str]]]:
     """The options that are null and must not be.
@@ -20,8 +22,8 @@ def forbidden_nulls(parser: ArgumentParser, config: Namespace) -> Iterator[tuple
     Yields:
         the parser's key, e.g. ``data.source.domain``, and what it takes.
     """
-    for action in parser._actions:
-        hint = getattr(action, "_typehint", None) or action.type
+    for action in actions(parser):
+        hint = type_hint(action)
         if hint is None or action.dest not in config:
             continue
         value = config[action.dest]

@@ -14,6 +14,7 @@ from segzoo.cli.expand import Invocation
 from segzoo.cli.explain_options import explain_options, explain_value
 from segzoo.cli.null_values import forbidden_nulls
 from segzoo.cli.sections import RESTORED, SECTIONS, SHARED, Layer
+from segzoo.compat.parsers import actions, group_actions, groups
 from segzoo.configs import config_names, config_text
 from segzoo.data import DomainDataModule
 from segzoo.errors import ConfigError
@@ -77,9 +78,9 @@ class Parser(ArgumentParser):
             config: what the command line amounts to.
             sections: only these, e.g. ``method``.
         """
-        for group in self._action_groups:
+        for group in groups(self):
             shown = False
-            for action in group._group_actions:
+            for action in group_actions(group):
                 other = sections and action.dest.partition(".")[0] not in sections
                 if other or action.dest in (*SECTIONS, "method.name"):
                     action.help = argparse.SUPPRESS
@@ -95,7 +96,7 @@ class Parser(ArgumentParser):
 
     def option_names(self) -> list[str]:
         """All options as they are typed."""
-        return [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+        return [name for action in actions(self) for name in action.option_strings if name.startswith("--")]
 
 
 @dataclass(frozen=True)

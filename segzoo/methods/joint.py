@@ -20,6 +20,7 @@ from segzoo.compat.tensors import BatchNorm
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.distributed import mean_across_ranks, sum_across_ranks, world_size
+from segzoo.floats import widest
 from segzoo.losses import cross_entropy, pixel_cross_entropy
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.segmentation import SegmentationMethod, loss_pixels, pixel_count, valid_pixels
@@ -90,10 +91,10 @@ class WeightedJointTraining(SegmentationMethod):
         if not self.logs_step:
             return
         valid = valid_pixels(label)
-        labels, values = label[valid], weights[valid].double()
+        labels, values = label[valid], widest(weights[valid])
         sums = values.new_zeros(self.num_classes).index_add_(0, labels, values)
         counts = torch.bincount(labels, minlength=self.num_classes)
-        sums, counts = sum_across_ranks(torch.stack([sums, counts.double()]))
+        sums, counts = sum_across_ranks(torch.stack([sums, widest(counts)]))
         self.log("weight/mean", sums.sum() / counts.sum().clamp_min(1), prog_bar=True)
         means = {
             f"weight/class/{name}": total / n

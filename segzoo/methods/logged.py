@@ -8,6 +8,7 @@ from torch import Tensor
 
 from segzoo.compat.training import logged_values, logs_this_step, steps_done
 from segzoo.distributed import mean_across_ranks, world_size
+from segzoo.floats import widest
 
 
 class LoggedSteps(L.LightningModule):
@@ -27,7 +28,7 @@ class LoggedSteps(L.LightningModule):
         if world_size() == 1:
             self.log_dict(values)
         elif self.logs_step:
-            means = mean_across_ranks(torch.stack([value.double() for value in values.values()]))
+            means = mean_across_ranks(torch.stack([widest(value) for value in values.values()]))
             self.log_dict(dict(zip(values, means, strict=True)))
 
     def forget_logged(self) -> None:

@@ -10,6 +10,7 @@ from segzoo.data.datamodule import DomainDataModule
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.distributed import mean_across_ranks
+from segzoo.floats import widest
 from segzoo.methods.base import Method, plain, resolve
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.scoring import ScoredImages
@@ -95,7 +96,7 @@ def pixel_count(mask: Tensor) -> Tensor:
 
     With this denominator the mean over the ranks is the mean over all pixels of the global batch.
     """
-    return mean_across_ranks(mask.sum().double()).clamp_min(1.0)
+    return mean_across_ranks(widest(mask.sum())).clamp_min(1.0)
 
 
 def loss_pixels(label: Tensor, pixel_mean: str) -> Tensor:

@@ -38,6 +38,7 @@ from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import mean_across_ranks
+from segzoo.floats import widest
 from segzoo.losses import bank_contrast, distribution_contrast, prototype_contrast, prototype_regularizer
 from segzoo.methods.optimizer import Optimizer, parameter_group
 from segzoo.methods.segmentation import pixel_count
@@ -218,7 +219,7 @@ class SePiCo(SelfTraining):
             images = [F.interpolate(image, size, mode="bilinear", align_corners=False) for image in images]
         if self.fast:
             labels, confidence = (
-                F.interpolate(crop(x, corners, box)[:, None].double(), size, mode="nearest-exact")[:, 0].to(x.dtype)
+                F.interpolate(widest(crop(x, corners, box))[:, None], size, mode="nearest-exact")[:, 0].to(x.dtype)
                 for x in (labels, confidence)
             )
         else:

@@ -17,6 +17,7 @@ import torch
 import yaml
 from PIL import Image
 
+from segzoo import floats
 from segzoo.cli.main import main
 from segzoo.data import MiniCity
 from segzoo.data.domains import ImageSet, Pixels
@@ -24,6 +25,7 @@ from segzoo.errors import ConfigError
 from segzoo.methods.registry import load_method, methods
 from segzoo.methods.segmentation import SegmentationMethod
 from tests import tiny
+from tests.narrow import WithoutFloat64
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 every_method = pytest.mark.parametrize("slug", tiny.METHODS)
@@ -174,13 +176,12 @@ def test_parameters_in_half_precision_are_refused(precision: str) -> None:
         tiny.fit("self-training", trainer_options={"precision": f"{precision}-true"})
 
 
-def test_apple_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    method = tiny.method("joint")
-    method.trainer = tiny.trainer(1)
-    monkeypatch.setattr(type(method.trainer.strategy), "root_device", torch.device("mps"))
-    method.setup("test")
-    with pytest.raises(ConfigError, match=r"Apple GPUs .* use `trainer.accelerator` cpu"):
-        method.setup("fit")
+@every_method
+def test_no_step_needs_float64(slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apple GPUs have none."""
+    monkeypatch.setattr(floats, "wide_dtype", lambda device: torch.float32)
+    with WithoutFloat64():
+        tiny.fit(slug, 2)
 
 
 @every_method

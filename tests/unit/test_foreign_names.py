@@ -18,16 +18,7 @@ from tests.unit.test_compat import CHECKS
 PACKAGE = Path(segzoo.__file__).parent
 DOCUMENTED = {"_exit", "_replace", "_asdict", "_fields"}
 """Names of Python that begin with an underscore and are public."""
-ELSEWHERE: dict[str, set[str]] = {
-    "cli/bench/problem.py": {"_DropoutNd"},
-    "cli/lightning.py": {"_action_groups", "_actions", "_group_actions", "_model_class"},
-    "cli/null_values.py": {"_actions", "_typehint"},
-    "methods/base.py": {"_trainer"},
-    "methods/joint.py": {"_BatchNorm"},
-    "methods/length.py": {"_val_check_time_interval"},
-    "methods/logged.py": {"_batches_that_stepped", "_logger_connector", "_results"},
-    "methods/region_selection.py": {"_trainer"},
-}
+ELSEWHERE: dict[str, set[str]] = {}
 """Names that are still used outside of `compat`, by file."""
 
 

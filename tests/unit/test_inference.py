@@ -26,7 +26,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("python")
     L.seed_everything(0, verbose=False)
     trainer = L.Trainer(
-        max_steps=2, default_root_dir=folder, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False
+        max_steps=2,
+        val_check_interval=2,
+        default_root_dir=folder,
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
     )
     trainer.fit(tiny.method("joint", lr=1e-2), tiny.data())
     return folder / "lightning_logs" / "version_0"
@@ -204,6 +209,7 @@ def test_which_checkpoint_a_folder_stands_for(run: Path, tmp_path: Path) -> None
         segzoo.load(tmp_path / "absent.ckpt")
 
 
+@pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader`:UserWarning")
 def test_a_method_without_a_segmenter_labels_nothing(tmp_path: Path) -> None:
     trainer = tiny.trainer(1)
     trainer.fit(tiny.method("gan"), tiny.data())
