@@ -21,6 +21,7 @@ from segzoo.checks import check_range
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import mean_across_ranks
+from segzoo.errors import ConfigError
 from segzoo.methods.base import Method
 from segzoo.methods.optimizer import Optimizer, parameter_group
 from segzoo.methods.speed import Speed
