@@ -253,6 +253,16 @@ def _(_: Path) -> None:
     assert "imagenet" in networks.pretrained_names("resnet18") and networks.pretrained_names("absent") == []
 
 
+@name("huggingface_hub.constants.HF_HUB_OFFLINE", "ends a download at once where there is no network")
+def _(_: Path) -> None:
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    with networks.asking_no_absent_hub():
+        assert constants.is_offline_mode() == constants.HF_HUB_OFFLINE
+    assert constants.HF_HUB_OFFLINE == before
+
+
 @name("timm.layers.BatchNormAct2d.drop and act", "keeps the activation of a timm norm that is replaced")
 def _(_: Path) -> None:
     from timm.layers import BatchNormAct2d
