@@ -324,7 +324,7 @@ def create_segmenter(
     except OSError as error:  # of a download
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f"cannot load the weights '{encoder_weights}' of {encoder}: {reason}; download them elsewhere and give their file as "
+            f"cannot load the weights '{encoder_weights}' of {encoder}: {reason}; download them elsewhere and give the file as "
             "`network.encoder_checkpoint`, or begin with random ones: `network.encoder_weights` null"
         ) from error
     except SegzooError:

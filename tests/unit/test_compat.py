@@ -260,7 +260,7 @@ def _(_: Path) -> None:
     before = constants.HF_HUB_OFFLINE
     with networks.asking_no_absent_hub():
         assert constants.is_offline_mode() == constants.HF_HUB_OFFLINE
-    assert constants.HF_HUB_OFFLINE == before
+    assert before == constants.HF_HUB_OFFLINE
 
 
 @name("timm.layers.BatchNormAct2d.drop and act", "keeps the activation of a timm norm that is replaced")
