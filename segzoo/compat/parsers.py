@@ -25,6 +25,11 @@ def group_actions(group: Any) -> Sequence[argparse.Action]:
     return group._group_actions
 
 
+def parse_part(parser: Any, content: Mapping[str, Any], onto: Any) -> Any:
+    """A part of a configuration, laid onto what a jsonargparse parser has read so far; that it is whole is checked later."""
+    return parser.parse_object(content, onto, _skip_validation=True)
+
+
 def type_hint(action: argparse.Action) -> Any:
     """The type that jsonargparse parses an option as, else argparse's; None where there is neither."""
     return getattr(action, "_typehint", None) or action.type

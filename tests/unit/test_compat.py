@@ -253,6 +253,17 @@ def _(_: Path) -> None:
     assert "imagenet" in networks.pretrained_names("resnet18") and networks.pretrained_names("absent") == []
 
 
+@name("jsonargparse.ArgumentParser.parse_object(_skip_validation)", "reads files of which none need be whole")
+def _(_: Path) -> None:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--a", type=int, required=True)
+    parser.add_argument("--b", type=int, default=2)
+    part = parsers.parse_part(parser, {"b": 3}, None)
+    assert parsers.parse_part(parser, {"a": 1}, part).as_dict() == {"a": 1, "b": 3}
+
+
 @name("huggingface_hub.constants.HF_HUB_OFFLINE", "ends a download at once where there is no network")
 def _(_: Path) -> None:
     from huggingface_hub import constants
