@@ -227,6 +227,18 @@ def _(_: Path) -> None:
     assert hints["size"] == int | None and hints["name"] is str
 
 
+@name("jsonargparse.ArgumentParser.parse_object(_skip_validation)", "reads a file that lacks what a flag will give")
+def _(_: Path) -> None:
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--size", type=int, required=True)
+    parser.add_argument("--name", type=str, required=True)
+    part = parsers.parse_part(parser, {"name": "a"}, None)
+    assert parser.parse_args(["--size", "3"], parsers.parse_part(parser, {"name": "b"}, part)).as_dict() == {
+        "size": 3,
+        "name": "b",
+    }
+
+
 # segmentation_models_pytorch and timm
 
 
