@@ -21,6 +21,7 @@ from segzoo.checks import check_range
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import mean_across_ranks
+from segzoo.errors import ConfigError
 from segzoo.methods.base import Method
 from segzoo.methods.optimizer import Optimizer, parameter_group
 from segzoo.methods.speed import Speed
@@ -114,6 +115,14 @@ class GAN(Method):
             penalty = slope.to(torch.promote_types(slope.dtype, torch.float32)).square().sum(dim=(1, 2, 3)).mean()
             terms["r1"] = 0.5 * self.r1 * self.r1_interval * penalty
         return self.total(terms)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """There are no logits.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("the method 'gan' makes images and labels none; its checkpoints are for `method.generator`")
 
     def to_resolution(self, image: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] to the generator's (B, 3, R, R) in [-1, 1]."""

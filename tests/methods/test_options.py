@@ -12,6 +12,7 @@ from segzoo.data import MiniCity
 from segzoo.errors import ConfigError
 from segzoo.methods.base import Method
 from segzoo.methods.registry import load_method
+from segzoo.methods.segmentation import SegmentationMethod
 from segzoo.methods.speed import Speed
 from segzoo.models import segmenter, state_dicts, weight_files
 from segzoo.models.generators import load
@@ -41,7 +42,7 @@ def test_every_option_is_listed(slug: str) -> None:
             assert kinds == {inspect.Parameter.KEYWORD_ONLY}, parent
     assert all(p.default is not inspect.Parameter.empty for p in own(slug).values())
     assert "__init__" in vars(cls) or not own(slug)
-    assert ("network" in inspect.signature(cls).parameters) == cls.segments
+    assert ("network" in inspect.signature(cls).parameters) == issubclass(cls, SegmentationMethod)
     with pytest.raises(TypeError, match="no_such_option"):
         tiny.method(slug, no_such_option=1)
 
@@ -114,7 +115,7 @@ def test_a_method_is_rebuilt_from_its_checkpoint_alone(
     """The files that a run began with may be gone by then."""
     monkeypatch.chdir(tmp_path)
     cls, options = load_method(slug), STARTS.get(slug, {})
-    if cls.segments:
+    if issubclass(cls, SegmentationMethod):
         start = tiny.method("target-only")
         space = {"method": "target-only", "label_space": start.label_space.to_dict()}
         for name in ("start.ckpt", "teacher.ckpt"):
