@@ -35,6 +35,10 @@ def test_a_warning_names_the_option(capsys: pytest.CaptureFixture[str], monkeypa
 
 
 def test_no_message_of_the_command_has_a_parameter_in_backticks(segzoo: Segzoo, toy: Path) -> None:
-    for flags in (["--optimizer.lr", "-1"], ["--network.encoder_weights", "imagnet"], ["--data.crop_scale", "1", "0.5"]):
+    for flags in (
+        ["--optimizer.lr", "-1"],
+        ["--network.encoder_weights", "imagnet"],
+        ["--data.crop_scale", "1", "0.5"],
+    ):
         result = segzoo("fit", "--method", "joint", "--data", toy, *flags)
         assert result.status == 2 and "`" not in result.err and f"{flags[0]}" in result.err
