@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
+import torch
 from jsonargparse import ArgumentParser, Namespace, set_dumper
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import PositiveInt, register_type
 
 from segzoo.cli.expand import Invocation
 from segzoo.cli.explain_options import explain_options, explain_value
@@ -36,6 +37,7 @@ OWN_TRAINER_OPTIONS = {
     "limit_predict_batches",
     "reload_dataloaders_every_n_epochs",
 }
+register_type(torch.device)  # of a callback: written as its name
 DATACLASSES: dict[str, type] = {"network": Network, "optimizer": Optimizer, "speed": Speed}
 # Resolved before parsing (`segzoo.cli.expand`), so the parser does not know them.
 EXPANDED = (

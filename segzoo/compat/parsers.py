@@ -25,9 +25,15 @@ def group_actions(group: Any) -> Sequence[argparse.Action]:
     return group._group_actions
 
 
-def parse_part(parser: Any, content: Mapping[str, Any], onto: Any) -> Any:
-    """A part of a configuration, laid onto what a jsonargparse parser has read so far; that it is whole is checked later."""
-    return parser.parse_object(content, onto, _skip_validation=True)
+def parse_part(parser: Any, content: Mapping[str, Any], config: Any) -> Any:
+    """What jsonargparse makes of a part of a configuration, on top of what came before; it need not be whole.
+
+    Args:
+        parser: one of jsonargparse.
+        content: sections and options.
+        config: what earlier parts amount to; None at the beginning.
+    """
+    return parser.parse_object(content, config, _skip_validation=True)
 
 
 def type_hint(action: argparse.Action) -> Any:
