@@ -227,7 +227,7 @@ def _check_resumed(checkpoint: Path, options: list[str]) -> None:
 
 def _forget_other_networks(defaults: list[Layer], own: list[Layer], architecture: str | None) -> None:
     """Drops the options that defaults have for another network than the one that is chosen: they are none of its."""
-    known, current = [], "unet"
+    known, current = [], "fpn"  # of `segzoo.models.network.Network`
     for layer in defaults:
         current = str(layer.content.get("network", {}).get("architecture") or current).lower()
         known.append(current)

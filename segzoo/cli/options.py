@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
+import torch
 from jsonargparse import ArgumentParser, Namespace, set_dumper
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import PositiveInt, register_type
 
 from segzoo.cli.expand import Invocation
 from segzoo.cli.explain_options import explain_options, explain_value
 from segzoo.cli.null_values import forbidden_nulls
 from segzoo.cli.sections import RESTORED, SECTIONS, SHARED, Layer
-from segzoo.compat.parsers import actions, group_actions, groups
+from segzoo.compat.parsers import actions, group_actions, groups, parse_part
 from segzoo.configs import config_names, config_text
 from segzoo.data import DomainDataModule
 from segzoo.errors import ConfigError
@@ -36,6 +37,7 @@ OWN_TRAINER_OPTIONS = {
     "limit_predict_batches",
     "reload_dataloaders_every_n_epochs",
 }
+register_type(torch.device)  # of a callback: written as its name
 DATACLASSES: dict[str, type] = {"network": Network, "optimizer": Optimizer, "speed": Speed}
 # Resolved before parsing (`segzoo.cli.expand`), so the parser does not know them.
 EXPANDED = (
@@ -61,7 +63,7 @@ class Parser(ArgumentParser):
         config: Namespace | None = None
         for layer in layers:
             # A layer need not be whole: what it lacks comes with a later one or with a flag.
-            config = self.parse_object(layer.content, config, _skip_validation=True)
+            config = parse_part(self, layer.content, config)
         found: Namespace = self.parse_args(flags, config)
         return found
 

@@ -1,4 +1,4 @@
-"""The parser of the commands that are not LightningCLI's."""
+"""The parser of the commands that train nothing themselves."""
 
 import argparse
 import re

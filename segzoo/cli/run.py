@@ -87,7 +87,7 @@ class Run:
         self._claimed, self._made = False, list[Path]()
 
         L.seed_everything(self.config["seed_everything"], workers=True)
-        objects = options.parser.instantiate_classes(options.parsed)
+        objects = options.parser.instantiate(options.parsed)
         self.data = DomainDataModule(**objects.data.as_dict(), seed=self.config["seed_everything"])
         self.method = self._create_method(method, objects)
         self.labels_images = isinstance(self.method, ScoredImages)

@@ -1,10 +1,37 @@
-"""What segmentation_models_pytorch and timm do not document of their networks."""
+"""What segmentation_models_pytorch, timm and the hub of their weights do not document."""
 
-from collections.abc import Mapping
+import os
+import socket
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlparse
 
 import segmentation_models_pytorch as smp
+from huggingface_hub import constants
 from torch import nn
+
+
+@contextmanager
+def asking_no_absent_hub() -> Iterator[None]:
+    """Where the hub's address cannot be found, weights are in the cache or an `OSError` at once, and not after a minute."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _hub_has_an_address()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _hub_has_an_address() -> bool:
+    if urllib.request.getproxies():  # a proxy finds it
+        return True
+    try:
+        socket.getaddrinfo(urlparse(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname, 443)
+    except OSError:
+        return False
+    return True
 
 
 def architectures() -> Mapping[str, Any]:

@@ -25,6 +25,17 @@ def group_actions(group: Any) -> Sequence[argparse.Action]:
     return group._group_actions
 
 
+def parse_part(parser: Any, content: Mapping[str, Any], config: Any) -> Any:
+    """What jsonargparse makes of a part of a configuration, on top of what came before; it need not be whole.
+
+    Args:
+        parser: one of jsonargparse.
+        content: sections and options.
+        config: what earlier parts amount to; None at the beginning.
+    """
+    return parser.parse_object(content, config, _skip_validation=True)
+
+
 def type_hint(action: argparse.Action) -> Any:
     """The type that jsonargparse parses an option as, else argparse's; None where there is neither."""
     return getattr(action, "_typehint", None) or action.type

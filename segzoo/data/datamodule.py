@@ -1,6 +1,7 @@
 """The one DataModule: a source and a target domain, and for each method no more than it declares."""
 
 import copy
+import math
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -27,6 +28,13 @@ from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset,
 from segzoo.data.transforms import CropRule, evaluation_transform, training_transform
 from segzoo.data.workers import start_worker
 from segzoo.errors import ConfigError, SegzooError
+
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("batch_size", "eval_batch_size"), (1, math.inf)),
+    **dict.fromkeys(("num_workers", "ignore_top", "ignore_bottom", "rare_class_min_crop_ratio"), (0, math.inf)),
+    **dict.fromkeys(("color_jitter", "blur", "crop_max_class_share", "rare_class_min_share"), (0, 1)),
+}
+"""Smallest and largest value of the options that are single numbers."""
 
 
 class DomainDataModule(L.LightningDataModule):
@@ -366,20 +374,11 @@ class DomainDataModule(L.LightningDataModule):
     def _check_options(self) -> None:
         sizes = {"size": self.size, "crop_size": self.crop_size or self.size}
         for option, size in (sizes | {f"{domain}_size": size for domain, size in self.train_sizes.items()}).items():
-            for side in size:
-                check_range(f"`data.{option}` (height, width)", side, 1)
-        check_range("`data.batch_size`", self.batch_size, 1)
-        check_range("`data.eval_batch_size`", self.eval_batch_size, 1)
-        check_range("`data.color_jitter`", self.color_jitter, 0, 1)
-        check_range("`data.blur`", self.blur, 0, 1)
-        check_range("`data.crop_max_class_share`", self.crop_max_class_share, 0, 1)
-        check_range("`data.num_workers`", self.num_workers, 0)
+            check_range(f"`data.{option}` (height, width)", min(size), 1)
         if self.rare_class_temperature is not None:
             check_range("`data.rare_class_temperature`", self.rare_class_temperature, 1e-9)
-        check_range("`data.rare_class_min_share`", self.rare_class_min_share, 0, 1)
-        check_range("`data.rare_class_min_crop_ratio`", self.rare_class_min_crop_ratio, 0)
-        check_range("`data.ignore_top`", self.ignore_top, 0)
-        check_range("`data.ignore_bottom`", self.ignore_bottom, 0)
+        for option, (least, most) in RANGES.items():
+            check_range(f"`data.{option}`", getattr(self, option), least, most)
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
             raise ConfigError(

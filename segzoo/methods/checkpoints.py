@@ -1,25 +1,36 @@
 """What a checkpoint must hold, and agree in with a method, before anything of it is used."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol, cast
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.errors import CheckpointError
 from segzoo.methods.length import training_steps
+from segzoo.methods.optimizer import Optimizer
 from segzoo.models.state_dicts import check_state, first_difference, non_finite
-
-if TYPE_CHECKING:
-    from segzoo.methods.base import Method
 
 NEEDED_TO_CONTINUE = ("optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")
 """What the trainer continues from, beside the weights."""
 
 
-def check_weights(method: "Method", checkpoint: Mapping[str, Any], name: str) -> None:
+class Checked(Protocol):
+    """What is asked of a method."""
+
+    slug: ClassVar[str]
+    label_space: LabelSpace
+    optimizer_options: Optimizer
+
+    @property
+    def trainer(self) -> L.Trainer: ...
+    def state_dict(self) -> Mapping[str, Any]: ...
+    def optimizer_groups(self) -> list[dict[str, Any]]: ...
+
+
+def check_weights(method: Checked, checkpoint: Mapping[str, Any], name: str) -> None:
     """Refuses the checkpoint of another method, of other classes, of another network, or with numbers that are none.
 
     Args:
@@ -39,9 +50,9 @@ def check_weights(method: "Method", checkpoint: Mapping[str, Any], name: str) ->
     state = checkpoint.get("state_dict")
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{name} holds no weights (no 'state_dict')")
-    if why := check_state(method, state):
+    if why := check_state(cast(nn.Module, method), state):
         raise CheckpointError(
-            f"{name} does not fit the network: {why}; leave out `method.architecture` and whatever else "
+            f"{name} does not fit the network: {why}; leave out `network.architecture` and whatever else "
             "changes the network, it comes with the checkpoint"
         )
     if bad := non_finite(state):
@@ -66,7 +77,7 @@ def check_classes(saved: Mapping[str, Any], space: LabelSpace, name: str) -> Non
         raise CheckpointError(f"{name} was trained on other classes: {difference}")
 
 
-def check_progress(method: "Method", checkpoint: Mapping[str, Any], name: str) -> None:
+def check_progress(method: Checked, checkpoint: Mapping[str, Any], name: str) -> None:
     """Refuses a checkpoint that a training cannot continue from as if it had never stopped.
 
     Args:
@@ -141,7 +152,7 @@ def _is_rate(value: Any) -> bool:
     return isinstance(value, int | float | Tensor) and bool(torch.isfinite(torch.as_tensor(value)).all())
 
 
-def _other_optimizer(method: "Method", states: Sequence[Mapping[str, Any]]) -> str | None:
+def _other_optimizer(method: Checked, states: Sequence[Mapping[str, Any]]) -> str | None:
     """How the state of an optimiser differs from that of the method's own."""
     own = [group["params"] for group in method.optimizer_groups()]
     try:

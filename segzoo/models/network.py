@@ -9,7 +9,7 @@ from segzoo.models.segmenter import Segmenter, create_segmenter
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """Which segmentation network is trained, and from which weights it starts.
+    """Which segmentation network is trained, and from which weights it starts; the defaults are for photographs.
 
     Args:
         architecture: Chooses the network around the encoder by its name in segmentation_models_pytorch, such as unet, fpn,
@@ -25,9 +25,9 @@ class Network:
         options: Passes further arguments to the architecture, such as {decoder_channels: [128, 64, 32, 32, 16]} for unet.
     """
 
-    architecture: str = "unet"
-    encoder: str = "resnet18"
-    encoder_weights: str | None = None
+    architecture: str = "fpn"
+    encoder: str = "tu-tf_efficientnet_lite0"
+    encoder_weights: str | None = "imagenet"
     encoder_checkpoint: str | None = None
     initial_checkpoint: str | None = None
     norm: Norm = "batch"

@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segzoo.compat.networks import architectures, encoders
+from segzoo.compat.networks import architectures, asking_no_absent_hub, encoders
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.models.daformer import DAFormer
 from segzoo.models.deeplabv2 import DeepLabV2
@@ -37,6 +37,8 @@ OTHERWISE = {
     "aux_params": "there is no loss for a second head",
 }
 """Arguments of the networks that are no options, and why."""
+OTHER_STATISTICS = ("inception", "xception", "dpn")
+"""Beginnings of the names of encoders that were not trained with the channel statistics of ImageNet."""
 HARMLESS: dict[str, tuple[Any, ...]] = {"in_channels": (3,), "activation": (None, "identity"), "aux_params": (None,)}
 """Their values that change nothing."""
 
@@ -313,14 +315,17 @@ def create_segmenter(
     network_class, options = ARCHITECTURES[architecture.lower()], options or {}
     _check_options(architecture, network_class, options)
     # With a local checkpoint the downloaded weights would be overwritten.
-    weights = None if encoder_checkpoint else encoder_weights
+    weights: str | bool | None = None if encoder_checkpoint else encoder_weights
+    if weights and encoder.startswith("tu-"):
+        weights = True  # which ones is a part of timm's names
     try:
-        network = network_class(encoder_name=encoder, encoder_weights=weights, classes=num_classes, **options)
+        with asking_no_absent_hub():
+            network = network_class(encoder_name=encoder, encoder_weights=weights, classes=num_classes, **options)
     except OSError as error:  # of a download
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f"cannot load the weights '{weights}' of {encoder}: {reason}; download them elsewhere and give their file as "
-            "`network.encoder_checkpoint`, or leave out `network.encoder_weights`"
+            f"cannot load the weights '{encoder_weights}' of {encoder}: {reason}; download them elsewhere and give the file as "
+            "`network.encoder_checkpoint`, or begin with random ones: `network.encoder_weights` null"
         ) from error
     except SegzooError:
         raise
@@ -330,7 +335,7 @@ def create_segmenter(
     if encoder_checkpoint:
         load_encoder(network.encoder, Path(encoder_checkpoint), encoder)
     replace_norms(network, norm)
-    mean, std = _input_statistics(encoder, encoder_weights)
+    mean, std = _input_statistics(encoder, encoder_weights, local=bool(encoder_checkpoint))
     origin = f"{architecture} on {encoder}" + (f" with `network.options` {_spelled(options)}" if options else "")
     return Segmenter(network, mean, std, 32, origin, _upsampling(network_class, options))
 
@@ -368,17 +373,19 @@ def _spelled(options: Mapping[str, Any]) -> str:
     return text.strip()
 
 
-def _input_statistics(encoder: str, weights: str | None) -> tuple[list[float], list[float]]:
+def _input_statistics(encoder: str, weights: str | None, local: bool) -> tuple[list[float], list[float]]:
     # timm knows its statistics offline; for the others they are downloaded together with the weights.
     if encoder.startswith("tu-") or weights:
         try:
-            params = smp.encoders.get_preprocessing_params(encoder, pretrained=weights or "imagenet")
+            with asking_no_absent_hub():
+                params = smp.encoders.get_preprocessing_params(encoder, pretrained=weights or "imagenet")
             return list(params["mean"]), list(params["std"])
         except OSError as error:
-            raise ConfigError(
-                f"cannot load the input statistics of the weights '{weights}' of {encoder}: no network; leave out "
-                "`network.encoder_weights`, which `network.encoder_checkpoint` replaces: the statistics are ImageNet's then"
-            ) from error
+            if not local or encoder.startswith(OTHER_STATISTICS):
+                raise ConfigError(
+                    f"cannot load the input statistics of the weights '{weights}' of {encoder}: no network; with "
+                    "`network.encoder_weights` null they are those of ImageNet"
+                ) from error
         except (ValueError, KeyError, RuntimeError):  # an encoder without any pretrained weights
             pass
     return [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -10,7 +10,12 @@ import pytest
 from PIL import Image
 
 README = Path(__file__).parents[2] / "README.md"
-SHORTER = {"max_steps=4000": "max_steps=2", "val_check_interval=500": "val_check_interval=1", "(256, 256)": "(32, 32)"}
+SHORTER = {
+    "max_steps=4000": "max_steps=2",
+    "val_check_interval=500": "val_check_interval=1",
+    "(256, 256)": "(32, 32)",
+    '{"encoder": "resnet50"}': '{"encoder": "resnet18", "encoder_weights": None}',
+}
 LINES = 8
 SIZE = (40, 48)
 

@@ -227,6 +227,18 @@ def _(_: Path) -> None:
     assert hints["size"] == int | None and hints["name"] is str
 
 
+@name("jsonargparse.ArgumentParser.parse_object(_skip_validation)", "reads a file that lacks what a flag will give")
+def _(_: Path) -> None:
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--size", type=int, required=True)
+    parser.add_argument("--name", type=str, required=True)
+    part = parsers.parse_part(parser, {"name": "a"}, None)
+    assert parser.parse_args(["--size", "3"], parsers.parse_part(parser, {"name": "b"}, part)).as_dict() == {
+        "size": 3,
+        "name": "b",
+    }
+
+
 # segmentation_models_pytorch and timm
 
 
@@ -251,6 +263,16 @@ def _(_: Path) -> None:
 )
 def _(_: Path) -> None:
     assert "imagenet" in networks.pretrained_names("resnet18") and networks.pretrained_names("absent") == []
+
+
+@name("huggingface_hub.constants.HF_HUB_OFFLINE", "ends a download at once where there is no network")
+def _(_: Path) -> None:
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    with networks.asking_no_absent_hub():
+        assert constants.is_offline_mode() == constants.HF_HUB_OFFLINE
+    assert before == constants.HF_HUB_OFFLINE
 
 
 @name("timm.layers.BatchNormAct2d.drop and act", "keeps the activation of a timm norm that is replaced")

@@ -59,9 +59,7 @@ ALONE = {"bilevel": {"compat"}, "losses": {"compat"}}
 FACES = {"segzoo", "segzoo.__main__"}
 """They show to the outside what is within; from within, `import segzoo` asks for the version alone."""
 
-CIRCLES = {
-    frozenset({"segzoo.methods.base", "segzoo.methods.checkpoints"}): "a type in signatures of the second",
-}
+CIRCLES: dict[frozenset[str], str] = {}
 """Known ones, with what ties them."""
 WITH_FLAGS = {
     "segzoo.callbacks.manifest": "options of git",

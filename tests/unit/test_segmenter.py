@@ -1,5 +1,6 @@
 """The segmenter split into encoder and decoder, and our own architectures among those of segmentation_models_pytorch."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,27 @@ def test_maps_and_both_run_the_compiled_call() -> None:
 def test_statistics_that_cannot_be_downloaded_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    torch.save(create_segmenter("fpn", "mobilenet_v2", 3).network.encoder.state_dict(), tmp_path / "encoder.pt")
-    with pytest.raises(ConfigError, match="cannot load the input statistics of the weights 'imagenet'"):
-        create_segmenter("fpn", "mobilenet_v2", 3, "imagenet", str(tmp_path / "encoder.pt"))
+    for encoder in ("mobilenet_v2", "xception"):
+        file = tmp_path / f"{encoder}.pt"
+        torch.save(create_segmenter("fpn", encoder, 3).network.encoder.state_dict(), file)
+        if encoder == "mobilenet_v2":  # trained with ImageNet's, as almost all are
+            assert create_segmenter("fpn", encoder, 3, "imagenet", str(file)).mean.flatten()[0] == pytest.approx(0.485)
+        else:
+            with pytest.raises(ConfigError, match="cannot load the input statistics of the weights 'imagenet'"):
+                create_segmenter("fpn", encoder, 3, "imagenet", str(file))
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-tf_efficientnet_lite0"])
+def test_without_a_network_weights_are_an_error_at_once(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_address(*_: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("socket.getaddrinfo", no_address)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/nowhere")
+    begin = time.monotonic()
+    with pytest.raises(
+        ConfigError, match=r"cannot load the weights 'imagenet' .* `network\.encoder_checkpoint`, or begin"
+    ):
+        create_segmenter("fpn", encoder, 3, "imagenet")
+    assert time.monotonic() - begin < 5
