@@ -97,6 +97,7 @@ def test_scores_are_at_hand_after_a_test() -> None:
     assert str(method.scores).splitlines()[-1].startswith("pixel accuracy")
 
 
+@pytest.mark.fault("plain-trainer-of-several-processes")
 @pytest.mark.parametrize("stage", ["fit", "validate", "test"])
 def test_a_trainer_of_several_processes_does_not_divide_the_images_twice(stage: str) -> None:
     data = tiny.data()
