@@ -19,6 +19,7 @@ SECTIONS: dict[str, Any] = {"network": Network, "optimizer": Optimizer, "speed":
 NETWORK: dict[str, Any] = {
     "architecture": "unet",
     "encoder": "tu-test_resnet",
+    "encoder_weights": None,
     "options": {"decoder_channels": [16, 16, 8, 8, 8]},
 }
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -37,7 +37,7 @@ examples:
   segzoo annotate --ckpt_path runs/gradient-annotator/minifaces/default-s0/checkpoints/last.ckpt --count 2000 --out made
   segzoo fit --method source-only --data made/data.yaml       a fresh segmenter, trained on them and tested on the target
   segzoo fit --method joint --data made/data.yaml             the same with the few labelled images"""
-CARRIED = ("architecture", "encoder", "options")
+CARRIED = ("architecture", "encoder", "encoder_weights", "options")
 """Options of the run's network that a fresh one shares."""
 
 
