@@ -72,10 +72,11 @@ def compare(argv: list[str]) -> int:
     _check_options(common, *(variant.options for variant in variants.values()))
     rows = tuple(parse_row(text, variants) for text in args.rows.split(","))
     plan = Plan(rows, parse_seeds(args.seeds), args.reference or rows[-1].name, tuple(common))
-    from segzoo.methods.scoring import ScoredImages
-
     for row in plan.rows:
         _check_row(row, common)
+    from segzoo.methods.scoring import ScoredImages  # imports torch: a mistyped option is answered before
+
+    for row in plan.rows:
         if not issubclass(load_method(row.method), ScoredImages):
             raise ConfigError(
                 f"row '{row.name}': the method '{row.method}' labels no images, which leaves nothing to score"

@@ -95,8 +95,8 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
     ),
     "folds-without-checkpoints": (run_without_checkpoints, "folds --run run", ("no checkpoint in run/checkpoints",)),
     "rows-of-nothing": (nothing, "compare --rows '' --out out", ("unknown method ''", "metapix")),
-    "row-twice": (nothing, "compare --rows joint,joint --out out", ("--rows joint,joint: each one once",)),
-    "seed-twice": (nothing, "compare --rows joint --seeds 0,0 --out out", ("--seeds 0,0: each one once",)),
+    "row-twice": (nothing, "compare --rows joint,joint --out out", ("rows joint,joint: each one once",)),
+    "seed-twice": (nothing, "compare --rows joint --seeds 0,0 --out out", ("seeds 0,0: each one once",)),
     "seeds-of-words": (
         nothing,
         "compare --rows joint --seeds a --out out",
@@ -111,14 +111,14 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
     "variant-with-one-quotation-mark": (
         nothing,
         'compare --rows a --out out --variant "a: joint --network.encoder \'x"',
-        ("--variant", "no closing quotation"),
+        ("variant", "no closing quotation"),
     ),
     "row-with-a-seed": (nothing, "compare --rows joint --out out -- --seed_everything 3", ("gives every run its own",)),
     "prepare-of-an-unknown-set": (nothing, "prepare cats --root . --out out", ("invalid choice: 'cats'", "'cat16'")),
     "prepare-from-another-folder": (
         nothing,
         "prepare cat16 --root . --out out",
-        ("cat_processed does not exist; --root",),
+        ("cat_processed does not exist; expected the folder",),
     ),
     "bench-of-an-unknown-row": (nothing, "bench bilevel --rows fast", ("unknown row 'fast'", "metapix/fused")),
     "bench-of-an-unknown-encoder": (

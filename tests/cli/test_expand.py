@@ -66,8 +66,9 @@ def test_layers_are_base_then_method_then_data(tmp_path: Path) -> None:
     own = write(tmp_path / "own.yaml", {"data": {"batch_size": 7}})
     invocation = expanded("fit", "--method=metapix", "--config", own)
     origins = [Path(layer.origin).name for layer in invocation.layers]
-    # What the data have for this method alone comes after what they have for all.
-    assert origins == ["base.yaml", "the defaults of 'metapix'", "minicity.yaml", "minicity.yaml", "own.yaml"]
+    # What a file has for this method alone comes after what it has for all.
+    files = ["base.yaml", "base.yaml", "the defaults of 'metapix'", "minicity.yaml", "minicity.yaml", "own.yaml"]
+    assert origins == files
     assert merged(invocation, "method", "weight_width") == 8
     keys = {key for layer in invocation.layers for key in (*layer.content, *layer.content.get("method", {}))}
     assert not keys & {"methods", "name", "class", "summary", "supervision", "default_data"}
