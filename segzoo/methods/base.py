@@ -192,6 +192,14 @@ class Method(LoggedSteps):
 
     # Seeds
 
+    def on_fit_start(self) -> None:
+        """Remembers torch's own generator, which every step seeds: networks that are built later draw as if none had."""
+        self._global_draws = torch.get_rng_state()
+
+    def on_fit_end(self) -> None:
+        """See `on_fit_start`."""
+        torch.set_rng_state(self._global_draws)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds dropout per (seed, rank, batch), so that a resumed run continues bit for bit."""
         if self.begins_step(batch_idx):
@@ -220,7 +228,7 @@ class Method(LoggedSteps):
             "method": self.slug,
             "version": segzoo.__version__,
             "label_space": self.label_space.to_dict(),
-            "size": list(data.size) if data is not None else None,
+            "size": list(data.size) if hasattr(data, "size") else None,
             "config": self.run_config,
         }
 
