@@ -223,12 +223,12 @@ class Method(LoggedSteps):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what `segzoo test` and `segzoo predict` need: method, classes, input size and the run's configuration."""
-        data = getattr(self.trainer, "datamodule", None)
+        size = getattr(getattr(self.trainer, "datamodule", None), "size", None)
         checkpoint["segzoo"] = {
             "method": self.slug,
             "version": segzoo.__version__,
             "label_space": self.label_space.to_dict(),
-            "size": list(data.size) if hasattr(data, "size") else None,
+            "size": None if size is None else list(size),
             "config": self.run_config,
         }
 
