@@ -192,6 +192,14 @@ class Method(LoggedSteps):
 
     # Seeds
 
+    def on_fit_start(self) -> None:
+        """Remembers torch's own generator, which every step seeds: networks that are built later draw as if none had."""
+        self._global_draws = torch.get_rng_state()
+
+    def on_fit_end(self) -> None:
+        """See `on_fit_start`."""
+        torch.set_rng_state(self._global_draws)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds dropout per (seed, rank, batch), so that a resumed run continues bit for bit."""
         if self.begins_step(batch_idx):
@@ -215,12 +223,12 @@ class Method(LoggedSteps):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what `segzoo test` and `segzoo predict` need: method, classes, input size and the run's configuration."""
-        data = getattr(self.trainer, "datamodule", None)
+        size = getattr(getattr(self.trainer, "datamodule", None), "size", None)
         checkpoint["segzoo"] = {
             "method": self.slug,
             "version": segzoo.__version__,
             "label_space": self.label_space.to_dict(),
-            "size": list(data.size) if data is not None else None,
+            "size": None if size is None else list(size),
             "config": self.run_config,
         }
 

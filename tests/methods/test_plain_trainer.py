@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from segzoo.data import MiniCity
 from segzoo.errors import ConfigError
+from segzoo.methods import JointTraining
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -60,6 +62,19 @@ def test_several_trainings_in_one_process_do_not_touch_each_other() -> None:
     for slug in ("metapix", "self-training", "gradient-annotator"):
         trained(slug, tiny.trainer(1), seed=3)
     assert equal(trained("joint", tiny.trainer(2)), alone)
+
+
+def test_networks_that_are_built_after_a_training_differ_as_without_one() -> None:
+    L.seed_everything(0, verbose=False)
+    space, drawn = MiniCity("target", size=tiny.SIZE).label_space, []
+    for _ in range(3):
+        method = JointTraining(label_space=space, network=tiny.NETWORK)
+        drawn.append(method.segmenter.state_dict()["network.segmentation_head.0.weight"].clone())
+        tiny.trainer(1).fit(method, tiny.data())
+    torch.manual_seed(0)
+    for weight in drawn:
+        method = JointTraining(label_space=space, network=tiny.NETWORK)
+        assert torch.equal(method.segmenter.state_dict()["network.segmentation_head.0.weight"], weight)
 
 
 def test_data_can_be_used_again() -> None:
