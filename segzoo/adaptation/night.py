@@ -21,8 +21,8 @@ class Night:
             image of the same place; null means that there are no reference images.
         weight: Sets how much that prediction counts where it is surer than the threshold; elsewhere the rest to 1 counts.
         threshold: Sets the probability from which the prediction for the reference image counts as sure.
-        class_balance: Sets s of the class weights 1 + s (mean(log f) - log f_c) / std(log f) in cross-entropy and pseudo
-            labels; 0 weighs all classes alike.
+        class_balance: Sets how strongly rare classes are favoured in cross-entropy and pseudo labels: s of the weights 1 + s
+            (mean(log f) - log f_c) / std(log f); 0 weighs all classes alike, SePiCo has 0.05.
         test_class_balance: Sets s of the class weights that multiply the probabilities of images outside training; 0 leaves
             the prediction as it is.
         frequencies: Gives f, the share of pixels of every class by its name, which the class weights need.

@@ -48,7 +48,7 @@ class GAN(Method):
         generator_options: Passes arguments to its class, such as {channels: 48} or {resolution: 128, channel_base: 8192}.
         critic_width: Sets the channels of the critic behind its first convolution.
         critic_lr_factor: Multiplies the generator's learning rate for the critic.
-        r1: Sets gamma, the weight of the gradient penalty; a larger one steadies the training on few images.
+        r1: Sets the weight of the critic's gradient penalty (gamma); a larger one steadies the training on few images.
         r1_interval: Computes the gradient penalty every so many steps, with that many times its weight.
         ema_decay: Sets how slowly the averaged generator, the one that is kept, follows the trained one.
         augment: Sets the strength, 0 to 1, of random shifts and colours of what the critic sees, real or not; for few images.

@@ -59,8 +59,9 @@ class GradientAnnotator(MatchedGradients):
         generator: Names the generator, which is never trained: packaged (MiniFaces), a checkpoint of the method gan, the state
             dict of a 64-pixel DCGAN, or a network file (.pkl) of StyleGAN2-ADA or StyleGAN3.
         generator_description: Describes the generator of a checkpoint, which holds its weights; nobody sets it by hand.
-        truncation: Sets psi of a StyleGAN2's latents; smaller values give more usual and less varied images.
-        truncation_layers: Sets how many of its first layers psi is for; 7 or 8 are published, null takes all.
+        truncation: Sets how far a StyleGAN2's latents go from their mean, from 0 to 1 (psi); smaller values give more usual
+            and less varied images.
+        truncation_layers: Sets for how many of its first layers that holds; 7 or 8 are published, null takes all.
         synthetic_batch: Sets the generated images per step and process, of each phase; null takes as many as labelled ones.
         fit: Chooses how the generator's square images meet the labelled ones' shape: stretch, or crop to their aspect ratio.
         labels: Chooses who labels the generated images: annotator, or as a control teacher, a segmenter that was trained on the
@@ -71,7 +72,7 @@ class GradientAnnotator(MatchedGradients):
         annotator_decay: Sets the weight decay of the annotator.
         labelling_mode: Chooses the statistics of the annotator's norms when it labels for the student: eval, as published,
             takes the running ones, which lag behind at first, train those of the batch.
-        student_steps: Sets K, the steps of the student per step of the annotator; 1 is published.
+        student_steps: Sets how many steps the student makes per step of the annotator; 1 is published.
         scope: Chooses the part of the student whose gradients are compared: decoder (all behind the encoder, as published for
             DeepLab), all (as published for U-Net), head, or a regular expression for whole names of its parameters.
         metric: Chooses the distance of the gradients: cosine (row by row, as in the published code), global_cosine (the paper's

@@ -52,18 +52,20 @@ class MaxSquare(UnsupervisedAdaptation):
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
         speed: Says how a step is computed.
-        target_weight: Sets lambda_T, the weight of the loss on unlabelled target images.
+        target_weight: Sets how much the loss on unlabelled target images counts beside the source's (lambda_T); 0.1 is
+            published.
         image_weighting: Weighs pixels by the class histogram of their image's own prediction (L_IW), so that rare classes
             count.
-        ratio: Sets a between 0 (all pixels count alike) and 1 (all predicted classes count alike).
+        ratio: Sets how much the image weighting favours rare classes, from 0 (all pixels count alike) to 1 (all predicted
+            classes count alike).
         scale: Chooses the size of the target loss: code divides sums by the number of classes C, as published in code; paper
             leaves them as the paper writes them, up to C times as large.
         target_start: Names the first step with the target loss; before it the network learns from the source alone.
         hard_threshold: Replaces the target loss by cross-entropy on the network's own labels where it is surer than this, an
             ablation of the paper; null switches it off.
         multi_level: Trains a second head on an earlier map of the encoder, as in the paper's full system.
-        low_weight: Sets lambda_low, the weight of the second head's losses.
-        low_threshold: Sets d, the probability from which the two heads' common label teaches the second head.
+        low_weight: Sets how much the second head's losses count (lambda_low); it matters with multi_level alone.
+        low_threshold: Sets the probability from which the two heads' common label teaches the second head.
         low_dilations: Lists the dilations of the second head; [6, 12] is what the published code has by a missing indent.
         running_statistics: Chooses what batch norms keep for testing: target keeps the statistics of passes with target pixels,
             both, as published, mixes those of the synthetic images in.

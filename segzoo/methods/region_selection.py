@@ -76,7 +76,7 @@ class RegionSelection(WeightedJointTraining):
         floor: Sets the smallest weight before normalisation, so that no pixel is lost to a discriminator that is sure of
             itself; for prod it counts once per level.
         ramp: Sets the share of the training over which the weights grow out of a constant 1.
-        adversarial_weight: Sets lambda, how much the segmenter learns to make its source predictions look real; 0 leaves it
+        adversarial_weight: Sets how much the segmenter learns to make its source predictions look real (lambda); 0 leaves it
             out.
         temperature: Divides the logits before the discriminators see their softmax; above 1 hides over-confidence.
         label_smoothing: Makes the discriminators answer 1 - this and this instead of 1 and 0, which keeps them unsure.

@@ -54,7 +54,8 @@ class SelfTraining(UnsupervisedAdaptation, ScoredTeacher):
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
         speed: Says how a step is computed.
-        ema_decay: Sets a, how slowly the teacher follows the network; runs of some hundred steps need a shorter memory, 0.99.
+        ema_decay: Sets how slowly the teacher follows the network, from 0 (at once) to 1 (never); runs of some hundred steps
+            need a short memory, 0.99.
         ema_buffers: Averages the batch norms' statistics too and lets the teacher predict with them; otherwise, as published,
             it normalises by the batch.
         threshold: Sets the probability from which a pixel of the teacher's prediction counts as sure.
@@ -63,8 +64,8 @@ class SelfTraining(UnsupervisedAdaptation, ScoredTeacher):
         mix_scope: Chooses whose classes are pasted, by half: image takes those of the image, batch those of the whole batch and
             void too, as DACS published it.
         source_augmentation: Chooses the images of the source's own loss: weak as in DAFormer, or strong as in SePiCo.
-        feature_distance: Sets lambda_fd, which keeps the encoder near its pretrained weights (0.005 in DAFormer); 0 keeps no
-            second encoder.
+        feature_distance: Sets how strongly the encoder is kept near its pretrained weights (lambda_fd, 0.005 in DAFormer); 0
+            leaves it out and keeps no second encoder.
         feature_classes: Lists the classes whose pixels the feature distance is taken over, things in DAFormer; null takes all.
         running_statistics: Chooses what batch norms keep for testing: target keeps the statistics of passes with target pixels,
             both, as published, mixes those of the synthetic images in.

@@ -59,17 +59,17 @@ class SePiCo(SelfTraining):
         speed: Says how a step is computed.
         contrast: Chooses what pixels are drawn to: proto (the mean of their class), bank (means of recent batches) or dist (its
             distribution).
-        temperature: Sets t; at the published 100 the contrast is near log C and its gradient small, which AdamW makes up for in
-            the projection alone.
-        contrast_weight: Sets lambda_cl, the weight of the contrast.
-        contrast_start: Names the first step of the contrast; the concepts are gathered from step 0.
-        regularizer_weight: Sets lambda_reg; 1 is published, though descending L_reg makes similarities less even; -1 evens
-            them.
+        temperature: Divides the similarities of pixels and concepts (t in the paper); at the published 100 the contrast hardly
+            pulls, and smaller values make it stronger.
+        contrast_weight: Sets how much the contrast counts beside the cross-entropies (lambda_cl); 0 leaves it out.
+        contrast_start: Names the first step of the contrast; the concepts of the classes are gathered from the first step on.
+        regularizer_weight: Sets how much the regulariser counts (lambda_reg): 1 is published, though it makes similarities
+            less even; negative values even them.
         projection_input: Chooses what is projected: last takes the encoder's last map (DeepLabV2), fuse all maps from stride 4
             on (DAFormer).
-        projection_dim: Sets the length of the vectors q.
-        projection_hidden: Sets the channels between the two layers of the projection; null takes those of its input.
-        bank_length: Sets how many entries per class the bank holds.
+        projection_dim: Sets the length of the vectors that are contrasted; 512 is published, 64 is enough for toys.
+        projection_hidden: Sets the channels between the two layers of the projection; null takes as many as its input has.
+        bank_length: Sets how many of the last batches' means the bank holds for every class.
         unseen: Chooses what becomes of classes without a concept: drop leaves them out of the sums, keep, as published, leaves
             them in with similarity 0, and the bank begins with a zero vector per class.
         balanced_crop: Crops target images where their pseudo labels are the most balanced; otherwise at random, like the
@@ -78,7 +78,8 @@ class SePiCo(SelfTraining):
             null, as published, takes a crop of the source's size.
         fast: Saves a teacher and a student pass: the first pseudo labels are cropped, and the target's contrast is taken from
             the target's part of the mixture.
-        ema_decay: Sets a, how slowly the teacher follows the network; runs of some hundred steps need a shorter memory, 0.99.
+        ema_decay: Sets how slowly the teacher follows the network, from 0 (at once) to 1 (never); runs of some hundred steps
+            need a short memory, 0.99.
         ema_buffers: Averages the batch norms' statistics too and lets the teacher predict with them; otherwise, as published,
             it normalises by the batch.
         threshold: Sets the probability from which a pixel of the teacher's prediction counts as sure.
