@@ -9,7 +9,7 @@
 import os
 from typing import TYPE_CHECKING
 
-from segzoo.lazy import lazy
+from segzoo.lazy_names import lazy
 
 # albumentations asks the package index for a newer release at import; nothing here may need a network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

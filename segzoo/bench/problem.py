@@ -40,7 +40,7 @@ def create_method(task: Task, row: Row) -> SegmentationMethod:
     create: Callable[..., SegmentationMethod] = load_method(row.method)  # type: ignore[assignment]  # all rows segment
     method = create(
         label_space=space,
-        network=Network(architecture=task.architecture, encoder=task.encoder),
+        network=Network(architecture=task.architecture, encoder=task.encoder, encoder_weights=None),
         optimizer=Optimizer(name="adamw", lr=LR, weight_decay=WEIGHT_DECAY, schedule="constant"),
         speed=Speed(**row.speed),
         **row.options,

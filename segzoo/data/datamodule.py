@@ -234,8 +234,7 @@ class DomainDataModule(L.LightningDataModule):
             split: Split = "test" if stage == "test" else "val"
             scored: list[Split] = [] if fitting and trainer.limit_val_batches == 0 else [split]
             try:
-                step = "test_step" if split == "test" else "validation_step"
-                scores = is_overridden(step, module)
+                scores = is_overridden("test_step", module)  # a GAN has none
                 warnings = self.check_labels(module.streams if fitting else {}, scored if scores else [])
             except SegzooError as problem:
                 error = problem

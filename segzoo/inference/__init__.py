@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from segzoo.lazy import lazy
+from segzoo.lazy_names import lazy
 
 if TYPE_CHECKING:
     from segzoo.inference.checkpoints import load_checkpoint as load_checkpoint

@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from segzoo.lazy import lazy
+from segzoo.lazy_names import lazy
 
 if TYPE_CHECKING:  # what `__getattr__` finds in the registry, for editors and type checkers
     from segzoo.methods.base import Method as Method

@@ -162,6 +162,9 @@ class GAN(Method):
             )
         return torch.stack(results)
 
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Nothing to score; without this method Lightning warns that there are images to validate on."""
+
     @property
     def step_pictures(self) -> dict[str, Tensor]:
         """A grid of the averaged generator's images, of the same latents throughout the training."""

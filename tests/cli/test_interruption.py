@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from segzoo.cli import compare
+from segzoo.study.results import check_complete
 from tests.processes import Fork, at
 
 LAST = Path("runs/joint/toy/default-s0/checkpoints/last.ckpt")
@@ -328,7 +328,7 @@ def test_a_run_whose_test_is_made_good_is_finished(how: str, toy: Path, tmp_path
     assert (ended.status, ended.err) == (0, "")
     assert manifest(run)["status"] == "finished" and "test" in manifest(run)["scores"]
     assert "error" not in manifest(run)
-    compare._check_complete(run)  # what a comparison asks before it takes the row
+    check_complete(run)  # what a comparison asks before it takes the row
     path = run / "manifest.json"  # a training that did not come to its end does not come to it by a test
     path.write_text(json.dumps(manifest(run) | {"status": "stopped", "max_steps": 4}))
     assert Fork(tmp_path, *argv, "--ckpt_path", "last").wait().status == 0

@@ -48,7 +48,7 @@ LEAVES = {
     "errors": "errors that a user can fix",
     "files": "files that are whole or not there",
     "floats": "the precision of counts",
-    "lazy": "names that are imported when they are used",
+    "lazy_names": "names that are imported when they are used",
     "stopping": "what signals ask for",
     "suggest": "the nearest name",
     "yaml_files": "YAML whose errors name lines",
