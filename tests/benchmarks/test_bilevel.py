@@ -27,6 +27,11 @@ from segzoo.cli.main import main
 from segzoo.errors import ConfigError, SegzooError
 from tests.benchmarks.conftest import PEERS, SMALL, Ended
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:You defined a .validation_step. but have no"),  # a step alone is measured
+    pytest.mark.filterwarnings("ignore:the packaged generator draws"),  # which is as good as any for its time
+]
+
 CPU = torch.device("cpu")
 Make = Callable[..., Task]
 

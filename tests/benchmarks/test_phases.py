@@ -7,6 +7,11 @@ import pytest
 from tests.benchmarks.conftest import NETWORK
 from tests.benchmarks.phases import PHASES, main
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:You defined a .validation_step. but have no"),  # a step alone is measured
+    pytest.mark.filterwarnings("ignore:the packaged generator draws"),  # which is as good as any for its time
+]
+
 
 def test_the_phases_of_a_step_add_up_to_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["phases", *NETWORK, "--steps", "1", "--rows", "metapix/sequential"])
