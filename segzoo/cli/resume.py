@@ -32,6 +32,7 @@ HONOURED = (
 )
 """Options and sections that apply in a continued run."""
 LEARNING = (
+    "speed.micro_batches",  # batch norms normalise each part by itself
     "trainer.accumulate_grad_batches",
     "trainer.gradient_clip_val",
     "trainer.gradient_clip_algorithm",

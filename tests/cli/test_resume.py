@@ -35,6 +35,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
         (["--data.source.images", "other"], "--data.source.images other: the run of {last} was begun with syn/image"),
         (["--data", "minicity"], "--data.source.class_path segzoo.data.MiniCity"),
         (["--trainer.gradient_clip_val", "1"], "--trainer.gradient_clip_val 1: the run of {last} was begun with null"),
+        (["--speed.micro_batches", "2"], "--speed.micro_batches 2: the run of {last} was begun with 1"),
         (["--trainer.accumulate_grad_batches", "2"], "--trainer.accumulate_grad_batches 2: "),
         (["--config", "own.yaml"], "--optimizer.lr 0.5 (in own.yaml): the run of {last} was begun with 0.001"),
         (["--config", "seed.yaml"], "--seed_everything 1 (in seed.yaml): the run of {last} was begun with 0"),
