@@ -23,6 +23,6 @@ def lazy(
         return getattr(importlib.import_module(known[name]), name)
 
     def dir_() -> list[str]:
-        return sorted({*vars(importlib.import_module(package)), *modules()})
+        return sorted({*(name for name in vars(importlib.import_module(package)) if name.startswith("__")), *modules()})
 
     return getattr_, dir_

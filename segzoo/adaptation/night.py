@@ -10,6 +10,7 @@ from segzoo.adaptation.balance import class_balance
 from segzoo.adaptation.feature_distance import class_mask
 from segzoo.adaptation.pseudo_labelling import fuse_reference
 from segzoo.checks import check_range
+from segzoo.options import check_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +40,9 @@ class Night:
         """Refuses what cannot be.
 
         Raises:
-            ConfigError: a number outside its range.
+            ConfigError: a number outside its range, a choice that there is not.
         """
+        check_values(type(self).__init__, vars(self), "method.night")
         check_range("`method.night.weight`", self.weight, 0, 1)
         check_range("`method.night.threshold`", self.threshold, 0, 1)
 

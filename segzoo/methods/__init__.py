@@ -27,10 +27,12 @@ if TYPE_CHECKING:  # what `__getattr__` finds in the registry, for editors and t
     from segzoo.methods.single_domain import SourceOnly as SourceOnly
     from segzoo.methods.single_domain import TargetOnly as TargetOnly
     from segzoo.methods.speed import Speed as Speed
+    from segzoo.models.network import Network as Network
 
 SHARED = {
     "Method": "segzoo.methods.base",
     "MethodInfo": "segzoo.methods.registry",
+    "Network": "segzoo.models.network",
     "Optimizer": "segzoo.methods.optimizer",
     "SegmentationMethod": "segzoo.methods.segmentation",
     "Speed": "segzoo.methods.speed",

@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar, cast
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
@@ -27,8 +27,7 @@ from segzoo.methods.logged import LoggedSteps
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.speed import Speed
 from segzoo.models.network import Network
-
-Options = TypeVar("Options")
+from segzoo.options import check_values, resolve
 
 
 class Method(LoggedSteps):
@@ -55,11 +54,16 @@ class Method(LoggedSteps):
         speed: Speed | dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(label_space, LabelSpace | Mapping):
+            raise ConfigError(f"label_space {label_space!r}: expected that of the data, `label_space=data.label_space`")
         self.label_space = label_space if isinstance(label_space, LabelSpace) else LabelSpace.from_dict(label_space)
-        self.optimizer_options, self.speed = resolve(Optimizer, optimizer), resolve(Speed, speed)
+        self.optimizer_options = resolve(Optimizer, optimizer, "optimizer")
+        self.speed = resolve(Speed, speed, "speed")
         self.speed.refuse_others(self.SPEED, self.slug)
         # The arguments of the class that is built, in plain types: checkpoints are read with `weights_only`.
         self.save_hyperparameters(ignore=["label_space", *only_of_parents(type(self))])
+        shared = ("label_space", "network", "optimizer", "speed", "night")
+        check_values(type(self).__init__, {n: v for n, v in self.hparams.items() if n not in shared}, "method")
         resolved = {"label_space": self.label_space.to_dict(), "optimizer": self.optimizer_options, "speed": self.speed}
         self.save_hyperparameters({name: plain(value) for name, value in {**self.hparams, **resolved}.items()})
         self.run_config: dict[str, Any] | None = None
@@ -72,7 +76,7 @@ class Method(LoggedSteps):
         kept = {name: value for name, value in options.items() if not name.startswith("_")}
         kept |= dict.fromkeys(cls.STARTING_POINTS)
         if "network" in kept:
-            kept["network"] = resolve(Network, kept["network"]).without_weights()
+            kept["network"] = resolve(Network, kept["network"], "network").without_weights()
         return cls(**kept)
 
     @property
@@ -262,11 +266,6 @@ def only_of_parents(cls: type) -> set[str]:
         return set()
     parents = (inspect.signature(parent.__init__).parameters for parent in cls.__mro__)  # type: ignore[misc]
     return {name for options in parents for name in options} - own.keys()
-
-
-def resolve(cls: type[Options], value: Options | Mapping[str, Any] | None) -> Options:
-    """Options of a dataclass that were given as such, as a mapping, or not at all."""
-    return value if isinstance(value, cls) else cls(**(cast(Mapping[str, Any] | None, value) or {}))
 
 
 def plain(value: Any) -> Any:

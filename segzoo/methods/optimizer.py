@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from segzoo.checks import check_range
 from segzoo.models.segmenter import Segmenter
+from segzoo.options import check_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +45,9 @@ class Optimizer:
         """Refuses what cannot be.
 
         Raises:
-            ConfigError: a number outside its range.
+            ConfigError: a number outside its range, a choice that there is not.
         """
+        check_values(type(self).__init__, vars(self), "optimizer")
         check_range("`optimizer.warmup_steps`", self.warmup_steps, 0)
         check_range("`optimizer.poly_power`", self.poly_power, 0)
         check_range("`optimizer.lr`", self.lr, 0)

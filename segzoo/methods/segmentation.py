@@ -11,12 +11,13 @@ from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.distributed import mean_across_ranks
 from segzoo.floats import widest
-from segzoo.methods.base import Method, plain, resolve
+from segzoo.methods.base import Method, plain
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.scoring import ScoredImages
 from segzoo.methods.speed import Speed
 from segzoo.models.network import Network
 from segzoo.models.state_dicts import load_part
+from segzoo.options import resolve
 
 
 class SegmentationMethod(Method, ScoredImages):
@@ -40,7 +41,7 @@ class SegmentationMethod(Method, ScoredImages):
         speed: Speed | dict[str, Any] | None = None,
     ) -> None:
         super().__init__(label_space=label_space, optimizer=optimizer, speed=speed)
-        self.network_options = resolve(Network, network)
+        self.network_options = resolve(Network, network, "network")
         self.save_hyperparameters({"network": plain(self.network_options)})
         self.segmenter = self.network_options.build(self.num_classes)
         if start := self.network_options.initial_checkpoint:

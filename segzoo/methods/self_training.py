@@ -37,13 +37,13 @@ from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.streams import Batch, Stream
 from segzoo.errors import ConfigError
 from segzoo.losses import log_softmax
-from segzoo.methods.base import resolve
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.segmentation import pixel_count
 from segzoo.methods.speed import Speed
 from segzoo.methods.teacher_scores import ScoredTeacher
 from segzoo.methods.unsupervised import UnsupervisedAdaptation
 from segzoo.models.network import Network
+from segzoo.options import resolve
 
 
 class SelfTraining(UnsupervisedAdaptation, ScoredTeacher):
@@ -110,7 +110,9 @@ class SelfTraining(UnsupervisedAdaptation, ScoredTeacher):
         self.feature_weight = feature_distance
         if feature_distance:
             self.feature_distance = FeatureDistance(self.segmenter, self.label_space.classes, feature_classes)
-        self.night = None if night is None else NightGuidance(resolve(Night, night), self.label_space.classes)
+        self.night = (
+            None if night is None else NightGuidance(resolve(Night, night, "method.night"), self.label_space.classes)
+        )
         self.teacher = EmaTeacher(self.student(), ema_decay, ema_buffers)
         self._seen: tuple[Tensor, View, Mixture, Tensor] | None = None
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from segzoo.errors import ConfigError
+from segzoo.options import check_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,14 @@ class Speed:
     cuda_graph: bool = False
     keep_outputs: bool = True
     micro_batches: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be.
+
+        Raises:
+            ConfigError: a value of another type, a choice that there is not.
+        """
+        check_values(type(self).__init__, vars(self), "speed")
 
     def refuse_others(self, usable: Sequence[str], method: str) -> None:
         """Refuses what a method has no use for.

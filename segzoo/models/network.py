@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from segzoo.models.norms import Norm
 from segzoo.models.segmenter import Segmenter, create_segmenter
+from segzoo.options import check_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,14 @@ class Network:
     initial_checkpoint: str | None = None
     norm: Norm = "batch"
     options: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be.
+
+        Raises:
+            ConfigError: a value of another type, a choice that there is not.
+        """
+        check_values(type(self).__init__, vars(self), "network")
 
     def without_weights(self) -> Self:
         """The same network when its weights come from a checkpoint: no file is opened and nothing is downloaded."""

@@ -49,6 +49,7 @@ LEAVES = {
     "files": "files that are whole or not there",
     "floats": "the precision of counts",
     "lazy_names": "names that are imported when they are used",
+    "options": "values that Python gave",
     "stopping": "what signals ask for",
     "suggest": "the nearest name",
     "yaml_files": "YAML whose errors name lines",
