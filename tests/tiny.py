@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -84,6 +86,7 @@ def trainer(steps: int, **options: Any) -> L.Trainer:
         "limit_val_batches": 0,
         "use_distributed_sampler": False,
         "log_every_n_steps": 1,
+        "default_root_dir": str(Path(tempfile.gettempdir()) / "segzoo-tests"),  # of what a run leaves when it fails
     }
     return L.Trainer(**(settings | options))
 

@@ -71,6 +71,9 @@ def compare(argv: list[str]) -> int:
     variants = parse_variants(args.variant)
     _check_options(common, *(variant.options for variant in variants.values()))
     rows = tuple(parse_row(text, variants) for text in args.rows.split(","))
+    used = {name for row in rows for name in row.names}
+    if unused := [name for name in variants if name not in used]:
+        raise ConfigError(f"--variant {unused[0]} is in no row; add it to --rows, or leave it out")
     plan = Plan(rows, parse_seeds(args.seeds), args.reference or rows[-1].name, tuple(common))
     for row in plan.rows:
         _check_row(row, common)

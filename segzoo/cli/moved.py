@@ -64,6 +64,5 @@ def explain_section(content: Any) -> str:
         return (
             "the section 'model' is gone: its options are in 'network', 'optimizer', 'speed', 'data' and 'method' now"
         )
-    first, more = names[0], f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-    now = MOVED.get(str(first), f"method.{first}")
-    return f"the section 'model' is gone: 'model.{first}' is '{now}' now{more}"
+    now = [f"'model.{name}' is '{MOVED.get(str(name), f'method.{name}')}' now" for name in names]
+    return f"the section 'model' is gone: {', '.join(now)}"

@@ -94,6 +94,9 @@ class Parser(ArgumentParser):
             if not shown:
                 group.title = group.description = None
         self.usage = f"{self.prog} [OPTIONS]"
+        self.description = (
+            f"The defaults are those with --data {config.data.name}; other data have others. {self.description}"
+        )
         return str(self.format_help())
 
     def option_names(self) -> list[str]:

@@ -31,7 +31,7 @@ def find_images(path: Path) -> tuple[dict[str, Path], list[str]]:
         return {path.stem: path}, []
     if not path.is_dir():
         what = f"is {kind_of(path)}" if path.exists() else "does not exist"
-        raise DataError(f"{path} is not a folder: it {what}; expected a folder of images, or one image")
+        raise DataError(f"{path} {what}; expected an image, or a folder of images")
     special: list[Path] = []
     files: dict[str, Path] = {}
     others: list[str] = []

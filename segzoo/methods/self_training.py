@@ -71,7 +71,8 @@ class SelfTraining(UnsupervisedAdaptation, ScoredTeacher):
             both, as published, mixes those of the synthetic images in.
         pixel_mean: Chooses what losses are the mean of: valid takes the labelled pixels, all takes all pixels and counts void
             ones as 0, as the DAFormer line of work has it.
-        night: Adds what SePiCo does for night images, see `Night`; null leaves it out.
+        night: Adds what SePiCo does for night images, a mapping with classes, weight, threshold, class_balance,
+            test_class_balance and frequencies (segzoo.adaptation.Night); null leaves it out.
     """
 
     slug = "self-training"

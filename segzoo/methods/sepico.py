@@ -92,7 +92,8 @@ class SePiCo(SelfTraining):
             both, as published, mixes those of the synthetic images in.
         pixel_mean: Chooses what losses are the mean of: valid takes the labelled pixels, all, as published, takes all pixels
             and counts void ones as 0.
-        night: Adds what SePiCo does for night images, see `Night`; null leaves it out.
+        night: Adds what SePiCo does for night images, a mapping with classes, weight, threshold, class_balance,
+            test_class_balance and frequencies (segzoo.adaptation.Night); null leaves it out.
     """
 
     slug = "sepico"

@@ -10,7 +10,7 @@ from segzoo.options import check_values
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """Which segmentation network is trained, and from which weights it starts; the defaults are for photographs.
+    """Which segmentation network is trained, and from which weights it starts.
 
     Args:
         architecture: Chooses the network around the encoder by its name in segmentation_models_pytorch, such as unet, fpn,

@@ -322,7 +322,9 @@ def create_segmenter(
         with asking_no_absent_hub():
             network = network_class(encoder_name=encoder, encoder_weights=weights, classes=num_classes, **options)
     except OSError as error:  # of a download
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        if "locate the file on the Hub" in reason:
+            reason = "they are not in the cache, and the hub of weights cannot be reached"
         raise ConfigError(
             f"cannot load the weights '{encoder_weights}' of {encoder}: {reason}; download them elsewhere and give the file as "
             "`network.encoder_checkpoint`, or begin with random ones: `network.encoder_weights` null"

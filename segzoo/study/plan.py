@@ -41,6 +41,12 @@ class Row:
     starts: tuple["Row", ...] = ()
 
     @property
+    def names(self) -> set[str]:
+        """The names of the methods and variants that this row and those that it waits for are made of."""
+        needed = self.starts + ((self.weight_of,) if self.weight_of else ())
+        return {self.name.partition("@")[0]}.union(*(row.names for row in needed))
+
+    @property
     def wave(self) -> int:
         """How many rows, one behind the other, must be complete before this one."""
         needed = self.starts + ((self.weight_of,) if self.weight_of else ())

@@ -11,6 +11,7 @@ from segzoo.cli.main import main
 from segzoo.evaluation import Protocol, Scores
 from segzoo.study.plan import Row
 from segzoo.study.results import orders
+from tests.cli.conftest import Segzoo
 from tests.methods.test_contract import write_config
 
 
@@ -215,3 +216,12 @@ def test_a_comparison_runs_resumes_and_prints_a_table(tmp_path: Path, capsys: py
     assert len(logs) == 2
     assert main([*arguments, "--", *shared]) == 0
     assert {log: log.stat().st_mtime_ns for log in logs} == logs, "a complete run was repeated"
+
+
+def test_a_variant_that_no_row_uses_is_refused(segzoo: Segzoo, toy: Path) -> None:
+    options = ["--rows", "joint", "--seeds", "0", "--variant", "light: joint --method.weight 0.5"]
+    result = segzoo("compare", *options, "--", "--data", toy)
+    assert (result.status, result.err) == (
+        2,
+        "error: --variant light is in no row; add it to --rows, or leave it out\n",
+    )

@@ -299,7 +299,10 @@ def test_what_cannot_work_says_why(argv: list[str], message: str) -> None:
         ("network: [", "is not valid YAML: line 1"),
         ("hello", "must hold sections"),
         ("network: 3", "'network' must be a section"),
-        ("model: {lr: 1, encoder: resnet18}", "'model.lr' is 'optimizer.lr' now .and 1 more."),
+        (
+            "model: {lr: 1, encoder: resnet18}",
+            "'model.lr' is 'optimizer.lr' now, 'model.encoder' is 'network.encoder' now",
+        ),
         ("model: {weight: 1}", "'model.weight' is 'method.weight' now"),
         ("model: 3", "the section 'model' is gone: its options are in 'network', 'optimizer'"),
         ("method: {name: 3}", "'method.name' must be a name, found 3"),

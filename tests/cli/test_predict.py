@@ -77,7 +77,7 @@ def test_what_is_no_regular_file_is_named_and_not_opened(predict: Segzoo, alarm:
     )
     os.mkfifo("pipe.png")
     result = predict("--input", "pipe.png")
-    assert result.status == 2 and "pipe.png is not a folder: it is a named pipe" in result.err
+    assert result.status == 2 and "pipe.png is a named pipe" in result.err
 
 
 @pytest.mark.fault("named-pipe-in-a-data-set")

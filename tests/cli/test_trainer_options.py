@@ -79,7 +79,7 @@ def test_a_configuration_of_an_earlier_version_is_refused_by_name(segzoo: Segzoo
     for content, message in (
         (
             {"model": {"lr": 1.0, "weight": 2.0}},
-            "the section 'model' is gone: 'model.lr' is 'optimizer.lr' now (and 1 more)",
+            "the section 'model' is gone: 'model.lr' is 'optimizer.lr' now, 'model.weight' is 'method.weight' now",
         ),
         ({"trainer": {"limit_predict_batches": None}}, "unknown key 'trainer.limit_predict_batches' (in own.yaml)"),
     ):

@@ -118,7 +118,7 @@ def test_photographs_are_turned_upright(predictor: Predictor, tmp_path: Path) ->
         (np.zeros((8, 8, 3), np.uint16), r"an array of uint16"),
         (torch.zeros(3, 8, 8), r"found a Tensor"),
         (Image.fromarray(np.zeros((8, 8), np.uint16)), r"more than 8 bits per channel \(mode I;16\)"),
-        ("nowhere.png", r"nowhere.png is not a folder: it does not exist"),
+        ("nowhere.png", r"nowhere.png does not exist"),
     ],
 )
 def test_what_is_no_image_is_refused(predictor: Predictor, image: Any, message: str) -> None:
