@@ -61,7 +61,8 @@ class GradientAnnotator(MatchedGradients):
         generator_description: Describes the generator of a checkpoint, which holds its weights; nobody sets it by hand.
         truncation: Sets how far a StyleGAN2's latents go from their mean, from 0 to 1 (psi); smaller values give more usual
             and less varied images.
-        truncation_layers: Sets for how many of its first layers that holds; 7 or 8 are published, null takes all.
+        truncation_layers: Sets how many of the generator's first layers, which decide coarse shapes, truncation applies to; 7
+            or 8 are published, null takes all.
         synthetic_batch: Sets the generated images per step and process, of each phase; null takes as many as labelled ones.
         fit: Chooses how the generator's square images meet the labelled ones' shape: stretch, or crop to their aspect ratio.
         labels: Chooses who labels the generated images: annotator, or as a control teacher, a segmenter that was trained on the
@@ -70,18 +71,20 @@ class GradientAnnotator(MatchedGradients):
         annotator_width: Sets the channels of the annotator.
         annotator_lr: Sets the learning rate of the annotator, which follows no schedule.
         annotator_decay: Sets the weight decay of the annotator.
-        labelling_mode: Chooses the statistics of the annotator's norms when it labels for the student: eval, as published,
-            takes the running ones, which lag behind at first, train those of the batch.
+        labelling_mode: Chooses the statistics of the annotator's norms when it labels images for the student: eval, as
+            published, takes the running ones, which lag behind at first, train those of the batch.
         student_steps: Sets how many steps the student makes per step of the annotator; 1 is published.
         scope: Chooses the part of the student whose gradients are compared: decoder (all behind the encoder, as published for
             DeepLab), all (as published for U-Net), head, or a regular expression for whole names of its parameters.
-        metric: Chooses the distance of the gradients: cosine (row by row, as in the published code), global_cosine (the paper's
-            figure), l2, dotprod, or relative (ours: row by row, as a share of the labelled gradient's square).
-        whiten: Compares rows by what they do to the layer's output instead of by their entries (ours).
+        metric: Chooses the distance of two gradients: cosine (angles of rows, as in the published code), global_cosine (one
+            angle, the paper's figure), l2 (squared differences), dotprod (products), or relative (ours: squared differences of
+            rows as a share of the labelled gradient's square).
+        whiten: Compares what two gradients would do to the layer's output, given the inputs that it sees, instead of their
+            entries (ours); small parts then count, too.
         engine: Chooses how the derivative is computed: forward (exact, no second-order graph) or double_backward (exact, for
             reference).
-        running_statistics: Chooses what the student's batch norms keep for testing: both, as published, the statistics of
-            labelled and generated images, or labelled, those of the labelled images alone.
+        running_statistics: Chooses what the batch norms of the student, the network that is trained, keep for testing: both,
+            as published, the statistics of labelled and generated images, or labelled, those of the labelled images alone.
     """
 
     slug = "gradient-annotator"

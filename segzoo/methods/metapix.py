@@ -49,29 +49,31 @@ class MetaPix(MetaUpdate):
         weights: Chooses what gets a weight: every pixel, or every image as a whole.
         weight_width: Sets the channels of the weight network, 64 as published; its cost grows with the square.
         weight_stride: Gives squares of so many pixels a side one weight; 1 is published, 2 costs a quarter.
-        weight_net_norm: Chooses the weight network's norms: instance as published, or group, which keeps differences of
-            contrast between images.
+        weight_net_norm: Chooses the weight network's norms: instance as published, which makes bright and dull images alike to
+            it, or group, which lets it see that an image is dull.
         weight_lr: Sets the learning rate of the weight network, which follows no schedule; 1e-4 suits the published 150,000
             steps, 1e-3 to 1e-2 some thousand or hundred.
         weight_net_decay: Sets the weight decay of the weight network.
         normalize: Chooses how weights are normalised: mean1 divides them by their mean, so that only their ratios are learned;
             softmax does so with the exponentials of the network's logits; none, as published, lets the network also shrink or
             grow the source loss as a whole.
-        update: Chooses the order of the updates: sequential takes the virtual step as the source step, fused gives the
-            segmenter a target gradient of its own, paper, as published, looks ahead on fresh batches; they cost 1.33, 1.83 and
-            2.33 joint steps.
-        unroll: Looks through so many virtual steps, each on a source batch of its own; more than 1 needs update paper.
-        unroll_chain: Chooses the derivative through several steps: exact, or first_order without the curvature between them.
+        update: Chooses how a step judges the weights, by the target loss after a look-ahead (virtual) step on the weighted
+            source: sequential makes that step a part of the network's own (1.33 times the cost of a joint step), fused only
+            shares its gradient (1.83), paper, as published, looks ahead on fresh batches (2.33).
+        unroll: Looks ahead through so many virtual steps, each on a source batch of its own; more than 1 needs update paper.
+        unroll_chain: Chooses the derivative through several virtual steps: exact, or first_order, which leaves out how each
+            step changes the gradients of the next.
         meta_every: Updates the weight network every so many steps; more than 1 is cheaper.
         meta_start: Names the first step that updates the weight network; before it the weights are those of the untrained one.
-        held_out: Keeps this share of the labelled target images for the meta objective alone; it needs update fused or paper.
+        held_out: Keeps this share of the labelled target images for judging the weights alone, so that they cannot be learned
+            by heart; it needs update fused or paper.
         scope: Chooses the part of the network that the virtual step moves: all, as published, decoder (with the head) or head;
             less is cheaper.
-        virtual: Chooses the virtual step: sgd, as published, or optimizer, the step that the real optimiser would take, exact
-            through its state and the trainer's clipping by norm.
-        virtual_lr: Sets the step size alpha of virtual sgd, which stays constant; null takes the learning rate.
-        engine: Chooses how the derivative is computed: forward (exact and fast), double_backward (exact, for reference) or
-            finite_difference (approximate).
+        virtual: Chooses the virtual step: sgd, as published, or optimizer, the very step that the network's optimiser would
+            take, exact through its state and the trainer's clipping by norm.
+        virtual_lr: Sets the step size of a virtual step of sgd, which stays constant; null takes the learning rate.
+        engine: Chooses how the derivative of the target loss by the weights is computed: forward (exact and fast),
+            double_backward (exact, for reference) or finite_difference (approximate).
         pixel_mean: Chooses what the source loss is the mean of: valid takes the labelled pixels, all, as published, takes all
             pixels and counts void ones as 0.
     """

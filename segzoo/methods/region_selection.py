@@ -67,19 +67,21 @@ class RegionSelection(WeightedJointTraining):
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
         speed: Says how a step is computed.
-        levels: Lists the levels that weigh, of pixel, region and image.
-        outputs: Chooses what a discriminator answers: shared gives one answer for all classes (the paper's W_1), per_class one
-            for each, of which a pixel takes that of its own class (its W_19).
+        levels: Lists the networks (discriminators) that judge how real the source looks and so give its weights: one per
+            pixel, one per region, one per image.
+        outputs: Chooses whether a discriminator gives one answer for all classes (shared, the paper's W_1) or one for each
+            class, of which a pixel takes that of its own (per_class, its W_19).
         judge: Chooses what the discriminators see: predictions, or images, which the paper found worse.
         region_cell: Sets the side of a region in pixels, a power of two from 4 on.
         combination: Chooses how the levels' scores combine: their mean, or their product (prod).
-        floor: Sets the smallest weight before normalisation, so that no pixel is lost to a discriminator that is sure of
-            itself; for prod it counts once per level.
+        floor: Sets the smallest weight, before weights are divided by their mean, so that no pixel is lost to a discriminator
+            that is sure of itself; with combination prod it is taken to the power of the levels.
         ramp: Sets the share of the training over which the weights grow out of a constant 1.
         adversarial_weight: Sets how much the segmenter learns to make its source predictions look real (lambda); 0 leaves it
             out.
         temperature: Divides the logits before the discriminators see their softmax; above 1 hides over-confidence.
-        label_smoothing: Makes the discriminators answer 1 - this and this instead of 1 and 0, which keeps them unsure.
+        label_smoothing: Makes the discriminators aim at answers this far from a plain yes or no, from 0 to 0.49, which keeps
+            them unsure.
         held_out: Keeps this share of the labelled target images for the discriminators alone; predictions on images that were
             trained on are surer than any on the source.
         discriminator_lr: Sets the learning rate of the discriminators, which follows the schedule.

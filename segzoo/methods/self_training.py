@@ -59,16 +59,16 @@ class SelfTraining(UnsupervisedAdaptation, ScoredTeacher):
         ema_buffers: Averages the batch norms' statistics too and lets the teacher predict with them; otherwise, as published,
             it normalises by the batch.
         threshold: Sets the probability from which a pixel of the teacher's prediction counts as sure.
-        pseudo_weight: Chooses the weight of pseudo labels: share gives every pixel the share of sure ones, pixel gives 1 to
-            sure pixels and 0 to others.
-        mix_scope: Chooses whose classes are pasted, by half: image takes those of the image, batch those of the whole batch and
-            void too, as DACS published it.
+        pseudo_weight: Chooses how much the teacher's labels count: share weighs all pixels alike, by the share of the batch's
+            pixels that it is sure of; pixel counts sure pixels fully and others not at all.
+        mix_scope: Chooses of which classes half are pasted from source onto target images: those of each image, or of the
+            whole batch and void too, as DACS published it.
         source_augmentation: Chooses the images of the source's own loss: weak as in DAFormer, or strong as in SePiCo.
         feature_distance: Sets how strongly the encoder is kept near its pretrained weights (lambda_fd, 0.005 in DAFormer); 0
             leaves it out and keeps no second encoder.
         feature_classes: Lists the classes whose pixels the feature distance is taken over, things in DAFormer; null takes all.
-        running_statistics: Chooses what batch norms keep for testing: target keeps the statistics of passes with target pixels,
-            both, as published, mixes those of the synthetic images in.
+        running_statistics: Chooses what batch norms keep for testing: target keeps the statistics of passes with target
+            pixels; both, as published, mixes those of the synthetic images in.
         pixel_mean: Chooses what losses are the mean of: valid takes the labelled pixels, all takes all pixels and counts void
             ones as 0, as the DAFormer line of work has it.
         night: Adds what SePiCo does for night images, a mapping with classes, weight, threshold, class_balance,

@@ -57,21 +57,25 @@ class SePiCo(SelfTraining):
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
         speed: Says how a step is computed.
-        contrast: Chooses what pixels are drawn to: proto (the mean of their class), bank (means of recent batches) or dist (its
-            distribution).
+        contrast: Chooses what represents a class, to which its pixels are drawn and from which those of others are pushed:
+            proto (the mean of its features), bank (the means of recent batches) or dist (mean and variance, as if infinitely
+            many pixels were compared).
         temperature: Divides the similarities of pixels and concepts (t in the paper); at the published 100 the contrast hardly
             pulls, and smaller values make it stronger.
         contrast_weight: Sets how much the contrast counts beside the cross-entropies (lambda_cl); 0 leaves it out.
         contrast_start: Names the first step of the contrast; the concepts of the classes are gathered from the first step on.
-        regularizer_weight: Sets how much the regulariser counts (lambda_reg): 1 is published, though it makes similarities
-            less even; negative values even them.
-        projection_input: Chooses what is projected: last takes the encoder's last map (DeepLabV2), fuse all maps from stride 4
-            on (DAFormer).
-        projection_dim: Sets the length of the vectors that are contrasted; 512 is published, 64 is enough for toys.
-        projection_hidden: Sets the channels between the two layers of the projection; null takes as many as its input has.
+        regularizer_weight: Sets how much a term counts that acts on how alike an average pixel is to all classes (lambda_reg):
+            1, as published, drives the classes apart in it, negative values make them even; neither moves much at the
+            published temperature.
+        projection_input: Chooses the encoder's maps that a small network projects to the vectors that are contrasted: last
+            takes the deepest (DeepLabV2), fuse all from stride 4 on (DAFormer).
+        projection_dim: Sets the length of the vectors that pixels are projected to and contrasted by; 512 is published, 64 is
+            enough for toys.
+        projection_hidden: Sets the channels between the two layers of the projecting network; null takes as many as its input
+            has.
         bank_length: Sets how many of the last batches' means the bank holds for every class.
-        unseen: Chooses what becomes of classes without a concept: drop leaves them out of the sums, keep, as published, leaves
-            them in with similarity 0, and the bank begins with a zero vector per class.
+        unseen: Chooses what happens to a class of which no pixel has been seen yet: drop leaves it out, keep, as published,
+            compares with a vector of zeros in its place.
         balanced_crop: Crops target images where their pseudo labels are the most balanced; otherwise at random, like the
             source.
         crop_share: Sets the share of the target image's area that the crop covers before it is resized to the source's size;
@@ -83,13 +87,13 @@ class SePiCo(SelfTraining):
         ema_buffers: Averages the batch norms' statistics too and lets the teacher predict with them; otherwise, as published,
             it normalises by the batch.
         threshold: Sets the probability from which a pixel of the teacher's prediction counts as sure.
-        pseudo_weight: Chooses the weight of pseudo labels: share gives every pixel the share of sure ones, pixel gives 1 to
-            sure pixels and 0 to others.
-        mix_scope: Chooses whose classes are pasted, by half: image takes those of the image, batch those of the whole batch and
-            void too, as published.
+        pseudo_weight: Chooses how much the teacher's labels count: share weighs all pixels alike, by the share of the batch's
+            pixels that it is sure of; pixel counts sure pixels fully and others not at all.
+        mix_scope: Chooses of which classes half are pasted from source onto target images: those of each image, or of the
+            whole batch and void too, as published.
         source_augmentation: Chooses the images of the source's own loss: weak as in DAFormer, or strong as in SePiCo.
-        running_statistics: Chooses what batch norms keep for testing: target keeps the statistics of passes with target pixels,
-            both, as published, mixes those of the synthetic images in.
+        running_statistics: Chooses what batch norms keep for testing: target keeps the statistics of passes with target
+            pixels; both, as published, mixes those of the synthetic images in.
         pixel_mean: Chooses what losses are the mean of: valid takes the labelled pixels, all, as published, takes all pixels
             and counts void ones as 0.
         night: Adds what SePiCo does for night images, a mapping with classes, weight, threshold, class_balance,

@@ -17,8 +17,8 @@ class Speed:
             channels.
         cuda_graph: Captures the meta update as a CUDA graph in the third step and launches it as a whole from then on, which
             saves the time that Python needs to launch kernels; it takes one GPU, in 32 or bf16-mixed precision.
-        keep_outputs: Keeps what large layers returned in the source pass for the derivative after it; switch it off to save
-            this memory, for half a pass more per step.
+        keep_outputs: Keeps what large layers of the network returned, for the derivative that metapix and reweight take after
+            the source pass; switch it off to save this memory, for half a pass more per step.
         micro_batches: Passes a batch through the network in so many parts, which needs the memory of one part; batch norms then
             normalise each part by itself.
     """

@@ -21,8 +21,9 @@ class Network:
             random ones.
         encoder_checkpoint: Loads the encoder's weights from this file instead, which needs no network connection.
         initial_checkpoint: Starts the whole network from the weights of another run of segzoo, such as one of source-only.
-        norm: Chooses what batch norms do: batch as published (statistics per process), sync (over all processes), frozen (fixed
-            statistics) or group; with the last three N processes give what one gives on the whole batch.
+        norm: Chooses what batch norms do: batch as published (statistics of each process's images), sync (of the images of all
+            processes), frozen (fixed statistics) or group (no statistics); with batch alone several processes differ from one
+            on all images.
         options: Passes further arguments to the architecture, such as {decoder_channels: [128, 64, 32, 32, 16]} for unet.
     """
 
