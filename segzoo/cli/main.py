@@ -99,7 +99,7 @@ def _run(arguments: list[str], debug: bool) -> int:
 
 def usage() -> str:
     """The text of ``segzoo --help``."""
-    lines = [segzoo.__doc__ or "", "", "usage: segzoo COMMAND [OPTIONS]", "", "commands:"]
+    lines = [(segzoo.__doc__ or "").partition("\n")[0], "", "usage: segzoo COMMAND [OPTIONS]", "", "commands:"]
     lines += [f"  {name:10} {command.summary}" for name, command in COMMANDS.items()]
     lines += ["", "  --version  print the version", "  --help     print this", "", EXAMPLES]
     return "\n".join(lines)
