@@ -128,7 +128,7 @@ def test_it_labels_nothing() -> None:
     [
         ({"r1": -1.0}, "r1"),
         ({"augment": 2.0}, "augment"),
-        ({"generator": "biggan"}, "unknown generator"),
+        ({"generator": "biggan"}, "expected one of dcgan, stylegan2"),
         ({"generator_options": {"depth": 3}}, "generator_options"),
     ],
 )

@@ -26,6 +26,7 @@ def test_no_outputs_are_kept(path: Path) -> None:
         assert not cell.get("outputs") and cell.get("execution_count") is None
 
 
+@pytest.mark.slow
 def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     config = write_config(tmp_path, "metapix", log_every_n_steps=1)
     out = tmp_path / "comparison"
