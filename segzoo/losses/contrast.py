@@ -116,19 +116,18 @@ def bank_contrast(
 
 
 def prototype_regularizer(
-    features: Tensor, mean: Tensor, temperature: float = 100.0, seen: Tensor | None = None, *, sign: int = 1
+    features: Tensor, mean: Tensor, temperature: float = 100.0, seen: Tensor | None = None
 ) -> Tensor:
-    """L_reg: ``sign / (C log C) * sum_c log softmax_c(Q . mu_c / tau)`` with Q the mean of the features; at most -1 for sign=1.
+    """L_reg: ``1 / (C log C) * sum_c log softmax_c(Q . mu_c / tau)`` with Q the mean of the features; at most -1.
 
     Its largest value, -1, is that of equal similarities. Descending the published form therefore makes the similarities *less*
-    equal; a regulariser that asks for diversity needs ``sign=-1``. At tau = 100 either is inert.
+    equal; a regulariser that asks for diversity needs a negative weight. At tau = 100 either is inert.
 
     Args:
         features: q, (P, A).
         mean: mu, (C, A).
         temperature: tau.
         seen: (C,) bool, the classes to take; None for all, as published.
-        sign: 1 as published, or -1.
 
     Returns:
         A scalar; 0 with zero gradient without pixels or with fewer than two classes.
@@ -137,7 +136,7 @@ def prototype_regularizer(
     if len(features) == 0 or len(concepts) < 2:
         return features[:0].sum()
     logits = _products(features.mean(0, keepdim=True), concepts) / temperature
-    return sign * logits.log_softmax(1).mean() / math.log(len(concepts))
+    return logits.log_softmax(1).mean() / math.log(len(concepts))
 
 
 def _products(features: Tensor, concepts: Tensor) -> Tensor:
