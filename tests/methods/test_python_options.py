@@ -41,6 +41,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.fault("option-misspelt-in-python")
 @pytest.mark.parametrize(("cls", "options", "message"), WRONG, ids=lambda value: str(value)[:40])
 def test_what_is_no_option_is_refused(cls: Any, options: dict[str, Any], message: str) -> None:
     settings = {"label_space": tiny.data().label_space, "network": tiny.NETWORK}
