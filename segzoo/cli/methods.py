@@ -2,9 +2,10 @@
 
 import argparse
 import json
+from typing import Any
 
 from segzoo.errors import ConfigError
-from segzoo.methods.registry import MethodInfo
+from segzoo.methods.registry import RESOURCES, MethodInfo
 from segzoo.methods.registry import methods as registered
 from segzoo.suggest import did_you_mean
 
@@ -13,7 +14,7 @@ def methods(argv: list[str]) -> int:
     """Prints the methods as a table or as JSON."""
     parser = argparse.ArgumentParser(
         prog="segzoo methods",
-        description="List the methods; 'target labels' says which learn from labelled target images.",
+        description="List the methods and what each learns from: synthetic source, target labels, unlabelled target.",
         epilog="example: segzoo methods --json",
         allow_abbrev=False,
     )
@@ -30,17 +31,21 @@ def methods(argv: list[str]) -> int:
 
 
 def table(found: list[MethodInfo]) -> str:
-    """One line per method: slug, target labels, summary."""
+    """One line per method: slug, a column per resource, summary."""
     width = max([len("method"), *(len(info.slug) for info in found)])
-    lines = [f"{'method':{width}}  target labels  summary"]
-    lines += [f"{info.slug:{width}}  {info.supervision or '?':13}  {info.summary}" for info in found]
+    lines = [f"{'method':{width}}  {'  '.join(RESOURCES)}  summary"]
+    for info in found:
+        marks = [
+            ("x" if name in info.resources else "" if info.resources else "?").center(len(name)) for name in RESOURCES
+        ]
+        lines.append(f"{info.slug:{width}}  {'  '.join(marks)}  {info.summary}")
     return "\n".join(lines)
 
 
-def _entry(info: MethodInfo) -> dict[str, str]:
+def _entry(info: MethodInfo) -> dict[str, Any]:
     return {
         "method": info.slug,
-        "target_labels": info.supervision,
+        "resources": list(info.resources),
         "summary": info.summary,
         "class": info.target,
     }

@@ -1,7 +1,6 @@
 """The one DataModule: a source and a target domain, and for each method no more than it declares."""
 
 import copy
-import math
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import numpy as np
+import numpy.typing as npt
 from albumentations import Compose
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -17,7 +18,8 @@ from torch.utils.data import DataLoader
 from segzoo.checks import check_range
 from segzoo.compat.training import shards_data
 from segzoo.data.class_counts import class_counts
-from segzoo.data.domains import Domain, ImageSet, Split
+from segzoo.data.data_options import check_options
+from segzoo.data.domains import Domain, ImageSet, JoinedImages, Split
 from segzoo.data.label_check import check_labels
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.rare_classes import RareClassBatches
@@ -28,13 +30,6 @@ from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset,
 from segzoo.data.transforms import CropRule, evaluation_transform, training_transform
 from segzoo.data.workers import start_worker
 from segzoo.errors import ConfigError, SegzooError
-
-RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("batch_size", "eval_batch_size"), (1, math.inf)),
-    **dict.fromkeys(("num_workers", "ignore_top", "ignore_bottom", "rare_class_min_crop_ratio"), (0, math.inf)),
-    **dict.fromkeys(("color_jitter", "blur", "crop_max_class_share", "rare_class_min_share"), (0, 1)),
-}
-"""Smallest and largest value of the options that are single numbers."""
 
 
 class DomainDataModule(L.LightningDataModule):
@@ -141,9 +136,10 @@ class DomainDataModule(L.LightningDataModule):
         self.rare_class_min_crop_ratio = rare_class_min_crop_ratio
         self.ignore_top, self.ignore_bottom = ignore_top, ignore_bottom
         self.flip, self.color_jitter, self.blur = flip, color_jitter, blur
-        self._check_options()
+        check_options(self)
         self._eval_transform = evaluation_transform(size)
         self._images: dict[tuple[str, Split], ImageSet] = {}
+        self._further: list[ImageSet | None] = []
         self._looked_at: set[str] = set()
 
     @property
@@ -167,6 +163,16 @@ class DomainDataModule(L.LightningDataModule):
         if (domain, split) not in self._images:
             self._images[domain, split] = getattr(self, domain).images(split, self.root)
         return self._images[domain, split]
+
+    def class_shares(self, domain: Literal["source", "target"]) -> npt.NDArray[np.float64]:
+        """The share (C,) of every class in the labelled pixels that a training may see; of the target's those of the budget.
+
+        Raises:
+            DataError: a label cannot be read.
+        """
+        images = self.images(domain, "train")
+        indices = self._labelled_target() if domain == "target" else range(len(images))
+        return class_counts(images, indices, self.label_space.num_classes).frequencies
 
     def scored(self, split: Split) -> ImageSet | None:
         """The target's images of a split to score on; None where it has no such split or no masks in it."""
@@ -248,6 +254,8 @@ class DomainDataModule(L.LightningDataModule):
     def counts(self) -> dict[str, int]:
         """Number of images per domain and split that this run opened, and the labelled budget."""
         counts = {f"{domain}/{split}": len(images) for (domain, split), images in sorted(self._images.items())}
+        if self._further and self._further[0] is not None:
+            counts["target/unlabelled"] = len(self._further[0])
         if ("target", "train") in self._images and self._images["target", "train"].has_labels:
             counts["target/labelled"] = len(self._labelled_target())
         return counts
@@ -303,13 +311,34 @@ class DomainDataModule(L.LightningDataModule):
         chosen = labelled_subset(total, budget)
         return range(budget) if self.labelled_order == "sorted" else [int(i) for i in chosen]
 
+    def _unlabelled_target(self) -> ImageSet:
+        """The target's training images without their labels; for a method that has the labels of some, all but those.
+
+        Where every one of them is labelled and there are no others, they serve without their labels, too.
+        """
+        images, further = self.images("target", "train"), self.further_images()
+        indices: Sequence[int] = range(len(images))
+        if any(stream.domain == "target" and stream.labelled for stream in self._method().streams.values()):
+            labelled = set(self._labelled_target())
+            rest = [i for i in indices if i not in labelled]
+            indices = rest or ([] if further is not None else indices)
+        return JoinedImages([(images, indices), *([] if further is None else [(further, range(len(further)))])])
+
+    def further_images(self) -> ImageSet | None:
+        """The target's folder of photographs that nobody labelled, beside its splits; None where there is none."""
+        if not self._further:
+            self._further = [self.target.unlabelled(self.root)]
+        return self._further[0]
+
     def _train_loader(self, name: str, stream: Stream) -> DataLoader[Batch]:
         if stream.domain == "target" and stream.labelled and self.target_labels == 0:
             raise ConfigError(
                 "this method learns from target labels but `data.target_labels` is 0; "
                 "give it some, or choose a method without target labels (`segzoo methods`)"
             )
-        images = self.images(stream.domain, "train")
+        labelled_target = stream.domain == "target" and stream.labelled
+        unlabelled_target = stream.domain == "target" and not stream.labelled
+        images = self._unlabelled_target() if unlabelled_target else self.images(stream.domain, "train")
         if stream.labelled and not images.has_labels:
             raise ConfigError(
                 f"this method learns from {stream.domain} labels but the {stream.domain} domain has no masks; "
@@ -320,7 +349,6 @@ class DomainDataModule(L.LightningDataModule):
                 f"`method.night` asks for a reference image of every {stream.domain} image and there are none; set "
                 f"`data.{stream.domain}.references` to their folder, or leave the option out"
             )
-        labelled_target = stream.domain == "target" and stream.labelled
         indices = stream.select(self._labelled_target() if labelled_target else range(len(images)))
         if not indices:
             raise ConfigError(
@@ -369,30 +397,3 @@ class DomainDataModule(L.LightningDataModule):
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             "worker_init_fn": start_worker,
         }
-
-    def _check_options(self) -> None:
-        sizes = {"size": self.size, "crop_size": self.crop_size or self.size}
-        for option, size in (sizes | {f"{domain}_size": size for domain, size in self.train_sizes.items()}).items():
-            check_range(f"`data.{option}` (height, width)", min(size), 1)
-        if self.rare_class_temperature is not None:
-            check_range("`data.rare_class_temperature`", self.rare_class_temperature, 1e-9)
-        for option, (least, most) in RANGES.items():
-            check_range(f"`data.{option}`", getattr(self, option), least, most)
-        low, high = self.crop_scale
-        if not 0 < low <= high <= 1:
-            raise ConfigError(
-                f"`data.crop_scale` {low} {high}: expected the smallest and the largest share of an image's area, above 0 "
-                "and at most 1"
-            )
-        if self.crop_max_class_share < 1 and self.crop_size is None and low == 1:
-            raise ConfigError(
-                f"`data.crop_max_class_share` {self.crop_max_class_share} chooses among crops but there are none: set "
-                "`data.crop_size`, or a `data.crop_scale` below 1"
-            )
-        height, width = self.crop_size or (1, 1)
-        for domain, size in self.train_sizes.items():
-            if height > size[0] or width > size[1]:
-                raise ConfigError(
-                    f"`data.crop_size` {height} {width} does not fit into {domain} images of {size[0]} {size[1]} (height, "
-                    f"width); make it smaller or `data.{domain}_size` larger"
-                )

@@ -65,6 +65,35 @@ class ImageSet(ABC):
         return None
 
 
+class JoinedImages(ImageSet):
+    """Images of several sets as one set without labels.
+
+    Args:
+        parts: sets, each with the positions of the images that are taken from it.
+    """
+
+    has_labels = False
+
+    def __init__(self, parts: Sequence[tuple[ImageSet, Sequence[int]]]) -> None:
+        self._places = [(images, index) for images, indices in parts for index in indices]
+        self.names = [images.names[index] for images, index in self._places]
+        self.has_references = bool(self._places) and all(images.has_references for images, _ in self._places)
+
+    def image(self, index: int) -> Pixels:
+        """The image as (H, W, 3) uint8 RGB."""
+        images, position = self._places[index]
+        return images.image(position)
+
+    def label(self, index: int) -> Pixels:
+        """There is none."""
+        raise NotImplementedError("unlabelled images have no labels")
+
+    def reference(self, index: int) -> Pixels:
+        """The reference of the image in its own set."""
+        images, position = self._places[index]
+        return images.reference(position)
+
+
 class Domain(ABC):
     """A data set, e.g. the images of one simulator or of one camera.
 
@@ -79,6 +108,10 @@ class Domain(ABC):
     def has_split(self, split: Split, root: Path) -> bool:
         """Whether there is such a split; what there is none of is not scored, and no error."""
         return True
+
+    def unlabelled(self, root: Path) -> ImageSet | None:
+        """Further training images that nobody labelled, beside those of the train split; None where there are none."""
+        return None
 
     @abstractmethod
     def images(self, split: Split, root: Path) -> ImageSet:

@@ -29,6 +29,9 @@ from segzoo.methods.speed import Speed
 from segzoo.models.network import Network
 from segzoo.options import check_values, resolve
 
+Resource = Literal["source", "labels", "unlabelled"]
+"""Labelled synthetic images, the few labelled target images, and unlabelled target images."""
+
 
 class Method(LoggedSteps):
     """Base of all methods. A method declares its streams and returns one loss from ``training_step``.
@@ -40,7 +43,8 @@ class Method(LoggedSteps):
     """
 
     slug: ClassVar[str]
-    supervision: ClassVar[Literal["none", "few"]]
+    resources: ClassVar[tuple[Resource, ...]]
+    """What the method learns from; the DataModule gives no more."""
     SPEED: ClassVar[tuple[str, ...]] = ("channels_last",)
     """The options of `Speed` that the method can use."""
     STARTING_POINTS: ClassVar[tuple[str, ...]] = ()
@@ -86,8 +90,13 @@ class Method(LoggedSteps):
 
     @property
     def streams(self) -> dict[str, Stream]:
-        """What a training batch holds; the DataModule gives this and nothing more."""
-        return {"source": Stream("source"), "target": Stream("target", labelled=self.supervision != "none")}
+        """What a training batch holds, by name: ``source``, ``target`` and, beside target labels, ``unlabelled``."""
+        found = {"source": Stream("source")} if "source" in self.resources else {}
+        if "labels" in self.resources:
+            found["target"] = Stream("target")
+        if "unlabelled" in self.resources:
+            found["unlabelled" if "target" in found else "target"] = Stream("target", labelled=False)
+        return found
 
     @property
     def starts(self) -> dict[str, int]:

@@ -55,7 +55,7 @@ class GAN(Method):
     """
 
     slug = "gan"
-    supervision = "none"
+    resources = ("source",)
     SPEED = ()
 
     def __init__(

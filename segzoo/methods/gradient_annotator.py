@@ -88,7 +88,7 @@ class GradientAnnotator(MatchedGradients):
     """
 
     slug = "gradient-annotator"
-    supervision = "few"
+    resources = ("labels",)
     STARTING_POINTS = ("teacher_checkpoint",)
 
     def __init__(

@@ -41,7 +41,7 @@ class WeightedJointTraining(SegmentationMethod):
             counts void ones as 0, as MetaPix published it.
     """
 
-    supervision = "few"
+    resources = ("source", "labels")
 
     def __init__(
         self,

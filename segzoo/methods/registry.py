@@ -1,8 +1,8 @@
 """Which methods there are. Free of torch, so that ``segzoo methods`` answers at once.
 
 A method that ships with segzoo is one Python file and one ``configs/method/<slug>.yaml``; the head of that YAML names the
-class, the kind of supervision, a one-line summary and, if it is not MiniCity, the data it runs on when the user names none
-(``default_data``); the rest are its defaults. A third party adds a method with an
+class, the resources that the method learns from, a one-line summary and, if it is not MiniCity, the data it runs on when the
+user names none (``default_data``); the rest are its defaults. A third party adds a method with an
 entry point of the group ``segzoo.methods``: ``my-method = "my_package.my_method:MyMethod"``.
 """
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from segzoo.methods.base import Method
 
 ENTRY_POINT_GROUP = "segzoo.methods"
-HEAD = ("class", "summary", "supervision")
+HEAD = ("class", "summary", "resources")
+RESOURCES = ("source", "labels", "unlabelled")
+"""What a method may learn from: labelled synthetic images, the few labelled target images, and unlabelled target images."""
 DEFAULT_DATA = "minicity"
 
 
@@ -33,14 +35,14 @@ class MethodInfo:
         slug: name on the command line.
         target: ``"module:Class"``.
         summary: one line.
-        supervision: ``"none"`` or ``"few"``: whether the method sees target labels; ``""`` for plugins, whose class says it.
+        resources: those of `RESOURCES` that the method learns from; empty for plugins, whose class says it.
         default_data: packaged data set that it runs on when none is named.
     """
 
     slug: str
     target: str
     summary: str
-    supervision: str
+    resources: tuple[str, ...]
     default_data: str = DEFAULT_DATA
 
 
@@ -50,14 +52,13 @@ def methods() -> dict[str, MethodInfo]:
     for slug in config_names("method"):
         head = _read(slug)
         data = str(head.get("default_data", DEFAULT_DATA))
-        target, summary, supervision = (str(head[key]) for key in HEAD)
-        found[slug] = MethodInfo(slug, target, summary, supervision, data)
+        found[slug] = MethodInfo(slug, str(head["class"]), str(head["summary"]), tuple(head["resources"]), data)
     for point in entry_points(group=ENTRY_POINT_GROUP):
         if point.name in found:
             warnings.warn(f"plugin '{point.value}' ignored: the method '{point.name}' exists already", stacklevel=2)
             continue
         package = point.dist.name if point.dist else point.module
-        found[point.name] = MethodInfo(point.name, point.value, f"plugin of {package}", "")
+        found[point.name] = MethodInfo(point.name, point.value, f"plugin of {package}", ())
     return found
 
 
@@ -101,13 +102,13 @@ def _check(cls: Any, info: MethodInfo) -> None:
         raise ConfigError(
             f"the method '{info.slug}' ({info.target}) is no Method; derive its class from SegmentationMethod or Method"
         )
-    slug, supervision = getattr(cls, "slug", None), getattr(cls, "supervision", None)
+    slug, resources = getattr(cls, "slug", None), getattr(cls, "resources", None)
     if slug != info.slug:  # checkpoints are found by the slug
         raise ConfigError(
             f"{info.target} has slug = {slug!r} but its entry point is named '{info.slug}'; give both the same name"
         )
-    if supervision not in ("none", "few"):
-        raise ConfigError(f"{info.target} has supervision = {supervision!r}, expected 'none' or 'few'")
+    if not isinstance(resources, tuple) or not resources or not set(resources) <= set(RESOURCES):
+        raise ConfigError(f"{info.target} has resources = {resources!r}, expected a tuple of some of {RESOURCES}")
 
 
 def _read(slug: str) -> dict[str, Any]:

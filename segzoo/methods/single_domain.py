@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from segzoo.data.streams import Batch, Stream
+from segzoo.data.streams import Batch
 from segzoo.losses import cross_entropy
 from segzoo.methods.segmentation import SegmentationMethod, pixel_count, valid_pixels
 
@@ -17,11 +17,6 @@ class SingleDomain(SegmentationMethod):
     """Cross-entropy on the labelled images of one domain; the other is never seen."""
 
     domain: ClassVar[Literal["source", "target"]]
-
-    @property
-    def streams(self) -> dict[str, Stream]:
-        """Labelled images of the one domain."""
-        return {self.domain: Stream(self.domain)}
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """Mean cross-entropy over the valid pixels."""
@@ -41,7 +36,7 @@ class SourceOnly(SingleDomain):
     """
 
     slug = "source-only"
-    supervision = "none"
+    resources = ("source",)
     domain = "source"
 
 
@@ -56,5 +51,5 @@ class TargetOnly(SingleDomain):
     """
 
     slug = "target-only"
-    supervision = "few"
+    resources = ("labels",)
     domain = "target"

@@ -29,7 +29,7 @@ class UnsupervisedAdaptation(SegmentationMethod):
             ones as 0, as the DAFormer line of work has it.
     """
 
-    supervision = "none"
+    resources = ("source", "unlabelled")
 
     def __init__(
         self,

@@ -71,7 +71,7 @@ def test_layers_are_base_then_method_then_data(tmp_path: Path) -> None:
     assert origins == files
     assert merged(invocation, "method", "weight_width") == 8
     keys = {key for layer in invocation.layers for key in (*layer.content, *layer.content.get("method", {}))}
-    assert not keys & {"methods", "name", "class", "summary", "supervision", "default_data"}
+    assert not keys & {"methods", "name", "class", "summary", "resources", "default_data"}
 
 
 def test_a_data_file_has_values_for_one_method(tmp_path: Path) -> None:

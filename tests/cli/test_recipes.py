@@ -198,7 +198,7 @@ def test_nothing_is_left_to_the_defaults_of_short_runs(name: str) -> None:
     assert shortened <= stated.keys()
     assert {"seed_everything", "trainer.max_steps", "trainer.val_check_interval"} <= stated.keys()
     assert {f"data.{key}" for key in ("size", "batch_size", "flip", "color_jitter", "blur")} <= stated.keys()
-    assert load_method(recipe["method"]["name"]).supervision == "none"
+    assert "labels" not in load_method(recipe["method"]["name"]).resources
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 @every_method
 def test_the_registry_tells_the_truth(slug: str) -> None:
     cls, info = load_method(slug), methods()[slug]
-    assert cls.slug == slug and cls.supervision == info.supervision
+    assert cls.slug == slug and cls.resources == info.resources
     assert info.summary and cls.__doc__
 
 
@@ -98,7 +98,7 @@ class Poisoned(MiniCity):
 def test_target_masks_reach_only_methods_that_declare_them(slug: str) -> None:
     target = Poisoned("target", train=8, val=2, test=3, size=tiny.SIZE)
     clean, poisoned = state(tiny.fit(slug)), state(tiny.fit(slug, data_options={"target": target}))
-    if load_method(slug).supervision == "none":
+    if "labels" not in load_method(slug).resources:
         assert_same(clean, poisoned)
     else:
         assert any(not torch.equal(clean[name], poisoned[name]) for name in clean)

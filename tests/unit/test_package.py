@@ -35,7 +35,7 @@ def test_the_import_is_fast_and_without_torch() -> None:
 def test_methods_is_a_package_and_a_function() -> None:
     assert segzoo.methods() == methods() and segzoo.methods is importlib.import_module("segzoo.methods")
     info = segzoo.methods()["sepico"]
-    assert info.supervision == "none" and info.target == "segzoo.methods.sepico:SePiCo" and info.summary
+    assert info.resources == ("source", "unlabelled") and info.target == "segzoo.methods.sepico:SePiCo" and info.summary
 
 
 @pytest.mark.parametrize("slug", sorted(methods()))

@@ -17,9 +17,9 @@ class WithoutSlug(SourceOnly):
     slug = None  # type: ignore[assignment]
 
 
-class WrongSupervision(SourceOnly):
+class WrongResources(SourceOnly):
     slug = "mine"
-    supervision = "some"  # type: ignore[assignment]
+    resources = ("some",)  # type: ignore[assignment]
 
 
 def not_a_class() -> None: ...
@@ -30,7 +30,7 @@ def not_a_class() -> None: ...
     [
         ("half", "Good", r"has slug = 'mine' but its entry point is named 'half'; give both the same name"),
         ("mine", "WithoutSlug", "has slug = None but its entry point is named 'mine'"),
-        ("mine", "WrongSupervision", "has supervision = 'some', expected 'none' or 'few'"),
+        ("mine", "WrongResources", r"has resources = \('some',\), expected a tuple of some of \('source', "),
         ("mine", "not_a_class", "is no Method"),
         ("mine", "EntryPoint", "is no Method"),
         ("mine", "Absent", "cannot be imported"),

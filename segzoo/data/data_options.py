@@ -1,0 +1,50 @@
+"""What the options of the DataModule may be."""
+
+import math
+from typing import Any
+
+from segzoo.checks import check_range
+from segzoo.errors import ConfigError
+
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("batch_size", "eval_batch_size"), (1, math.inf)),
+    **dict.fromkeys(("num_workers", "ignore_top", "ignore_bottom", "rare_class_min_crop_ratio"), (0, math.inf)),
+    **dict.fromkeys(("color_jitter", "blur", "crop_max_class_share", "rare_class_min_share"), (0, 1)),
+}
+"""Smallest and largest value of the options that are single numbers."""
+
+
+def check_options(data: Any) -> None:
+    """Refuses options outside their ranges, and crops that do not fit.
+
+    Args:
+        data: a `segzoo.data.DomainDataModule`, whose attributes are its options.
+
+    Raises:
+        ConfigError: such an option.
+    """
+    sizes = {"size": data.size, "crop_size": data.crop_size or data.size}
+    for option, size in (sizes | {f"{domain}_size": size for domain, size in data.train_sizes.items()}).items():
+        check_range(f"`data.{option}` (height, width)", min(size), 1)
+    if data.rare_class_temperature is not None:
+        check_range("`data.rare_class_temperature`", data.rare_class_temperature, 1e-9)
+    for option, (least, most) in RANGES.items():
+        check_range(f"`data.{option}`", getattr(data, option), least, most)
+    low, high = data.crop_scale
+    if not 0 < low <= high <= 1:
+        raise ConfigError(
+            f"`data.crop_scale` {low} {high}: expected the smallest and the largest share of an image's area, above 0 "
+            "and at most 1"
+        )
+    if data.crop_max_class_share < 1 and data.crop_size is None and low == 1:
+        raise ConfigError(
+            f"`data.crop_max_class_share` {data.crop_max_class_share} chooses among crops but there are none: set "
+            "`data.crop_size`, or a `data.crop_scale` below 1"
+        )
+    height, width = data.crop_size or (1, 1)
+    for domain, size in data.train_sizes.items():
+        if height > size[0] or width > size[1]:
+            raise ConfigError(
+                f"`data.crop_size` {height} {width} does not fit into {domain} images of {size[0]} {size[1]} (height, "
+                f"width); make it smaller or `data.{domain}_size` larger"
+            )
