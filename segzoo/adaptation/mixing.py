@@ -22,6 +22,7 @@ class View(NamedTuple):
         labels: the teacher's (B, H, W).
         confidence: the probability that it gives them, (B, H, W).
         weights: of their loss, (B, H, W).
+        probs: the probabilities (B, C, H, W) that soft labels are; None where the labels are all.
         reference: (B, 3, H, W), other images of the same places, if there are any.
     """
 
@@ -29,6 +30,7 @@ class View(NamedTuple):
     labels: Tensor
     confidence: Tensor
     weights: Tensor
+    probs: Tensor | None = None
     reference: Tensor | None = None
 
 
@@ -40,12 +42,14 @@ class Mixture(NamedTuple):
         label: y_m, (B, H, W).
         weights: q_m, (B, H, W).
         mask: M, (B, H, W), where they show the source.
+        probs: soft labels (B, C, H, W) of the pixels outside the mask; None where ``label`` is all.
     """
 
     image: Tensor
     label: Tensor
     weights: Tensor
     mask: Tensor
+    probs: Tensor | None = None
 
 
 def class_mix(
@@ -82,6 +86,32 @@ def class_mix(
     rank = order.argsort(dim=1)
     chosen = rank < (present.sum(1, keepdim=True) + 1) // 2
     return chosen.gather(1, flat).view_as(labels)
+
+
+def cut_mix(
+    size: Sequence[int], generators: Sequence[torch.Generator], share: tuple[float, float] = (0.1, 0.5)
+) -> Tensor:
+    """A random box per image (Yun et al., "CutMix", ICCV 2019), to be filled with what another image shows there.
+
+    Args:
+        size: (H, W) of the images.
+        generators: one CPU generator per image.
+        share: the smallest and largest share of the area that a box covers; its sides have a ratio between 1/2 and 2.
+
+    Returns:
+        (B, H, W) bool on the CPU, True in the boxes.
+    """
+    height, width = size
+    masks = torch.zeros(len(generators), height, width, dtype=torch.bool)
+    for mask, generator in zip(masks, generators, strict=True):
+        area, ratio, top, left = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+        area = share[0] + (share[1] - share[0]) * area
+        stretch = 2 ** (ratio - 0.5)  # the square root of a ratio between 1/2 and 2
+        h = max(1, min(height, round(height * area**0.5 * stretch)))
+        w = max(1, min(width, round(width * area**0.5 / stretch)))
+        y, x = round(top * (height - h)), round(left * (width - w))
+        mask[y : y + h, x : x + w] = True
+    return masks
 
 
 def paste(mask: Tensor, source: Tensor, target: Tensor) -> Tensor:

@@ -1,6 +1,12 @@
 """Losses as pure functions of tensors."""
 
-from segzoo.losses.classification import cross_entropy, log_softmax, pixel_cross_entropy, soft_cross_entropy
+from segzoo.losses.classification import (
+    cross_entropy,
+    log_softmax,
+    pixel_cross_entropy,
+    soft_cross_entropy,
+    soft_pixel_cross_entropy,
+)
 from segzoo.losses.confidence import (
     guidance_labels,
     image_class_weights,
@@ -31,4 +37,5 @@ __all__ = [
     "prototype_contrast",
     "prototype_regularizer",
     "soft_cross_entropy",
+    "soft_pixel_cross_entropy",
 ]

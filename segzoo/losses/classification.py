@@ -41,6 +41,21 @@ def soft_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return -(y * log_softmax(logits)).sum() / y[:, 0].numel()
 
 
+def soft_pixel_cross_entropy(logits: Tensor, probs: Tensor, class_weight: Tensor | None = None) -> Tensor:
+    """-sum_c w_c p_c log q_c of every pixel.
+
+    Args:
+        logits: (B, C, H, W), those of q.
+        probs: p, (B, C, H, W).
+        class_weight: w, (C,); None: 1.
+
+    Returns:
+        (B, H, W).
+    """
+    weighted = probs if class_weight is None else probs * class_weight[:, None, None]
+    return -(weighted * log_softmax(logits)).sum(dim=1)
+
+
 def log_softmax(logits: Tensor) -> Tensor:
     """Logarithms of the class probabilities of logits (B, C, H, W), in float32 at least."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=1)

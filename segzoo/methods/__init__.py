@@ -23,10 +23,12 @@ if TYPE_CHECKING:  # what `__getattr__` finds in the registry, for editors and t
     from segzoo.methods.reweight import Reweight as Reweight
     from segzoo.methods.segmentation import SegmentationMethod as SegmentationMethod
     from segzoo.methods.self_training import SelfTraining as SelfTraining
+    from segzoo.methods.semi_supervised import SemiSupervised as SemiSupervised
     from segzoo.methods.sepico import SePiCo as SePiCo
     from segzoo.methods.single_domain import SourceOnly as SourceOnly
     from segzoo.methods.single_domain import TargetOnly as TargetOnly
     from segzoo.methods.speed import Speed as Speed
+    from segzoo.methods.ssda import SSDA as SSDA
     from segzoo.models.network import Network as Network
 
 SHARED = {

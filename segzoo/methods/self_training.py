@@ -1,10 +1,8 @@
 """Self-training with a mean teacher and ClassMix: DACS (Tranheden et al., WACV 2021) as in DAFormer (Hoyer et al., CVPR 2022).
 
-A teacher, the moving average of the segmenter, labels the unlabelled target images. Half the classes of a source image are
-pasted onto a target image, and the segmenter learns from the mixture:
+A teacher, the moving average of the segmenter, labels the unlabelled target images (`segzoo.methods.mean_teacher`). Half the
+classes of a source image are pasted onto a target image, and the segmenter learns from the mixture:
 
-    theta_T <- a theta_T + (1 - a) theta,     a = min(1 - 1/(t+1), 0.999)                      teacher
-    y_i = argmax p_T(x_t)_i,     q = share of the batch's pixels with max p_T >= 0.968         pseudo labels, one weight
     x_m = M x_s + (1-M) x_t,     y_m likewise,     q_m = M + (1-M) q                           ClassMix
     L   = CE(f(x_s), y_s) + (1/N) sum_i q_m,i CE(f(aug(x_m)), y_m)_i  [+ lambda_fd L_fd]
 
@@ -16,37 +14,34 @@ image of the same place in better light, the labels of what does not move also f
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segzoo.adaptation import (
-    EmaTeacher,
     FeatureDistance,
     Mixture,
     Night,
     NightGuidance,
+    PseudoLabels,
     View,
     cell_labels,
     class_mix,
+    low_frequency_swap,
     paste,
-    pseudo_label_weights,
-    pseudo_labels,
-    strong_augment,
 )
 from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.streams import Batch, Stream
 from segzoo.errors import ConfigError
 from segzoo.losses import log_softmax
+from segzoo.methods.mean_teacher import MeanTeacher
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.segmentation import pixel_count
 from segzoo.methods.speed import Speed
-from segzoo.methods.teacher_scores import ScoredTeacher
-from segzoo.methods.unsupervised import UnsupervisedAdaptation
 from segzoo.models.network import Network
 from segzoo.options import resolve
 
 
-class SelfTraining(UnsupervisedAdaptation, ScoredTeacher):
+class SelfTraining(MeanTeacher):
     """Mean teacher, ClassMix and rare-class sampling.
 
     Args:
@@ -54,13 +49,12 @@ class SelfTraining(UnsupervisedAdaptation, ScoredTeacher):
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
         speed: Says how a step is computed.
-        ema_decay: Sets how slowly the teacher follows the network, from 0 (at once) to 1 (never); runs of some hundred steps
-            need a short memory, 0.99.
-        ema_buffers: Averages the batch norms' statistics too and lets the teacher predict with them; otherwise, as published,
-            it normalises by the batch.
-        threshold: Sets the probability from which a pixel of the teacher's prediction counts as sure.
-        pseudo_weight: Chooses how much the teacher's labels count: share weighs all pixels alike, by the share of the batch's
-            pixels that it is sure of; pixel counts sure pixels fully and others not at all.
+        pseudo: Says how the teacher follows the network and how its labels are used, a mapping with ema_decay, ema_buffers,
+            start, threshold, weight, temperature and alignment (segzoo.adaptation.PseudoLabels).
+        masked: Sets how much a further loss counts on target images with masked blocks, whose content has to be told from what
+            is around (masked image consistency, MIC, has 1); 0 leaves it and its pass out.
+        fourier: Gives source images the low frequencies of target images, up to this share of the image's side (FDA: 0.01 to
+            0.09); 0 leaves them as they are.
         mix_scope: Chooses of which classes half are pasted from source onto target images: those of each image, or of the
             whole batch and void too, as DACS published it.
         source_augmentation: Chooses the images of the source's own loss: weak as in DAFormer, or strong as in SePiCo.
@@ -84,10 +78,9 @@ class SelfTraining(UnsupervisedAdaptation, ScoredTeacher):
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
-        ema_decay: float = 0.999,
-        ema_buffers: bool = False,
-        threshold: float = 0.968,
-        pseudo_weight: Literal["share", "pixel"] = "share",
+        pseudo: PseudoLabels | None = None,
+        masked: float = 0.0,
+        fourier: float = 0.0,
         mix_scope: Literal["image", "batch"] = "image",
         source_augmentation: Literal["weak", "strong"] = "weak",
         feature_distance: float = 0.0,
@@ -101,21 +94,20 @@ class SelfTraining(UnsupervisedAdaptation, ScoredTeacher):
             network=network,
             optimizer=optimizer,
             speed=speed,
+            pseudo=pseudo,
+            masked=masked,
             running_statistics=running_statistics,
             pixel_mean=pixel_mean,
         )
-        check_range("`method.ema_decay`", ema_decay, 0, 1)
         check_range("`method.feature_distance`", feature_distance, 0)
-        self.threshold, self.pseudo_weight = threshold, pseudo_weight
-        self.mix_scope, self.source_augmentation = mix_scope, source_augmentation
+        check_range("`method.fourier`", fourier, 0, 0.5)
+        self.mix_scope, self.source_augmentation, self.fourier = mix_scope, source_augmentation, fourier
         self.feature_weight = feature_distance
         if feature_distance:
             self.feature_distance = FeatureDistance(self.segmenter, self.label_space.classes, feature_classes)
         self.night = (
             None if night is None else NightGuidance(resolve(Night, night, "method.night"), self.label_space.classes)
         )
-        self.teacher = EmaTeacher(self.student(), ema_decay, ema_buffers)
-        self._seen: tuple[Tensor, View, Mixture, Tensor] | None = None
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -138,45 +130,32 @@ class SelfTraining(UnsupervisedAdaptation, ScoredTeacher):
         logits = super().forward(image)
         return logits if self.training or self.night is None else self.night.test_logits(logits)
 
-    def student(self) -> nn.ModuleDict:
-        """What the teacher averages."""
-        return nn.ModuleDict({"segmenter": self.segmenter})
-
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """Supervised on the source, by pseudo labels on the mixture."""
-        source, target = batch["source"], batch["target"]
         self.update_teacher(batch_idx)
-        view = self.view(target)
-        source_terms, _ = self.source_terms(source)
-        mixed_terms, _ = self.mixed_terms(source, view, self.mix(source, view))
-        return self.total(source_terms | mixed_terms)
+        source = self.restyled(batch["source"], batch["target"])
+        terms, _ = self.source_terms(source)
+        if self.teaching:
+            view = self.view(batch["target"])
+            mixed_terms, _ = self.mixed_terms(view, self.mix(source, view))
+            terms |= mixed_terms
+        return self.total(terms)
 
-    def update_teacher(self, batch_idx: int) -> None:
-        """The teacher's step towards the segmenter, once per step of the optimiser."""
-        if self.begins_step(batch_idx):
-            self.teacher.update(self.student())
-
-    def view(self, target: Batch) -> View:
-        """Target images with the teacher's labels."""
-        image, reference = target["image"], target.get("reference")
-        labels, confidence = self.label(image, reference)
-        return View(image, labels, confidence, self.pseudo_weights(confidence), reference)
+    def restyled(self, source: Batch, target: Batch) -> Batch:
+        """Source images with the light and colour of target images, where that is asked for."""
+        if not self.fourier:
+            return source
+        return source | {"image": low_frequency_swap(source["image"], target["image"], self.fourier)}
 
     @torch.no_grad()
-    def label(self, image: Tensor, reference: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The teacher's labels of images and its confidence in them, both (B, H, W)."""
-        logits = self.teacher_segmenter(image)
+    def label(self, image: Tensor, reference: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The teacher's labels and confidence, at night with the help of a reference image."""
         if self.night is None:
-            return pseudo_labels(logits)
+            return super().label(image, reference)
         other = None if reference is None else log_softmax(self.teacher_segmenter(reference)).exp()
-        confidence, labels = self.night.scores(log_softmax(logits).exp(), other).max(dim=1)
-        return labels, confidence
-
-    def pseudo_weights(self, confidence: Tensor) -> Tensor:
-        """q, of every target pixel (B, H, W)."""
-        weights = pseudo_label_weights(confidence, self.threshold, *self.ignored_rows, scheme=self.pseudo_weight)
-        self.log_means({"pseudo/weight": weights.mean(), "pseudo/confidence": confidence.mean()})
-        return weights
+        scores = self.night.scores(log_softmax(self.teacher_segmenter(image)).exp(), other)
+        confidence, labels = scores.max(dim=1)
+        return labels, confidence, None
 
     def source_terms(self, source: Batch) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Cross-entropy on the labelled source and the feature distance; and the encoder's maps of that pass."""
@@ -192,14 +171,8 @@ class SelfTraining(UnsupervisedAdaptation, ScoredTeacher):
             terms["feature distance"] = self.feature_weight * (distance * counted).sum() / pixel_count(counted)
         return terms, maps
 
-    def mixed_terms(self, source: Batch, view: View, mixture: Mixture) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Weighted cross-entropy on the mixture; and the encoder's maps of that pass."""
-        logits, maps = self.segmenter.with_features(self.augment(mixture.image))
-        self._seen = (source["image"], view, mixture, logits.detach())
-        return {"mixed": self.supervised(logits, mixture.label, mixture.weights)}, maps
-
     def mix(self, source: Batch, view: View) -> Mixture:
-        """ClassMix: half of the source's classes, pasted onto the target images."""
+        """ClassMix: half of the classes of labelled images, pasted onto the target images."""
         label = source["label"]
         if view.image.shape[-2:] != label.shape[-2:]:
             sizes = "x".join(map(str, view.image.shape[-2:])), "x".join(map(str, label.shape[-2:]))
@@ -209,20 +182,5 @@ class SelfTraining(UnsupervisedAdaptation, ScoredTeacher):
             )
         mask = class_mix(label, self.image_generators("class mix", len(label)), self.mix_scope, IGNORE_INDEX)
         weights = paste(mask, torch.ones_like(view.weights), view.weights)
-        return Mixture(paste(mask, source["image"], view.image), paste(mask, label, view.labels), weights, mask)
-
-    def augment(self, image: Tensor) -> Tensor:
-        """Colour jitter and blur; all calls of a step draw the same."""
-        return strong_augment(image, self.generator("strong augmentation"))
-
-    @property
-    def step_pictures(self) -> dict[str, Tensor]:
-        """The images of the last step, by title."""
-        if self._seen is None:
-            return {}
-        source, view, mixture, logits = self._seen
-        pictures = {"source": source, "target": view.image, "pseudo label": view.labels, "confidence": view.confidence}
-        if view.reference is not None:
-            pictures["reference"] = view.reference
-        mixed = {"mixed": mixture.image, "mixed label": mixture.label, "prediction": logits.argmax(dim=1)}
-        return pictures | mixed
+        image, labels = paste(mask, source["image"], view.image), paste(mask, label, view.labels)
+        return Mixture(image, labels, weights, mask, view.probs)

@@ -28,6 +28,7 @@ from segzoo.adaptation import (
     ClassStatistics,
     EmaTeacher,
     Night,
+    PseudoLabels,
     View,
     cell_labels,
     class_balanced_crop,
@@ -82,13 +83,8 @@ class SePiCo(SelfTraining):
             null, as published, takes a crop of the source's size.
         fast: Saves a teacher and a student pass: the first pseudo labels are cropped, and the target's contrast is taken from
             the target's part of the mixture.
-        ema_decay: Sets how slowly the teacher follows the network, from 0 (at once) to 1 (never); runs of some hundred steps
-            need a short memory, 0.99.
-        ema_buffers: Averages the batch norms' statistics too and lets the teacher predict with them; otherwise, as published,
-            it normalises by the batch.
-        threshold: Sets the probability from which a pixel of the teacher's prediction counts as sure.
-        pseudo_weight: Chooses how much the teacher's labels count: share weighs all pixels alike, by the share of the batch's
-            pixels that it is sure of; pixel counts sure pixels fully and others not at all.
+        pseudo: Says how the teacher follows the network and how its labels are used, a mapping with ema_decay, ema_buffers,
+            start, threshold, weight, temperature and alignment (segzoo.adaptation.PseudoLabels).
         mix_scope: Chooses of which classes half are pasted from source onto target images: those of each image, or of the
             whole batch and void too, as published.
         source_augmentation: Chooses the images of the source's own loss: weak as in DAFormer, or strong as in SePiCo.
@@ -122,10 +118,7 @@ class SePiCo(SelfTraining):
         balanced_crop: bool = True,
         crop_share: float | None = None,
         fast: bool = False,
-        ema_decay: float = 0.999,
-        ema_buffers: bool = False,
-        threshold: float = 0.968,
-        pseudo_weight: Literal["share", "pixel"] = "share",
+        pseudo: PseudoLabels | None = None,
         mix_scope: Literal["image", "batch"] = "image",
         source_augmentation: Literal["weak", "strong"] = "weak",
         running_statistics: Literal["target", "both"] = "target",
@@ -137,10 +130,7 @@ class SePiCo(SelfTraining):
             network=network,
             optimizer=optimizer,
             speed=speed,
-            ema_decay=ema_decay,
-            ema_buffers=ema_buffers,
-            threshold=threshold,
-            pseudo_weight=pseudo_weight,
+            pseudo=pseudo,
             mix_scope=mix_scope,
             source_augmentation=source_augmentation,
             running_statistics=running_statistics,
@@ -158,7 +148,7 @@ class SePiCo(SelfTraining):
         channels = selected_channels(self.segmenter.feature_channels, projection_input)
         self.projection = ProjectionHead(channels, projection_dim, projection_hidden)
         replace_norms(self.projection, self.network_options.norm)
-        self.teacher = EmaTeacher(self.student(), ema_decay, ema_buffers)  # now of both
+        self.teacher = EmaTeacher(self.student(), self.pseudo.ema_decay, self.pseudo.ema_buffers)  # now of both
         self.statistics = ClassStatistics(self.num_classes, projection_dim)
         if contrast == "bank":
             self.bank = ClassBank(self.num_classes, projection_dim, bank_length, seed_zero=unseen == "keep")
@@ -172,7 +162,7 @@ class SePiCo(SelfTraining):
     @property
     def starts(self) -> dict[str, int]:
         """When the contrast begins."""
-        return {"contrast_start": self.contrast_start}
+        return super().starts | {"contrast_start": self.contrast_start}
 
     def student(self) -> nn.ModuleDict:
         """Segmenter and projection, once there is one."""
@@ -189,14 +179,16 @@ class SePiCo(SelfTraining):
         """Self-training, with the contrast on source and target."""
         source, target = batch["source"], batch["target"]
         self.update_teacher(batch_idx)
-        crops = self.balanced_crop
-        view = self.cropped_view(target, source["label"].shape[-2:]) if crops else self.view(target)
         self.gather_concepts(source)
 
         terms, source_maps = self.source_terms(source)
         terms |= self.contrast_terms("source", source_maps, source["label"])
+        if not self.teaching:
+            return self.total(terms)
+        crops = self.balanced_crop
+        view = self.cropped_view(target, source["label"].shape[-2:]) if crops else self.view(target)
         mixture = self.mix(source, view)
-        mixed_terms, mixed_maps = self.mixed_terms(source, view, mixture)
+        mixed_terms, mixed_maps = self.mixed_terms(view, mixture)
         terms |= mixed_terms
         if self.contrasting:
             labels = view.labels.masked_fill(view.weights == 0, IGNORE_INDEX)
@@ -210,14 +202,14 @@ class SePiCo(SelfTraining):
     @property
     def contrasting(self) -> bool:
         """Whether the contrast has begun."""
-        return self.global_step >= self.contrast_start
+        return self.teaching and self.global_step >= self.contrast_start
 
     # The target's crop
 
     def cropped_view(self, target: Batch, size: tuple[int, int]) -> View:
         """Target images, cropped to (height, width) by the balance of the teacher's labels."""
         images = [target["image"], *([target["reference"]] if self.uses_references else [])]
-        labels, confidence = self.label(*images)
+        labels, confidence, probs = self.label(*images)
         box = crop_box(images[0].shape[-2:], size, self.crop_share)
         corners = class_balanced_crop(labels, box, self.image_generators("balanced crop", len(labels)))
         images = [crop(image, corners, box) for image in images]
@@ -228,9 +220,11 @@ class SePiCo(SelfTraining):
                 F.interpolate(widest(crop(x, corners, box))[:, None], size, mode="nearest-exact")[:, 0].to(x.dtype)
                 for x in (labels, confidence)
             )
+            if probs is not None:
+                probs = F.interpolate(crop(probs, corners, box), size, mode="nearest-exact")
         else:
-            labels, confidence = self.label(*images)
-        return View(images[0], labels, confidence, self.pseudo_weights(confidence), *images[1:])
+            labels, confidence, probs = self.label(*images)
+        return View(images[0], labels, confidence, self.pseudo_weights(confidence), probs, *images[1:])
 
     # Concepts and contrast
 

@@ -2,13 +2,14 @@
 
 import contextlib
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from segzoo.bilevel import frozen_buffers
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.losses import pixel_cross_entropy
+from segzoo.methods.base import Resource
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.segmentation import SegmentationMethod, loss_pixels
 from segzoo.methods.speed import Speed
@@ -29,7 +30,7 @@ class UnsupervisedAdaptation(SegmentationMethod):
             ones as 0, as the DAFormer line of work has it.
     """
 
-    resources = ("source", "unlabelled")
+    resources: ClassVar[tuple[Resource, ...]] = ("source", "unlabelled")
 
     def __init__(
         self,
