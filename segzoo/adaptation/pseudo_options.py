@@ -18,7 +18,7 @@ class PseudoLabels:
             it normalises by the batch.
         start: Names the first step that learns from pseudo labels; before it the network learns from true labels alone, so
             that the teacher knows something when it begins to teach.
-        threshold: Sets the probability from which a pixel of the teacher's prediction counts as sure.
+        threshold: Sets the probability from which a pixel of the teacher's prediction counts as sure; above 1 none is.
         weight: Chooses how much the teacher's labels count: share weighs all pixels alike, by the share of the batch's pixels
             that it is sure of; pixel counts sure pixels fully and others not at all.
         temperature: Sets how soft the labels are: 0, as published, takes the likeliest class alone; 1 takes the teacher's
@@ -45,6 +45,6 @@ class PseudoLabels:
         check_values(type(self).__init__, vars(self), "method.pseudo")
         check_range("`method.pseudo.ema_decay`", self.ema_decay, 0, 1)
         check_range("`method.pseudo.start`", self.start, 0)
-        check_range("`method.pseudo.threshold`", self.threshold, 0, 1)
+        check_range("`method.pseudo.threshold`", self.threshold, 0)
         check_range("`method.pseudo.temperature`", self.temperature, 0)
         check_range("`method.pseudo.alignment`", self.alignment, 0, 1)

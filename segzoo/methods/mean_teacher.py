@@ -65,7 +65,7 @@ class MeanTeacher(UnsupervisedAdaptation, ScoredTeacher):
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
-        pseudo: PseudoLabels | None = None,
+        pseudo: PseudoLabels = PseudoLabels(),  # noqa: B008 - frozen
         masked: float = 0.0,
         running_statistics: Literal["target", "both"] = "target",
         pixel_mean: Literal["valid", "all"] = "valid",

@@ -78,7 +78,7 @@ class SelfTraining(MeanTeacher):
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
-        pseudo: PseudoLabels | None = None,
+        pseudo: PseudoLabels = PseudoLabels(),  # noqa: B008 - frozen
         masked: float = 0.0,
         fourier: float = 0.0,
         mix_scope: Literal["image", "batch"] = "image",
@@ -103,6 +103,7 @@ class SelfTraining(MeanTeacher):
         check_range("`method.fourier`", fourier, 0, 0.5)
         self.mix_scope, self.source_augmentation, self.fourier = mix_scope, source_augmentation, fourier
         self.feature_weight = feature_distance
+        self._pasted: Tensor | None = None
         if feature_distance:
             self.feature_distance = FeatureDistance(self.segmenter, self.label_space.classes, feature_classes)
         self.night = (
@@ -180,7 +181,14 @@ class SelfTraining(MeanTeacher):
                 f"target images of {sizes[0]} pixels (HxW) cannot be mixed with source images of {sizes[1]}: give both one "
                 "`data.crop_size`, or `data.source_size` and `data.target_size` alike"
             )
+        self._pasted = source["image"]
         mask = class_mix(label, self.image_generators("class mix", len(label)), self.mix_scope, IGNORE_INDEX)
         weights = paste(mask, torch.ones_like(view.weights), view.weights)
         image, labels = paste(mask, source["image"], view.image), paste(mask, label, view.labels)
         return Mixture(image, labels, weights, mask, view.probs)
+
+    @property
+    def step_pictures(self) -> dict[str, Tensor]:
+        """The images of the last step, by title."""
+        pictures = super().step_pictures
+        return {"source": self._pasted} | pictures if self._pasted is not None else pictures

@@ -46,7 +46,7 @@ class SemiSupervised(MeanTeacher):
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
-        pseudo: PseudoLabels | None = None,
+        pseudo: PseudoLabels = PseudoLabels(),  # noqa: B008 - frozen
         masked: float = 0.0,
     ) -> None:
         super().__init__(

@@ -118,7 +118,7 @@ class SePiCo(SelfTraining):
         balanced_crop: bool = True,
         crop_share: float | None = None,
         fast: bool = False,
-        pseudo: PseudoLabels | None = None,
+        pseudo: PseudoLabels = PseudoLabels(),  # noqa: B008 - frozen
         mix_scope: Literal["image", "batch"] = "image",
         source_augmentation: Literal["weak", "strong"] = "weak",
         running_statistics: Literal["target", "both"] = "target",

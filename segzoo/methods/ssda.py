@@ -49,7 +49,7 @@ class SSDA(SelfTraining):
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
-        pseudo: PseudoLabels | None = None,
+        pseudo: PseudoLabels = PseudoLabels(),  # noqa: B008 - frozen
         masked: float = 0.0,
         fourier: float = 0.0,
     ) -> None:

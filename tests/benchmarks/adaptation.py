@@ -21,7 +21,7 @@ from segzoo.bench.rows import Row, Task
 from segzoo.runtime.quiet import be_quiet
 from tests import tiny
 
-CONTRAST = {"contrast_start": 0, "threshold": 0.0}
+CONTRAST = {"contrast_start": 0, "pseudo": {"threshold": 0.0}}
 # The projections as published for either network.
 PROJECTIONS = {
     "deeplabv2": {"projection_input": "last"},
@@ -30,7 +30,7 @@ PROJECTIONS = {
 ROWS = {
     "source-only": Row("source-only"),
     "maxsquare": Row("maxsquare"),
-    "self-training": Row("self-training", {"threshold": 0.0}),
+    "self-training": Row("self-training", {"pseudo": {"threshold": 0.0}}),
     "sepico/proto": Row("sepico", CONTRAST | {"contrast": "proto"}),
     "sepico/bank": Row("sepico", CONTRAST | {"contrast": "bank"}),
     "sepico/dist": Row("sepico", CONTRAST | {"contrast": "dist"}),

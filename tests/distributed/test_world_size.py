@@ -29,11 +29,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "reweight-head": DESCENT | {"scope": "head"},
     "metapix-unrolled": META | {"update": "paper", "unroll": 2, "unroll_chain": "first_order"},
     "maxsquare-multi-level": DESCENT | {"multi_level": True, "low_threshold": 0.2},
-    "self-training-confident": DESCENT | {"threshold": 0.2, "mix_scope": "batch", "feature_distance": 1.0},
+    "self-training-confident": DESCENT | {"pseudo": {"threshold": 0.2}, "mix_scope": "batch", "feature_distance": 1.0},
     "region-selection-fast": DESCENT | {"discriminator_lr": 0.05, "outputs": "per_class"},
     "gradient-annotator-whitened": DESCENT | {"scope": "head", "metric": "relative", "whiten": True},
-    "sepico-confident": DESCENT | {"threshold": 0.2, "temperature": 1.0},
-    "sepico-fast-bank": DESCENT | {"threshold": 0.2, "temperature": 1.0, "fast": True, "contrast": "bank"},
+    "sepico-confident": DESCENT | {"pseudo": {"threshold": 0.2}, "temperature": 1.0},
+    "sepico-fast-bank": DESCENT | {"pseudo": {"threshold": 0.2}, "temperature": 1.0, "fast": True, "contrast": "bank"},
 }
 WORLDS = (1, 2, 4)
 

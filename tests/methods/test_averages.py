@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from segzoo.methods.gan import GAN
-from segzoo.methods.self_training import SelfTraining
+from segzoo.methods.mean_teacher import MeanTeacher
 from tests import tiny
 
 DECAY = 0.4
@@ -18,7 +18,7 @@ def averaged(method: L.LightningModule) -> tuple[nn.Module, nn.Module]:
     """What is averaged, and the average."""
     if isinstance(method, GAN):
         return method.network, method.average.network
-    assert isinstance(method, SelfTraining)
+    assert isinstance(method, MeanTeacher)
     return method.student(), method.teacher.network
 
 
@@ -37,11 +37,12 @@ class Watch(L.Callback):
 
 
 @pytest.mark.parametrize("batches", [1, 3])
-@pytest.mark.parametrize("slug", ["self-training", "sepico", "gan"])
+@pytest.mark.parametrize("slug", ["self-training", "semi-supervised", "ssda", "sepico", "gan"])
 def test_an_average_moves_once_per_step_of_the_optimiser(slug: str, batches: int) -> None:
     watch = Watch()
     options: dict[str, Any] = {"callbacks": [watch], "accumulate_grad_batches": batches}
-    trained = tiny.fit(slug, 4, trainer_options=options, ema_decay=DECAY)
+    decay: dict[str, Any] = {"ema_decay": DECAY} if slug == "gan" else {"pseudo": {"ema_decay": DECAY}}
+    trained = tiny.fit(slug, 4, trainer_options=options, **decay)
     expected = watch.seen[0]
     for t, current in enumerate(watch.seen[1:], start=1):
         a = min(1 - 1 / (t + 1), DECAY)

@@ -18,7 +18,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (SePiCo, {"contrast": "dst"}, "did you mean 'dist'?"),
     (SePiCo, {"projection_hidden": 2.5}, "expected a whole number or None"),
     (SelfTraining, {"running_statistics": "target_"}, "did you mean 'target'?"),
-    (SelfTraining, {"ema_buffers": 1}, "expected True or False"),
+    (SelfTraining, {"pseudo": {"ema_buffers": 1}}, "expected True or False"),
     (
         SelfTraining,
         {"night": {"weigth": 0.8}},

@@ -16,7 +16,7 @@ from segzoo.bilevel import frozen_buffers
 from segzoo.data import MiniCity, minicity
 from segzoo.data.domains import ImageSet
 from segzoo.errors import ConfigError
-from segzoo.methods import self_training, sepico
+from segzoo.methods import mean_teacher, self_training, sepico
 from segzoo.methods.self_training import SelfTraining
 from segzoo.methods.sepico import SePiCo
 from tests import tiny
@@ -24,13 +24,13 @@ from tests.methods.catching import Catch, caught
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-SMALL = {"projection_dim": 6, "contrast_start": 0, "temperature": 0.5, "threshold": 0.12}
+SMALL = {"projection_dim": 6, "contrast_start": 0, "temperature": 0.5, "pseudo": {"threshold": 0.12}}
 
 
 @pytest.fixture(autouse=True)
 def _no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     """Augmentation that is recognisable, the left half of the source in the mixture, and the crop in the corner."""
-    monkeypatch.setattr(self_training, "strong_augment", lambda image, generator: 0.9 * image)
+    monkeypatch.setattr(mean_teacher, "strong_augment", lambda image, generator: 0.9 * image)
 
     def left_half(labels: Tensor, *_: Any) -> Tensor:
         mask = torch.zeros_like(labels, dtype=torch.bool)
@@ -71,8 +71,8 @@ def assert_gradients(method: nn.Module, loss: Tensor, catch: Catch) -> None:
 @pytest.mark.parametrize("mean", ["valid", "all"])
 @pytest.mark.parametrize("augmentation", ["weak", "strong"])
 def test_the_first_step_of_self_training(scheme: str, mean: str, augmentation: str) -> None:
-    options: dict[str, Any] = {"pseudo_weight": scheme, "pixel_mean": mean, "source_augmentation": augmentation}
-    options |= {"threshold": 0.24}
+    options: dict[str, Any] = {"pixel_mean": mean, "source_augmentation": augmentation}
+    options |= {"pseudo": {"threshold": 0.24, "weight": scheme}}
     rows = {"ignore_top": 3, "ignore_bottom": 5}
     method, catch = caught("self-training", void=True, data_options=rows, **options)
     assert isinstance(method, SelfTraining)
@@ -96,7 +96,7 @@ def test_the_first_step_of_self_training(scheme: str, mean: str, augmentation: s
 
 def test_the_teacher_follows_and_is_scored() -> None:
     validate = {"limit_val_batches": 1, "val_check_interval": 3, "check_val_every_n_epoch": None}
-    trained = tiny.fit("self-training", 3, ema_decay=0.5, trainer_options=validate)
+    trained = tiny.fit("self-training", 3, pseudo={"ema_decay": 0.5}, trainer_options=validate)
     assert isinstance(trained, SelfTraining)
     teacher, student = trained.teacher_segmenter, trained.segmenter
     assert int(trained.teacher.step) == 3
@@ -173,7 +173,7 @@ BALANCED = {
 def test_a_first_step_with_references_and_class_weights(slug: str, references: bool) -> None:
     still = ["road", "sky"] if references else None
     night = BALANCED | {"classes": still, "weight": 0.7, "threshold": 0.11}
-    options: dict[str, Any] = {"threshold": 0.2, "night": night}
+    options: dict[str, Any] = {"pseudo": {"threshold": 0.2}, "night": night}
     if slug == "sepico":  # without its contrast, and with a crop of the source's size
         options |= {"contrast_start": 5, "crop_share": None, "projection_dim": 6}
     target = {"target": ByDay("target", train=8, val=2, test=3, size=tiny.SIZE)}
@@ -383,7 +383,7 @@ def test_the_targets_crop_is_resized_with_its_labels(fast: bool, monkeypatch: py
     monkeypatch.setattr(SePiCo, "image_generators", lambda *_: [])
     monkeypatch.setattr(SePiCo, "pseudo_weights", lambda self, confidence: confidence)
     # As a teacher whose label of a pixel is the whole part of its red.
-    monkeypatch.setattr(SePiCo, "label", lambda self, image: (image[:, 0].long(), image[:, 1]))
+    monkeypatch.setattr(SePiCo, "label", lambda self, image: (image[:, 0].long(), image[:, 1], image))
     image = 9 * torch.rand(2, 3, 32, 64)
     view = method.cropped_view({"image": image}, (16, 32))
     # 0.5625 of 32 x 64 is a box of 24 x 48, in the shape of the source's 16 x 32.
@@ -393,6 +393,8 @@ def test_the_targets_crop_is_resized_with_its_labels(fast: bool, monkeypatch: py
     nearest = F.interpolate(boxes, (16, 32), mode="nearest-exact")
     assert torch.equal(view.labels, (nearest if fast else small)[:, 0].long())
     torch.testing.assert_close(view.confidence, (nearest if fast else small)[:, 1])
+    assert view.probs is not None
+    torch.testing.assert_close(view.probs, nearest if fast else small)
 
 
 @pytest.mark.parametrize("scope", ["image", "batch"])
@@ -445,7 +447,7 @@ def test_numbers_outside_their_range(options: dict[str, float]) -> None:
     [
         ("sepico", "bank_length", 0),
         ("sepico", "projection_dim", 0),
-        ("self-training", "ema_decay", 1.5),
+        ("self-training", "pseudo.ema_decay", 1.5),
         ("self-training", "feature_distance", -1.0),
         ("maxsquare", "hard_threshold", 2.0),
         ("joint", "poly_power", -1.0),
@@ -454,5 +456,6 @@ def test_numbers_outside_their_range(options: dict[str, float]) -> None:
 )
 def test_a_number_outside_its_range_is_named(slug: str, option: str, value: float) -> None:
     section = "optimizer" if slug == "joint" else "method"
+    name, _, inner = option.partition(".")
     with pytest.raises(ConfigError, match=f"`{section}.{option}` {value}: expected"):
-        tiny.method(slug, **{option: value})
+        tiny.method(slug, **{name: {inner: value} if inner else value})
