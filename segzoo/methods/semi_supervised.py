@@ -16,8 +16,8 @@ from torch import Tensor
 from segzoo.adaptation import Mixture, PseudoLabels, View, cut_mix, paste
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch
-from segzoo.methods.mean_teacher import MeanTeacher
 from segzoo.methods.loss import Loss
+from segzoo.methods.mean_teacher import MeanTeacher
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.speed import Speed
 from segzoo.models.network import Network
