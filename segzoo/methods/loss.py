@@ -23,8 +23,9 @@ class Loss:
 
     Args:
         class_balance: Sets how strongly rare classes are favoured: the exponent e of the weights (median f / f_c)^e, f_c the
-            share of the class in the labelled pixels that the method learns from; 0 weighs all alike, 1 all classes by the same
-            total. Weights stay within a hundred times of the median class's, and their mean over the pixels is 1.
+            share of the class in the labelled pixels that the method learns from; 0 weighs all pixels alike, with 1 all classes
+            weigh alike. No weight is more than a hundred times or less than a hundredth of the median class's, and their mean
+            over the pixels is 1.
         focal: Sets gamma of the focal loss (1 - p)^gamma (-log p), which counts pixels less that are predicted well; 0 is
             cross-entropy, 2 is usual.
         overlap: Adds a loss of the overlap of predicted and labelled areas, in which thin and rare classes count like large
