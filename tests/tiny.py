@@ -10,6 +10,7 @@ import lightning as L
 import torch
 
 from segzoo.data import DomainDataModule, MiniCity
+from segzoo.methods.loss import Loss
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.registry import load_method, methods
 from segzoo.methods.speed import Speed
@@ -17,7 +18,7 @@ from segzoo.models.network import Network
 
 SIZE = (32, 64)
 METHODS = sorted(methods())
-SECTIONS: dict[str, Any] = {"network": Network, "optimizer": Optimizer, "speed": Speed}
+SECTIONS: dict[str, Any] = {"network": Network, "optimizer": Optimizer, "loss": Loss, "speed": Speed}
 NETWORK: dict[str, Any] = {
     "architecture": "unet",
     "encoder": "tu-test_resnet",
@@ -49,21 +50,22 @@ def method(slug: str, **options: Any) -> Any:
 
     Args:
         slug: its name.
-        options: its own options, and those of the dataclasses `Network`, `Optimizer` and `Speed` without their section.
+        options: its own options, and those of the dataclasses `Network`, `Optimizer`, `Loss` and `Speed` without their section.
     """
     torch.manual_seed(0)
     cls, sections, own = load_method(slug), sectioned(options), dict(OPTIONS.get(slug, {}))
     own |= sections.pop("method")
     if "network" in inspect.signature(cls).parameters:
         sections["network"] = NETWORK | sections["network"]
-    else:
+    else:  # it has no segmenter
         sections.pop("network")
+        sections.pop("loss")
     return cls(label_space=MiniCity("target", size=SIZE).label_space, **sections, **own)
 
 
 def sectioned(options: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Options by their section: ``lr`` is the optimiser's, ``norm`` the network's, others are the method's."""
-    sections: dict[str, dict[str, Any]] = {"network": {}, "optimizer": {}, "speed": {}, "method": {}}
+    sections: dict[str, dict[str, Any]] = {"network": {}, "optimizer": {}, "loss": {}, "speed": {}, "method": {}}
     fields = {f.name: name for name, cls in SECTIONS.items() for f in dataclasses.fields(cls) if f.name != "name"}
     for name, value in options.items():
         if name in SECTIONS and isinstance(value, dict):

@@ -2,7 +2,7 @@
 
 from segzoo.adaptation.alignment import DistributionAlignment
 from segzoo.adaptation.augment import strong_augment
-from segzoo.adaptation.balance import class_balance
+from segzoo.adaptation.balance import class_balance, frequency_weights
 from segzoo.adaptation.crops import class_balanced_crop, crop, crop_box
 from segzoo.adaptation.feature_distance import FeatureDistance, class_mask
 from segzoo.adaptation.fourier import low_frequency_swap
@@ -37,6 +37,7 @@ __all__ = [
     "cut_mix",
     "downscale_labels",
     "ema_decay",
+    "frequency_weights",
     "fuse_reference",
     "labelled_pixels",
     "low_frequency_swap",

@@ -1,4 +1,4 @@
-"""Weights of classes by how rare they are (DANNet, Wu et al., CVPR 2021)."""
+"""Weights of classes by how rare they are: of DANNet (Wu et al., CVPR 2021), and by powers of their frequencies."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 
 from segzoo.errors import ConfigError
+
+FAR = 100.0
+"""How many times the median class's weight, or which part of it, a weight may be: some mislabelled pixels are no class."""
 
 
 def class_balance(frequencies: Mapping[str, float], classes: Sequence[str], strength: float) -> Tensor:
@@ -35,3 +38,24 @@ def class_balance(frequencies: Mapping[str, float], classes: Sequence[str], stre
         name = classes[int(weights.argmin())]
         raise ConfigError(f"a class balance of {strength} gives {name} the weight {float(weights.min()):.2f}; lower it")
     return weights
+
+
+def frequency_weights(frequencies: Tensor, exponent: float) -> Tensor:
+    """w_c = s (median f / f_c)^e, with s such that the mean weight of all pixels, sum_c f_c w_c / sum_c f_c, is 1.
+
+    With e = 1 that is median frequency balancing (Eigen & Fergus, ICCV 2015). The median is that of the classes that occur;
+    those that do not weigh 1. Before the scaling weights are clamped to `FAR`.
+
+    Args:
+        frequencies: f (C,), the share of the pixels of every class; only ratios matter.
+        exponent: e; 0 gives ones.
+
+    Returns:
+        (C,), of the dtype of ``frequencies``.
+    """
+    occurs = frequencies > 0
+    if not occurs.any():
+        return torch.ones_like(frequencies)
+    found = frequencies[occurs]
+    weights = (found.quantile(0.5) / found).pow(exponent).clamp(1 / FAR, FAR)
+    return torch.ones_like(frequencies).masked_scatter(occurs, weights * found.sum() / (found * weights).sum())

@@ -65,8 +65,7 @@ def explain_section(content: Any) -> str:
     """The line for a file that has a section ``model``."""
     names = list(content) if isinstance(content, Mapping) else []
     if not names:
-        return (
-            "the section 'model' is gone: its options are in 'network', 'optimizer', 'speed', 'data' and 'method' now"
-        )
+        places = "'network', 'optimizer', 'loss', 'speed', 'data' and 'method'"
+        return f"the section 'model' is gone: its options are in {places} now"
     now = [f"'model.{name}' is '{MOVED.get(str(name), f'method.{name}')}' now" for name in names]
     return f"the section 'model' is gone: {', '.join(now)}"

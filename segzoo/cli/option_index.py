@@ -18,6 +18,7 @@ PARSER = PACKAGE / "cli" / "options.py"
 DATACLASSES = {
     "network": ("segzoo.models.network", "Network"),
     "optimizer": ("segzoo.methods.optimizer", "Optimizer"),
+    "loss": ("segzoo.methods.loss", "Loss"),
     "speed": ("segzoo.methods.speed", "Speed"),
 }
 """Module and class of the sections that methods share."""

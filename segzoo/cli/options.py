@@ -21,6 +21,7 @@ from segzoo.data import DomainDataModule
 from segzoo.errors import ConfigError
 from segzoo.loggers.names import NAMES
 from segzoo.methods.base import Method
+from segzoo.methods.loss import Loss
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.speed import Speed
 from segzoo.models.network import Network
@@ -38,7 +39,7 @@ OWN_TRAINER_OPTIONS = {
     "reload_dataloaders_every_n_epochs",
 }
 register_type(torch.device)  # of a callback: written as its name
-DATACLASSES: dict[str, type] = {"network": Network, "optimizer": Optimizer, "speed": Speed}
+DATACLASSES: dict[str, type] = {"network": Network, "optimizer": Optimizer, "loss": Loss, "speed": Speed}
 # Resolved before parsing (`segzoo.cli.expand`), so the parser does not know them.
 EXPANDED = (
     "--method",

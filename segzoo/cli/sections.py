@@ -11,7 +11,7 @@ from segzoo.errors import CheckpointError, ConfigError
 from segzoo.methods.registry import methods
 from segzoo.suggest import did_you_mean
 
-SHARED = ("network", "optimizer", "speed")
+SHARED = ("network", "optimizer", "loss", "speed")
 """Sections of a method that most methods have."""
 SECTIONS = ("method", *SHARED, "data", "trainer")
 RESTORED = ("generator_description",)

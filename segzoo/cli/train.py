@@ -29,9 +29,10 @@ PURPOSE = {
 }
 ARGUMENTS = """\
   --method NAME         what to train, see below
-  --method.OPTION V     an option of the method; `--method NAME --method.help` lists them and those of the next three
+  --method.OPTION V     an option of the method; `--method NAME --method.help` lists them and those of the next four
   --network.OPTION V    e.g. --network.encoder resnet50, --network.encoder_weights imagenet
   --optimizer.OPTION V  e.g. --optimizer.lr 6e-5, --optimizer.name sgd
+  --loss.OPTION V       e.g. --loss.overlap lovasz, --loss.class_balance 0.5
   --speed.OPTION V      e.g. --speed.compile true, --speed.channels_last true
   --data NAME|FILE      a packaged data set or your own YAML (default: minicity, embedded)
   --data.OPTION V       e.g. --data.target_labels 16, --data.root /data, --data.size 192 256

@@ -6,20 +6,32 @@ from torch.nn import functional as F
 
 
 def pixel_cross_entropy(
-    logits: Tensor, labels: Tensor, ignore_index: int = 255, class_weight: Tensor | None = None
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int = 255,
+    class_weight: Tensor | None = None,
+    focal: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of every pixel, 0 where the label is ignored.
+    """Cross-entropy of every pixel, or its focal loss (Lin et al., ICCV 2017); 0 where the label is ignored.
 
     Args:
         logits: (B, C, H, W).
         labels: (B, H, W) int64.
         ignore_index: label of void pixels.
         class_weight: factors (C,) of the pixels of every class; None: 1.
+        focal: gamma of the factor (1 - p)^gamma, p the probability of the labelled class.
 
     Returns:
         (B, H, W).
     """
-    return F.cross_entropy(logits, labels, class_weight, ignore_index=ignore_index, reduction="none")
+    if class_weight is not None or focal:
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    weight = None if class_weight is None else class_weight.to(logits.dtype)
+    losses = F.cross_entropy(logits, labels, weight, ignore_index=ignore_index, reduction="none")
+    if not focal:
+        return losses
+    plain = losses if weight is None else F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")
+    return losses * _doubt(plain, focal)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, count: Tensor | float) -> Tensor:
@@ -31,31 +43,59 @@ def cross_entropy(logits: Tensor, labels: Tensor, count: Tensor | float) -> Tens
     return pixel_cross_entropy(logits, labels).sum() / count
 
 
-def soft_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+def class_losses(logits: Tensor, class_weight: Tensor | None = None, focal: float = 0.0) -> Tensor:
+    """What `pixel_cross_entropy` would be with each class as the label: -log p_c with its factors.
+
+    Args:
+        logits: (B, C, H, W).
+        class_weight: see there.
+        focal: see there.
+
+    Returns:
+        (B, C, H, W).
+    """
+    losses = -log_softmax(logits)
+    if focal:
+        losses = losses * _doubt(losses, focal)
+    return losses if class_weight is None else losses * class_weight.to(losses.dtype)[:, None, None]
+
+
+def soft_cross_entropy(logits: Tensor, y: Tensor, class_weight: Tensor | None = None, focal: float = 0.0) -> Tensor:
     """Cross-entropy with soft labels, -(1/N) sum_ic y_ic log p_ic, N the number of pixels.
 
     Args:
         logits: (B, C, H, W).
         y: class probabilities (B, C, H, W).
+        class_weight: see `class_losses`.
+        focal: see there.
     """
-    return -(y * log_softmax(logits)).sum() / y[:, 0].numel()
+    return (y * class_losses(logits, class_weight, focal)).sum() / y[:, 0].numel()
 
 
-def soft_pixel_cross_entropy(logits: Tensor, probs: Tensor, class_weight: Tensor | None = None) -> Tensor:
-    """-sum_c w_c p_c log q_c of every pixel.
+def soft_pixel_cross_entropy(
+    logits: Tensor, probs: Tensor, class_weight: Tensor | None = None, focal: float = 0.0
+) -> Tensor:
+    """-sum_c w_c p_c log q_c of every pixel, by request with the focal factor (1 - q_c)^gamma.
 
     Args:
         logits: (B, C, H, W), those of q.
         probs: p, (B, C, H, W).
         class_weight: w, (C,); None: 1.
+        focal: gamma.
 
     Returns:
         (B, H, W).
     """
-    weighted = probs if class_weight is None else probs * class_weight[:, None, None]
-    return -(weighted * log_softmax(logits)).sum(dim=1)
+    return (probs * class_losses(logits, class_weight, focal)).sum(dim=1)
 
 
 def log_softmax(logits: Tensor) -> Tensor:
     """Logarithms of the class probabilities of logits (B, C, H, W), in float32 at least."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=1)
+
+
+def _doubt(losses: Tensor, gamma: float) -> Tensor:
+    """(1 - p)^gamma of losses -log p."""
+    # At p = 1, as void pixels have it, the slope of a power below 1 is infinite, and times the loss 0 that is NaN.
+    doubt: Tensor = (-torch.expm1(-losses)).clamp_min(torch.finfo(losses.dtype).eps) ** gamma
+    return doubt

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # what `__getattr__` finds in the registry, for editors and t
     from segzoo.methods.gan import GAN as GAN
     from segzoo.methods.gradient_annotator import GradientAnnotator as GradientAnnotator
     from segzoo.methods.joint import JointTraining as JointTraining
+    from segzoo.methods.loss import Loss as Loss
     from segzoo.methods.maxsquare import MaxSquare as MaxSquare
     from segzoo.methods.maxsquare import MinEnt as MinEnt
     from segzoo.methods.metapix import MetaPix as MetaPix
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # what `__getattr__` finds in the registry, for editors and t
     from segzoo.models.network import Network as Network
 
 SHARED = {
+    "Loss": "segzoo.methods.loss",
     "Method": "segzoo.methods.base",
     "MethodInfo": "segzoo.methods.registry",
     "Network": "segzoo.models.network",

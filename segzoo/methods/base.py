@@ -66,7 +66,7 @@ class Method(LoggedSteps):
         self.speed.refuse_others(self.SPEED, self.slug)
         # The arguments of the class that is built, in plain types: checkpoints are read with `weights_only`.
         self.save_hyperparameters(ignore=["label_space", *only_of_parents(type(self))])
-        shared = ("label_space", "network", "optimizer", "speed", "night", "pseudo")
+        shared = ("label_space", "network", "optimizer", "loss", "speed", "night", "pseudo")
         check_values(type(self).__init__, {n: v for n, v in self.hparams.items() if n not in shared}, "method")
         resolved = {"label_space": self.label_space.to_dict(), "optimizer": self.optimizer_options, "speed": self.speed}
         self.save_hyperparameters({name: plain(value) for name, value in {**self.hparams, **resolved}.items()})

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from segzoo.checks import check_range
 from segzoo.data.label_spaces import LabelSpace
+from segzoo.methods.loss import Loss
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.segmentation import SegmentationMethod
 from segzoo.methods.speed import Speed
@@ -24,6 +25,7 @@ class GeneratedImagesTraining(SegmentationMethod):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         generator: Names the generator's file.
         generator_description: Describes the generator of a checkpoint, which holds its weights.
@@ -39,6 +41,7 @@ class GeneratedImagesTraining(SegmentationMethod):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         generator: str = PACKAGED,
         generator_description: dict[str, Any] | None = None,
@@ -47,7 +50,7 @@ class GeneratedImagesTraining(SegmentationMethod):
         synthetic_batch: int | None = None,
         fit: Literal["stretch", "crop"] = "stretch",
     ) -> None:
-        super().__init__(label_space=label_space, network=network, optimizer=optimizer, speed=speed)
+        super().__init__(label_space=label_space, network=network, optimizer=optimizer, loss=loss, speed=speed)
         check_range("`method.synthetic_batch`", 1 if synthetic_batch is None else synthetic_batch, 1)
         # A checkpoint holds the weights: the file that they came from may not be on this machine.
         self.gan = rebuild(generator_description) if generator_description else load_generator(generator)

@@ -6,6 +6,7 @@ training a student S_theta on these pairs moves it as the few real labels would:
     y        = softmax A_w(h(z))                                        soft labels of generated pixels
     L_g      = -(1/N) sum_ic y_ic log S_theta(x)_ic                     the student's only loss
     L_l      = cross-entropy of S_theta on the few labelled images      never descended by the student
+               (both with the class weights and the focal factor of `Loss`, by which L_g stays linear in y)
     g, g^    = grad L_g, grad L_l with respect to the matched part of theta
     w       <- descend D(g, g^)                                         phase A, `matching`
     theta   <- descend L_g on fresh latents, y held fixed               phase S, `student_terms`
@@ -18,6 +19,7 @@ one returned loss; in the published code the annotator moves first.
 import contextlib
 import copy
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -31,8 +33,9 @@ from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import average_gradients
 from segzoo.errors import ConfigError
-from segzoo.losses import cross_entropy, log_softmax, soft_cross_entropy
+from segzoo.losses import class_losses, log_softmax, soft_cross_entropy
 from segzoo.losses.matching import GradientMetric, gradient_distance, gradient_distance_derivative
+from segzoo.methods.loss import Loss
 from segzoo.methods.matched_gradients import MatchedGradients, matched_parameters
 from segzoo.methods.optimizer import Optimizer, parameter_group
 from segzoo.methods.segmentation import pixel_count, valid_pixels
@@ -55,6 +58,7 @@ class GradientAnnotator(MatchedGradients):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network, the student, is trained, and from which weights.
         optimizer: Says how the student learns.
+        loss: Says by which loss the student learns from labels.
         speed: Says how a step is computed.
         generator: Names the generator, which is never trained: packaged (MiniFaces), a checkpoint of the method gan, the state
             dict of a 64-pixel DCGAN, or a network file (.pkl) of StyleGAN2-ADA or StyleGAN3.
@@ -97,6 +101,7 @@ class GradientAnnotator(MatchedGradients):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         generator: str = PACKAGED,
         generator_description: dict[str, Any] | None = None,
@@ -121,6 +126,7 @@ class GradientAnnotator(MatchedGradients):
             label_space=label_space,
             network=network,
             optimizer=optimizer,
+            loss=loss,
             speed=speed,
             generator=generator,
             generator_description=generator_description,
@@ -130,6 +136,11 @@ class GradientAnnotator(MatchedGradients):
             fit=fit,
         )
         check_range("`method.student_steps`", student_steps, 1)
+        if self.loss.overlap != "none":
+            raise ConfigError(
+                f"`loss.overlap` {self.loss.overlap}: the generated images have soft labels, pixel by pixel, and no areas; "
+                "use `loss.class_balance` or `loss.focal`"
+            )
         self.by_teacher, self.teacher_checkpoint = labels == "teacher", teacher_checkpoint
         if self.by_teacher:
             if running_statistics == "labelled":
@@ -198,10 +209,10 @@ class GradientAnnotator(MatchedGradients):
         seed, track = any_seed(), self.running_statistics == "both"
         with input_moments(self.segmenter, self.whitened) as moments:
             real_loss, real_gradient = self.matched_gradient(
-                real, lambda z: cross_entropy(z, label, pixels), any_seed(), True
+                real, lambda z: self.pixel_losses(z, label).sum() / pixels, any_seed(), True
             )
             with keeping(self.segmenter, self.matched if self.engine == "forward" else ()) as outputs:
-                loss, gradient = self.matched_gradient(image, lambda z: soft_cross_entropy(z, fixed), seed, track)
+                loss, gradient = self.matched_gradient(image, lambda z: self.soft_loss(z, fixed), seed, track)
         factors = whitening(average_gradients(moments))
         g, h, w = list(gradient.values()), list(real_gradient.values()), [factors.get(name) for name in gradient]
         distance = gradient_distance(g, h, self.metric, w)
@@ -209,9 +220,10 @@ class GradientAnnotator(MatchedGradients):
             (slope,) = torch.autograd.grad(distance, fixed)
         else:
             u = dict(zip(gradient, gradient_distance_derivative(g, h, self.metric, w), strict=True))
-            theta, replayed = self.segmenter.parameters_of("all"), Replayed(self.segmenter, image, log_softmax, seed)
+            losses = partial(class_losses, class_weight=self.class_weight, focal=self.loss.focal)
+            theta, replayed = self.segmenter.parameters_of("all"), Replayed(self.segmenter, image, losses, seed)
             with reusing(outputs):
-                slope = -pixel_jvp(replayed, theta, u)[1] / fixed[:, 0].numel()
+                slope = pixel_jvp(replayed, theta, u)[1] / fixed[:, 0].numel()
         self.watch(real_loss, loss, distance.detach(), slope, whole_norm(gradient), whole_norm(real_gradient))
         return attach_gradient(loss.new_zeros(()), [y], [slope])
 
@@ -222,7 +234,11 @@ class GradientAnnotator(MatchedGradients):
         with follow:
             logits = self(image)
         self._seen = (image, y, logits.detach())
-        return {"synthetic": soft_cross_entropy(logits, y)}
+        return {"synthetic": self.soft_loss(logits, y)}
+
+    def soft_loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """L_g of logits with soft labels, both (B, C, H, W)."""
+        return soft_cross_entropy(logits, y, self.class_weight, self.loss.focal)
 
     @property
     def step_pictures(self) -> dict[str, Tensor]:

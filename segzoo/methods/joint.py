@@ -2,6 +2,9 @@
 
     L = (1/N_S) sum_i w_i l_i(theta) + L_T(theta)
 
+l_i is the loss of a pixel as the section ``loss`` says, with class weights and focal factor. A loss of overlap has no value per
+pixel: L_T takes it, L_S only where the weight is a constant, which then multiplies both.
+
 Methods that learn the weights derive from `WeightedJointTraining`. The constant is their control: a learned
 weight also scales the source loss as a whole, so compare with the constant that equals its mean.
 """
@@ -21,7 +24,7 @@ from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.distributed import mean_across_ranks, sum_across_ranks, world_size
 from segzoo.floats import widest
-from segzoo.losses import cross_entropy, pixel_cross_entropy
+from segzoo.methods.loss import Loss
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.segmentation import SegmentationMethod, loss_pixels, pixel_count, valid_pixels
 from segzoo.methods.speed import Speed
@@ -36,6 +39,7 @@ class WeightedJointTraining(SegmentationMethod):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         pixel_mean: Chooses what the source loss is the mean of: valid takes the labelled pixels, all takes all pixels and
             counts void ones as 0, as MetaPix published it.
@@ -49,10 +53,11 @@ class WeightedJointTraining(SegmentationMethod):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         pixel_mean: Literal["valid", "all"] = "valid",
     ) -> None:
-        super().__init__(label_space=label_space, network=network, optimizer=optimizer, speed=speed)
+        super().__init__(label_space=label_space, network=network, optimizer=optimizer, loss=loss, speed=speed)
         self.pixel_mean = pixel_mean
 
     def source_count(self, label: Tensor) -> Tensor:
@@ -77,10 +82,12 @@ class WeightedJointTraining(SegmentationMethod):
         self, weights: Tensor, source_logits: Tensor, source_label: Tensor, target_logits: Tensor, target_label: Tensor
     ) -> dict[str, Tensor]:
         """The same from logits (B, C, H, W)."""
-        losses = pixel_cross_entropy(source_logits, source_label)
-        source_loss = (weights * losses).sum() / self.source_count(source_label)
-        count = pixel_count(valid_pixels(target_label))
-        return {"source": source_loss, "target": cross_entropy(target_logits, target_label, count)}
+        source_loss = self.source_loss(weights, source_logits, source_label)
+        return {"source": source_loss, "target": self.supervised(target_logits, target_label)}
+
+    def source_loss(self, weights: Tensor, logits: Tensor, label: Tensor) -> Tensor:
+        """L_S of logits (B, C, H, W) with weights (B, H, W) of the pixels."""
+        return self.supervised(logits, label, weights, self.source_count(label))
 
     @torch.no_grad()
     def log_weights(self, weights: Tensor, label: Tensor) -> None:
@@ -111,6 +118,7 @@ class JointTraining(WeightedJointTraining):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         weight: Sets the constant weight of the source loss; below 1 the labelled real images count more.
         pixel_mean: Chooses what the source loss is the mean of: valid takes the labelled pixels, all takes all pixels and
@@ -125,12 +133,13 @@ class JointTraining(WeightedJointTraining):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         weight: float = 1.0,
         pixel_mean: Literal["valid", "all"] = "valid",
     ) -> None:
         super().__init__(
-            label_space=label_space, network=network, optimizer=optimizer, speed=speed, pixel_mean=pixel_mean
+            label_space=label_space, network=network, optimizer=optimizer, loss=loss, speed=speed, pixel_mean=pixel_mean
         )
         check_range("`method.weight`", weight, 0)
         self.weight = weight
@@ -140,6 +149,10 @@ class JointTraining(WeightedJointTraining):
         source, target = batch["source"], batch["target"]
         weights = source["image"].new_full(source["label"].shape, self.weight)
         return self.total(self.weighted_terms(weights, source, target))
+
+    def source_loss(self, weights: Tensor, logits: Tensor, label: Tensor) -> Tensor:
+        """See `WeightedJointTraining`; a constant weighs the loss of overlap as well."""
+        return super().source_loss(weights, logits, label) + self.weight * self.overlap_loss(logits, label)
 
 
 @contextmanager

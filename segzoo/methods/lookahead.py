@@ -1,6 +1,7 @@
 """What methods share that look where a step of the segmenter would lead: the passes, the virtual step, and its limits."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,8 +13,8 @@ from segzoo.checks import check_range
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.errors import ConfigError
-from segzoo.losses import cross_entropy, pixel_cross_entropy
 from segzoo.methods.joint import WeightedJointTraining
+from segzoo.methods.loss import Loss
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.segmentation import pixel_count, valid_pixels
 from segzoo.methods.speed import Speed
@@ -28,6 +29,7 @@ class LookAheadTraining(WeightedJointTraining):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         scope: Chooses the part of the segmenter that the virtual step moves.
         virtual: Chooses the step: sgd, or optimizer for that of the real one.
@@ -44,6 +46,7 @@ class LookAheadTraining(WeightedJointTraining):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         scope: Scope = "all",
         virtual: Literal["sgd", "optimizer"] = "sgd",
@@ -52,7 +55,7 @@ class LookAheadTraining(WeightedJointTraining):
         pixel_mean: Literal["valid", "all"] = "valid",
     ) -> None:
         super().__init__(
-            label_space=label_space, network=network, optimizer=optimizer, speed=speed, pixel_mean=pixel_mean
+            label_space=label_space, network=network, optimizer=optimizer, loss=loss, speed=speed, pixel_mean=pixel_mean
         )
         self.virtual, self.scope, self.engine = virtual, scope, engine
         if virtual_lr is not None:
@@ -92,10 +95,10 @@ class LookAheadTraining(WeightedJointTraining):
     def source_pass(self, batch: Batch) -> Replayed:
         """The per-pixel losses l_i (B, H, W) of a batch as a function of theta; running statistics stay as they are."""
         label = batch["label"]
-        return Replayed(self.segmenter, batch["image"], lambda z: pixel_cross_entropy(z, label), any_seed())
+        return Replayed(self.segmenter, batch["image"], lambda z: self.pixel_losses(z, label), any_seed())
 
     def target_pass(self, batch: Batch, track: bool, count: Tensor | None = None) -> Replayed:
-        """L_T of a batch as a function of theta.
+        """L_T of a batch as a function of theta: of pixels, and of areas where `Loss` has one.
 
         Args:
             batch: or a part of it.
@@ -104,7 +107,8 @@ class LookAheadTraining(WeightedJointTraining):
         """
         label = batch["label"]
         n = pixel_count(valid_pixels(label)) if count is None else count
-        return Replayed(self.segmenter, batch["image"], lambda z: cross_entropy(z, label, n), any_seed(), track)
+        loss = partial(self.supervised, label=label, count=n)
+        return Replayed(self.segmenter, batch["image"], loss, any_seed(), track)
 
     def virtual_step(self, params: Mapping[str, Tensor]) -> VirtualStep:
         """The step theta' = theta - S(g) for these parameters of the segmenter."""

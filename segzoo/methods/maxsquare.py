@@ -35,6 +35,7 @@ from segzoo.losses import (
     maximum_squares,
     minimum_entropy,
 )
+from segzoo.methods.loss import Loss
 from segzoo.methods.optimizer import Optimizer, parameter_group
 from segzoo.methods.segmentation import pixel_count, valid_pixels
 from segzoo.methods.speed import Speed
@@ -51,6 +52,7 @@ class MaxSquare(UnsupervisedAdaptation):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         target_weight: Sets how much the loss on unlabelled target images counts beside the source's (lambda_T); 0.1 is
             published.
@@ -84,6 +86,7 @@ class MaxSquare(UnsupervisedAdaptation):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         target_weight: float = 0.1,
         image_weighting: bool = True,
@@ -102,6 +105,7 @@ class MaxSquare(UnsupervisedAdaptation):
             label_space=label_space,
             network=network,
             optimizer=optimizer,
+            loss=loss,
             speed=speed,
             running_statistics=running_statistics,
             pixel_mean=pixel_mean,
@@ -185,6 +189,7 @@ class MinEnt(MaxSquare):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         target_weight: Sets the weight of the entropy on unlabelled target images; ADVENT's 0.001, which divides by log C, is
             0.001 C / log C here.
@@ -209,6 +214,7 @@ class MinEnt(MaxSquare):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         target_weight: float = 0.1,
         image_weighting: bool = False,
@@ -222,6 +228,7 @@ class MinEnt(MaxSquare):
             label_space=label_space,
             network=network,
             optimizer=optimizer,
+            loss=loss,
             speed=speed,
             target_weight=target_weight,
             image_weighting=image_weighting,

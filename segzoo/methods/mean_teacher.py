@@ -32,6 +32,7 @@ from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.errors import ConfigError
 from segzoo.losses import log_softmax, soft_pixel_cross_entropy
+from segzoo.methods.loss import Loss
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.segmentation import loss_pixels
 from segzoo.methods.speed import Speed
@@ -51,6 +52,7 @@ class MeanTeacher(UnsupervisedAdaptation, ScoredTeacher):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         pseudo: Says how the teacher follows the network and how its labels are used.
         masked: Sets how much the loss on images with masked blocks counts, whose content has to be told from what is around.
@@ -64,6 +66,7 @@ class MeanTeacher(UnsupervisedAdaptation, ScoredTeacher):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         pseudo: PseudoLabels = PseudoLabels(),  # noqa: B008 - frozen
         masked: float = 0.0,
@@ -74,6 +77,7 @@ class MeanTeacher(UnsupervisedAdaptation, ScoredTeacher):
             label_space=label_space,
             network=network,
             optimizer=optimizer,
+            loss=loss,
             speed=speed,
             running_statistics=running_statistics,
             pixel_mean=pixel_mean,
@@ -173,7 +177,7 @@ class MeanTeacher(UnsupervisedAdaptation, ScoredTeacher):
         """Weighted mean cross-entropy with labels (B, H, W), or with probabilities (B, C, H, W) outside the mask ``true``."""
         if probs is None:
             return self.supervised(logits, labels, weights)
-        losses = soft_pixel_cross_entropy(logits, probs, self.class_weight)
+        losses = soft_pixel_cross_entropy(logits, probs, self.class_weight, self.loss.focal)
         soft = weights if true is None else weights * ~true
         loss = (soft * losses).sum() / loss_pixels(labels, self.pixel_mean)
         return loss if true is None else loss + self.supervised(logits, labels, weights * true)

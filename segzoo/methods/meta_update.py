@@ -225,6 +225,11 @@ class MetaUpdate(LookAheadTraining):
                 "`method.update` fused or paper, or `method.held_out` 0"
             )
         check_range("`speed.micro_batches`", speed.micro_batches, 1)
+        if self.loss.overlap != "none" and (speed.micro_batches > 1 or speed.cuda_graph):
+            raise ConfigError(
+                f"`loss.overlap` {self.loss.overlap} needs the whole batch, and the labels decide what is computed; leave out "
+                "`speed.micro_batches` and `speed.cuda_graph`, or set it to none"
+            )
         if speed.micro_batches > 1 and (self.update != "sequential" or self.meta_every > 1 or self.meta_start > 0):
             raise ConfigError(
                 "`speed.micro_batches` needs `method.update` sequential at every step; use `trainer.accumulate_grad_batches` "

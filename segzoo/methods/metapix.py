@@ -3,7 +3,7 @@
 A weight network w = W_phi(x_s, y_s) weighs each source pixel. It learns from the target loss after one virtual step of the
 segmenter on the weighted source loss:
 
-    L_S(theta, phi) = (1/N) sum_i w_i l_i(theta),      l_i: cross-entropy of source pixel i
+    L_S(theta, phi) = (1/N) sum_i w_i l_i(theta),      l_i: loss of source pixel i
     theta'          = theta - alpha grad L_S(theta, phi)                       the virtual step
     phi            <- descend L_T(theta'(phi))                                 the meta objective
     theta          <- descend L_S(theta, stopgrad w) + L_T(theta)              the segmenter
@@ -21,10 +21,9 @@ from torch import Tensor
 from segzoo.bilevel import Engine, Hypergradient, attach_gradient
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch, Stream
-from segzoo.losses import cross_entropy
+from segzoo.methods.loss import Loss
 from segzoo.methods.meta_update import Meta, MetaUpdate
 from segzoo.methods.optimizer import Optimizer, parameter_group
-from segzoo.methods.segmentation import pixel_count, valid_pixels
 from segzoo.methods.speed import Speed
 from segzoo.models.network import Network
 from segzoo.models.segmenter import Scope
@@ -45,6 +44,7 @@ class MetaPix(MetaUpdate):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         weights: Chooses what gets a weight: every pixel, or every image as a whole.
         weight_width: Sets the channels of the weight network, 64 as published; its cost grows with the square.
@@ -86,6 +86,7 @@ class MetaPix(MetaUpdate):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         weights: Literal["pixel", "image"] = "pixel",
         weight_width: int = 64,
@@ -110,6 +111,7 @@ class MetaPix(MetaUpdate):
             label_space=label_space,
             network=network,
             optimizer=optimizer,
+            loss=loss,
             speed=speed,
             scope=scope,
             virtual=virtual,
@@ -175,8 +177,7 @@ class MetaPix(MetaUpdate):
         """The source step is the virtual step, but the target gradient of theta is its own, at theta."""
         target = batch["target"]
         meta, found, source_loss = self._look_ahead(batch["source"], batch.get("meta_target", target))
-        count = pixel_count(valid_pixels(target["label"]))
-        target_loss = cross_entropy(self(target["image"]), target["label"], count)
+        target_loss = self.supervised(self(target["image"]), target["label"])
         loss = self._finish({"source": source_loss, "target": target_loss}, meta)
         return loss + self._carry(loss, found)
 

@@ -34,6 +34,7 @@ from segzoo.errors import ConfigError
 from segzoo.losses import log_softmax
 from segzoo.methods.joint import WeightedJointTraining, source_norms
 from segzoo.methods.length import training_steps
+from segzoo.methods.loss import Loss
 from segzoo.methods.optimizer import Optimizer, parameter_group
 from segzoo.methods.segmentation import pixel_count, valid_pixels
 from segzoo.methods.speed import Speed
@@ -66,6 +67,7 @@ class RegionSelection(WeightedJointTraining):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         levels: Lists the networks (discriminators) that judge how real the source looks and so give its weights: one per
             pixel, one per region, one per image.
@@ -98,6 +100,7 @@ class RegionSelection(WeightedJointTraining):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         levels: tuple[Level, ...] = ("pixel", "region", "image"),
         outputs: Literal["shared", "per_class"] = "shared",
@@ -115,7 +118,7 @@ class RegionSelection(WeightedJointTraining):
         pixel_mean: Literal["valid", "all"] = "valid",
     ) -> None:
         super().__init__(
-            label_space=label_space, network=network, optimizer=optimizer, speed=speed, pixel_mean=pixel_mean
+            label_space=label_space, network=network, optimizer=optimizer, loss=loss, speed=speed, pixel_mean=pixel_mean
         )
         if not levels or len(set(levels)) < len(levels):
             raise ConfigError(f"`method.levels` {list(levels)}: expected some of pixel, region and image, each once")

@@ -18,6 +18,7 @@ from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.distributed import average_gradients
 from segzoo.methods.lookahead import LookAheadTraining
+from segzoo.methods.loss import Loss
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.speed import Speed
 from segzoo.models.network import Network
@@ -31,6 +32,7 @@ class Reweight(LookAheadTraining):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         scope: Chooses the part of the network whose gradients decide the weights: all, decoder (with the head) or head; less is
             cheaper.
@@ -46,6 +48,7 @@ class Reweight(LookAheadTraining):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         scope: Scope = "all",
         pixel_mean: Literal["valid", "all"] = "valid",
@@ -54,6 +57,7 @@ class Reweight(LookAheadTraining):
             label_space=label_space,
             network=network,
             optimizer=optimizer,
+            loss=loss,
             speed=speed,
             scope=scope,
             pixel_mean=pixel_mean,

@@ -11,7 +11,9 @@ from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.distributed import mean_across_ranks
 from segzoo.floats import widest
+from segzoo.losses import dice_loss, lovasz_loss, pixel_cross_entropy
 from segzoo.methods.base import Method, plain
+from segzoo.methods.loss import Loss, count_class_weight
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.scoring import ScoredImages
 from segzoo.methods.speed import Speed
@@ -27,10 +29,13 @@ class SegmentationMethod(Method, ScoredImages):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
     """
 
     SPEED: ClassVar[tuple[str, ...]] = ("compile", "channels_last")
+    class_weight: Tensor | None
+    """Weights (C,) of the classes in the loss per pixel; None: all alike. A training counts them when it begins."""
 
     def __init__(
         self,
@@ -38,11 +43,14 @@ class SegmentationMethod(Method, ScoredImages):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
     ) -> None:
         super().__init__(label_space=label_space, optimizer=optimizer, speed=speed)
         self.network_options = resolve(Network, network, "network")
-        self.save_hyperparameters({"network": plain(self.network_options)})
+        self.loss = resolve(Loss, loss, "loss")
+        self.save_hyperparameters({"network": plain(self.network_options), "loss": plain(self.loss)})
+        self.register_buffer("class_weight", None, persistent=False)
         self.segmenter = self.network_options.build(self.num_classes)
         if start := self.network_options.initial_checkpoint:
             load_part(self.segmenter, Path(start), self.label_space.classes)
@@ -58,19 +66,53 @@ class SegmentationMethod(Method, ScoredImages):
         return logits
 
     def setup(self, stage: str) -> None:
-        """Also refuses images of a size that the network does not take.
+        """Also refuses images of a size that the network does not take, and counts the classes where the loss asks for it.
 
         Raises:
-            ConfigError: such a size, or see `Method.setup`.
+            ConfigError: such a size, nothing to count in, or see `Method.setup`.
+            DataError: a label cannot be read.
         """
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, DomainDataModule):
             self.segmenter.check_sizes(self._input_sizes(data, training=stage == "fit"))
+        if stage == "fit" and self.loss.class_balance:
+            weight = count_class_weight(self.trainer, self.resources, self.loss.class_balance)
+            self.class_weight = weight.to(self.device)
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """Those of the segmenter; methods with further networks add theirs."""
         return self.optimizer_options.groups_of(self.segmenter)
+
+    def pixel_losses(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The loss (B, H, W) of every pixel of logits (B, C, H, W), as `Loss` says; 0 where it has no label."""
+        return pixel_cross_entropy(logits, label, IGNORE_INDEX, self.class_weight, self.loss.focal)
+
+    def overlap_loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The weighted loss of the areas of these images, a scalar without a value per pixel; 0 where none is asked for."""
+        if self.loss.overlap == "none":
+            return logits.new_zeros(())
+        loss = {"dice": dice_loss, "lovasz": lovasz_loss}[self.loss.overlap]
+        return self.loss.overlap_weight * loss(logits, label, IGNORE_INDEX)
+
+    def supervised(
+        self, logits: Tensor, label: Tensor, weights: Tensor | None = None, count: Tensor | None = None
+    ) -> Tensor:
+        """The loss of logits (B, C, H, W) with labels (B, H, W): of their pixels, and of the areas that they form.
+
+        Args:
+            logits: of the segmenter.
+            label: class ids, or void.
+            weights: factors (B, H, W) of the pixels' losses. Areas whose pixels count differently have no overlap: with weights
+                there is the loss of the pixels alone.
+            count: the number of pixels that their loss is the mean of; the labelled ones when None.
+        """
+        losses = self.pixel_losses(logits, label)
+        total = (losses if weights is None else weights * losses).sum()
+        mean = total / (pixel_count(valid_pixels(label)) if count is None else count)
+        if weights is not None or self.loss.overlap == "none":
+            return mean
+        return mean + self.overlap_loss(logits, label)
 
     def panel_maps(self, batch: Batch) -> dict[str, Tensor]:
         """Maps (B, H, W) of a source or target batch by title, which panels show beside the prediction."""

@@ -33,6 +33,7 @@ from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
 from segzoo.data.streams import Batch, Stream
 from segzoo.errors import ConfigError
 from segzoo.losses import log_softmax
+from segzoo.methods.loss import Loss
 from segzoo.methods.mean_teacher import MeanTeacher
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.segmentation import pixel_count
@@ -48,6 +49,7 @@ class SelfTraining(MeanTeacher):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         pseudo: Says how the teacher follows the network and how its labels are used, a mapping with ema_decay, ema_buffers,
             start, threshold, weight, temperature and alignment (segzoo.adaptation.PseudoLabels).
@@ -77,6 +79,7 @@ class SelfTraining(MeanTeacher):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         pseudo: PseudoLabels = PseudoLabels(),  # noqa: B008 - frozen
         masked: float = 0.0,
@@ -93,6 +96,7 @@ class SelfTraining(MeanTeacher):
             label_space=label_space,
             network=network,
             optimizer=optimizer,
+            loss=loss,
             speed=speed,
             pseudo=pseudo,
             masked=masked,
@@ -109,6 +113,12 @@ class SelfTraining(MeanTeacher):
         self.night = (
             None if night is None else NightGuidance(resolve(Night, night, "method.night"), self.label_space.classes)
         )
+        if self.night is not None and self.night.class_weight is not None:
+            if self.loss.class_balance:
+                raise ConfigError(
+                    "`loss.class_balance` and `method.night.class_balance` both weigh classes; leave one at 0"
+                )
+            self.class_weight = self.night.class_weight.clone()
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -120,11 +130,6 @@ class SelfTraining(MeanTeacher):
     def uses_references(self) -> bool:
         """Whether every target image comes with a reference image of the same place."""
         return self.night is not None and self.night.uses_references
-
-    @property
-    def class_weight(self) -> Tensor | None:
-        """Weights (C,) of the classes in the supervised loss; None: all alike."""
-        return None if self.night is None else self.night.class_weight
 
     def forward(self, image: Tensor) -> Tensor:
         """Images (B, 3, H, W), RGB in [0, 1], to logits (B, C, H, W); of balanced probabilities outside training."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from segzoo.adaptation import Mixture, PseudoLabels, View, cut_mix, paste
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch
+from segzoo.methods.loss import Loss
 from segzoo.methods.mean_teacher import MeanTeacher
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.speed import Speed
@@ -29,6 +30,7 @@ class SemiSupervised(MeanTeacher):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         pseudo: Says how the teacher follows the network and how its labels are used, a mapping with ema_decay, ema_buffers,
             start, threshold, weight, temperature and alignment (segzoo.adaptation.PseudoLabels).
@@ -45,12 +47,19 @@ class SemiSupervised(MeanTeacher):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         pseudo: PseudoLabels = PseudoLabels(),  # noqa: B008 - frozen
         masked: float = 0.0,
     ) -> None:
         super().__init__(
-            label_space=label_space, network=network, optimizer=optimizer, speed=speed, pseudo=pseudo, masked=masked
+            label_space=label_space,
+            network=network,
+            optimizer=optimizer,
+            loss=loss,
+            speed=speed,
+            pseudo=pseudo,
+            masked=masked,
         )
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:

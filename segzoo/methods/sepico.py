@@ -41,6 +41,7 @@ from segzoo.data.streams import Batch, Stream
 from segzoo.distributed import mean_across_ranks
 from segzoo.floats import widest
 from segzoo.losses import bank_contrast, distribution_contrast, prototype_contrast, prototype_regularizer
+from segzoo.methods.loss import Loss
 from segzoo.methods.optimizer import Optimizer, parameter_group
 from segzoo.methods.segmentation import pixel_count
 from segzoo.methods.self_training import SelfTraining
@@ -57,6 +58,7 @@ class SePiCo(SelfTraining):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         contrast: Chooses what represents a class, to which its pixels are drawn and from which those of others are pushed:
             proto (the mean of its features), bank (the means of recent batches) or dist (mean and variance, as if infinitely
@@ -104,6 +106,7 @@ class SePiCo(SelfTraining):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         contrast: Literal["proto", "bank", "dist"] = "dist",
         temperature: float = 100.0,
@@ -129,6 +132,7 @@ class SePiCo(SelfTraining):
             label_space=label_space,
             network=network,
             optimizer=optimizer,
+            loss=loss,
             speed=speed,
             pseudo=pseudo,
             mix_scope=mix_scope,

@@ -9,20 +9,18 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from segzoo.data.streams import Batch
-from segzoo.losses import cross_entropy
-from segzoo.methods.segmentation import SegmentationMethod, pixel_count, valid_pixels
+from segzoo.methods.segmentation import SegmentationMethod
 
 
 class SingleDomain(SegmentationMethod):
-    """Cross-entropy on the labelled images of one domain; the other is never seen."""
+    """The supervised loss on the labelled images of one domain; the other is never seen."""
 
     domain: ClassVar[Literal["source", "target"]]
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
-        """Mean cross-entropy over the valid pixels."""
+        """The loss of pixels, and of areas where `Loss` has one."""
         images = batch[self.domain]
-        count = pixel_count(valid_pixels(images["label"]))
-        return self.total({self.domain: cross_entropy(self(images["image"]), images["label"], count)})
+        return self.total({self.domain: self.supervised(self(images["image"]), images["label"])})
 
 
 class SourceOnly(SingleDomain):
@@ -32,6 +30,7 @@ class SourceOnly(SingleDomain):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
     """
 
@@ -47,6 +46,7 @@ class TargetOnly(SingleDomain):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
     """
 

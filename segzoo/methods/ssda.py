@@ -17,6 +17,7 @@ from torch import Tensor
 from segzoo.adaptation import PseudoLabels
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch, Stream
+from segzoo.methods.loss import Loss
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.self_training import SelfTraining
 from segzoo.methods.speed import Speed
@@ -30,6 +31,7 @@ class SSDA(SelfTraining):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         pseudo: Says how the teacher follows the network and how its labels are used, a mapping with ema_decay, ema_buffers,
             start, threshold, weight, temperature and alignment (segzoo.adaptation.PseudoLabels).
@@ -48,6 +50,7 @@ class SSDA(SelfTraining):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         pseudo: PseudoLabels = PseudoLabels(),  # noqa: B008 - frozen
         masked: float = 0.0,
@@ -57,6 +60,7 @@ class SSDA(SelfTraining):
             label_space=label_space,
             network=network,
             optimizer=optimizer,
+            loss=loss,
             speed=speed,
             pseudo=pseudo,
             masked=masked,

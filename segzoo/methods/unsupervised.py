@@ -8,8 +8,8 @@ from torch import Tensor
 
 from segzoo.bilevel import frozen_buffers
 from segzoo.data.label_spaces import LabelSpace
-from segzoo.losses import pixel_cross_entropy
 from segzoo.methods.base import Resource
+from segzoo.methods.loss import Loss
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.segmentation import SegmentationMethod, loss_pixels
 from segzoo.methods.speed import Speed
@@ -23,6 +23,7 @@ class UnsupervisedAdaptation(SegmentationMethod):
         label_space: Gives the classes; the command takes them from the data.
         network: Says which network is trained, and from which weights.
         optimizer: Says how the network learns.
+        loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         running_statistics: Chooses what batch norms keep for testing: target keeps the statistics of passes with target pixels,
             both, as published, mixes those of the synthetic images in.
@@ -38,23 +39,22 @@ class UnsupervisedAdaptation(SegmentationMethod):
         label_space: LabelSpace | dict[str, Any],
         network: Network | dict[str, Any] | None = None,
         optimizer: Optimizer | dict[str, Any] | None = None,
+        loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         running_statistics: Literal["target", "both"] = "target",
         pixel_mean: Literal["valid", "all"] = "valid",
     ) -> None:
-        super().__init__(label_space=label_space, network=network, optimizer=optimizer, speed=speed)
+        super().__init__(label_space=label_space, network=network, optimizer=optimizer, loss=loss, speed=speed)
         self.running_statistics, self.pixel_mean = running_statistics, pixel_mean
-
-    @property
-    def class_weight(self) -> Tensor | None:
-        """Weights (C,) of the classes in the supervised loss; None: all alike."""
-        return None
 
     def beside_target(self) -> AbstractContextManager[None]:
         """For a pass of source images beside one of target images: whether running statistics follow it."""
         return frozen_buffers(self.segmenter) if self.running_statistics == "target" else contextlib.nullcontext()
 
-    def supervised(self, logits: Tensor, label: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean cross-entropy of logits (B, C, H, W) with labels (B, H, W), by request with weights (B, H, W)."""
-        losses = pixel_cross_entropy(logits, label, class_weight=self.class_weight)
-        return (losses if weights is None else weights * losses).sum() / loss_pixels(label, self.pixel_mean)
+    def supervised(
+        self, logits: Tensor, label: Tensor, weights: Tensor | None = None, count: Tensor | None = None
+    ) -> Tensor:
+        """See `SegmentationMethod.supervised`; the mean is one of the pixels that ``pixel_mean`` says."""
+        return super().supervised(
+            logits, label, weights, loss_pixels(label, self.pixel_mean) if count is None else count
+        )

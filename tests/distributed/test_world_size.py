@@ -26,6 +26,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "metapix-paper-optimizer": META | {"update": "paper", "virtual": "optimizer"},
     "metapix-every-second": META | {"meta_every": 2},
     "metapix-image": META | {"weights": "image"},
+    "metapix-balanced": META | {"loss": {"class_balance": 1.0, "focal": 2.0}},
+    "joint-balanced": DESCENT | {"loss": {"class_balance": 1.0, "focal": 0.5}},
     "reweight-head": DESCENT | {"scope": "head"},
     "metapix-unrolled": META | {"update": "paper", "unroll": 2, "unroll_chain": "first_order"},
     "maxsquare-multi-level": DESCENT | {"multi_level": True, "low_threshold": 0.2},

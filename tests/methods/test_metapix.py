@@ -1,5 +1,6 @@
 """MetaPix against a naive implementation written with second-order autograd."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ from segzoo.errors import ConfigError, NonFiniteLossError
 from segzoo.methods.metapix import MetaPix
 from segzoo.models.weighting import PixelWeightNet
 from tests import tiny
-from tests.methods import catching
+from tests.methods import catching, test_loss
 from tests.methods.catching import Catch
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -31,13 +32,46 @@ def caught(**options: Any) -> tuple[MetaPix, Catch]:
     return fresh, catch
 
 
-def naive(method: MetaPix, batch: dict[str, Any], alpha: float, update: str, mean1: bool) -> dict[str, Tensor]:
-    """One step as the paper writes it: everything is differentiated through."""
+def pixel_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    return F.cross_entropy(logits, label, reduction="none")
+
+
+def mean_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    return F.cross_entropy(logits, label)
+
+
+def naive(
+    method: MetaPix,
+    batch: dict[str, Any],
+    alpha: float,
+    update: str,
+    mean1: bool,
+    pixels: Callable[[Tensor, Tensor], Tensor] = pixel_cross_entropy,
+    whole: Callable[[Tensor, Tensor], Tensor] = mean_cross_entropy,
+) -> dict[str, Tensor]:
+    """One step as the paper writes it: everything is differentiated through.
+
+    Args:
+        method: in float64.
+        batch: of the step.
+        alpha: step size of the virtual step.
+        update: order of the updates.
+        mean1: whether weights are divided by their mean.
+        pixels: l_i of logits and labels.
+        whole: L_T of logits and labels.
+    """
     net, theta = method.segmenter, dict(method.segmenter.named_parameters())
 
-    def ce(params: dict[str, Tensor], b: dict[str, Any]) -> Tensor:
+    def logits(params: dict[str, Tensor], b: dict[str, Any]) -> Tensor:
         with frozen_buffers(net):
-            return F.cross_entropy(functional_call(net, params, (b["image"].double(),)), b["label"], reduction="none")
+            found: Tensor = functional_call(net, params, (b["image"].double(),))
+        return found
+
+    def ce(params: dict[str, Tensor], b: dict[str, Any]) -> Tensor:
+        return pixels(logits(params, b), b["label"])
+
+    def goal(params: dict[str, Tensor], b: dict[str, Any]) -> Tensor:
+        return whole(logits(params, b), b["label"])
 
     meta_source = batch.get("meta_source", batch["source"])
     meta_target = batch.get("meta_target", batch["target"])
@@ -49,7 +83,7 @@ def naive(method: MetaPix, batch: dict[str, Any], alpha: float, update: str, mea
     source_loss = (weights(meta_source) * ce(theta, meta_source)).mean()
     g = torch.autograd.grad(source_loss, list(theta.values()), create_graph=True)
     ahead = {name: p - alpha * d for (name, p), d in zip(theta.items(), g, strict=True)}
-    target_loss = ce(ahead, meta_target).mean()
+    target_loss = goal(ahead, meta_target)
     phi = dict(method.weighting.named_parameters())
     d_phi = torch.autograd.grad(target_loss, list(phi.values()), retain_graph=True)
 
@@ -57,7 +91,7 @@ def naive(method: MetaPix, batch: dict[str, Any], alpha: float, update: str, mea
     at = ahead if update == "sequential" else theta
     d_source = torch.autograd.grad(joint, list(theta.values()))
     point = {name: p.detach().requires_grad_() for name, p in at.items()}
-    d_target = torch.autograd.grad(ce(point, batch["target"]).mean(), list(point.values()))
+    d_target = torch.autograd.grad(goal(point, batch["target"]), list(point.values()))
     result = {f"segmenter.{name}": a + b for name, a, b in zip(theta, d_source, d_target, strict=True)}
     return result | {f"weighting.{name}": d for name, d in zip(phi, d_phi, strict=True)}
 
@@ -71,6 +105,27 @@ def test_a_step_is_the_papers(update: str, mean1: bool) -> None:
     assert all(bool((b["label"] != 255).all()) for b in catch.batch.values())
     expected = naive(method, catch.batch, 0.5, update, mean1)
     assert expected.keys() == catch.gradients.keys()
+    for name, gradient in catch.gradients.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-7, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("engine", ["forward", "double_backward"])
+@pytest.mark.parametrize("update", ["sequential", "fused", "paper"])
+def test_a_step_looks_ahead_to_whatever_the_target_loss_is(update: str, engine: str) -> None:
+    """Class weights, the focal factor and a loss of areas: l_i takes the first two, L_T all three, everywhere the same."""
+    loss: dict[str, Any] = {"class_balance": 1.0, "focal": 2.0, "overlap": "dice", "overlap_weight": 0.5}
+    method, catch = caught(
+        update=update, engine=engine, virtual_lr=0.5, pixel_mean="all", norm="group", normalize="none", loss=loss
+    )
+    weight = test_loss.weight_of("source", "target").float()
+
+    def pixels(z: Tensor, y: Tensor) -> Tensor:
+        return test_loss.pixel_loss(z, y, weight)
+
+    def whole(z: Tensor, y: Tensor) -> Tensor:
+        return pixels(z, y).mean() + test_loss.area_loss(z, y)
+
+    expected = naive(method, catch.batch, 0.5, update, False, pixels, whole)
     for name, gradient in catch.gradients.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-7, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}")
 

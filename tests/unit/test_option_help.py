@@ -8,6 +8,7 @@ from docstring_parser import parse
 
 from segzoo.adaptation import Night
 from segzoo.data import DomainDataModule, MiniCity, MiniFaces, PairedFolders
+from segzoo.methods.loss import Loss
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.registry import load_method, methods
 from segzoo.methods.speed import Speed
@@ -15,7 +16,7 @@ from segzoo.models.network import Network
 
 CLASSES: dict[str, Any] = {
     **{slug: load_method(slug) for slug in methods()},
-    **{cls.__name__: cls for cls in (Network, Optimizer, Speed, Night)},
+    **{cls.__name__: cls for cls in (Network, Optimizer, Loss, Speed, Night)},
     **{cls.__name__: cls for cls in (DomainDataModule, PairedFolders, MiniCity, MiniFaces)},
 }
 VERBS = """

@@ -1,0 +1,84 @@
+"""The loss of labelled pixels: what every method learns by from labels, whatever else it learns by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from segzoo.adaptation.balance import frequency_weights
+from segzoo.checks import check_range
+from segzoo.data.datamodule import DomainDataModule
+from segzoo.errors import ConfigError, SegzooError
+from segzoo.options import check_values
+
+DOMAINS: dict[str, Literal["source", "target"]] = {"source": "source", "labels": "target"}
+"""The labelled domain behind a resource."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """How labelled pixels count: a loss per pixel and, by request, one of the areas that they form.
+
+    Args:
+        class_balance: Sets how strongly rare classes are favoured: the exponent e of the weights (median f / f_c)^e, f_c the
+            share of the class in the labelled pixels that the method learns from; 0 weighs all pixels alike, with 1 all classes
+            weigh alike. No weight is more than a hundred times or less than a hundredth of the median class's, and their mean
+            over the pixels is 1.
+        focal: Sets gamma of the focal loss (1 - p)^gamma (-log p), which counts pixels less that are predicted well; 0 is
+            cross-entropy, 2 is usual.
+        overlap: Adds a loss of the overlap of predicted and labelled areas, in which thin and rare classes count like large
+            ones: dice, or lovasz, which stands for the IoU; it is taken over the images that one process has in a step.
+        overlap_weight: Sets how much the overlap loss counts beside the loss per pixel.
+    """
+
+    class_balance: float = 0.0
+    focal: float = 0.0
+    overlap: Literal["none", "dice", "lovasz"] = "none"
+    overlap_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be.
+
+        Raises:
+            ConfigError: a number outside its range, a choice that there is not.
+        """
+        check_values(type(self).__init__, vars(self), "loss")
+        check_range("`loss.class_balance`", self.class_balance, 0)
+        check_range("`loss.focal`", self.focal, 0)
+        check_range("`loss.overlap_weight`", self.overlap_weight, 0)
+
+
+def count_class_weight(trainer: Any, resources: Sequence[str], exponent: float) -> Tensor:
+    """The weights (C,) of the classes, float32 and the same on all processes; the first one counts.
+
+    Args:
+        trainer: has the data.
+        resources: what the method learns from; the shares of the classes are means over its labelled domains.
+        exponent: see `Loss.class_balance`.
+
+    Raises:
+        ConfigError: the trainer has no DataModule that could count.
+        DataError: a label cannot be read.
+    """
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, DomainDataModule):
+        raise ConfigError(
+            "`loss.class_balance` counts the labels of a DomainDataModule, and this trainer has other data; pass "
+            "`datamodule=`, or set it to 0"
+        )
+    shares: list[list[float]] = []
+    error: SegzooError | None = None
+    if trainer.is_global_zero:
+        domains = [DOMAINS[resource] for resource in resources if resource in DOMAINS]
+        try:  # what has no labels is an error of the streams
+            labelled = [domain for domain in domains if data.images(domain, "train").has_labels]
+            shares = [data.class_shares(domain).tolist() for domain in labelled]
+        except SegzooError as problem:
+            error = problem
+    shares, error = trainer.strategy.broadcast((shares, error))
+    if error is not None:
+        raise error
+    blank = [0.0] * data.label_space.num_classes
+    return frequency_weights(torch.tensor(shares or [blank], dtype=torch.float64).mean(dim=0), exponent).float()
