@@ -12,7 +12,6 @@ from segzoo.evaluation.protocol import Protocol
 from segzoo.evaluation.score_tables import ABSENT, HEADER, class_rows, mean_rows, missed_lines, percent, plain_table
 from segzoo.evaluation.scores import Scores
 
-
 RESOURCE_COLUMNS = {"source": "source", "labels": "target labels", "unlabelled": "unlabelled target"}
 """What a method may learn from, and the heads of its columns."""
 
@@ -127,7 +126,7 @@ def _class_tables(rows: Mapping[str, Sequence[Scores]]) -> Iterator[str]:
     classes = next(iter(rows.values()))[0].classes
     for score in ("IoU", "precision", "recall"):
         values = [np.stack([getattr(scores, score.lower()) for scores in runs]) for runs in rows.values()]
-        means = [[percent(_mean_std(found[:, i])[0]) for found in values] for i in range(len(classes))]
+        means = [[percent(_mean_std(found[:, i].tolist())[0]) for found in values] for i in range(len(classes))]
         body = [[name, *line] for name, line in zip(classes, means, strict=True)]
         yield _markdown([[f"{score} %", *rows], ["---", *["---:"] * len(rows)], *body])
 

@@ -40,7 +40,7 @@ class ScoredImages(LoggedSteps):
         self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs ``val/miou``, ``val/pixel_accuracy``, and ``val/iou/<class>``, ``val/precision/<class>``, ``val/recall/<class>``."""
+        """Logs ``val/miou``, ``val/pixel_accuracy``, and by class ``val/iou/<class>``, ``val/precision/``, ``val/recall/``."""
         self._score("val")
 
     def on_test_epoch_end(self) -> None:
