@@ -64,7 +64,7 @@ class CollapseWatch(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Notes the shares of a step that is logged."""
-        every = trainer.log_every_n_steps
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         step = steps_done(trainer) + 1
         if not every or step % every or accumulates(trainer):
             return

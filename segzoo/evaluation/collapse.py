@@ -19,7 +19,7 @@ ODDS = 1e-4
 LEAST_STEPS = 50
 """Steps that a mean is taken over, at the least."""
 SETTLES, BEGINS = 0.02, 0.1
-"""Parts of a training: in the first a fresh head says anything, and is not listened to; before the second ends nobody is alarmed."""
+"""Parts of a training: in the first a fresh head says anything and nobody listens, before the second ends none is alarmed."""
 
 
 def vanishing(shares: Floats, prior: Floats, least: int = 8) -> dict[int, float]:
@@ -33,7 +33,7 @@ def vanishing(shares: Floats, prior: Floats, least: int = 8) -> dict[int, float]
     3. *Against chance.* Shares of single batches are rough: a class that lives in one image of ten is absent from most
        batches, and eight of them without it mean nothing. So the measurements that have the class (a share of at least
        `GONE` of its prior) are counted in the block and in the last L, and Fisher's exact test asks how likely so few of them
-       are late if it came and went at random. Times the number of pairs of blocks that were looked at, this must be below `ODDS`.
+       are late if it came and went at random. Times the number of pairs of blocks that there are, it must be below `ODDS`.
 
     Neither L nor B is fixed: a class that is in every batch is missed after about ten of them, a rare one after a hundred. The
     block may be any earlier one, since a class that has long been gone fills no average over all that was before. Counts do not
