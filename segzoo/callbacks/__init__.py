@@ -1,6 +1,7 @@
 """What happens around a training: progress, pictures, manifest, checkpoints and the final report."""
 
 from segzoo.callbacks.checkpoint import LastCheckpoint
+from segzoo.callbacks.collapse import CollapseWatch
 from segzoo.callbacks.history import HistoryFigures
 from segzoo.callbacks.interruption import Interruption
 from segzoo.callbacks.manifest import RunManifest
@@ -11,6 +12,7 @@ from segzoo.callbacks.report import FinalReport
 from segzoo.callbacks.same_data import SameData
 
 __all__ = [
+    "CollapseWatch",
     "FinalReport",
     "HistoryFigures",
     "ImagePanels",

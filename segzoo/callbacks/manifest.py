@@ -80,7 +80,11 @@ class RunManifest(L.Callback):
         self._started, self._first_step, self._images = time.monotonic(), trainer.global_step, 0
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(trainer.strategy.root_device)
-        self.content |= {"resumed_at_step": None, "data": _data(trainer)}
+        self.content |= {
+            "resumed_at_step": None,
+            "data": _data(trainer),
+            "resources": cast(Shown, pl_module).learned_from,
+        }
         if trainer.global_step:
             self._continue(trainer.global_step)
         else:
@@ -173,6 +177,7 @@ class RunManifest(L.Callback):
         found, before = _data(trainer), self.content.get("data")
         # Only what this process has opened is counted.
         self.content["data"] = found and {**found, "images": {**(before or found)["images"], **found["images"]}}
+        self.content["resources"] = module.learned_from
         self.content.setdefault("scores", {})[split] = {
             "protocol": run_protocol(trainer, split).to_dict(),
             **scores,

@@ -17,6 +17,8 @@ class Shown(Protocol):
         streams: what a training batch holds.
         step_pictures: images (B, 3, H, W), labels and maps (B, H, W) of the last step, by title.
         run_config: the configuration of the run, None in a training from Python.
+        learned_from: the resources that it learns from (`segzoo.methods.base.Resource`), each with the number of its images,
+            or None where nobody counted.
     """
 
     slug: str
@@ -28,6 +30,25 @@ class Shown(Protocol):
 
     @property
     def step_pictures(self) -> dict[str, Tensor]: ...
+
+    @property
+    def learned_from(self) -> dict[str, int | None]: ...
+
+
+class SharesClasses(Protocol):
+    """A module that says how its pixels divide among the classes.
+
+    Attributes:
+        label_space: the classes.
+        class_shares: of the last step and this rank, (C,) float by name, on the module's device: ``prior``, the labels that it
+            learns from; ``pseudo labels`` and ``predictions`` on unlabelled target images. They need not sum to one: void is
+            divided out. A key is absent, on all ranks, from a step that has no such shares, and zeros are none.
+    """
+
+    label_space: LabelSpace
+
+    @property
+    def class_shares(self) -> dict[str, Tensor]: ...
 
 
 @runtime_checkable

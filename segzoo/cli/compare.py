@@ -139,7 +139,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/compare"), help="folder of the runs and of comparison.md"
     )
-    parser.add_argument("--per_class", action="store_true", help="add a column per class")
+    parser.add_argument("--per_class", action="store_true", help="add tables of IoU, precision and recall by class")
     return parser
 
 

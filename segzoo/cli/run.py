@@ -11,6 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 
 from segzoo.callbacks import (
+    CollapseWatch,
     FinalReport,
     HistoryFigures,
     ImagePanels,
@@ -226,6 +227,7 @@ class Run:
             SameData(),
             ImagePanels(folder, every_n_steps=config["panel_steps"]),
             HistoryFigures(folder),
+            CollapseWatch(folder),
             FinalReport(folder),
             Interruption(self.request),
             LastCheckpoint(folder, config["checkpoint_steps"], config["keep_steps"]),

@@ -235,16 +235,16 @@ def _smoothed(axes: Axes, lines: History) -> None:
     colours = {name: LINES[i % len(LINES)] for i, name in enumerate(lines)}
     ends = {}
     for name, (steps, values) in lines.items():
-        smooth = _smooth(values)
+        smoothed = smooth(values)
         axes.plot(steps, values, color=colours[name], linewidth=0.8, alpha=0.3)
         alone = "o" if len(steps) == 1 else None  # a line of one point is invisible
-        axes.plot(steps, smooth, color=colours[name], linewidth=1.8, marker=alone, markersize=3.5)
-        ends[name] = float(smooth[-1])
+        axes.plot(steps, smoothed, color=colours[name], linewidth=1.8, marker=alone, markersize=3.5)
+        ends[name] = float(smoothed[-1])
     style(axes, grid="y")
     _name_lines(axes, ends, colours, 2.2)
 
 
-def _smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """A centred moving mean over a twentieth of the points."""
     width = max(1, len(values) // 20) | 1
     padded = np.pad(values, width // 2, mode="edge")

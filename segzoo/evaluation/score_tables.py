@@ -8,7 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 ABSENT = "–"
-HEADER = ("class", "IoU %", "accuracy %", "share %")
+HEADER = ("class", "IoU %", "precision %", "recall %", "share %")
+EMPTY = ("",) * (len(HEADER) - 2)
+ANNOUNCED = 8
+"""Classes without a hit that have a line each; those beyond share one."""
 
 
 class Numbers(Protocol):
@@ -21,9 +24,13 @@ class Numbers(Protocol):
     @property
     def iou(self) -> npt.NDArray[np.float64]: ...
     @property
-    def class_accuracy(self) -> npt.NDArray[np.float64]: ...
+    def precision(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def recall(self) -> npt.NDArray[np.float64]: ...
     @property
     def frequency(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def missed(self) -> Mapping[str, int]: ...
     @property
     def miou(self) -> float: ...
     @property
@@ -38,7 +45,7 @@ def percent(value: float) -> str:
 
 def class_rows(scores: Numbers) -> list[tuple[str, ...]]:
     """A line per class, in the columns of `HEADER`."""
-    columns = zip(scores.classes, scores.iou, scores.class_accuracy, scores.frequency, strict=True)
+    columns = zip(scores.classes, scores.iou, scores.precision, scores.recall, scores.frequency, strict=True)
     return [(name, *(percent(value) for value in values)) for name, *values in columns]
 
 
@@ -46,6 +53,23 @@ def mean_rows(scores: Numbers) -> list[tuple[str, str]]:
     """Name and value of the means over classes and pixels."""
     subsets = [(f"mIoU ({name})", percent(scores.subset(name))) for name in scores.subsets]
     return [("mIoU", percent(scores.miou)), *subsets, ("pixel accuracy", percent(scores.pixel_accuracy))]
+
+
+def missed_lines(scores: Numbers, split: str) -> list[str]:
+    """A sentence for every class of which not one pixel was found; the means hide it.
+
+    Args:
+        scores: of whom.
+        split: whose pixels they are, e.g. ``test``.
+    """
+    missed = [
+        f"{name}: not one of its {pixels:,} {split} pixels was found"
+        if pixels > 1
+        else f"{name}: its one {split} pixel was not found"
+        for name, pixels in scores.missed.items()
+    ]
+    others = list(scores.missed)[ANNOUNCED:]
+    return missed[:ANNOUNCED] + ([f"nor was one of {', '.join(others)}"] if others else [])
 
 
 def plain_table(scores: Numbers) -> str:
@@ -63,8 +87,8 @@ def plain_table(scores: Numbers) -> str:
 
 def markdown_table(scores: Numbers) -> str:
     """The same in markdown, the means in bold."""
-    means = [(f"**{name}**", f"**{value}**", "", "") for name, value in mean_rows(scores)]
-    lines = [HEADER, ("---", "---:", "---:", "---:"), *class_rows(scores), *means]
+    means = [(f"**{name}**", f"**{value}**", *EMPTY) for name, value in mean_rows(scores)]
+    lines = [HEADER, ("---", *["---:"] * (len(HEADER) - 1)), *class_rows(scores), *means]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
@@ -74,5 +98,5 @@ def html_table(scores: Numbers) -> str:
     def row(cells: Sequence[str], tag: str = "td") -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    body = [row(line) for line in class_rows(scores)] + [row((*line, "", ""), "th") for line in mean_rows(scores)]
+    body = [row(line) for line in class_rows(scores)] + [row((*line, *EMPTY), "th") for line in mean_rows(scores)]
     return f"<table><thead>{row(HEADER, 'th')}</thead><tbody>{''.join(body)}</tbody></table>"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from segzoo.evaluation.protocol import Protocol
 
 Floats = npt.NDArray[np.float64]
+COLUMNS = ("iou", "precision", "recall", "share")
+"""The scores of a class in files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +81,8 @@ class Scores:
         return self._by_class(hit, self.confusion.sum(0) + self.confusion.sum(1) - hit)
 
     @property
-    def class_accuracy(self) -> ByClass:
-        """(C,) recall: the share of a class's true pixels that are found; NaN where a class is never true."""
+    def recall(self) -> ByClass:
+        """(C,) the share of a class's true pixels that are found, its accuracy; NaN where a class is never true."""
         return self._by_class(np.diag(self.confusion), self.confusion.sum(1))
 
     @property
@@ -94,14 +96,21 @@ class Scores:
         return self._by_class(self.confusion.sum(1), np.full(len(self.classes), self.confusion.sum()))
 
     @property
+    def missed(self) -> dict[str, int]:
+        """The true pixels of every class that is there and of which not one was found, most first."""
+        truth, hit = self.confusion.sum(1), np.diag(self.confusion)
+        lost = [c for c in np.argsort(-truth, kind="stable") if truth[c] and not hit[c]]
+        return {self.classes[c]: int(truth[c]) for c in lost}
+
+    @property
     def miou(self) -> float:
         """Mean of :attr:`iou` over the classes that occur."""
         return _mean(self.iou)
 
     @property
     def mean_accuracy(self) -> float:
-        """Mean of :attr:`class_accuracy` over the classes that occur in the truth."""
-        return _mean(self.class_accuracy)
+        """Mean of :attr:`recall` over the classes that occur in the truth."""
+        return _mean(self.recall)
 
     @property
     def pixel_accuracy(self) -> float:
@@ -149,7 +158,7 @@ class Scores:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON; a score that does not exist is ``None``."""
-        per_class = zip(self.classes, self.iou, self.class_accuracy, self.frequency, strict=True)
+        by_class = {"iou": self.iou, "precision": self.precision, "recall": self.recall, "share": self.frequency}
         return {
             "miou": _plain(self.miou),
             "pixel_accuracy": _plain(self.pixel_accuracy),
@@ -158,8 +167,8 @@ class Scores:
                 name: {"miou": _plain(self.subset(name)), "ids": list(ids)} for name, ids in self.subsets.items()
             },
             "classes": [
-                {"name": name, "iou": _plain(iou), "accuracy": _plain(accuracy), "share": _plain(share)}
-                for name, iou, accuracy, share in per_class
+                {"name": name, **{score: _plain(values[i]) for score, values in by_class.items()}}
+                for i, name in enumerate(self.classes)
             ],
             "confusion": self.confusion.tolist(),
         }
@@ -173,13 +182,20 @@ class Scores:
             subsets={name: tuple(entry["ids"]) for name, entry in content["subsets"].items()},
         )
 
-    def save(self, folder: str | Path, stem: str = "scores", protocol: "Protocol | None" = None) -> Path:
+    def save(
+        self,
+        folder: str | Path,
+        stem: str = "scores",
+        protocol: "Protocol | None" = None,
+        resources: Mapping[str, int | None] | None = None,
+    ) -> Path:
         """Writes ``<stem>.json``, ``<stem>.csv`` (a row per class, fractions) and ``confusion.npz``.
 
         Args:
             folder: created when missing.
             stem: name of the JSON and the CSV file, without extension.
             protocol: stored under the key ``protocol`` of the JSON file.
+            resources: stored under the key ``resources``: how many images the method learned from, by resource.
 
         Returns:
             The path of the JSON file.
@@ -187,15 +203,17 @@ class Scores:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         content = self.to_dict()
+        if resources is not None:
+            content = {"resources": dict(resources), **content}
         if protocol is not None:
             content = {"protocol": protocol.to_dict(), **content}
         path = folder / f"{stem}.json"
         table, matrix = folder / f"{stem}.csv", folder / "confusion.npz"
         with whole_file(table) as partial, partial.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["class", "iou", "accuracy", "share"])
+            writer.writerow(["class", *COLUMNS])
             for entry in content["classes"]:
-                numbers = [entry[key] for key in ("iou", "accuracy", "share")]
+                numbers = [entry[key] for key in COLUMNS]
                 writer.writerow([entry["name"], *("" if n is None else f"{n:.6f}" for n in numbers)])
         classes = np.array(self.classes)
         with whole_file(matrix) as partial, partial.open("wb") as binary:

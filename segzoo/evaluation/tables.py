@@ -1,6 +1,6 @@
 """Scores as text: the table at the end of a run, and markdown tables that compare runs over seeds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, methodcaller
 
@@ -9,16 +9,23 @@ from rich.console import Console
 from rich.table import Table
 
 from segzoo.evaluation.protocol import Protocol
-from segzoo.evaluation.score_tables import ABSENT, HEADER, class_rows, mean_rows, percent, plain_table
+from segzoo.evaluation.score_tables import ABSENT, HEADER, class_rows, mean_rows, missed_lines, percent, plain_table
 from segzoo.evaluation.scores import Scores
+
+RESOURCE_COLUMNS = {"source": "source", "labels": "target labels", "unlabelled": "unlabelled target"}
+"""What a method may learn from, and the heads of its columns."""
 
 
 def print_scores(scores: Scores, protocol: Protocol, console: Console | None = None) -> None:
-    """Prints the per-class table, the means and the protocol; plain aligned text unless on a terminal."""
+    """Prints the per-class table, the means, the classes of which nothing was found and the protocol.
+
+    It is plain aligned text unless on a terminal.
+    """
     console = console or Console()
+    missed = missed_lines(scores, protocol.split)
     if not console.is_terminal:
         # written past rich, which would wrap lines at 80 columns in a log file
-        console.file.write(plain_table(scores) + f"\n{protocol.describe()}\n")
+        console.file.write("\n".join([plain_table(scores), *missed, protocol.describe()]) + "\n")
         console.file.flush()
         return
     table = Table()
@@ -30,6 +37,8 @@ def print_scores(scores: Scores, protocol: Protocol, console: Console | None = N
     for name, value in mean_rows(scores):
         table.add_row(name, value, style="bold")
     console.print(table)
+    for line in missed:
+        console.print(line, style="bold yellow", highlight=False, markup=False)
     console.print(protocol.describe(), style="dim", highlight=False)
 
 
@@ -66,7 +75,10 @@ def paired(a: Sequence[Scores], b: Sequence[Scores]) -> Paired:
 
 
 def comparison_table(
-    rows: Mapping[str, Sequence[Scores]], reference: str | None = None, per_class: bool = False
+    rows: Mapping[str, Sequence[Scores]],
+    reference: str | None = None,
+    per_class: bool = False,
+    resources: Mapping[str, Mapping[str, int | None]] | None = None,
 ) -> str:
     """A markdown table with a line per method: mean ± sample standard deviation over seeds, in percent.
 
@@ -74,7 +86,9 @@ def comparison_table(
         rows: the scores of each method, one per seed, in the same order of seeds for all.
         reference: row that the last column subtracts from each row, seed by seed; a row with another number
             of seeds has a dash there.
-        per_class: adds a column of mean IoU per class.
+        per_class: adds three tables with a line per class and a column per method: mean IoU, precision and recall.
+        resources: by row what it learned from, `RESOURCE_COLUMNS` with the number of images or None where nobody counted;
+            adds a column for each resource. Only rows that agree in them answer the same question.
 
     Raises:
         KeyError: no row of that name.
@@ -89,24 +103,44 @@ def comparison_table(
     for name in first.subsets:
         columns[f"mIoU ({name})"] = methodcaller("subset", name)
     columns["pixel accuracy"] = attrgetter("pixel_accuracy")
-    header = ["method", "seeds", *columns]
+    marks = [] if resources is None else list(RESOURCE_COLUMNS.values())
+    header = ["method", *marks, "seeds", *columns]
     if reference is not None:
         header.append(f"mIoU minus {reference} (paired)")
-    if per_class:
-        header += first.classes
-    lines = [header, ["---", *["---:"] * (len(header) - 1)]]
+    lines = [header, ["---", *[":-:"] * len(marks), *["---:"] * (len(header) - 1 - len(marks))]]
     for name, runs in rows.items():
         line = [
             name,
+            *([] if resources is None else _marks(resources[name])),
             str(len(runs)),
             *(_spread([value(scores) for scores in runs]) for value in columns.values()),
         ]
         if reference is not None:
             line.append(_difference(runs, rows[reference], name == reference))
-        if per_class:
-            line += [percent(_mean_std(column)[0]) for column in np.stack([scores.iou for scores in runs]).T]
         lines.append(line)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n\n".join([_markdown(lines), *(_class_tables(rows) if per_class else [])])
+
+
+def _class_tables(rows: Mapping[str, Sequence[Scores]]) -> Iterator[str]:
+    """Methods are columns: there are fewer of them than classes."""
+    classes = next(iter(rows.values()))[0].classes
+    for score in ("IoU", "precision", "recall"):
+        values = [np.stack([getattr(scores, score.lower()) for scores in runs]) for runs in rows.values()]
+        means = [[percent(_mean_std(found[:, i].tolist())[0]) for found in values] for i in range(len(classes))]
+        body = [[name, *line] for name, line in zip(classes, means, strict=True)]
+        yield _markdown([[f"{score} %", *rows], ["---", *["---:"] * len(rows)], *body])
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _marks(images: Mapping[str, int | None]) -> list[str]:
+    """A tick for what was learned from, a number for the target labels, of which there are few."""
+    ticks = {name: "✓" if name in images else "" for name in RESOURCE_COLUMNS}
+    if images.get("labels") is not None:
+        ticks["labels"] = str(images["labels"])
+    return list(ticks.values())
 
 
 def _difference(runs: Sequence[Scores], reference: Sequence[Scores], same: bool) -> str:

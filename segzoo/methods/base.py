@@ -17,6 +17,7 @@ from segzoo.callbacks.checkpoint_io import last_good, save_together, spoiled
 from segzoo.checks import check_range
 from segzoo.compat.training import trainer_of
 from segzoo.data.label_spaces import LabelSpace
+from segzoo.data.resources import count_images
 from segzoo.data.sampling import derived_seed, used_batches
 from segzoo.data.streams import Stream
 from segzoo.distributed import mean_terms, non_finite_terms
@@ -73,6 +74,7 @@ class Method(LoggedSteps):
         self.run_config: dict[str, Any] | None = None
         self.ignored_rows = (0, 0)
         self._seed = 0
+        self._learned_from: dict[str, int | None] = dict.fromkeys(self.resources)
 
     @classmethod
     def restored(cls, options: Mapping[str, Any]) -> Self:
@@ -107,6 +109,19 @@ class Method(LoggedSteps):
     def step_pictures(self) -> dict[str, Tensor]:
         """The images (B, 3, H, W), labels and maps (B, H, W) of the last step, by title, for whoever draws them."""
         return {}
+
+    @property
+    def class_shares(self) -> dict[str, Tensor]:
+        """Shares (C,) of the classes in the last step, for whoever watches them; see `segzoo.callbacks.shown.SharesClasses`."""
+        return {}
+
+    @property
+    def learned_from(self) -> dict[str, int | None]:
+        """The resources with the number of their images in the training, or in that of the checkpoint; None: not counted."""
+        trainer = trainer_of(self)
+        if trainer is not None and trainer.state.fn == TrainerFn.FITTING and trainer.train_dataloader is not None:
+            self._learned_from = count_images(trainer.train_dataloader, self.streams, self.resources)
+        return self._learned_from
 
     def arrange(self, network: nn.Module) -> None:
         """Puts a network into the memory format that ``speed.channels_last`` says."""
@@ -210,8 +225,9 @@ class Method(LoggedSteps):
         self._global_draws = torch.get_rng_state()
 
     def on_fit_end(self) -> None:
-        """See `on_fit_start`."""
+        """See `on_fit_start`; a test that follows says what was learned from."""
         torch.set_rng_state(self._global_draws)
+        self._learned_from = self.learned_from
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds dropout per (seed, rank, batch), so that a resumed run continues bit for bit."""
@@ -242,6 +258,7 @@ class Method(LoggedSteps):
             "version": segzoo.__version__,
             "label_space": self.label_space.to_dict(),
             "size": None if size is None else list(size),
+            "resources": self.learned_from,
             "config": self.run_config,
         }
 
@@ -250,6 +267,7 @@ class Method(LoggedSteps):
         path = self.trainer.ckpt_path if trainer_of(self) else None
         name = f"the checkpoint {path}" if path else "the checkpoint"
         check_weights(self, checkpoint, name)
+        self._learned_from = checkpoint["segzoo"].get("resources") or self._learned_from
         if trainer_of(self) is None:
             return
         if self.trainer.state.fn == TrainerFn.FITTING:

@@ -34,5 +34,5 @@ class LoggedSteps(L.LightningModule):
     def forget_logged(self) -> None:
         """Empties the row of a step that begins: what it does not log Lightning would write as it was last."""
         for result in logged_values(self.trainer):
-            if result.meta.fx == "training_step" and not result.meta.on_epoch:
+            if result.meta.fx in ("training_step", "on_train_batch_end") and not result.meta.on_epoch:
                 result.reset()

@@ -37,7 +37,7 @@ from segzoo.losses import (
 )
 from segzoo.methods.loss import Loss
 from segzoo.methods.optimizer import Optimizer, parameter_group
-from segzoo.methods.segmentation import pixel_count, valid_pixels
+from segzoo.methods.segmentation import class_shares, pixel_count, valid_pixels
 from segzoo.methods.speed import Speed
 from segzoo.methods.unsupervised import UnsupervisedAdaptation
 from segzoo.models.heads import DilatedHead
@@ -119,6 +119,7 @@ class MaxSquare(UnsupervisedAdaptation):
             check_range("`method.hard_threshold`", hard_threshold, 0, 1)
         self.target_weight, self.image_weighting, self.ratio = target_weight, image_weighting, ratio
         self.scale, self.target_start, self.hard_threshold = scale, target_start, hard_threshold
+        self._shares: dict[str, Tensor] = {}
         self.multi_level, self.low_weight, self.low_threshold = multi_level, low_weight, low_threshold
         if multi_level:
             self.low_head = DilatedHead(self.segmenter.deepest_channels(2)[0], self.num_classes, low_dilations)
@@ -130,6 +131,11 @@ class MaxSquare(UnsupervisedAdaptation):
     def starts(self) -> dict[str, int]:
         """When the target begins to count."""
         return {"target_start": self.target_start}
+
+    @property
+    def class_shares(self) -> dict[str, Tensor]:
+        """Of the source's labels and of the predictions on the target, in a step that is logged and has them."""
+        return self._shares
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """The low-level head learns as fast as the other one."""
@@ -143,6 +149,7 @@ class MaxSquare(UnsupervisedAdaptation):
         """Cross-entropy on the source, confidence on the target."""
         source, target = batch["source"], batch["target"]
         adapting = self.global_step >= self.target_start
+        self._shares = {}
         with self.beside_target() if adapting else contextlib.nullcontext():
             logits = self.heads(source["image"])
         terms = {"source": self.supervised(logits[0], source["label"])}
@@ -157,6 +164,11 @@ class MaxSquare(UnsupervisedAdaptation):
                 low = cross_entropy(logits[1], labels, pixel_count(valid_pixels(labels)))
                 terms["target low"] = self.target_weight * self.low_weight * low
             self.log_means({"target/confidence": probs[0].detach().amax(dim=1).mean()})
+            if self.logs_step:
+                self._shares = {
+                    "prior": class_shares(source["label"], self.num_classes),
+                    "predictions": class_shares(probs[0].argmax(dim=1), self.num_classes),
+                }
         return self.total(terms)
 
     def heads(self, image: Tensor) -> list[Tensor]:

@@ -40,7 +40,7 @@ class ScoredImages(LoggedSteps):
         self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs ``val/miou``, ``val/pixel_accuracy`` and ``val/iou/<class>``."""
+        """Logs ``val/miou``, ``val/pixel_accuracy``, and by class ``val/iou/<class>``, ``val/precision/``, ``val/recall/``."""
         self._score("val")
 
     def on_test_epoch_end(self) -> None:
@@ -64,10 +64,14 @@ class ScoredImages(LoggedSteps):
         self.scores = scores = Scores(matrix, self.label_space.classes, self.label_space.subsets)
         self.log(f"{split}/miou", scores.miou, prog_bar=split == "val", rank_zero_only=True)
         self.log(f"{split}/pixel_accuracy", scores.pixel_accuracy, rank_zero_only=True)
-        ious = {
-            f"{split}/iou/{c}": float(v) for c, v in zip(scores.classes, scores.iou, strict=True) if not math.isnan(v)
+        by_class = {"iou": scores.iou, "precision": scores.precision, "recall": scores.recall}
+        found = {
+            f"{split}/{score}/{name}": float(value)
+            for score, values in by_class.items()
+            for name, value in zip(scores.classes, values, strict=True)
+            if not math.isnan(value)
         }
-        self.log_dict(ious, rank_zero_only=True)
+        self.log_dict(found, rank_zero_only=True)
 
     def _refuse_unusable(self, split: str) -> None:
         """Logits that are not finite have no largest one: counted as predictions, they would be class 0 everywhere.

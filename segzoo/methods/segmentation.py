@@ -145,3 +145,9 @@ def pixel_count(mask: Tensor) -> Tensor:
 def loss_pixels(label: Tensor, pixel_mean: str) -> Tensor:
     """The number of pixels per rank that a loss on labels (B, H, W) is the mean of: the ``valid`` ones, or ``all``."""
     return pixel_count(valid_pixels(label) if pixel_mean == "valid" else torch.ones_like(label, dtype=torch.bool))
+
+
+def class_shares(label: Tensor, num_classes: int) -> Tensor:
+    """The share (C,) of every class in the labelled pixels of labels (B, H, W); zeros where there are none."""
+    counts = widest(torch.bincount(label.flatten().clamp_max(num_classes), minlength=num_classes + 1)[:num_classes])
+    return counts / counts.sum().clamp_min(1)

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from segzoo.errors import ConfigError
+from segzoo.methods.registry import load_method
 from segzoo.study.plan import Plan, Row
 
 
@@ -124,6 +125,17 @@ def check_complete(run: Path) -> None:
             f"{run} stopped at step {content['training']['steps']} of {content['max_steps']}: rows are compared after the "
             "same steps; remove that run's folder and compare without `trainer.max_time`"
         )
+
+
+def read_resources(path: Path, method: str) -> dict[str, int | None]:
+    """What a run learned from, with the number of images where its scores say it.
+
+    Args:
+        path: its ``scores-test.json``.
+        method: the slug of its method, which is asked where the scores say nothing.
+    """
+    found: dict[str, int | None] | None = json.loads(path.read_text()).get("resources")
+    return dict.fromkeys(load_method(method).resources) if found is None else found
 
 
 def check_comparable(paths: Sequence[Path]) -> None:

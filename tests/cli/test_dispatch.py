@@ -76,9 +76,11 @@ def test_methods_as_a_table_and_as_json(segzoo: Segzoo) -> None:
     table = segzoo("methods").out.splitlines()
     listed = json.loads(segzoo("methods", "--json").out)
     assert [entry["method"] for entry in listed] == list(methods())
+    heads = {name: table[0].index(f"  {name}  ") + 2 for name in ("source", "labels", "unlabelled")}
     for line, entry in zip(table[1:], listed, strict=True):
-        assert line.split()[:2] == [entry["method"], entry["target_labels"]]
-        assert line.endswith(entry["summary"])
+        assert line.split()[0] == entry["method"] and line.endswith(entry["summary"])
+        marked = [name for name, at in heads.items() if "x" in line[at : at + len(name)]]
+        assert marked == entry["resources"] or (not entry["resources"] and not marked)
 
 
 @pytest.mark.parametrize(

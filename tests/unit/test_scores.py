@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rich.console import Console
 from torch.nn import functional
-from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
+from torchmetrics.classification import (
+    MulticlassConfusionMatrix,
+    MulticlassJaccardIndex,
+    MulticlassPrecision,
+    MulticlassRecall,
+)
 
 from segzoo.errors import DataError
 from segzoo.evaluation import (
@@ -26,6 +31,7 @@ from segzoo.evaluation import (
     print_scores,
     update_confusion,
 )
+from segzoo.evaluation.score_tables import missed_lines
 
 PROTOCOL = Protocol("toy", 3, "test", 2, (4, 6))
 
@@ -49,7 +55,7 @@ matrices = st.integers(1, 6).flatmap(lambda n: arrays(np.int64, (n, n), elements
 
 def test_hand_computed():
     np.testing.assert_allclose(EXAMPLE.iou, [6 / 9, 3 / 6, np.nan])
-    np.testing.assert_allclose(EXAMPLE.class_accuracy, [6 / 8, 3 / 4, np.nan])
+    np.testing.assert_allclose(EXAMPLE.recall, [6 / 8, 3 / 4, np.nan])
     np.testing.assert_allclose(EXAMPLE.frequency, [8 / 12, 4 / 12, 0])
     assert EXAMPLE.miou == pytest.approx((6 / 9 + 3 / 6) / 2)
     assert EXAMPLE.pixel_accuracy == pytest.approx(9 / 12)
@@ -59,7 +65,7 @@ def test_hand_computed():
 def test_class_that_is_predicted_but_never_true_scores_zero():
     wrong = scores([5, 5], [0, 0])
     np.testing.assert_array_equal(wrong.iou, [0.5, 0.0])
-    assert math.isnan(wrong.class_accuracy[1])
+    assert math.isnan(wrong.recall[1])
 
 
 def test_nothing_counted_gives_nan():
@@ -77,8 +83,8 @@ def test_ranges_and_mean(matrix):
     assert ((known >= 0) & (known <= 1)).all()
     assert (np.isnan(result.iou) == (matrix.sum(0) + matrix.sum(1) == 0)).all()
     # intersection over union never exceeds the accuracy of the class
-    both = ~np.isnan(result.class_accuracy)
-    assert (result.iou[both] <= result.class_accuracy[both] + 1e-12).all()
+    both = ~np.isnan(result.recall)
+    assert (result.iou[both] <= result.recall[both] + 1e-12).all()
 
 
 @given(arrays(np.int64, st.integers(1, 6), elements=st.integers(0, 10**9)))
@@ -144,11 +150,11 @@ def test_saved_scores_come_back(tmp_path):
     assert Scores.load(path) != EXAMPLE  # another subset
     content = json.loads(path.read_text())
     assert Protocol.from_dict(content["protocol"]) == PROTOCOL
-    assert content["classes"][2] == {"name": "c2", "iou": None, "accuracy": None, "share": 0.0}
+    assert content["classes"][2] == {"name": "c2", "iou": None, "precision": None, "recall": None, "share": 0.0}
     lines = (tmp_path / "new" / "scores-test.csv").read_text().splitlines()
-    assert lines[0] == "class,iou,accuracy,share"
-    assert lines[1] == "c0,0.666667,0.750000,0.666667"
-    assert lines[3] == "c2,,,0.000000"
+    assert lines[0] == "class,iou,precision,recall,share"
+    assert lines[1] == "c0,0.666667,0.857143,0.750000,0.666667"
+    assert lines[3] == "c2,,,,0.000000"
     with np.load(tmp_path / "new" / "confusion.npz") as stored:
         np.testing.assert_array_equal(stored["confusion"], original.confusion)
         assert stored["confusion"].dtype == np.int64
@@ -309,21 +315,42 @@ def test_paired_differences():
         paired(runs, others[:2])
 
 
+def cells_of(table):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
 def test_comparison_table():
     rows = {
         "joint": [of_miou(0.3), of_miou(0.6)],
         "metapix": [of_miou(0.6), of_miou(0.9)],
         "one": [of_miou(0.3)],
     }
-    lines = comparison_table(rows, reference="joint", per_class=True).splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == ["method", "seeds", "mIoU", "pixel accuracy", "mIoU minus joint (paired)", *names(3)]
+    table, *by_class = comparison_table(rows, reference="joint", per_class=True).split("\n\n")
+    cells = cells_of(table)
+    assert cells[0] == ["method", "seeds", "mIoU", "pixel accuracy", "mIoU minus joint (paired)"]
     assert len({len(row) for row in cells}) == 1
     # mIoU is 2/3 of the value: the third class is predicted but never true
     assert cells[2][:5] == ["joint", "2", "30.0 ± 14.1", "45.0 ± 21.2", "–"]
     assert cells[3][4] == "+20.0 ± 0.0 (2/2 above)"
     assert cells[4][:5] == ["one", "1", "20.0", "30.0", "–"]
-    assert cells[3][5:] == ["75.0", "75.0", "0.0"]
+    ious, precisions, recalls = map(cells_of, by_class)
+    assert ious[0] == ["IoU %", *rows] and precisions[0][0] == "precision %" and recalls[0][0] == "recall %"
+    assert [line[2] for line in ious[2:]] == ["75.0", "75.0", "0.0"]
+    assert [line[1:] for line in precisions[2:4]] == [["100.0"] * 3] * 2 and precisions[4][1:] == ["0.0"] * 3
+    assert recalls[2] == ["c0", "45.0", "75.0", "30.0"] and recalls[4][1:] == ["–"] * 3
+
+
+def test_a_comparison_says_what_each_row_learned_from():
+    rows = {"ssda": [of_miou(0.3)], "few": [of_miou(0.3)], "uda": [of_miou(0.3)]}
+    learned = {
+        "ssda": {"source": 900, "labels": 16, "unlabelled": 200},
+        "few": {"labels": None},
+        "uda": {"source": None, "unlabelled": 3},
+    }
+    cells = cells_of(comparison_table(rows, resources=learned))
+    assert cells[0][:5] == ["method", "source", "target labels", "unlabelled target", "seeds"]
+    assert [line[1:4] for line in cells[2:]] == [["✓", "16", "✓"], ["", "✓", ""], ["✓", "", "✓"]]
+    assert len({len(line) for line in cells}) == 1
 
 
 def test_comparison_of_different_classes_is_refused():
@@ -338,7 +365,7 @@ def test_comparison_of_different_classes_is_refused():
 
 def test_a_class_is_asked_for_by_its_name():
     assert EXAMPLE.iou["c1"] == EXAMPLE.iou[1] == 0.5 and isinstance(EXAMPLE.iou["c1"], float)
-    assert EXAMPLE.class_accuracy["c0"] == 0.75 and EXAMPLE.frequency["c2"] == 0 and math.isnan(EXAMPLE.precision["c2"])
+    assert EXAMPLE.recall["c0"] == 0.75 and EXAMPLE.frequency["c2"] == 0 and math.isnan(EXAMPLE.precision["c2"])
     with pytest.raises(KeyError, match="there is no class 'c9'"):
         EXAMPLE.iou["c9"]
 
@@ -357,20 +384,56 @@ def test_scores_of_classes_compute_as_arrays_do():
 def test_scores_show_themselves():
     with_subset = scores([6, 2, 0], [1, 3, 0], [0, 0, 0], subsets={"two": (0, 1)})
     assert str(with_subset).splitlines() == [
-        "class           IoU %  accuracy %  share %",
-        "------------------------------------------",
-        "c0               66.7        75.0     66.7",
-        "c1               50.0        75.0     33.3",
-        "c2                  –           –      0.0",
-        "------------------------------------------",
+        "class           IoU %  precision %  recall %  share %",
+        "-----------------------------------------------------",
+        "c0               66.7         85.7      75.0     66.7",
+        "c1               50.0         60.0      75.0     33.3",
+        "c2                  –            –         –      0.0",
+        "-----------------------------------------------------",
         "mIoU             58.3",
         "mIoU (two)       58.3",
         "pixel accuracy   75.0",
     ]
     assert repr(with_subset) == "Scores(mIoU 58.3 %, pixel accuracy 75.0 %, 3 classes)"
     lines = with_subset.markdown().splitlines()
-    assert lines[0] == "| class | IoU % | accuracy % | share % |" and lines[3] == "| c1 | 50.0 | 75.0 | 33.3 |"
-    assert lines[5] == "| **mIoU** | **58.3** |  |  |" and len({line.count("|") for line in lines}) == 1
+    assert (
+        lines[0] == "| class | IoU % | precision % | recall % | share % |"
+        and lines[3] == "| c1 | 50.0 | 60.0 | 75.0 | 33.3 |"
+    )
+    assert lines[5] == "| **mIoU** | **58.3** |  |  |  |" and len({line.count("|") for line in lines}) == 1
     page = Scores(EXAMPLE.confusion, ("<b>", "a|b", "c"), {})
     assert "<td>&lt;b&gt;</td><td>66.7</td>" in page._repr_html_() and page._repr_html_().count("<tr>") == 6
     assert "a\\|b" in page.markdown()
+
+
+# Classes of which nothing was found
+
+
+@given(matrices)
+def test_missed_classes_are_those_with_pixels_and_no_hit(matrix):
+    result = Scores(matrix, names(len(matrix)))
+    expected = {
+        f"c{c}": sum(int(n) for n in row) for c, row in enumerate(matrix) if sum(map(int, row)) and not int(row[c])
+    }
+    assert result.missed == expected
+    assert list(result.missed.values()) == sorted(expected.values(), reverse=True)
+    assert all(result.iou[name] == result.recall[name] == 0 for name in expected)
+
+
+def test_precision_and_recall_are_those_of_torchmetrics():
+    truth, called = torch.randint(0, 5, (2, 400), generator=torch.Generator().manual_seed(0))
+    result = Scores(MulticlassConfusionMatrix(5)(called, truth).numpy(), names(5))
+    np.testing.assert_allclose(result.precision, MulticlassPrecision(5, average="none")(called, truth), rtol=1e-6)
+    np.testing.assert_allclose(result.recall, MulticlassRecall(5, average="none")(called, truth), rtol=1e-6)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_missed_classes_are_named_under_the_table(terminal):
+    file = io.StringIO()
+    few = Scores(np.array([[9, 0, 0], [12345, 0, 0], [1, 0, 0]]), ("wall", "Pole", "a[b]"))
+    print_scores(few, PROTOCOL, Console(file=file, force_terminal=terminal, color_system=None, width=100))
+    lines = file.getvalue().splitlines()
+    at = lines.index("Pole: not one of its 12,345 test pixels was found")
+    assert lines[at + 1] == "a[b]: its one test pixel was not found" and lines[at + 2].startswith("test, 2 images")
+    many = Scores(np.full((11, 11), 2, np.int64) * (np.arange(11) == 10), names(11))
+    assert len(missed_lines(many, "val")) == 9 and missed_lines(many, "val")[-1] == "nor was one of c8, c9"
