@@ -103,7 +103,7 @@ class PairedFolders(Domain):
         for split in (*(split_folders or {}), *splits_without_masks):
             if split not in SPLITS:
                 raise ConfigError(f"split_folders and splits_without_masks know train, val and test, found '{split}'")
-        if unlabelled is not None and (not isinstance(unlabelled, str) or unlabelled.startswith("[")):
+        if unlabelled is not None and not isinstance(unlabelled, str):
             raise ConfigError(
                 f"unlabelled {unlabelled}: expected a folder of photographs; the splits that have no masks are listed as "
                 "splits_without_masks (`data.DOMAIN.splits_without_masks`)"

@@ -234,7 +234,6 @@ def test_a_split_can_have_another_folder_and_no_masks(tmp_path: Path) -> None:
         ({"images": "{split}/a", "masks": "{split}/b", "split_folders": {"tset": "val"}}, "found 'tset'"),
         ({"images": "{split}/a", "masks": "{split}/b", "splits_without_masks": ("trian",)}, "found 'trian'"),
         ({"unlabelled": ["train"]}, "expected a folder of photographs; .* listed as splits_without_masks"),
-        ({"unlabelled": "[train]"}, "expected a folder of photographs; .* listed as splits_without_masks"),
         ({"unlabelled": "{split}/more"}, "name one folder"),
     ],
 )
