@@ -147,7 +147,10 @@ def _images(data: Any, module: Any) -> str:
             budget = counts.get(f"{domain}/labelled", total)
             seen.append(f"{total} images" if budget == total else f"{budget} of {total} images labelled")
         if False in labelled:
-            seen.append(f"{total} unlabelled" if seen else f"{total} images, without labels")
+            number = counts.get(f"{domain}/unlabelled", total)
+            again = seen and budget == total and data.further_images() is None
+            rest = "the same ones without labels" if again else f"{number} unlabelled"
+            seen.append(rest if seen else f"{number} images, without labels")
         parts.append(f"{domain} {', '.join(seen)}")
     if isinstance(module, LabelsImages):
         parts += [f"{split} {counts[f'target/{split}']}" for split in ("val", "test") if f"target/{split}" in counts]

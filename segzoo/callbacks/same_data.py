@@ -1,6 +1,7 @@
 """A continued training goes on with the images and classes that it began with, and on the schedule that it has now."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -8,7 +9,11 @@ import lightning as L
 from segzoo.errors import CheckpointError
 
 KEY = "segzoo_data"
-WHAT = {"images": "the {0} images (number or names)", "classes": "the class map of the {0} masks"}
+WHAT = {
+    "images": "the {0} images (number or names)",
+    "unlabelled": "the unlabelled {0} images (number or names)",
+    "classes": "the class map of the {0} masks",
+}
 
 
 class SameData(L.Callback):
@@ -56,13 +61,15 @@ def _identity(trainer: Any, module: Any) -> dict[str, dict[str, str]]:
     """Hashes by domain, of those domains that the method learns from."""
     found: dict[str, dict[str, str]] = {}
     for domain in sorted({stream.domain for stream in module.streams.values()}):
-        names = "\0".join(trainer.datamodule.images(domain, "train").names)
-        found[domain] = {"images": _hash(names.encode(errors="surrogateescape"))}
+        found[domain] = {"images": _hash(trainer.datamodule.images(domain, "train").names)}
+        further = trainer.datamodule.further_images() if domain == "target" else None
+        if further is not None:
+            found[domain]["unlabelled"] = _hash(further.names)
         class_map = getattr(getattr(trainer.datamodule, domain), "class_map", None)
         if class_map is not None:
-            found[domain]["classes"] = _hash(class_map.lut.tobytes())
+            found[domain]["classes"] = hashlib.sha256(class_map.lut.tobytes()).hexdigest()
     return found
 
 
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _hash(names: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()

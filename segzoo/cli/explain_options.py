@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from segzoo.cli.moved import moved
+from segzoo.cli.moved import explain_unlabelled, moved
 from segzoo.cli.sections import Layer
 from segzoo.suggest import nearest_option
 
@@ -54,6 +54,9 @@ def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer
     expected = re.findall(r"Expected (?:a|an) (.+?)(?:\. Got value|$)", message, re.M)
     expected += re.findall(r"Not of type (\w+)", message)
     value = re.findall(r"(?:Got|Given) value: (.*)", message) or re.findall(r"Not of type \w+: (\S+)", message)
+    if key.endswith(".unlabelled") and value and value[-1].startswith("["):
+        splits = re.findall(r"\w+", value[-1])
+        return f"{where}: {explain_unlabelled(splits)}"
     if expected and value:
         return explain_value(key, expected, value[-1].strip(), layers, flags)
     text = re.sub(r'Parser key "[^"]+":', "", message)

@@ -1,6 +1,6 @@
 """Options of earlier versions: what they are called now. Free of torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 NETWORK = ("architecture", "encoder", "encoder_weights", "encoder_checkpoint", "initial_checkpoint", "norm")
@@ -69,3 +69,9 @@ def explain_section(content: Any) -> str:
         return f"the section 'model' is gone: its options are in {places} now"
     now = [f"'model.{name}' is '{MOVED.get(str(name), f'method.{name}')}' now" for name in names]
     return f"the section 'model' is gone: {', '.join(now)}"
+
+
+def explain_unlabelled(splits: Sequence[Any]) -> str:
+    """The line for a list in an option that names a folder now."""
+    listed = ", ".join(map(str, splits))
+    return f"expected a folder of photographs, found [{listed}]; 'splits_without_masks: [{listed}]' is for splits"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segzoo.cli.moved import explain_section
+from segzoo.cli.moved import explain_section, explain_unlabelled
 from segzoo.errors import CheckpointError, ConfigError
 from segzoo.methods.registry import methods
 from segzoo.suggest import did_you_mean
@@ -156,6 +156,9 @@ def _check_class(value: Any, where: str) -> None:
         raise ConfigError(f"{where}.class_path: expected {expected}, found {_spell(value['class_path'])}")
     if not isinstance(value.get("init_args", {}), dict):
         raise ConfigError(f"{where}.init_args: expected options of the class, found {_spell(value['init_args'])}")
+    for options in (value, value.get("init_args", {})):
+        if isinstance(options.get("unlabelled"), list):
+            raise ConfigError(f"{where}.unlabelled: {explain_unlabelled(options['unlabelled'])}")
 
 
 def _kind(value: Any) -> str:

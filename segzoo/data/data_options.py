@@ -4,6 +4,8 @@ import math
 from typing import Any
 
 from segzoo.checks import check_range
+from segzoo.data.domains import ImageSet
+from segzoo.data.streams import Stream
 from segzoo.errors import ConfigError
 
 RANGES: dict[str, tuple[float, float]] = {
@@ -48,3 +50,34 @@ def check_options(data: Any) -> None:
                 f"`data.crop_size` {height} {width} does not fit into {domain} images of {size[0]} {size[1]} (height, "
                 f"width); make it smaller or `data.{domain}_size` larger"
             )
+
+
+def check_stream(stream: Stream, images: ImageSet, target_labels: int | None, divided: bool) -> None:
+    """Refuses images that lack what a method wants of them.
+
+    Args:
+        stream: what it wants.
+        images: where the stream takes it from.
+        target_labels: the budget.
+        divided: whether there is a train split of the domain.
+
+    Raises:
+        ConfigError: no labels or reference images, or a budget of none.
+    """
+    if stream.domain == "target" and stream.labelled and target_labels == 0:
+        raise ConfigError(
+            "this method learns from target labels but `data.target_labels` is 0; "
+            "give it some, or choose a method without target labels (`segzoo methods`)"
+        )
+    if stream.labelled and not images.has_labels:
+        lacking = "masks" if divided else "train split"
+        options = f"`data.{stream.domain}.masks`" + ("" if divided else f" and `data.{stream.domain}.images`")
+        raise ConfigError(
+            f"this method learns from {stream.domain} labels but the {stream.domain} domain has no {lacking}; "
+            f"set {options}, or choose a method without target labels (`segzoo methods`)"
+        )
+    if stream.reference and not images.has_references:
+        raise ConfigError(
+            f"`method.night` asks for a reference image of every {stream.domain} image and there are none; set "
+            f"`data.{stream.domain}.references` to their folder, or leave the option out"
+        )

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from segzoo.checks import check_range
 from segzoo.compat.training import shards_data
 from segzoo.data.class_counts import class_counts
-from segzoo.data.data_options import check_options
+from segzoo.data.data_options import check_options, check_stream
 from segzoo.data.domains import Domain, ImageSet, JoinedImages, Split
 from segzoo.data.label_check import check_labels
 from segzoo.data.label_spaces import LabelSpace
@@ -26,7 +26,7 @@ from segzoo.data.rare_classes import RareClassBatches
 from segzoo.data.sampling import EndlessBatches, derived_seed, used_batches
 from segzoo.data.shared_images import shared_images
 from segzoo.data.splits import evenly, labelled_subset
-from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset, collate
+from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset, collate, with_labels, without_labels
 from segzoo.data.transforms import CropRule, evaluation_transform, training_transform
 from segzoo.data.workers import start_worker
 from segzoo.errors import ConfigError, SegzooError
@@ -217,6 +217,9 @@ class DomainDataModule(L.LightningDataModule):
         new = {name: content for name, content in sets.items() if name not in self._looked_at}
         warnings = check_labels(new, self.label_space)
         trained = {f"{domain}/train": self.images(domain, "train").files for domain in domains}
+        if (further := self.further_images() if without_labels(streams) else None) is not None:
+            further.image(0)
+            trained["target/unlabelled"] = further.files
         tested = {f"target/{split}": self.images("target", split).files for split in scored if f"target/{split}" in new}
         warnings += shared_images(trained, tested)
         self._looked_at.update(new)
@@ -252,12 +255,19 @@ class DomainDataModule(L.LightningDataModule):
             raise error
 
     def counts(self) -> dict[str, int]:
-        """Number of images per domain and split that this run opened, and the labelled budget."""
+        """Number of images per domain and split that this run opened.
+
+        ``target/labelled`` are those of the budget, ``target/unlabelled`` those that a method sees without labels; each only
+        where the trainer's method uses them.
+        """
         counts = {f"{domain}/{split}": len(images) for (domain, split), images in sorted(self._images.items())}
-        if self._further and self._further[0] is not None:
-            counts["target/unlabelled"] = len(self._further[0])
-        if ("target", "train") in self._images and self._images["target", "train"].has_labels:
-            counts["target/labelled"] = len(self._labelled_target())
+        if ("target", "train") in self._images:
+            module = self.trainer.lightning_module if self.trainer else None
+            streams: Mapping[str, Stream] | None = getattr(module, "streams", None)
+            if self.images("target", "train").has_labels and (streams is None or with_labels(streams)):
+                counts["target/labelled"] = len(self._labelled_target())
+            if streams and without_labels(streams):
+                counts["target/unlabelled"] = len(self._unlabelled_target())
         return counts
 
     def train_dataloader(self) -> CombinedLoader:
@@ -294,7 +304,7 @@ class DomainDataModule(L.LightningDataModule):
         split: Split = "val" if domain == "target" and self.target.has_split("val", self.root) else "train"
         images = self.images(domain, split)
         if domain == "target" and split == "train":
-            images = copy.copy(images)
+            images = copy.copy(images if len(images) else self.further_images() or images)
             images.has_labels = False
         dataset = EvaluationDataset(images, self._eval_transform, evenly(len(images), count))
         return collate([dataset[i] for i in range(len(dataset))])
@@ -318,7 +328,7 @@ class DomainDataModule(L.LightningDataModule):
         """
         images, further = self.images("target", "train"), self.further_images()
         indices: Sequence[int] = range(len(images))
-        if any(stream.domain == "target" and stream.labelled for stream in self._method().streams.values()):
+        if with_labels(self._method().streams):
             labelled = set(self._labelled_target())
             rest = [i for i in indices if i not in labelled]
             indices = rest or ([] if further is not None else indices)
@@ -331,24 +341,10 @@ class DomainDataModule(L.LightningDataModule):
         return self._further[0]
 
     def _train_loader(self, name: str, stream: Stream) -> DataLoader[Batch]:
-        if stream.domain == "target" and stream.labelled and self.target_labels == 0:
-            raise ConfigError(
-                "this method learns from target labels but `data.target_labels` is 0; "
-                "give it some, or choose a method without target labels (`segzoo methods`)"
-            )
         labelled_target = stream.domain == "target" and stream.labelled
         unlabelled_target = stream.domain == "target" and not stream.labelled
         images = self._unlabelled_target() if unlabelled_target else self.images(stream.domain, "train")
-        if stream.labelled and not images.has_labels:
-            raise ConfigError(
-                f"this method learns from {stream.domain} labels but the {stream.domain} domain has no masks; "
-                f"set `data.{stream.domain}.masks`, or choose a method without target labels (`segzoo methods`)"
-            )
-        if stream.reference and not images.has_references:
-            raise ConfigError(
-                f"`method.night` asks for a reference image of every {stream.domain} image and there are none; set "
-                f"`data.{stream.domain}.references` to their folder, or leave the option out"
-            )
+        check_stream(stream, images, self.target_labels, getattr(self, stream.domain).has_split("train", self.root))
         indices = stream.select(self._labelled_target() if labelled_target else range(len(images)))
         if not indices:
             raise ConfigError(

@@ -22,7 +22,7 @@ def existing_folder(pattern: str, name: str, root: Path) -> Path:
     found = "is not a folder" if folder.exists() else "does not exist"
     splits = (
         ", `data.DOMAIN.split_folders` to the names of its folders, e.g. '{val: test}', or, where a split has no masks, "
-        f"`data.DOMAIN.unlabelled` to its name, e.g. '[{name}]'"
+        f"`data.DOMAIN.splits_without_masks` to its name, e.g. '[{name}]'"
     )
     raise DataError(
         f"the folder {folder} {found}; set `data.root` to the folder that '{pattern}' starts from"

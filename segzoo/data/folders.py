@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segzoo.checks import check_range
-from segzoo.data.domains import Domain, ImageSet, Pixels, Split
+from segzoo.data.domains import Domain, ImageSet, JoinedImages, Pixels, Split
 from segzoo.data.folder_names import default_name, existing_folder, folder_path
 from segzoo.data.image_files import check_pages, drawn_upright, opened, read_image, sizes_of, turned, used_bits
 from segzoo.data.label_spaces import IDENTITY, ClassMap, RawIds, load_class_map, load_label_space
@@ -47,7 +47,9 @@ class PairedFolders(Domain):
             folder are skipped.
         split_folders: Gives what ``{split}`` stands for where that is not the split's own name, such as ``{test: val}`` for
             Cityscapes, whose test masks are not public.
-        unlabelled: Lists the splits that have no masks, such as ``[train]`` where only the images to score on are labelled.
+        splits_without_masks: Lists the splits that have no masks, such as ``[train]`` where only val and test are labelled.
+        unlabelled: Names a folder, below the data root, of further photographs of a target, which nobody labelled: they are
+            trained on beside those of the train split, or instead of one, by methods that learn from unlabelled images.
         references: Names a folder with another image of the same place for every training image, such as one by day for one by
             night, for methods that look at it (``night`` of self-training and sepico). Its file has the stem of the image, or
             the one that the pairs say.
@@ -75,7 +77,8 @@ class PairedFolders(Domain):
         image_suffix: str = "",
         mask_suffix: str = "",
         split_folders: dict[Split, str] | None = None,
-        unlabelled: tuple[Split, ...] = (),
+        splits_without_masks: tuple[Split, ...] = (),
+        unlabelled: str | None = None,
         references: str | None = None,
         reference_pairs: str | None = None,
         image_bits: int | None = None,
@@ -93,11 +96,20 @@ class PairedFolders(Domain):
             check_range("image_bits", image_bits, 8, 16)
         if by_folder and blocks is not None:
             raise ConfigError(f"images '{images}' has a folder per split; remove blocks, or remove {{split}}")
-        if not by_folder and (split_folders or unlabelled):
-            raise ConfigError(f"split_folders and unlabelled need a folder per split: write {{split}} in '{images}'")
-        for split in (*(split_folders or {}), *unlabelled):
+        if not by_folder and (split_folders or splits_without_masks):
+            raise ConfigError(
+                f"split_folders and splits_without_masks need a folder per split: write {{split}} in '{images}'"
+            )
+        for split in (*(split_folders or {}), *splits_without_masks):
             if split not in SPLITS:
-                raise ConfigError(f"split_folders and unlabelled know train, val and test, found '{split}'")
+                raise ConfigError(f"split_folders and splits_without_masks know train, val and test, found '{split}'")
+        if unlabelled is not None and not isinstance(unlabelled, str):
+            raise ConfigError(
+                f"unlabelled {unlabelled}: expected a folder of photographs; the splits that have no masks are listed as "
+                "splits_without_masks (`data.DOMAIN.splits_without_masks`)"
+            )
+        if "{split}" in (unlabelled or ""):
+            raise ConfigError(f"unlabelled '{unlabelled}' is for training alone: name one folder, without {{split}}")
         if reference_pairs and not references:
             raise ConfigError(f"reference_pairs '{reference_pairs}' needs references, the folder of those images")
         if blocks is None and gap:
@@ -109,7 +121,8 @@ class PairedFolders(Domain):
         self.name = name or default_name(images)
         self._images, self._masks, self._blocks, self._gap = images, masks, blocks, gap
         self._image_suffix, self._mask_suffix = image_suffix, mask_suffix
-        self._split_folders, self._unlabelled = split_folders or {}, unlabelled
+        self._split_folders, self._without_masks = split_folders or {}, splits_without_masks
+        self._unlabelled = unlabelled
         self._references, self._reference_pairs = references, reference_pairs
         self._image_bits, self._upright = image_bits, upright
 
@@ -119,19 +132,33 @@ class PairedFolders(Domain):
         return self._masks is not None and self._blocks is None and "{split}" not in self._images
 
     def has_split(self, split: Split, root: Path) -> bool:
-        """Whether there is such a split. Images that have no masks and no such folder, or one folder for all, are train."""
+        """Whether there is such a split. Images that have no masks and no such folder, or one folder for all, are train.
+
+        Beside a folder of unlabelled photographs there need not be a train split.
+        """
         if self._blocks is not None:
             return self._blocks[SPLITS.index(split)] > 0
-        if split == "train":
-            return True
         if "{split}" not in self._images:
-            return False
-        return (
-            self._masks is not None or folder_path(self._images, self._split_folders.get(split, split), root).is_dir()
-        )
+            return split == "train"
+        if self._unlabelled is None if split == "train" else self._masks is not None:
+            return True
+        return folder_path(self._images, self._split_folders.get(split, split), root).is_dir()
 
-    def images(self, split: Split, root: Path) -> "FolderImages":
+    def unlabelled(self, root: Path) -> "FolderImages | None":
+        """The photographs of the folder ``unlabelled``; None where none is named.
+
+        Raises:
+            DataError: a missing or empty folder.
+        """
+        if self._unlabelled is None:
+            return None
+        folder = existing_folder(self._unlabelled, "unlabelled", root)
+        return FolderImages(folder, None, self.class_map, upright=self._upright, image_bits=self._image_bits)
+
+    def images(self, split: Split, root: Path) -> ImageSet:
         """The images of one split, with the file lists checked; pixels are checked when they are read.
+
+        None for train where there is a folder of unlabelled photographs and no such split.
 
         Raises:
             DataError: a missing or empty folder, an image without its mask or the reverse, two files of one
@@ -143,7 +170,9 @@ class PairedFolders(Domain):
                 "(e.g. [0.8, 0.1, 0.1]) to cut it by time, or write {split} in images and masks for a "
                 "folder per split"
             )
-        masks = None if split in self._unlabelled else self._masks
+        if split == "train" and not self.has_split(split, root) and self._unlabelled is not None:
+            return JoinedImages([])
+        masks = None if split in self._without_masks else self._masks
         folder = self._split_folders.get(split, split)
         places = (
             existing_folder(self._images, folder, root),

@@ -10,6 +10,7 @@ from segzoo.errors import DataError
 
 IMAGES = ("images", "image", "imgs", "img", "rgb")
 MASKS = ("masks", "mask", "labels", "label", "annotations", "gt")
+UNLABELLED = ("unlabelled", "unlabeled")
 SPLITS: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -27,20 +28,24 @@ class Layout:
         images: their folder; ``{split}`` in it stands for the folder of a split.
         masks: the same for the masks; None where there are none.
         splits: the folder of every split that there is; empty where all images are in one folder.
-        unlabelled: splits without masks.
+        without_masks: splits that have none.
+        unlabelled: the folder of photographs that nobody labelled; None where there is none.
     """
 
     images: str
     masks: str | None
     splits: dict[Split, str] = field(default_factory=dict)
-    unlabelled: tuple[Split, ...] = ()
+    without_masks: tuple[Split, ...] = ()
+    unlabelled: str | None = None
 
 
 def find_layout(folder: Path) -> Layout:
     """The layout of a domain's folder.
 
     Known are one folder for all images (``images/`` and ``masks/``, or the image files themselves), and a folder per split, in
-    either order (``train/images/`` or ``images/train/``), by the names in `IMAGES`, `MASKS` and `SPLITS`.
+    either order (``train/images/`` or ``images/train/``), by the names in `IMAGES`, `MASKS` and `SPLITS`. Beside them may lie
+    ``unlabelled/`` (or ``unlabeled/``, and ``images/`` in it): photographs without masks for training, beside a train split or
+    instead of one.
 
     Raises:
         DataError: no such folder, or none of this in it; the message says what was looked for and what is there.
@@ -49,7 +54,7 @@ def find_layout(folder: Path) -> Layout:
         what = "is a file" if folder.exists() else "does not exist"
         raise DataError(f"the folder {folder} {what}; {EXPECTED}")
     if splits := _splits(folder):  # train/images
-        train = folder / splits["train"]
+        train = folder / next(iter(splits.values()))
         images = _named(train, IMAGES)
         masks = next((name for part in splits.values() if (name := _named(folder / part, MASKS))), None)
         if images is None:
@@ -64,24 +69,34 @@ def find_layout(folder: Path) -> Layout:
         return Layout(str(folder), None)
     if splits := _splits(folder / images):  # images/train
         return _by_split(folder, f"{images}/{{split}}", masks and f"{masks}/{{split}}", splits)
-    return Layout(str(folder / images), str(folder / masks) if masks else None)
+    return Layout(str(folder / images), str(folder / masks) if masks else None, unlabelled=_unlabelled(folder))
 
 
 def _by_split(folder: Path, images: str, masks: str | None, splits: dict[Split, str]) -> Layout:
     if masks is None:
-        return Layout(f"{folder}/{images}", None, splits)
+        return Layout(f"{folder}/{images}", None, splits, unlabelled=_unlabelled(folder, images))
     without = tuple(split for split, name in splits.items() if not (folder / masks.replace("{split}", name)).is_dir())
-    return Layout(f"{folder}/{images}", f"{folder}/{masks}", splits, without)
+    return Layout(f"{folder}/{images}", f"{folder}/{masks}", splits, without, _unlabelled(folder, images))
+
+
+def _unlabelled(folder: Path, images: str = "") -> str | None:
+    """The folder beside those of the splits, or else beside that of all images."""
+    beside = folder / images.partition("{split}")[0]
+    for place in dict.fromkeys((beside, folder)):
+        if name := _named(place, UNLABELLED):
+            inner = _named(place / name, IMAGES)
+            return str(place / name / inner if inner else place / name)
+    return None
 
 
 def _splits(folder: Path) -> dict[Split, str]:
     """The folders of the splits, by split.
 
     Raises:
-        DataError: there are some, and none for training.
+        DataError: there are some, and none for training, nor photographs without labels.
     """
     found = {split: name for split, names in SPLITS.items() if (name := _named(folder, names))}
-    if found and "train" not in found:
+    if found and "train" not in found and not _named(folder, UNLABELLED):
         raise DataError(f"{folder} holds {_listed(folder)}, and no train/ beside {'/ and '.join(found.values())}/")
     return found
 

@@ -1,6 +1,6 @@
 """The streams of training images a method asks for, and the torch data set behind each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -55,6 +55,16 @@ class Stream:
         order = permutation(len(indices), len(indices))
         first, last = (round(end * len(indices)) for end in self.part)
         return [indices[i] for i in sorted(order[first:last])]
+
+
+def with_labels(streams: Mapping[str, Stream]) -> bool:
+    """Whether one of the streams gives target labels."""
+    return any(stream.domain == "target" and stream.labelled for stream in streams.values())
+
+
+def without_labels(streams: Mapping[str, Stream]) -> bool:
+    """Whether one of the streams gives target images without their labels."""
+    return any(stream.domain == "target" and not stream.labelled for stream in streams.values())
 
 
 class StreamDataset(Dataset[Batch]):

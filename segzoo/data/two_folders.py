@@ -48,6 +48,7 @@ def from_folders(
     label_space: Classes,
     size: tuple[int, int],
     target_labels: int | None = None,
+    unlabelled: str | Path | None = None,
     source_map: str | Mapping[int | str, str] = IDENTITY,
     target_map: str | Mapping[int | str, str] = IDENTITY,
     blocks: tuple[float, float, float] | None = None,
@@ -74,6 +75,8 @@ def from_folders(
         label_space: the classes: a packaged label space, a YAML of one's own, or the names of the classes by their ids.
         size: (height, width) of the network's input; scores are taken at the masks' own size.
         target_labels: how many labelled target images a method may see; None: all.
+        unlabelled: a folder of further photographs of the target, which nobody labelled; None: ``photos/unlabelled``, if there
+            is one. With them a train split may be missing, for methods without target labels.
         source_map: what the ids in the source's masks mean, where they are not the positions of the classes: a map of the label
             space, or a mapping such as ``{0: "ground", 7: "crack", 9: "ignore"}``.
         target_map: the same for the target's masks.
@@ -92,7 +95,7 @@ def from_folders(
     space = _label_space(label_space)
     domains = (
         _domain(source, space, source_map, "source_map"),
-        _domain(target, space, target_map, "target_map", blocks, gap),
+        _domain(target, space, target_map, "target_map", blocks, gap, unlabelled),
     )
     if not isinstance(target, Domain):
         _check_divided(domains[1])
@@ -121,6 +124,7 @@ class FoundFolders(PairedFolders):
         name: short name for tables.
         blocks: see `PairedFolders`.
         gap: see there.
+        unlabelled: further photographs that nobody labelled; None: those of the layout.
     """
 
     def __init__(
@@ -131,6 +135,7 @@ class FoundFolders(PairedFolders):
         name: str,
         blocks: tuple[float, float, float] | None = None,
         gap: int = 0,
+        unlabelled: str | Path | None = None,
     ) -> None:
         super().__init__(
             layout.images,
@@ -141,7 +146,8 @@ class FoundFolders(PairedFolders):
             gap,
             name,
             split_folders=layout.splits,
-            unlabelled=layout.unlabelled,
+            splits_without_masks=layout.without_masks,
+            unlabelled=str(_absolute(unlabelled)) if unlabelled else layout.unlabelled,
         )
         self._found = layout.splits
 
@@ -157,17 +163,23 @@ def _domain(
     where: str,
     blocks: tuple[float, float, float] | None = None,
     gap: int = 0,
+    unlabelled: str | Path | None = None,
 ) -> Domain:
     if isinstance(folders, Domain):
+        if unlabelled is not None:
+            raise ConfigError(
+                f"unlabelled '{unlabelled}': the target '{folders.name}' is a domain; give the folder to it"
+            )
         return folders
     if not isinstance(class_map, str):
         ids = {name: number for number, name in enumerate(space.classes)}
         space, class_map = replace(space, maps={**space.maps, GIVEN: lookup_table(class_map, ids, where)}), GIVEN
     if isinstance(folders, tuple):
         images, masks = (None if part is None else str(_absolute(part)) for part in folders)
-        return PairedFolders(str(images), masks, space, class_map, blocks, gap)  # type: ignore[arg-type]
+        further = str(_absolute(unlabelled)) if unlabelled else None
+        return PairedFolders(str(images), masks, space, class_map, blocks, gap, unlabelled=further)  # type: ignore[arg-type]
     folder = _absolute(folders)
-    return FoundFolders(find_layout(folder), space, class_map, folder.name, blocks, gap)
+    return FoundFolders(find_layout(folder), space, class_map, folder.name, blocks, gap, unlabelled)
 
 
 def _absolute(path: str | Path) -> Path:

@@ -215,7 +215,7 @@ def test_a_split_can_have_another_folder_and_no_masks(tmp_path: Path) -> None:
         write_mask(tmp_path / f"Rome/Labels/Test/{number}_eval.png")
     options = {"images": "Rome/Images/{split}", "masks": "Rome/Labels/{split}", "mask_suffix": "_eval"}
     names = {"train": "Train", "val": "Test", "test": "Test"}
-    domain = folders(**options, split_folders=names, unlabelled=("train",))
+    domain = folders(**options, split_folders=names, splits_without_masks=("train",))
     train, val, test = (domain.images(split, tmp_path) for split in ("train", "val", "test"))
     assert (len(train), train.has_labels, train.fingerprint()) == (3, False, None)
     assert (len(val), val.has_labels) == (len(test), test.has_labels) == (2, True)
@@ -230,9 +230,11 @@ def test_a_split_can_have_another_folder_and_no_masks(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"split_folders": {"test": "val"}}, r"need a folder per split: write \{split\} in 'images'"),
-        ({"unlabelled": ("train",)}, r"need a folder per split: write \{split\} in 'images'"),
+        ({"splits_without_masks": ("train",)}, r"need a folder per split: write \{split\} in 'images'"),
         ({"images": "{split}/a", "masks": "{split}/b", "split_folders": {"tset": "val"}}, "found 'tset'"),
-        ({"images": "{split}/a", "masks": "{split}/b", "unlabelled": ("trian",)}, "found 'trian'"),
+        ({"images": "{split}/a", "masks": "{split}/b", "splits_without_masks": ("trian",)}, "found 'trian'"),
+        ({"unlabelled": ["train"]}, "expected a folder of photographs; .* listed as splits_without_masks"),
+        ({"unlabelled": "{split}/more"}, "name one folder"),
     ],
 )
 def test_split_options_that_cannot_work(options: dict[str, object], message: str) -> None:
