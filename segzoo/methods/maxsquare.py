@@ -12,6 +12,8 @@ With ``multi_level`` a second head on the encoder's last but one map is trained 
 
 The published training starts from a network trained on the source (``initial_checkpoint``); ``target_start`` is the same within
 one run. `MinEnt` is the baseline that the paper argues against: entropy in the place of squares.
+
+CE(source), of both heads, is the loss that the section ``loss`` says; terms of the target are as published.
 """
 
 import contextlib

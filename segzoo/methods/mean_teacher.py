@@ -6,6 +6,9 @@
 
 The network sees the images strongly augmented and mixed with others, the teacher as they are. With a temperature the labels are
 the teacher's probabilities, with alignment these have the class shares of the true labels (`segzoo.adaptation.alignment`).
+
+CE is the loss per pixel that the section ``loss`` says. On true labels it may have a loss of areas beside it, on pseudo labels,
+whose pixels have weights, not.
 """
 
 import contextlib

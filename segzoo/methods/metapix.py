@@ -11,6 +11,7 @@ segmenter on the weighted source loss:
     dL_T / dw_i = -(alpha/N) <grad l_i(theta), grad L_T(theta')>               a pixel gains weight iff it helps
 
 `segzoo.bilevel` gives dL_T/dw exactly and without a second-order graph. All updates leave through one returned loss.
+l_i and L_T are as in `segzoo.methods.joint`.
 """
 
 from typing import Any, Literal

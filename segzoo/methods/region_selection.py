@@ -9,7 +9,7 @@ s_l = sigmoid(D_l(p)) is the probability that a pixel is real. The source learns
     L_A(f) = lambda sum_l mean -log s_l(p_s),  D frozen                         term "adversarial"
 
 All updates leave through one returned loss: detached predictions keep L_W from the segmenter, detached weights and frozen
-discriminators keep the rest from D.
+discriminators keep the rest from D. l_i is as in `segzoo.methods.joint`, and L_T takes a loss of areas where there is one.
 
 What text of the paper supports: weighting networks at three levels, trained jointly with the segmenter; predictions as their
 input (images are worse); a shared output W_1 or one per class W_C; soft weights; "adversarial feature alignment and a

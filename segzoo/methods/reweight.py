@@ -6,6 +6,7 @@ A pixel weighs what a little more of it would help the target, before any virtua
 
 At w = 0 the virtual step stays at theta, so that the target gradient there serves both the weights and the segmenter's update.
 No network learns the weights, and nothing is remembered from one batch to the next.
+l_i and L_T are as in `segzoo.methods.joint`.
 """
 
 from typing import Any, Literal

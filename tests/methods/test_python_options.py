@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from segzoo.errors import ConfigError
-from segzoo.methods import JointTraining, MetaPix, Network, Optimizer, RegionSelection, SelfTraining, SePiCo, Speed
+from segzoo.methods import (
+    JointTraining,
+    Loss,
+    MetaPix,
+    Network,
+    Optimizer,
+    RegionSelection,
+    SelfTraining,
+    SePiCo,
+    Speed,
+)
 from tests import tiny
 
 WRONG: list[tuple[Any, dict[str, Any], str]] = [
@@ -36,6 +46,8 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
         "`network.encder`: there is no such option; did you mean 'encoder'?",
     ),
     (JointTraining, {"network": {"norm": "grup"}}, "did you mean 'group'?"),
+    (JointTraining, {"loss": {"overlap": "lovas"}}, "did you mean 'lovasz'?"),
+    (JointTraining, {"loss": {"focl": 2.0}}, "`loss.focl`: there is no such option; did you mean 'focal'?"),
     (JointTraining, {"speed": {"compile": "yes"}}, "`speed.compile` 'yes': expected True or False"),
     (JointTraining, {"label_space": ["a", "b"]}, "expected that of the data"),
 ]
@@ -50,9 +62,11 @@ def test_what_is_no_option_is_refused(cls: Any, options: dict[str, Any], message
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("make", [Network, Optimizer, Speed])
+@pytest.mark.parametrize("make", [Network, Optimizer, Loss, Speed])
 def test_dataclasses_refuse_by_themselves(make: Any) -> None:
-    wrong = {Network: {"norm": "grup"}, Optimizer: {"lr": "fast"}, Speed: {"micro_batches": 1.5}}[make]
+    wrong = {Network: {"norm": "grup"}, Optimizer: {"lr": "fast"}, Loss: {"focal": "2"}, Speed: {"micro_batches": 1.5}}[
+        make
+    ]
     with pytest.raises(ConfigError, match="expected"):
         make(**wrong)
 
