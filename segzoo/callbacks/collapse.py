@@ -17,6 +17,7 @@ from segzoo.compat.training import accumulates, steps_done
 from segzoo.distributed import mean_across_ranks
 from segzoo.evaluation.collapse import Floats, heard, least_width, swallowing, vanishing
 from segzoo.evaluation.share_plots import shares_figure
+from segzoo.floats import widest
 
 METRICS = {"pseudo labels": "share/pseudo/", "predictions": "share/predicted/"}
 PRIOR = "prior"
@@ -147,7 +148,7 @@ def _over_ranks(shares: Mapping[str, Tensor]) -> dict[str, Floats]:
     known = {name: value for name, value in shares.items() if name == PRIOR or name in METRICS}
     if not known:
         return {}
-    means = mean_across_ranks(torch.stack([value.detach().float() for value in known.values()])).double().cpu().numpy()
+    means = mean_across_ranks(torch.stack([widest(value.detach()) for value in known.values()])).cpu().double().numpy()
     return {name: row / row.sum() for name, row in zip(known, means, strict=True) if row.sum() > 0}
 
 

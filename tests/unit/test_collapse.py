@@ -53,16 +53,24 @@ def noise(seed: int, count: int, level: np.ndarray, roughness: float, presence: 
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.floats(0, 1.2), st.floats(0.05, 1), st.floats(0.3, 3))
+@given(st.integers(0, 10**6), st.floats(0, 1.2), st.floats(0.75, 1), st.floats(0.3, 3))
 def test_stationary_noise_raises_no_alarm(seed: int, roughness: float, presence: float, richness: float) -> None:
     level = PRIOR * np.array([1, 1, richness])
     assert not alarms(noise(seed, 150, level, roughness, presence))
 
 
-def test_false_alarms_are_as_rare_as_promised() -> None:
-    # The worst case for counts: there in every other batch. Only the last look, which sees all pairs of blocks.
-    runs = [noise(seed, 400, PRIOR, 0.5, 0.5) for seed in range(300)]
-    assert sum(bool(vanishing(run, PRIOR)) for run in runs) == 0
+@pytest.mark.parametrize("presence", [0.1, 0.3, 0.6])
+def test_false_alarms_are_as_rare_as_promised(presence: float) -> None:
+    # Classes that come and go are the worst case. In 50 measurements, looked at after each.
+    runs = [noise(seed, 50, PRIOR, 0.5, presence) for seed in range(100)]
+    assert sum(bool(alarms(run, least=5)) for run in runs) <= 1
+
+
+def test_a_class_that_few_measurements_had_is_known_to_be_gone_in_a_short_training() -> None:
+    # Of a training of 300 steps: there in the first five measurements, gone after the sixth; asked after the 13th and the 16th.
+    course = [0.016, 0.031, 0.028, 0.010, 0.006, 0.0009, *[0.0] * 10]
+    shares = np.array([[0.6, 0.4 - share, share] for share in course])
+    assert alarms(shares, np.array([0.6, 0.372, 0.028]), least=5)[2] <= 16
 
 
 @settings(max_examples=25, deadline=None)
@@ -83,10 +91,14 @@ def test_the_earlier_share_may_be_long_ago() -> None:
     assert 2 in vanishing(normal(shares), PRIOR)
 
 
+@pytest.mark.fault("class-that-the-target-lacks")
 def test_a_class_that_the_target_lacks_raises_no_alarm() -> None:
     absent = noise(1, 200, PRIOR * np.array([1, 1, 0.02]), 0.5, 1.0)
     assert not alarms(absent)
-    assert not alarms(noise(1, 200, np.array([0.6, 0.35, 0.05]), 0.5, 1.0) * np.array([1, 1, 0]))
+    never = noise(1, 200, PRIOR, 0.5, 1.0)
+    never[:, 2] = 0
+    assert not alarms(normal(never))
+    assert not alarms(noise(3, 200, PRIOR, 0.5, 0.1))  # in one batch of ten
 
 
 def test_a_share_that_settles_at_a_fifth_of_its_prior_raises_no_alarm() -> None:
@@ -119,12 +131,13 @@ def test_a_class_without_labels_has_no_prior_to_fall_from() -> None:
 def test_what_is_heard() -> None:
     steps = np.arange(10, 4001, 10)
     assert heard(steps[:39], 4000) is None  # the first tenth
-    assert heard(steps[:50], 4000) == slice(8, 50)  # without the first fiftieth
-    assert heard(steps[200:220], 4000) is None  # a method that begins late has a tenth of its own
+    assert heard(steps[:50], 4000) == slice(7, 50)  # without the first fiftieth
+    assert heard(steps[200:220], 4000) is None  # a method that begins late has a tenth of its own,
+    assert heard(steps[200:225], 4000) == slice(0, 25)  # and its network says something from its first step on
     assert heard(np.array([], int), 4000) is None
     assert heard(steps[:20], None) is None and heard(steps[:30], None) is not None
     assert heard(np.array([400, 410]), 400) is None  # continued beyond its end
-    assert least_width(steps) == 8 and least_width(np.arange(1, 400)) == 50 and least_width(steps[:1]) == 50
+    assert least_width(steps) == 5 and least_width(np.arange(1, 400)) == 50 and least_width(steps[:1]) == 50
 
 
 # The figure
@@ -216,6 +229,7 @@ def small_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segzoo.evaluation.plots.DPI", 30)
 
 
+@pytest.mark.fault("class-is-unlearned")
 def test_one_warning_names_the_class_and_what_to_do(tmp_path: Path) -> None:
     module = Toy(alignment=0.0, pseudo_start=0, threshold=0.968, lr=1)
     _, said = fitted(tmp_path, module, logger=CSVLogger(tmp_path, "", ""))
