@@ -1,5 +1,7 @@
 """The watch over classes that vanish: its criterion, its figure, and its callback beside a small training."""
 
+import inspect
+import re
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +24,8 @@ from segzoo.evaluation.history import read_history
 from segzoo.evaluation.plots import figure_pixels
 from segzoo.evaluation.share_plots import shares_figure
 from segzoo.loggers.metrics_csv import MetricsCsv
+from segzoo.methods.registry import load_method
+from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 NAMES = ("road", "sky", "crack")
@@ -231,13 +235,14 @@ def small_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.fault("class-is-unlearned")
 def test_one_warning_names_the_class_and_what_to_do(tmp_path: Path) -> None:
-    module = Toy(alignment=0.0, pseudo_start=0, threshold=0.968, lr=1)
+    module = Toy(pseudo={"alignment": 0.0, "start": 0, "threshold": 0.968}, lr=1)
     _, said = fitted(tmp_path, module, logger=CSVLogger(tmp_path, "", ""))
     assert len(said) == 1
     assert said[0].startswith("the pseudo labels lose crack: ")
     assert said[0].endswith(
         " of the target's pixels, 4.1 % of the labels that are learned from; the network will unlearn it. Try "
-        "`method.alignment` 1 (keeps the classes' shares), a later `method.pseudo_start`, or a lower `method.threshold`"
+        "`method.pseudo.alignment` 1 (keeps the classes' shares), a later `method.pseudo.start`, or a lower "
+        "`method.pseudo.threshold`"
     )
     assert (tmp_path / "figures" / "class_shares.png").is_file()
     history = read_history(tmp_path / "metrics.csv")
@@ -251,12 +256,12 @@ def test_one_warning_names_the_class_and_what_to_do(tmp_path: Path) -> None:
     ("options", "advice"),
     [
         ({}, "unlearn it"),
-        ({"alignment": 1.0}, "unlearn it"),
+        ({"pseudo": {"alignment": 1.0}}, "unlearn it"),
         (
             {"target_start": 0, "image_weighting": False},
             "true (rare classes count more) or a later `method.target_start`",
         ),
-        ({"threshold": 0.9}, "Try a lower `method.threshold`"),
+        ({"pseudo": {"threshold": 0.9, "alignment": 1}}, "Try a lower `method.pseudo.threshold`"),
     ],
 )
 def test_advice_is_what_the_method_can_do_and_has_not_done(
@@ -270,7 +275,7 @@ def test_predictions_that_are_swallowed(tmp_path: Path) -> None:
     def course(step: int) -> dict[str, Any]:
         return {"prior": PRIOR, "predictions": PRIOR if step < 120 else np.array([0.99, 0.006, 0.004])}
 
-    _, said = fitted(tmp_path, Toy(course, threshold=0.9))
+    _, said = fitted(tmp_path, Toy(course, pseudo={"threshold": 0.9}))
     assert [text.partition(":")[0] for text in said] == [
         "the predictions lose sky",
         "the predictions lose crack",
@@ -339,3 +344,14 @@ def test_the_prior_is_the_mean_of_what_was_reported(tmp_path: Path) -> None:
 def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:
     callback, _ = fitted(tmp_path, Toy(), steps=20, accumulate_grad_batches=3)
     assert callback.state_dict()["steps"]["predictions"].tolist() == [5, 10, 15, 20]
+
+
+@pytest.mark.parametrize("slug", ["maxsquare", "minent", "self-training", "sepico", "ssda", "semi-supervised"])
+def test_every_option_that_is_named_is_one_of_the_method(slug: str) -> None:
+    text = watch._remedies(tiny.method(slug).hparams, "pseudo labels", True)
+    named = [name.removeprefix("method.").split(".") for name in re.findall(r"`([\w.]+)`", text)]
+    assert named
+    for section, *rest in named:
+        options = inspect.signature(load_method(slug)).parameters
+        assert section in options
+        assert not rest or hasattr(options[section].default, rest[0])
