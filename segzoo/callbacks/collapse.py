@@ -1,6 +1,7 @@
 """Watches whether self-training unlearns a class: the shares of pseudo labels and predictions beside those of the labels."""
 
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from segzoo.compat.training import accumulates, steps_done
 from segzoo.distributed import mean_across_ranks
 from segzoo.evaluation.collapse import Floats, heard, least_width, swallowing, vanishing
 from segzoo.evaluation.share_plots import shares_figure
+from segzoo.floats import widest
 
 METRICS = {"pseudo labels": "share/pseudo/", "predictions": "share/predicted/"}
 PRIOR = "prior"
@@ -25,12 +27,13 @@ LIMIT = 1024
 FIRST_FIGURE = 16
 """Measurements of the first figure; the next ones have twice as many each."""
 
+THRESHOLD = "pseudo.threshold"
 REMEDIES: dict[str, tuple[str, Any]] = {
-    "alignment": ("`method.alignment` 1 (keeps the classes' shares)", 1),
+    "pseudo.alignment": ("`method.pseudo.alignment` 1 (keeps the classes' shares)", 1),
     "image_weighting": ("`method.image_weighting` true (rare classes count more)", True),
-    "pseudo_start": ("a later `method.pseudo_start`", None),
+    "pseudo.start": ("a later `method.pseudo.start`", None),
     "target_start": ("a later `method.target_start`", None),
-    "threshold": ("a lower `method.threshold`", 0),
+    THRESHOLD: (f"a lower `method.{THRESHOLD}`", 0),
     "target_weight": ("a smaller `method.target_weight`", 0),
 }
 """What helps, by the option of a method, and the value of that option with which it is done already."""
@@ -147,7 +150,7 @@ def _over_ranks(shares: Mapping[str, Tensor]) -> dict[str, Floats]:
     known = {name: value for name, value in shares.items() if name == PRIOR or name in METRICS}
     if not known:
         return {}
-    means = mean_across_ranks(torch.stack([value.detach().float() for value in known.values()])).double().cpu().numpy()
+    means = mean_across_ranks(torch.stack([widest(value.detach()) for value in known.values()])).cpu().double().numpy()
     return {name: row / row.sum() for name, row in zip(known, means, strict=True) if row.sum() > 0}
 
 
@@ -160,17 +163,22 @@ def _sentence(kind: str, name: str, share: float, prior: float, lost: bool) -> s
 
 def _remedies(options: Mapping[str, Any], kind: str, lost: bool) -> str:
     """What to do, with the options that the method has."""
+    known = {option: reduce(_entry, option.split("."), options) for option in REMEDIES}
     found = [
         text
         for option, (text, done) in REMEDIES.items()
-        if option in options
-        and (done is None or options[option] != done)
+        if known[option] is not None
+        and (done is None or known[option] != done)
         # To be sure of fewer pixels does not help where one class is too sure of all.
-        and not (option == "threshold" and not (lost and kind == "pseudo labels"))
+        and (option != THRESHOLD or (lost and kind == "pseudo labels"))
     ]
     if not found:
         return ""
     return f". Try {' or '.join(found)}" if len(found) < 3 else f". Try {', '.join(found[:-1])}, or {found[-1]}"
+
+
+def _entry(options: Any, name: str) -> Any:
+    return options.get(name) if isinstance(options, Mapping) else None
 
 
 def _percent(share: float) -> str:

@@ -14,7 +14,7 @@ GONE = 0.1
 """A class is there in a step whose share of it is at least this part of its prior."""
 FALL = 3.0
 """How many times its present share a class must have had before."""
-ODDS = 1e-4
+ODDS = 0.01
 """About the chance, in a whole training and per class, that noise alone raises an alarm."""
 LEAST_STEPS = 50
 """Steps that a mean is taken over, at the least."""
@@ -22,7 +22,7 @@ SETTLES, BEGINS = 0.02, 0.1
 """Parts of a training: in the first a fresh head says anything and nobody listens, before the second ends none is alarmed."""
 
 
-def vanishing(shares: Floats, prior: Floats, least: int = 8) -> dict[int, float]:
+def vanishing(shares: Floats, prior: Floats, least: int = 5) -> dict[int, float]:
     """The classes that were there and are gone, each with its present share.
 
     A class counts as gone where all three hold, of the last L measurements and some B earlier ones in a row (a *block*):
@@ -33,11 +33,12 @@ def vanishing(shares: Floats, prior: Floats, least: int = 8) -> dict[int, float]
     3. *Against chance.* Shares of single batches are rough: a class that lives in one image of ten is absent from most
        batches, and eight of them without it mean nothing. So the measurements that have the class (a share of at least
        `GONE` of its prior) are counted in the block and in the last L, and Fisher's exact test asks how likely so few of them
-       are late if it came and went at random. Times the number of pairs of blocks that there are, it must be below `ODDS`.
+       are late if it came and went at random. That must be below `ODDS` over all that was looked at: times the number of
+       pairs of blocks, and once more times it, for the looks at earlier steps.
 
-    Neither L nor B is fixed: a class that is in every batch is missed after about ten of them, a rare one after a hundred. The
-    block may be any earlier one, since a class that has long been gone fills no average over all that was before. Counts do not
-    mind outliers, and the test has no scale to be tuned to data.
+    Neither L nor B is fixed: a class that is in every batch is missed after five to twenty of them, a rare one after a
+    hundred. The block may be any earlier one, since a class that has long been gone fills no average over all that was before.
+    Counts do not mind outliers, and the test has no scale to be tuned to data.
 
     What this cannot tell: a class that the network never found in the target is as silent as one which is not there.
 
@@ -63,16 +64,16 @@ def vanishing(shares: Floats, prior: Floats, least: int = 8) -> dict[int, float]
             mass = (np.take_along_axis(sums, (at := best[None]) + block, 0) - np.take_along_axis(sums, at, 0))[
                 0
             ] / block
-            pairs = (count / last) * (count / block)
+            looks = ((count / last) * (count / block)) ** 2
             for c in np.flatnonzero(gone & (mass >= FALL * now / last)):
                 most = earlier[best[c], c]
                 chance = hypergeom.cdf(present[c], last + block, most + present[c], last)
-                if chance * pairs < ODDS:
+                if chance * looks < ODDS:
                     found.setdefault(int(c), float(now[c] / last))
     return found
 
 
-def swallowing(shares: Floats, prior: Floats, least: int = 8) -> dict[int, float]:
+def swallowing(shares: Floats, prior: Floats, least: int = 5) -> dict[int, float]:
     """The classes beside which all others together vanish, by the criterion of `vanishing`, each with its present share.
 
     Of two classes the one swallows what the other loses: `vanishing` says it already.
@@ -87,22 +88,20 @@ def heard(steps: npt.NDArray[np.int64], total: int | None) -> slice | None:
 
     Args:
         steps: (N,) of the measurements; the first is that of the method's start, which may be late.
-        total: steps of the training, None where nobody knows them: it then counts as one of 50 `LEAST_STEPS`.
+        total: steps of the training, None where nobody knows them: they then are 50 `LEAST_STEPS` from the first.
     """
     if not len(steps):
         return None
-    length = (total or 0) - steps[0]
-    if length <= 0:
-        length = 50 * LEAST_STEPS
-    if steps[-1] < steps[0] + BEGINS * length:
+    length = total if total and total > steps[0] else int(steps[0]) + 50 * LEAST_STEPS
+    if steps[-1] < steps[0] + BEGINS * (length - steps[0]):
         return None
-    return slice(int(np.searchsorted(steps, steps[0] + SETTLES * length)), len(steps))
+    return slice(int(np.searchsorted(steps, SETTLES * length)), len(steps))
 
 
 def least_width(steps: npt.NDArray[np.int64]) -> int:
-    """How many measurements span `LEAST_STEPS`, and no fewer than eight."""
+    """How many measurements span `LEAST_STEPS`, and no fewer than five."""
     apart = float(np.median(np.diff(steps))) if len(steps) > 1 else 1.0
-    return max(8, math.ceil(LEAST_STEPS / max(apart, 1.0)))
+    return max(5, math.ceil(LEAST_STEPS / max(apart, 1.0)))
 
 
 def _widths(least: int, most: int) -> list[int]:

@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from segzoo.callbacks import CollapseWatch
 from segzoo.methods import meta_update
 from tests import tiny
 
@@ -41,6 +42,13 @@ class Metrics(L.Callback):
         self.metrics |= {f"{name} {batch_idx}": value.double() for name, value in found.items()}
 
 
+class Shares(CollapseWatch):
+    """Logs the shares of the classes, and draws nothing."""
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """No figure."""
+
+
 def train(case: dict[str, Any], out: Path) -> None:
     """Three steps on four images per domain, however many processes share them."""
     world = int(os.environ.get("WORLD_SIZE", 1))
@@ -51,7 +59,11 @@ def train(case: dict[str, Any], out: Path) -> None:
     trained = tiny.method(case["slug"], **case["options"])
     strategy = "ddp" if world > 1 else "auto"
     first, logged = FirstGradient(), Metrics()
-    options = case.get("trainer", {}) | {"callbacks": [first, logged], "devices": world, "strategy": strategy}
+    options = case.get("trainer", {}) | {
+        "callbacks": [first, Shares(out.parent), logged],
+        "devices": world,
+        "strategy": strategy,
+    }
     trainer = tiny.trainer(3, precision=case["precision"], **options)
     trainer.fit(trained, datamodule=tiny.data(batch_size=4 // world))
     meta_update.average_gradients = average

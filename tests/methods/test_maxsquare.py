@@ -5,15 +5,20 @@ import math
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.nn import functional as F
 
 from segzoo.bilevel import frozen_buffers
+from segzoo.callbacks import CollapseWatch
 from segzoo.errors import CheckpointError, ConfigError
+from segzoo.evaluation.history import read_history
 from segzoo.methods.maxsquare import MaxSquare
 from segzoo.methods.registry import load_method
+from segzoo.methods.segmentation import class_shares
 from tests import tiny
 from tests.methods.catching import caught
 
@@ -158,3 +163,50 @@ def test_both_heads_start_from_the_checkpoint_of_a_source_phase(tmp_path: Path) 
     with pytest.raises(CheckpointError, match=r"does not fit: .* has the shape"):
         options = {"decoder_channels": [16, 16, 8, 8, 4]}
         tiny.method("maxsquare", initial_checkpoint=str(tmp_path / "alone.ckpt"), network={"options": options})
+
+
+# What the collapse watch is told
+
+
+@pytest.mark.parametrize("slug", ["maxsquare", "minent"])
+def test_shares_are_of_the_labels_and_of_the_predictions_of_a_step_that_is_logged(slug: str) -> None:
+    seen: list[tuple[int, dict[str, Tensor], Tensor, Tensor]] = []
+
+    class Look(L.Callback):
+        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            seen.append((trainer.global_step, module.class_shares, batch["source"]["label"], module.called))
+
+    method = tiny.method(slug, target_start=3)
+    confidence_loss = method.confidence_loss
+
+    def note(logits: Tensor, probs: Tensor) -> Tensor:
+        method.called = probs.argmax(1)
+        return confidence_loss(logits, probs)
+
+    method.called, method.confidence_loss = torch.empty(0), note
+    tiny.trainer(8, log_every_n_steps=2, callbacks=[Look()]).fit(method, datamodule=tiny.data())
+    assert [step for step, shares, _, _ in seen if shares] == [4, 6, 8]
+    for _, shares, label, called in seen:
+        if shares:
+            assert set(shares) == {"prior", "predictions"}
+            for name, ids in (("prior", label), ("predictions", called)):
+                counted = torch.tensor([float((ids == c).sum()) for c in range(method.num_classes)])
+                torch.testing.assert_close(shares[name].float(), counted / counted.sum())
+
+
+def test_shares_of_labels_that_are_all_void_are_zeros() -> None:
+    assert class_shares(torch.full((1, 2, 2), 255), 3).tolist() == [0, 0, 0]
+    assert class_shares(torch.tensor([[[0, 2], [2, 255]]]), 3).tolist() == pytest.approx([1 / 3, 0, 2 / 3])
+
+
+def test_the_watch_changes_nothing_and_logs_the_shares(tmp_path: Path) -> None:
+    plain = tiny.fit("maxsquare", 4)
+    watch = CollapseWatch(tmp_path)
+    logger = CSVLogger(tmp_path, "", "")
+    watched = tiny.fit("maxsquare", 4, trainer_options={"callbacks": [watch], "logger": logger})
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, watched.state_dict()[name]), name
+    history = read_history(tmp_path / "metrics.csv")
+    assert sum(history[f"share/predicted/{c}"][1][-1] for c in watched.label_space.classes) == pytest.approx(1)
+    assert not any(name.startswith("share/pseudo") for name in history)
+    assert (tmp_path / "figures" / "class_shares.png").is_file()
