@@ -17,7 +17,10 @@ from segzoo.evaluation.plots import INK, LARGE, LINES, MUTED, NORMAL, save_figur
 Entry = Mapping[str, Any]
 DASHES = {"source": "-", "labels": (0, (5, 2)), "both": (0, (1, 1.2))}
 """Of methods that have no target labels, that have no source, and that have both."""
-CELL = 1.5
+CELL, NAME = 1.3, 1.25
+"""Height of a picture and width of the names, in inches."""
+ROWS = 7
+"""Below each other in a block, at most."""
 
 
 def draw(entries: Sequence[Entry], folder: Path, split: str, root: str) -> None:
@@ -78,39 +81,50 @@ def curves_figure(entries: Sequence[Entry]) -> Figure:
 
 
 def examples_figure(files: Mapping[str, Path], data: str, split: str, root: str) -> Figure:
-    """A column per image: the photograph, its labels, and what every row says."""
+    """A line per row, a column per image, in blocks beside each other that begin with the photographs and their labels."""
     target, images, chosen = example_images(data, split, root)
     space: LabelSpace = target.label_space
-    lines: dict[str, list[Any]] = {
-        "photograph": [images.image(i) for i in chosen],
-        "labels": [_coloured(images.label(i), space) for i in chosen],
-    }
-    occurring: set[int] = set()
+    photographs, truth = [images.image(i) for i in chosen], [images.label(i) for i in chosen]
+    said: dict[str, list[Any]] = {}
     for name, path in files.items():
         with np.load(path) as labels:
-            lines[name] = [_coloured(labels[str(i)], space) for i in chosen]
-            occurring |= {int(number) for i in chosen for number in np.unique(labels[str(i)])}
-    for i in chosen:
-        occurring |= {int(number) for number in np.unique(images.label(i))}
-    shapes = [picture.shape for picture in lines["photograph"]]
-    widths = [CELL * shape[1] / shape[0] for shape in shapes]
-    left, bottom = 1.35, 0.35
-    size = (left + sum(widths), bottom + CELL * len(lines))
+            said[name] = [labels[str(i)] for i in chosen]
+    occurring = sorted(
+        {int(number) for pictures in (truth, *said.values()) for one in pictures for number in np.unique(one)}
+    )
+    blocks = -(-len(said) // ROWS)
+    length = -(-len(said) // blocks)
+    widths = [CELL * picture.shape[1] / picture.shape[0] for picture in photographs]
+    block = NAME + sum(widths)
+    per_line = max(1, int(block * blocks / 1.15))
+    bottom = 0.15 + 0.2 * -(-len(occurring) // per_line)
+    size = (block * blocks, bottom + CELL * (length + 2))
     figure = Figure(figsize=size)
-    for number, (name, pictures) in enumerate(lines.items()):
-        top = size[1] - CELL * number
-        figure.text((left - 0.1) / size[0], (top - CELL / 2) / size[1], name, ha="right", va="center", fontsize=NORMAL)
-        for place, (picture, width) in enumerate(zip(pictures, widths, strict=True)):
-            box = (left + sum(widths[:place]), top - CELL + 0.03, width - 0.04, CELL - 0.06)
-            axes = figure.add_axes((box[0] / size[0], box[1] / size[1], box[2] / size[0], box[3] / size[1]))
-            _show(axes, picture)
-    legend = [
+    names = list(said)
+    for number in range(blocks):
+        lines = {"photograph": photographs, "labels": [_coloured(label, space) for label in truth]}
+        for name in names[number * length : (number + 1) * length]:
+            lines[name] = [_coloured(label, space) for label in said[name]]
+        for place, (name, pictures) in enumerate(lines.items()):
+            low, left = size[1] - CELL * (place + 1), number * block + NAME
+            at = ((left - 0.1) / size[0], (low + CELL / 2) / size[1])
+            figure.text(*at, name, ha="right", va="center", fontsize=NORMAL, color=INK)
+            for picture, width in zip(pictures, widths, strict=True):
+                box = (left / size[0], (low + 0.03) / size[1], (width - 0.04) / size[0], (CELL - 0.06) / size[1])
+                _show(figure.add_axes(box), picture)
+                left += width
+    handles = [
         Patch(color=_colour(space, number), label="ignored" if number == IGNORE_INDEX else space.classes[number])
-        for number in sorted(occurring)
+        for number in occurring
     ]
-    columns = max(1, int(size[0] / 1.15))
     figure.legend(
-        handles=legend[:columns], loc="lower center", ncol=columns, frameon=False, fontsize=NORMAL, labelcolor=INK
+        handles=handles,
+        loc="lower center",
+        ncol=per_line,
+        frameon=False,
+        fontsize=NORMAL,
+        labelcolor=INK,
+        borderaxespad=0.1,
     )
     return figure
 

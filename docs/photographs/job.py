@@ -13,7 +13,7 @@ from segzoo.study.results import find_run
 from segzoo.yaml_files import read_yaml
 
 COMMANDS = {"val": "validate", "test": "test"}
-EXAMPLES = 4
+EXAMPLES = 3
 """Images that all rows label for the picture."""
 
 
