@@ -8,8 +8,11 @@ entry point of the group ``segzoo.methods``: ``my-method = "my_package.my_method
 
 import importlib
 import warnings
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segzoo.configs import config_names, config_path
@@ -112,5 +115,11 @@ def _check(cls: Any, info: MethodInfo) -> None:
 
 
 def _read(slug: str) -> dict[str, Any]:
-    content: dict[str, Any] = read_yaml(config_path("method", slug))
+    return deepcopy(_parsed(config_path("method", slug)))
+
+
+@cache
+def _parsed(path: Path) -> dict[str, Any]:
+    """A packaged file, read once: a command asks for all of them some thirty times."""
+    content: dict[str, Any] = read_yaml(path)
     return content

@@ -14,15 +14,24 @@ from segzoo.errors import ConfigError
 from segzoo.methods.registry import load_method
 from segzoo.study.plan import Plan, Row
 
+SCORES = "scores-test.json"
+"""What a complete run has in its folder, if nobody says otherwise."""
 
-def find_run(folder: Path, row: Row, seed: int) -> Path:
+
+def find_run(folder: Path, row: Row, seed: int, scores: str = SCORES) -> Path:
     """The folder of a row's run: a complete one, else one that can be continued, else the folder for the runs of the row.
 
     `segzoo fit` places a run at RUNS/<method>/<data>/NAME-s<seed>; each row and seed has a RUNS of its own. One that was
     interrupted before its first checkpoint cannot be continued: the next is called NAME-s<seed>-2.
+
+    Args:
+        folder: of the comparison.
+        row: whose run it is.
+        seed: of the run.
+        scores: the file by which a complete run is known.
     """
     runs = all_runs(folder, row, seed)
-    for proof in ("scores-test.json", "checkpoints/last.ckpt"):
+    for proof in (scores, "checkpoints/last.ckpt"):
         if found := [run for run in runs if (run / proof).is_file()]:
             return found[0]
     return folder / row.name
@@ -109,15 +118,15 @@ def check_orders(run: Path, record: Path, now: dict[str, Any]) -> None:
     raise ConfigError(f"{run} was trained {reason}; choose another folder, or remove that run")
 
 
-def check_complete(run: Path) -> None:
-    """Refuses a training that did not come to its end, and scores of a part of the test split: they are no row of a table."""
+def check_complete(run: Path, scores: str = SCORES) -> None:
+    """Refuses a training that did not come to its end, and scores of a part of the split: they are no row of a table."""
     from segzoo.evaluation import Protocol  # imports torch
 
-    protocol, manifest = Protocol.load(run / "scores-test.json"), run / "manifest.json"
+    protocol, manifest = Protocol.load(run / scores), run / "manifest.json"
     if not protocol.complete:
         raise ConfigError(
-            f"{run / 'scores-test.json'} is of {protocol.images} of {protocol.split_images} test images; remove that run's "
-            "folder and compare without `trainer.limit_test_batches` and `trainer.fast_dev_run`"
+            f"{run / scores} is of {protocol.images} of {protocol.split_images} {protocol.split} images; remove that run's "
+            f"folder and compare without `trainer.limit_{protocol.split}_batches` and `trainer.fast_dev_run`"
         )
     content = json.loads(manifest.read_text()) if manifest.is_file() else {}
     if content.get("status") == "stopped":

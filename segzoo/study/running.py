@@ -12,6 +12,7 @@ from segzoo.files import write_text
 from segzoo.runtime.lock import locked
 from segzoo.study.plan import Plan, Row
 from segzoo.study.results import (
+    SCORES,
     all_runs,
     check_complete,
     check_orders,
@@ -65,12 +66,12 @@ def train_all(folder: Path, plan: Plan, jobs: int, train: Train, say: Callable[[
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))}
     with ThreadPoolExecutor(jobs) as pool:
         for wave in plan.waves:  # rows that take something from others wait for them
-            for row, seed in pool.map(lambda one: _complete(folder, plan, one[0], one[1], train, threads, say), wave):
+            for row, seed in pool.map(lambda one: complete(folder, plan, one[0], one[1], train, threads, say), wave):
                 done += 1
                 say(f"{done}/{total}  {row.name}, seed {seed}")
 
 
-def next_training(folder: Path, plan: Plan, row: Row, seed: int) -> Training | None:
+def next_training(folder: Path, plan: Plan, row: Row, seed: int, scores: str = SCORES) -> Training | None:
     """What is left to do for a row and a seed; None when its run is complete.
 
     Raises:
@@ -79,11 +80,11 @@ def next_training(folder: Path, plan: Plan, row: Row, seed: int) -> Training | N
     for begun in all_runs(folder, row, seed):
         with locked(begun):
             pass  # nobody else trains it, such as one that outlived its comparison
-    run = find_run(folder, row, seed)
+    run = find_run(folder, row, seed, scores)
     if run != folder / row.name:
         check_orders(run, _record(folder, row, seed), orders(row, plan.common))
-    if (run / "scores-test.json").is_file():
-        check_complete(run)
+    if (run / scores).is_file():
+        check_complete(run, scores)
         return None
     last = run / "checkpoints" / "last.ckpt"
     starts = {start.name: checkpoint_of(folder, row, start, seed) for start in row.starts}
@@ -97,7 +98,7 @@ def next_training(folder: Path, plan: Plan, row: Row, seed: int) -> Training | N
     )
 
 
-def _complete(
+def complete(
     folder: Path,
     plan: Plan,
     row: Row,
@@ -105,8 +106,24 @@ def _complete(
     train: Train,
     threads: Mapping[str, str],
     say: Callable[[str], object],
+    scores: str = SCORES,
 ) -> tuple[Row, int]:
-    training = next_training(folder, plan, row, seed)
+    """Trains one row with one seed, unless its run is complete.
+
+    Args:
+        folder: of the comparison.
+        plan: what is compared.
+        row: whose run it is.
+        seed: of the run.
+        train: starts a training and waits for its end.
+        threads: environment variables for it.
+        say: is given a line when it begins.
+        scores: the file by which a complete run is known.
+
+    Raises:
+        SegzooError: it failed, or what is there is not what the plan wants.
+    """
+    training = next_training(folder, plan, row, seed, scores)
     if training is None:
         return row, seed
     record = _record(folder, row, seed)
@@ -116,7 +133,7 @@ def _complete(
     if status := train(training, log, threads):
         lines = log.read_text(errors="replace").strip().splitlines() or [f"exit status {status}"]
         raise SegzooError(f"{row.name} with seed {seed} failed, see {log}: {lines[-1]}")
-    check_complete(find_run(folder, row, seed))
+    check_complete(find_run(folder, row, seed, scores), scores)
     return row, seed
 
 

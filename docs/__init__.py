@@ -1,0 +1,1 @@
+"""Pages, and the scripts behind their numbers."""

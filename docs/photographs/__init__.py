@@ -1,0 +1,1 @@
+"""The study on photographs: ``python -m docs.photographs.study``."""
