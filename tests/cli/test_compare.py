@@ -208,7 +208,7 @@ def test_a_comparison_runs_resumes_and_prints_a_table(tmp_path: Path, capsys: py
     config.write_text(config.read_text().replace("  weight_width: 4\n", ""))
     assert main([*arguments, "--", *shared]) == 0
     table = (out / "comparison.md").read_text()
-    assert table.splitlines()[3].startswith("| target-only | 1 |") and table in capsys.readouterr().out
+    assert table.splitlines()[3].startswith("| target-only |  | 4 |  | 1 |") and table in capsys.readouterr().out
     brief = next(out.glob("brief/source-only/tiny/*/config.yaml")).read_text()
     assert "max_steps: 1\n" in brief
     assert f"initial_checkpoint: {next(out.glob('target-only/target-only/tiny/*/checkpoints/last.ckpt'))}\n" in brief
