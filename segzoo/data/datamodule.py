@@ -172,7 +172,7 @@ class DomainDataModule(L.LightningDataModule):
         """
         images = self.images(domain, "train")
         indices = self._labelled_target() if domain == "target" else range(len(images))
-        return class_counts(images, indices, self.label_space.num_classes).frequencies
+        return class_counts(images, indices, self.label_space.num_classes, progress=True).frequencies
 
     def scored(self, split: Split) -> ImageSet | None:
         """The target's images of a split to score on; None where it has no such split or no masks in it."""

@@ -51,7 +51,7 @@ class Loss:
 
 
 def count_class_weight(trainer: Any, resources: Sequence[str], exponent: float) -> Tensor:
-    """The weights (C,) of the classes, float32 and the same on all processes; the first one counts.
+    """The weights (C,) of the classes, float32 and the same on all processes.
 
     Args:
         trainer: has the data.
@@ -62,19 +62,33 @@ def count_class_weight(trainer: Any, resources: Sequence[str], exponent: float) 
         ConfigError: the trainer has no DataModule that could count.
         DataError: a label cannot be read.
     """
-    data = getattr(trainer, "datamodule", None)
-    if not isinstance(data, DomainDataModule):
+    shares = counted_shares(trainer, resources)
+    if shares is None:
         raise ConfigError(
             "`loss.class_balance` counts the labels of a DomainDataModule, and this trainer has other data; pass "
             "`datamodule=`, or set it to 0"
         )
+    return frequency_weights(shares, exponent).float()
+
+
+def counted_shares(trainer: Any, resources: Sequence[str]) -> Tensor | None:
+    """The shares (C,) of the classes in true labels, float64; the first process counts. None without a DataModule of ours.
+
+    Args:
+        trainer: has the data.
+        resources: the mean is one over the labelled domains behind these; zeros where none of them has labels.
+
+    Raises:
+        DataError: a label cannot be read.
+    """
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, DomainDataModule):
+        return None
     shares: list[list[float]] = []
     error: SegzooError | None = None
     if trainer.is_global_zero:
         domains = [DOMAINS[resource] for resource in resources if resource in DOMAINS]
         try:  # what has no labels is an error of the streams
-            if data.target_labels == 0:
-                domains = [domain for domain in domains if domain != "target"]
             labelled = [domain for domain in domains if data.images(domain, "train").has_labels]
             shares = [data.class_shares(domain).tolist() for domain in labelled]
         except SegzooError as problem:
@@ -83,4 +97,4 @@ def count_class_weight(trainer: Any, resources: Sequence[str], exponent: float) 
     if error is not None:
         raise error
     blank = [0.0] * data.label_space.num_classes
-    return frequency_weights(torch.tensor(shares or [blank], dtype=torch.float64).mean(dim=0), exponent).float()
+    return torch.tensor(shares or [blank], dtype=torch.float64).mean(dim=0)

@@ -30,12 +30,11 @@ from segzoo.adaptation import (
     strong_augment,
 )
 from segzoo.checks import check_range
-from segzoo.data.datamodule import DomainDataModule
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.errors import ConfigError
 from segzoo.losses import log_softmax, soft_pixel_cross_entropy
-from segzoo.methods.loss import Loss
+from segzoo.methods.loss import Loss, counted_shares
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.segmentation import loss_pixels
 from segzoo.methods.speed import Speed
@@ -103,10 +102,9 @@ class MeanTeacher(UnsupervisedAdaptation, ScoredTeacher):
 
     def _set_up_training(self) -> None:
         super()._set_up_training()
-        data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, DomainDataModule):
-            shares = data.class_shares("target" if "labels" in self.resources else "source")
-            self.alignment.prior.copy_(torch.from_numpy(shares))
+        shares = counted_shares(self.trainer, ["labels" if "labels" in self.resources else "source"])
+        if shares is not None:
+            self.alignment.prior.copy_(shares)
         elif self.pseudo.alignment:
             raise ConfigError(
                 "`method.pseudo.alignment` needs the class shares of the true labels, which segzoo's data modules count: use "
