@@ -22,7 +22,6 @@ class View(NamedTuple):
         labels: the teacher's (B, H, W).
         confidence: the probability that it gives them, (B, H, W).
         weights: of their loss, (B, H, W).
-        probs: the probabilities (B, C, H, W) that soft labels are; None where the labels are all.
         reference: (B, 3, H, W), other images of the same places, if there are any.
     """
 
@@ -30,7 +29,6 @@ class View(NamedTuple):
     labels: Tensor
     confidence: Tensor
     weights: Tensor
-    probs: Tensor | None = None
     reference: Tensor | None = None
 
 
@@ -42,14 +40,12 @@ class Mixture(NamedTuple):
         label: y_m, (B, H, W).
         weights: q_m, (B, H, W).
         mask: M, (B, H, W), where they show the source.
-        probs: soft labels (B, C, H, W) of the pixels outside the mask; None where ``label`` is all.
     """
 
     image: Tensor
     label: Tensor
     weights: Tensor
     mask: Tensor
-    probs: Tensor | None = None
 
 
 def class_mix(

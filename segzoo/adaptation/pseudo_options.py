@@ -21,9 +21,6 @@ class PseudoLabels:
         threshold: Sets the probability from which a pixel of the teacher's prediction counts as sure; above 1 none is.
         weight: Chooses how much the teacher's labels count: share weighs all pixels alike, by the share of the batch's pixels
             that it is sure of; pixel counts sure pixels fully and others not at all.
-        temperature: Sets how soft the labels are: 0, as published, takes the likeliest class alone; 1 takes the teacher's
-            probabilities as they are, so that a thin class that is never the likeliest is not unlearned; values between
-            sharpen them.
         alignment: Sets how strongly the teacher's probabilities are scaled towards the class shares of the true labels, from 0
             (as they are) to 1 (on average the same shares).
     """
@@ -33,7 +30,6 @@ class PseudoLabels:
     start: int = 0
     threshold: float = 0.968
     weight: Literal["share", "pixel"] = "share"
-    temperature: float = 0.0
     alignment: float = 0.0
 
     def __post_init__(self) -> None:
@@ -46,5 +42,4 @@ class PseudoLabels:
         check_range("`method.pseudo.ema_decay`", self.ema_decay, 0, 1)
         check_range("`method.pseudo.start`", self.start, 0)
         check_range("`method.pseudo.threshold`", self.threshold, 0)
-        check_range("`method.pseudo.temperature`", self.temperature, 0)
         check_range("`method.pseudo.alignment`", self.alignment, 0, 1)

@@ -6,7 +6,6 @@ from segzoo.losses.classification import (
     log_softmax,
     pixel_cross_entropy,
     soft_cross_entropy,
-    soft_pixel_cross_entropy,
 )
 from segzoo.losses.confidence import (
     guidance_labels,
@@ -42,5 +41,4 @@ __all__ = [
     "prototype_contrast",
     "prototype_regularizer",
     "soft_cross_entropy",
-    "soft_pixel_cross_entropy",
 ]

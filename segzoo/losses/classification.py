@@ -72,23 +72,6 @@ def soft_cross_entropy(logits: Tensor, y: Tensor, class_weight: Tensor | None = 
     return (y * class_losses(logits, class_weight, focal)).sum() / y[:, 0].numel()
 
 
-def soft_pixel_cross_entropy(
-    logits: Tensor, probs: Tensor, class_weight: Tensor | None = None, focal: float = 0.0
-) -> Tensor:
-    """-sum_c w_c p_c log q_c of every pixel, by request with the focal factor (1 - q_c)^gamma.
-
-    Args:
-        logits: (B, C, H, W), those of q.
-        probs: p, (B, C, H, W).
-        class_weight: w, (C,); None: 1.
-        focal: gamma.
-
-    Returns:
-        (B, H, W).
-    """
-    return (probs * class_losses(logits, class_weight, focal)).sum(dim=1)
-
-
 def log_softmax(logits: Tensor) -> Tensor:
     """Logarithms of the class probabilities of logits (B, C, H, W), in float32 at least."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=1)

@@ -4,8 +4,8 @@
     y_i = argmax p_T(x)_i,     q = share of the batch's pixels with max p_T >= 0.968           pseudo labels, one weight
     L_u = (1/N) sum_i q_i CE(f(strong(x))_i, y_i)
 
-The network sees the images strongly augmented and mixed with others, the teacher as they are. With a temperature the labels are
-the teacher's probabilities, with alignment these have the class shares of the true labels (`segzoo.adaptation.alignment`).
+The network sees the images strongly augmented and mixed with others, the teacher as they are. With alignment the teacher's
+probabilities have the class shares of the true labels (`segzoo.adaptation.alignment`).
 
 CE is the loss per pixel that the section ``loss`` says. On true labels it may have a loss of areas beside it, on pseudo labels,
 whose pixels have weights, not.
@@ -33,10 +33,9 @@ from segzoo.checks import check_range
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.errors import ConfigError
-from segzoo.losses import log_softmax, soft_pixel_cross_entropy
+from segzoo.losses import log_softmax
 from segzoo.methods.loss import Loss, counted_shares
 from segzoo.methods.optimizer import Optimizer
-from segzoo.methods.segmentation import loss_pixels
 from segzoo.methods.speed import Speed
 from segzoo.methods.teacher_scores import ScoredTeacher
 from segzoo.methods.unsupervised import UnsupervisedAdaptation
@@ -130,23 +129,17 @@ class MeanTeacher(UnsupervisedAdaptation, ScoredTeacher):
     def view(self, images: Batch) -> View:
         """Unlabelled images with the teacher's labels."""
         image, reference = images["image"], images.get("reference")
-        labels, confidence, probs = self.label(image, reference)
-        return View(image, labels, confidence, self.pseudo_weights(confidence), probs, reference)
+        labels, confidence = self.label(image, reference)
+        return View(image, labels, confidence, self.pseudo_weights(confidence), reference)
 
     @torch.no_grad()
-    def label(self, image: Tensor, reference: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The teacher's labels of images and its confidence in them, both (B, H, W), and its probabilities if they are soft."""
+    def label(self, image: Tensor, reference: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The teacher's labels of images and its confidence in them, both (B, H, W)."""
         logits = self.teacher_segmenter(image)
-        temperature = self.pseudo.temperature
-        if not self.pseudo.alignment and not temperature:
-            return *pseudo_labels(logits), None
-        probs = log_softmax(logits).exp()
-        if self.pseudo.alignment:
-            probs = self.alignment(probs)
-        confidence, labels = probs.max(dim=1)
-        if temperature not in (0, 1):
-            probs = (probs.clamp_min(torch.finfo(probs.dtype).tiny).log() / temperature).softmax(dim=1)
-        return labels, confidence, probs if temperature else None
+        if not self.pseudo.alignment:
+            return pseudo_labels(logits)
+        confidence, labels = self.alignment(log_softmax(logits).exp()).max(dim=1)
+        return labels, confidence
 
     def pseudo_weights(self, confidence: Tensor) -> Tensor:
         """q, of every pixel (B, H, W)."""
@@ -164,24 +157,13 @@ class MeanTeacher(UnsupervisedAdaptation, ScoredTeacher):
         """Weighted cross-entropy on the mixture and on masked images; and the encoder's maps of the mixture's pass."""
         logits, maps = self.segmenter.with_features(self.augment(mixture.image))
         self._seen = (view, mixture, logits.detach())
-        terms = {"mixed": self.taught(logits, mixture.label, mixture.weights, mixture.probs, mixture.mask)}
+        terms = {"mixed": self.supervised(logits, mixture.label, mixture.weights)}
         if self.masked:
             image = self.augment(view.image)
             block = max(1, round(MASKED_BLOCK * max(image.shape[-2:])))
             masked = mask_blocks(image, self.image_generators("masked blocks", len(image)), block, MASKED_SHARE)
-            terms["masked"] = self.masked * self.taught(self(masked), view.labels, view.weights, view.probs)
+            terms["masked"] = self.masked * self.supervised(self(masked), view.labels, view.weights)
         return terms, maps
-
-    def taught(
-        self, logits: Tensor, labels: Tensor, weights: Tensor, probs: Tensor | None, true: Tensor | None = None
-    ) -> Tensor:
-        """Weighted mean cross-entropy with labels (B, H, W), or with probabilities (B, C, H, W) outside the mask ``true``."""
-        if probs is None:
-            return self.supervised(logits, labels, weights)
-        losses = soft_pixel_cross_entropy(logits, probs, self.class_weight, self.loss.focal)
-        soft = weights if true is None else weights * ~true
-        loss = (soft * losses).sum() / loss_pixels(labels, self.pixel_mean)
-        return loss if true is None else loss + self.supervised(logits, labels, weights * true)
 
     # What is shown
 

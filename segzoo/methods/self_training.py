@@ -52,7 +52,7 @@ class SelfTraining(MeanTeacher):
         loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         pseudo: Says how the teacher follows the network and how its labels are used, a mapping with ema_decay, ema_buffers,
-            start, threshold, weight, temperature and alignment (segzoo.adaptation.PseudoLabels).
+            start, threshold, weight and alignment (segzoo.adaptation.PseudoLabels).
         masked: Sets how much a further loss counts on target images with masked blocks, whose content has to be told from what
             is around (masked image consistency, MIC, has 1); 0 leaves it and its pass out.
         fourier: Gives source images the low frequencies of target images, up to this share of the image's side (FDA: 0.01 to
@@ -154,14 +154,14 @@ class SelfTraining(MeanTeacher):
         return source | {"image": low_frequency_swap(source["image"], target["image"], self.fourier)}
 
     @torch.no_grad()
-    def label(self, image: Tensor, reference: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def label(self, image: Tensor, reference: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The teacher's labels and confidence, at night with the help of a reference image."""
         if self.night is None:
             return super().label(image, reference)
         other = None if reference is None else log_softmax(self.teacher_segmenter(reference)).exp()
         scores = self.night.scores(log_softmax(self.teacher_segmenter(image)).exp(), other)
         confidence, labels = scores.max(dim=1)
-        return labels, confidence, None
+        return labels, confidence
 
     def source_terms(self, source: Batch) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Cross-entropy on the labelled source and the feature distance; and the encoder's maps of that pass."""
@@ -190,7 +190,7 @@ class SelfTraining(MeanTeacher):
         mask = class_mix(label, self.image_generators("class mix", len(label)), self.mix_scope, IGNORE_INDEX)
         weights = paste(mask, torch.ones_like(view.weights), view.weights)
         image, labels = paste(mask, source["image"], view.image), paste(mask, label, view.labels)
-        return Mixture(image, labels, weights, mask, view.probs)
+        return Mixture(image, labels, weights, mask)
 
     @property
     def step_pictures(self) -> dict[str, Tensor]:

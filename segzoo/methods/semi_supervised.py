@@ -33,7 +33,7 @@ class SemiSupervised(MeanTeacher):
         loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         pseudo: Says how the teacher follows the network and how its labels are used, a mapping with ema_decay, ema_buffers,
-            start, threshold, weight, temperature and alignment (segzoo.adaptation.PseudoLabels).
+            start, threshold, weight and alignment (segzoo.adaptation.PseudoLabels).
         masked: Sets how much a further loss counts on unlabelled images with masked blocks, whose content has to be told from
             what is around; 0 leaves it and its pass out.
     """
@@ -78,5 +78,4 @@ class SemiSupervised(MeanTeacher):
         box = cut_mix(view.image.shape[-2:], self.image_generators("cut mix", len(view.image)))
         box = box.to(view.image.device)
         image, labels, weights = (paste(box, x.roll(1, 0), x) for x in (view.image, view.labels, view.weights))
-        probs = None if view.probs is None else paste(box, view.probs.roll(1, 0), view.probs)
-        return Mixture(image, labels, weights, box & False, probs)
+        return Mixture(image, labels, weights, box & False)

@@ -86,7 +86,7 @@ class SePiCo(SelfTraining):
         fast: Saves a teacher and a student pass: the first pseudo labels are cropped, and the target's contrast is taken from
             the target's part of the mixture.
         pseudo: Says how the teacher follows the network and how its labels are used, a mapping with ema_decay, ema_buffers,
-            start, threshold, weight, temperature and alignment (segzoo.adaptation.PseudoLabels).
+            start, threshold, weight and alignment (segzoo.adaptation.PseudoLabels).
         mix_scope: Chooses of which classes half are pasted from source onto target images: those of each image, or of the
             whole batch and void too, as published.
         source_augmentation: Chooses the images of the source's own loss: weak as in DAFormer, or strong as in SePiCo.
@@ -213,7 +213,7 @@ class SePiCo(SelfTraining):
     def cropped_view(self, target: Batch, size: tuple[int, int]) -> View:
         """Target images, cropped to (height, width) by the balance of the teacher's labels."""
         images = [target["image"], *([target["reference"]] if self.uses_references else [])]
-        labels, confidence, probs = self.label(*images)
+        labels, confidence = self.label(*images)
         box = crop_box(images[0].shape[-2:], size, self.crop_share)
         corners = class_balanced_crop(labels, box, self.image_generators("balanced crop", len(labels)))
         images = [crop(image, corners, box) for image in images]
@@ -224,11 +224,9 @@ class SePiCo(SelfTraining):
                 F.interpolate(widest(crop(x, corners, box))[:, None], size, mode="nearest-exact")[:, 0].to(x.dtype)
                 for x in (labels, confidence)
             )
-            if probs is not None:
-                probs = F.interpolate(crop(probs, corners, box), size, mode="nearest-exact")
         else:
-            labels, confidence, probs = self.label(*images)
-        return View(images[0], labels, confidence, self.pseudo_weights(confidence), probs, *images[1:])
+            labels, confidence = self.label(*images)
+        return View(images[0], labels, confidence, self.pseudo_weights(confidence), *images[1:])
 
     # Concepts and contrast
 

@@ -34,7 +34,7 @@ class SSDA(SelfTraining):
         loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         pseudo: Says how the teacher follows the network and how its labels are used, a mapping with ema_decay, ema_buffers,
-            start, threshold, weight, temperature and alignment (segzoo.adaptation.PseudoLabels).
+            start, threshold, weight and alignment (segzoo.adaptation.PseudoLabels).
         masked: Sets how much a further loss counts on target images with masked blocks, whose content has to be told from what
             is around (masked image consistency, MIC, has 1); 0 leaves it and its pass out.
         fourier: Gives source images the low frequencies of target images, up to this share of the image's side (FDA: 0.01 to

@@ -192,7 +192,7 @@ def test_nothing_is_left_to_the_defaults_of_short_runs(name: str) -> None:
         path
         for layer in packaged
         for path, _ in leaves(layer)
-        if path.partition(".")[0] in ("method", "network", "optimizer", "data")
+        if path.partition(".")[0] in ("method", "network", "optimizer", "loss", "data")
     }
     stated = dict(leaves(recipe))
     assert shortened <= stated.keys()

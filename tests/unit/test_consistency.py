@@ -1,4 +1,4 @@
-"""What consistency training adds to a mean teacher: aligned and soft labels, boxes, masked blocks, exchanged frequencies."""
+"""What consistency training adds to a mean teacher: aligned labels, boxes, masked blocks, exchanged frequencies."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ import torch
 
 from segzoo.adaptation import DistributionAlignment, cut_mix, low_frequency_swap, mask_blocks
 from segzoo.adaptation.alignment import LIMIT, MOMENTUM
-from segzoo.losses import pixel_cross_entropy, soft_pixel_cross_entropy
 
 
 def generators(count: int, seed: int = 0) -> list[torch.Generator]:
@@ -54,26 +53,6 @@ def test_alignment_resumes_with_its_mean_and_not_with_the_prior() -> None:
     align = DistributionAlignment(4, 1.0)
     align(probabilities(0).float())
     assert align.state_dict().keys() == {"mean"}
-
-
-# Soft labels
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-def test_soft_cross_entropy_of_one_hot_labels_is_the_hard_one(weighted: bool) -> None:
-    torch.manual_seed(0)
-    logits, labels = torch.randn(2, 5, 4, 3, dtype=torch.float64), torch.randint(0, 5, (2, 4, 3))
-    weight = torch.rand(5, dtype=torch.float64) if weighted else None
-    one_hot = torch.nn.functional.one_hot(labels, 5).movedim(-1, 1).double()
-    hard = pixel_cross_entropy(logits, labels, class_weight=weight)
-    torch.testing.assert_close(soft_pixel_cross_entropy(logits, one_hot, weight), hard)
-
-
-def test_soft_cross_entropy_is_least_at_the_probabilities() -> None:
-    probs = probabilities(1)
-    logits = probs.log().requires_grad_()
-    (slope,) = torch.autograd.grad(soft_pixel_cross_entropy(logits, probs).sum(), logits)
-    assert slope.abs().max() < 1e-12
 
 
 # Boxes

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from segzoo.bilevel import SGDStep, pixel_jvp
 from segzoo.bilevel.passes import Replayed
-from segzoo.losses import class_losses, pixel_cross_entropy, soft_cross_entropy, soft_pixel_cross_entropy
+from segzoo.losses import class_losses, pixel_cross_entropy, soft_cross_entropy
 from tests.parity.problems import Problem, problem, relative_error, toy
 
 WEIGHT = torch.tensor([0.5, 1.0, 2.0, 0.25, 3.0])
@@ -85,7 +85,6 @@ def test_soft_labels_that_are_hard_are_labels(gamma: float, weight: Tensor | Non
     hard = F.one_hot(labels.where(kept, 0), 5).movedim(-1, 1).double()
     expected = pixel_cross_entropy(logits, labels.where(kept, 0), class_weight=weight, focal=gamma)
     torch.testing.assert_close((hard * class_losses(logits, weight, gamma)).sum(1), expected)
-    torch.testing.assert_close(soft_pixel_cross_entropy(logits, hard, weight, gamma), expected)
     torch.testing.assert_close(soft_cross_entropy(logits, hard, weight, gamma), expected.mean())
 
 
