@@ -48,7 +48,7 @@ def entry(pair: Pair, row: Row, seed: int, run: Path) -> dict[str, Any]:
 
 def _scores(path: Path) -> dict[str, Any]:
     scores = Scores.load(path)
-    measures = {"iou": scores.iou, "precision": scores.precision, "recall": scores.class_accuracy}
+    measures = {"iou": scores.iou, "precision": scores.precision, "recall": scores.recall}
     return {
         "protocol": Protocol.load(path).describe(),
         "miou": scores.miou,

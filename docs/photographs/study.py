@@ -113,10 +113,10 @@ class Study:
                 log = folder / f"{row.name}-s{seed}-scores.log"
                 if status := perform((), log):
                     raise SegzooError(f"scoring {name} ended with status {status}, see {log}")
+            self._add(pair, row, seed, run)
         except Exception as error:  # one run that fails is no reason to lose the others
             self.failed.append(f"{name}: {error}")
             return f"failed: {self.failed[-1]}"
-        self._add(pair, row, seed, run)
         return name
 
     def _words(self, training: Training) -> tuple[str, ...]:

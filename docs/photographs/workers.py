@@ -25,7 +25,7 @@ class Workers:
         os.environ.update(
             OMP_NUM_THREADS="1", NO_ALBUMENTATIONS_UPDATE="1"
         )  # of libraries that read it at their import
-        forks = warm and "forkserver" in multiprocessing.get_all_start_methods()
+        forks = warm and sys.platform == "linux"
         self._context: Any = multiprocessing.get_context("forkserver" if forks else "spawn")
         if forks:
             self._context.set_forkserver_preload(["docs.photographs.warm"])
@@ -73,4 +73,6 @@ def work(job: Job, log: str, starter: Connection) -> None:
     os.dup2(file, 1)
     os.dup2(file, 2)
     follow(starter.fileno())
+    if sys.platform == "linux":  # loader processes are forks of this one, and not of one that would import again
+        multiprocessing.set_start_method("fork", force=True)
     sys.exit(job.perform())
