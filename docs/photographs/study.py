@@ -194,6 +194,9 @@ def main(argv: Sequence[str]) -> int:
     except SegzooError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
     say(f"written to {study.report}: results.json, tables.md and figures")
     for line in study.failed:
         print(f"failed: {line}", file=sys.stderr)
