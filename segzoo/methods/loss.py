@@ -68,11 +68,11 @@ def count_class_weight(trainer: Any, resources: Sequence[str], exponent: float) 
             "`loss.class_balance` counts the labels of a DomainDataModule, and this trainer has other data; pass "
             "`datamodule=`, or set it to 0"
         )
-    return frequency_weights(shares, exponent).float()
+    return frequency_weights(shares, exponent)
 
 
 def counted_shares(trainer: Any, resources: Sequence[str]) -> Tensor | None:
-    """The shares (C,) of the classes in true labels, float64; the first process counts. None without a DataModule of ours.
+    """The shares (C,) of the classes in true labels; the first process counts. None without a DataModule of ours.
 
     Args:
         trainer: has the data.
@@ -96,5 +96,6 @@ def counted_shares(trainer: Any, resources: Sequence[str]) -> Tensor | None:
     shares, error = trainer.strategy.broadcast((shares, error))
     if error is not None:
         raise error
-    blank = [0.0] * data.label_space.num_classes
-    return torch.tensor(shares or [blank], dtype=torch.float64).mean(dim=0)
+    if not shares:
+        return torch.zeros(data.label_space.num_classes)
+    return torch.tensor([sum(column) / len(column) for column in zip(*shares, strict=True)])
