@@ -79,6 +79,23 @@ def average_gradients(gradients: dict[str, Tensor]) -> dict[str, Tensor]:
     return averaged
 
 
+def previous_in_batch(images: Tensor) -> Tensor:
+    """For every image of this rank the one before it in the batch of all ranks, the last one for the first; without graph.
+
+    Image i of rank r is number ``i * world + r`` of the batch, as the data modules deal them out.
+
+    Args:
+        images: (B, ...), as many on every rank.
+    """
+    images = images.detach()
+    if world_size() == 1:
+        return images.roll(1, 0)
+    parts = [torch.empty_like(images) for _ in range(world_size())]
+    dist.all_gather(parts, images.contiguous())
+    whole = torch.stack(parts, dim=1).flatten(0, 1).roll(1, 0)
+    return whole[dist.get_rank() :: world_size()]
+
+
 def gather_columns(values: Tensor) -> Tensor:
     """The columns of all ranks' (L, N) side by side, rank by rank, without graph; N may differ from rank to rank."""
     values = values.detach()

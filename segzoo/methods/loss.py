@@ -68,11 +68,12 @@ def count_class_weight(trainer: Any, resources: Sequence[str], exponent: float) 
             "`loss.class_balance` counts the labels of a DomainDataModule, and this trainer has other data; pass "
             "`datamodule=`, or set it to 0"
         )
-    return frequency_weights(shares, exponent)
+    # In double precision on the host: a device may have none.
+    return frequency_weights(torch.tensor(shares, dtype=torch.float64), exponent).float()
 
 
-def counted_shares(trainer: Any, resources: Sequence[str]) -> Tensor | None:
-    """The shares (C,) of the classes in true labels; the first process counts. None without a DataModule of ours.
+def counted_shares(trainer: Any, resources: Sequence[str]) -> list[float] | None:
+    """The shares of the C classes in true labels; the first process counts. None without a DataModule of ours.
 
     Args:
         trainer: has the data.
@@ -89,6 +90,8 @@ def counted_shares(trainer: Any, resources: Sequence[str]) -> Tensor | None:
     if trainer.is_global_zero:
         domains = [DOMAINS[resource] for resource in resources if resource in DOMAINS]
         try:  # what has no labels is an error of the streams
+            budgets = {"source": None, "target": data.target_labels}
+            domains = [domain for domain in domains if budgets[domain] != 0]
             labelled = [domain for domain in domains if data.images(domain, "train").has_labels]
             shares = [data.class_shares(domain).tolist() for domain in labelled]
         except SegzooError as problem:
@@ -97,5 +100,5 @@ def counted_shares(trainer: Any, resources: Sequence[str]) -> Tensor | None:
     if error is not None:
         raise error
     if not shares:
-        return torch.zeros(data.label_space.num_classes)
-    return torch.tensor([sum(column) / len(column) for column in zip(*shares, strict=True)])
+        return [0.0] * data.label_space.num_classes
+    return [sum(column) / len(column) for column in zip(*shares, strict=True)]

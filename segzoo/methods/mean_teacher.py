@@ -103,7 +103,7 @@ class MeanTeacher(UnsupervisedAdaptation, ScoredTeacher):
         super()._set_up_training()
         shares = counted_shares(self.trainer, ["labels" if "labels" in self.resources else "source"])
         if shares is not None:
-            self.alignment.prior.copy_(shares)
+            self.alignment.prior.copy_(torch.tensor(shares))
         elif self.pseudo.alignment:
             raise ConfigError(
                 "`method.pseudo.alignment` needs the class shares of the true labels, which segzoo's data modules count: use "
@@ -169,15 +169,13 @@ class MeanTeacher(UnsupervisedAdaptation, ScoredTeacher):
 
     @property
     def class_shares(self) -> dict[str, Tensor]:
-        """Shares (C,) of the classes in the true labels, in the last step's pseudo labels, and in the network's prediction."""
+        """Shares (C,) of the classes in the true labels; pixels (C,) of the last step's pseudo labels and predictions."""
         if self._seen is None:
             return {}
         view, mixture, logits = self._seen
         counts = {"pseudo labels": view.labels, "predictions": logits.argmax(dim=1)[~mixture.mask]}
-        shares = {
-            name: torch.bincount(x.flatten(), minlength=self.num_classes) / max(x.numel(), 1)
-            for name, x in counts.items()
-        }
+        # Pixels, not their shares: ranks hold different numbers of them, and it is the whole batch that is shown.
+        shares = {name: torch.bincount(x.flatten(), minlength=self.num_classes).float() for name, x in counts.items()}
         return {"prior": self.alignment.prior} | shares
 
     @property

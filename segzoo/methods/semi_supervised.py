@@ -16,6 +16,7 @@ from torch import Tensor
 from segzoo.adaptation import Mixture, PseudoLabels, View, cut_mix, paste
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch
+from segzoo.distributed import previous_in_batch
 from segzoo.methods.loss import Loss
 from segzoo.methods.mean_teacher import MeanTeacher
 from segzoo.methods.optimizer import Optimizer
@@ -74,8 +75,8 @@ class SemiSupervised(MeanTeacher):
         return self.total(terms)
 
     def mix(self, view: View) -> Mixture:
-        """CutMix: a box of every image shows the next one of the batch, with its labels."""
+        """CutMix: a box of every image shows another one of the whole batch, with its labels."""
         box = cut_mix(view.image.shape[-2:], self.image_generators("cut mix", len(view.image)))
         box = box.to(view.image.device)
-        image, labels, weights = (paste(box, x.roll(1, 0), x) for x in (view.image, view.labels, view.weights))
+        image, labels, weights = (paste(box, previous_in_batch(x), x) for x in (view.image, view.labels, view.weights))
         return Mixture(image, labels, weights, box & False)

@@ -24,7 +24,9 @@ def test_scripts_and_commands_train_the_same_network(
     options: dict[str, Any] = {name: value for name, value in config["data"].items() if name not in OWN}
     L.seed_everything(0, verbose=False)
     data = from_folders(root / "syn", root / "real", label_space=root / "space.yaml", **options)
-    method = SourceOnly(label_space=data.label_space, **{name: config[name] for name in ("network", "optimizer")})
+    method = SourceOnly(
+        label_space=data.label_space, **{name: config[name] for name in ("network", "optimizer", "loss")}
+    )
     trainer = L.Trainer(max_steps=2, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False)
     trainer.fit(method, data)
     trainer.test(method, data, verbose=False)

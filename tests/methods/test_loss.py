@@ -1,7 +1,6 @@
 """The section ``loss``: which terms of which method take what of it, and where the class weights come from."""
 
 import inspect
-import math
 from typing import Any
 
 import lightning as L
@@ -181,13 +180,6 @@ def test_the_annotators_derivative_is_exact_with_it() -> None:
     a, b, other = (torch.cat([g[name].flatten() for name in names]) for g in (forward, reference, plain))
     assert float((a - b).norm() / a.norm()) < 1e-9
     assert float((a - other).norm() / a.norm()) > 1e-2
-
-
-def test_soft_pseudo_labels_take_the_loss_per_pixel() -> None:
-    pseudo = {"threshold": 0.0, "temperature": 1.0}
-    losses = [{}, {"focal": 2.0}, {"class_balance": 1.0}]
-    mixed = [caught("semi-supervised", pseudo=pseudo, loss=loss)[1].logged["train/mixed"] for loss in losses]
-    assert mixed[1] < 0.9 * mixed[0] and not math.isclose(mixed[2], mixed[0], rel_tol=1e-3)
 
 
 NIGHT = {"class_balance": 0.1, "frequencies": dict.fromkeys(tiny.data().label_space.classes, 0.1) | {"sky": 0.3}}
