@@ -1,6 +1,7 @@
 """`segzoo folds`: the checkpoints that a run kept, and what the command makes of them."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 import torch
 
 from segzoo.cli.folds import _per_image, _run, kept_checkpoints
+from segzoo.cli.rundir import VARIABLE
 from segzoo.errors import ConfigError
 from segzoo.evaluation import Scores
+from segzoo.runtime.lock import release_all
 from tests.cli.conftest import Segzoo
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -40,6 +43,8 @@ def test_the_folds_of_a_run(segzoo: Segzoo, toy: Path) -> None:
     matrices = _per_image(cli, run / "checkpoints" / "last.ckpt")
     assert matrices.shape == (2, 3, 3)
     assert np.array_equal(matrices.sum(0), Scores.load(run / "scores-test.json").confusion)
+    os.environ.pop(VARIABLE, None)  # what the command does at its end
+    release_all()
 
 
 def test_a_last_checkpoint_that_stays_counts_once(tmp_path: Path) -> None:
