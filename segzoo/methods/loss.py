@@ -90,8 +90,8 @@ def counted_shares(trainer: Any, resources: Sequence[str]) -> list[float] | None
     if trainer.is_global_zero:
         domains = [DOMAINS[resource] for resource in resources if resource in DOMAINS]
         try:  # what has no labels is an error of the streams
-            budgets = {"source": None, "target": data.target_labels}
-            domains = [domain for domain in domains if budgets[domain] != 0]
+            if data.target_labels == 0:
+                domains = [domain for domain in domains if domain != "target"]
             labelled = [domain for domain in domains if data.images(domain, "train").has_labels]
             shares = [data.class_shares(domain).tolist() for domain in labelled]
         except SegzooError as problem:

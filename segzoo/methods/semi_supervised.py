@@ -11,6 +11,7 @@ Who asks whether synthetic images are worth their trouble compares with this: un
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from segzoo.adaptation import Mixture, PseudoLabels, View, cut_mix, paste
@@ -79,4 +80,4 @@ class SemiSupervised(MeanTeacher):
         box = cut_mix(view.image.shape[-2:], self.image_generators("cut mix", len(view.image)))
         box = box.to(view.image.device)
         image, labels, weights = (paste(box, previous_in_batch(x), x) for x in (view.image, view.labels, view.weights))
-        return Mixture(image, labels, weights, box & False)
+        return Mixture(image, labels, weights, mask=torch.zeros_like(box))
