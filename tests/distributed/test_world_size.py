@@ -32,6 +32,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "metapix-unrolled": META | {"update": "paper", "unroll": 2, "unroll_chain": "first_order"},
     "maxsquare-multi-level": DESCENT | {"multi_level": True, "low_threshold": 0.2},
     "self-training-confident": DESCENT | {"pseudo": {"threshold": 0.2}, "mix_scope": "batch", "feature_distance": 1.0},
+    "semi-supervised-confident": DESCENT | {"pseudo": {"threshold": 0.2, "weight": "pixel"}},
+    "ssda-confident": DESCENT | {"pseudo": {"threshold": 0.2, "alignment": 1.0}, "masked": 1.0, "fourier": 0.1},
     "region-selection-fast": DESCENT | {"discriminator_lr": 0.05, "outputs": "per_class"},
     "gradient-annotator-whitened": DESCENT | {"scope": "head", "metric": "relative", "whiten": True},
     "sepico-confident": DESCENT | {"pseudo": {"threshold": 0.2}, "temperature": 1.0},
