@@ -4,11 +4,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 
 class Tolerant:
-    """A text stream that drops what cannot be written, after the first failure silently.
+    """A text stream that drops what cannot be written, after the first failure silently, and writes a line at once.
+
+    `print` hands over a line and its end one after the other; an unbuffered stream writes both by themselves, and the
+    lines of several processes would run into each other.
 
     Args:
         stream: the stream itself.
@@ -20,21 +23,29 @@ class Tolerant:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self.error: OSError | None = None
+        self._begun = ""
 
     def write(self, text: str) -> int:
-        """Writes, or does nothing."""
-        if self.error is None:
-            try:
-                return self._stream.write(text)
-            except OSError as error:
-                self._give_up(error)
+        """Writes, or does nothing. A line that has no end yet waits for it, or for `flush`."""
+        self._begun += text
+        if "\n" in text:
+            self._send()
         return len(text)
 
     def flush(self) -> None:
         """Flushes, or does nothing."""
+        self._send()
         if self.error is None:
             try:
                 self._stream.flush()
+            except OSError as error:
+                self._give_up(error)
+
+    def _send(self) -> None:
+        text, self._begun = self._begun, ""
+        if text and self.error is None:
+            try:
+                self._stream.write(text)
             except OSError as error:
                 self._give_up(error)
 
@@ -65,11 +76,11 @@ def tolerant_streams() -> Iterator[Tolerant]:
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
     before = sys.stdout, sys.stderr
-    out = Tolerant(before[0] or open(os.devnull, "w"))  # noqa: SIM115
-    sys.stdout = out
-    sys.stderr = Tolerant(before[1] or open(os.devnull, "w"))  # noqa: SIM115
+    out, err = (Tolerant(stream or open(os.devnull, "w")) for stream in before)  # noqa: SIM115
+    sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
     try:
         yield out
-        out.flush()
     finally:
+        out.flush()
+        err.flush()
         sys.stdout, sys.stderr = before

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -256,3 +257,26 @@ def test_outputs_are_as_before_after_a_command(segzoo: Segzoo) -> None:
     with tolerant_streams():
         assert sys.stdout is not before
     assert sys.stdout is before
+
+
+class Parts(StringIO):
+    """Remembers what it is given at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.parts.append(text)
+        return super().write(text)
+
+
+def test_a_line_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = Parts()
+    monkeypatch.setattr(sys, "stderr", parts)
+    with tolerant_streams():
+        print("two", "words", file=sys.stderr)
+        sys.stderr.write("\r10 %")
+        sys.stderr.flush()
+        sys.stderr.write("no end")
+    assert parts.parts == ["two words\n", "\r10 %", "no end"]
