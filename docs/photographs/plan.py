@@ -1,7 +1,6 @@
 """What a study consists of: pairs of data sets, rows and seeds, read from a YAML. Free of torch."""
 
 import fnmatch
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ from segzoo.study.plan import CHECKPOINT, Plan, Row, parse_seeds
 from segzoo.suggest import did_you_mean
 from segzoo.yaml_files import read_yaml
 
-SHARE = re.compile(r"\{(\d+)%\}")
-"""A share of the steps in the options of a row."""
 KEYS = {"seeds", "steps", "validations", "pairs", "rows", "references"}
 ROW_KEYS = {"run", "cost", "reference", "pairs"}
 
@@ -64,7 +61,7 @@ def read_study(
     for data, options in content["pairs"].items():
         name = Path(data).stem
         common = ("--data", data, *length, *shlex.split(options or ""), *words)
-        rows = _rows(content["rows"], name, steps, path)
+        rows = _rows(content["rows"], name, path)
         wanted = [row for row in rows.values() if _wanted(name, row.name, only)]
         kept = tuple(row for row in rows.values() if any(row.name in other.names for other in wanted))
         if kept:
@@ -76,14 +73,13 @@ def read_study(
     return found
 
 
-def _rows(content: Mapping[str, Any], pair: str, steps: int, path: Path) -> dict[str, Row]:
+def _rows(content: Mapping[str, Any], pair: str, path: Path) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for name, row in content.items():
         _check_keys(row, ROW_KEYS, f"{path}: rows.{name}")
         method, *options = shlex.split(row["run"])
         if method not in methods():
             raise ConfigError(f"{path}: rows.{name}: unknown method '{method}'{did_you_mean(method, methods())}")
-        options = [SHARE.sub(lambda share: str(int(share[1]) * steps // 100), option) for option in options]
         starts = [start for option in options for start in CHECKPOINT.findall(option)]
         if any(fnmatch.fnmatch(pair, pattern) for pattern in row.get("pairs", ["*"])):
             if unknown := [start for start in starts if start not in rows]:

@@ -16,8 +16,8 @@ class PseudoLabels:
             need a short memory, 0.99.
         ema_buffers: Averages the batch norms' statistics too and lets the teacher predict with them; otherwise, as published,
             it normalises by the batch.
-        start: Names the first step that learns from pseudo labels; before it the network learns from true labels alone, so
-            that the teacher knows something when it begins to teach.
+        start: Says when pseudo labels begin to count, as a step or as a share of the training below 1; before it the network
+            learns from true labels alone, so that the teacher knows something when it begins to teach.
         threshold: Sets the probability from which a pixel of the teacher's prediction counts as sure; above 1 none is.
         weight: Chooses how much the teacher's labels count: share weighs all pixels alike, by the share of the batch's pixels
             that it is sure of; pixel counts sure pixels fully and others not at all.
@@ -27,7 +27,7 @@ class PseudoLabels:
 
     ema_decay: float = 0.999
     ema_buffers: bool = False
-    start: int = 0
+    start: float = 0
     threshold: float = 0.968
     weight: Literal["share", "pixel"] = "share"
     alignment: float = 0.0

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 import segzoo
 from segzoo.callbacks.checkpoint_io import last_good, save_together, spoiled
-from segzoo.checks import check_range
 from segzoo.compat.training import trainer_of
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.resources import count_images
@@ -23,7 +22,7 @@ from segzoo.data.streams import Stream
 from segzoo.distributed import mean_terms, non_finite_terms
 from segzoo.errors import ConfigError, NonFiniteLossError
 from segzoo.methods.checkpoints import check_progress, check_weights
-from segzoo.methods.length import check_length, training_steps
+from segzoo.methods.length import check_length, check_start, first_step, training_steps
 from segzoo.methods.logged import LoggedSteps
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.speed import Speed
@@ -101,9 +100,15 @@ class Method(LoggedSteps):
         return found
 
     @property
-    def starts(self) -> dict[str, int]:
-        """The first step of each term that begins late, by its option."""
+    def starts(self) -> dict[str, float]:
+        """When each term begins that begins late, by its option: a step, or a share of the training below 1."""
         return {}
+
+    def reached(self, option: str) -> bool:
+        """Whether the term of one of `starts` takes part in this step."""
+        start = self.starts[option]
+        first = first_step(start, training_steps(self.trainer) if 0 < start < 1 else None)
+        return first is not None and self.global_step >= first
 
     @property
     def step_pictures(self) -> dict[str, Tensor]:
@@ -145,8 +150,6 @@ class Method(LoggedSteps):
                 f"`trainer.precision` {precision} keeps the parameters in half precision, which rounds their steps away; use "
                 f"{mixed}"
             )
-        for option, start in self.starts.items():
-            check_range(f"`method.{option}`", start, 0)
         if stage == "fit":
             self._set_up_training()
 
@@ -154,6 +157,7 @@ class Method(LoggedSteps):
         check_length(self.trainer)
         steps = training_steps(self.trainer)
         for option, start in self.starts.items():
+            check_start(f"`method.{option}`", start, steps)
             if steps and steps <= start:
                 rank_zero_warn(f"`method.{option}` {start} is not reached in {steps} steps")
         options = self.optimizer_options

@@ -7,6 +7,7 @@ import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.utilities import rank_zero_warn
 
+from segzoo.checks import check_range
 from segzoo.compat.training import validates_by_time
 from segzoo.errors import ConfigError
 
@@ -27,6 +28,42 @@ def training_steps(trainer: L.Trainer) -> int | None:
     if batches is not None and epochs is not None and epochs >= 0:
         limits.append(epochs * math.ceil(batches / trainer.accumulate_grad_batches))
     return min(limits, default=None)
+
+
+def first_step(start: float, steps: int | None) -> int | None:
+    """The step at which something begins.
+
+    Args:
+        start: its number, or a share of the training between 0 and 1.
+        steps: of the training; None where nobody knows.
+
+    Returns:
+        None where it is a share of nobody knows what.
+    """
+    if not 0 < start < 1:
+        return int(start)
+    return None if steps is None else round(start * steps)
+
+
+def check_start(option: str, start: float, steps: int | None) -> None:
+    """Refuses a start that is no step and no share, or a share of a training without length.
+
+    Args:
+        option: what the message calls it.
+        start: see `first_step`.
+        steps: see there.
+
+    Raises:
+        ConfigError: one of these.
+    """
+    check_range(option, start, 0)
+    if start > 1 and start != int(start):
+        raise ConfigError(f"{option} {start}: expected the number of a step, or a share of the training below 1")
+    if first_step(start, steps) is None:
+        raise ConfigError(
+            f"{option} {start} is a share of the training and nobody knows how long it is: give `trainer.max_steps`, or the "
+            "number of a step"
+        )
 
 
 def check_length(trainer: Any) -> None:

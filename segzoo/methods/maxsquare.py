@@ -64,7 +64,8 @@ class MaxSquare(UnsupervisedAdaptation):
             classes count alike).
         scale: Chooses the size of the target loss: code divides sums by the number of classes C, as published in code; paper
             leaves them as the paper writes them, up to C times as large.
-        target_start: Names the first step with the target loss; before it the network learns from the source alone.
+        target_start: Says when the target loss begins, as a step or as a share of the training below 1; before it the network
+            learns from the source alone.
         hard_threshold: Replaces the target loss by cross-entropy on the network's own labels where it is surer than this, an
             ablation of the paper; null switches it off.
         multi_level: Trains a second head on an earlier map of the encoder, as in the paper's full system.
@@ -94,7 +95,7 @@ class MaxSquare(UnsupervisedAdaptation):
         image_weighting: bool = True,
         ratio: float = 0.2,
         scale: Literal["code", "paper"] = "code",
-        target_start: int = 0,
+        target_start: float = 0,
         hard_threshold: float | None = None,
         multi_level: bool = False,
         low_weight: float = 0.1,
@@ -130,7 +131,7 @@ class MaxSquare(UnsupervisedAdaptation):
                 load_part(self.low_head, Path(start), self.label_space.classes, "low_head", optional=True)
 
     @property
-    def starts(self) -> dict[str, int]:
+    def starts(self) -> dict[str, float]:
         """When the target begins to count."""
         return {"target_start": self.target_start}
 
@@ -150,7 +151,7 @@ class MaxSquare(UnsupervisedAdaptation):
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """Cross-entropy on the source, confidence on the target."""
         source, target = batch["source"], batch["target"]
-        adapting = self.global_step >= self.target_start
+        adapting = self.reached("target_start")
         self._shares = {}
         with self.beside_target() if adapting else contextlib.nullcontext():
             logits = self.heads(source["image"])
@@ -210,7 +211,8 @@ class MinEnt(MaxSquare):
         image_weighting: Weighs pixels by the class histogram of their image's own prediction, as MaxSquare does.
         ratio: Sets how much that weighting favours rare classes, between 0 and 1.
         scale: Chooses the size of the target loss: code divides the entropy by the number of classes C, paper does not.
-        target_start: Names the first step with the target loss; before it the network learns from the source alone.
+        target_start: Says when the target loss begins, as a step or as a share of the training below 1; before it the network
+            learns from the source alone.
         running_statistics: Chooses what batch norms keep for testing: target keeps the statistics of passes with target pixels,
             both, as published, mixes those of the synthetic images in.
         pixel_mean: Chooses what the source loss is the mean of: valid takes the labelled pixels, all takes all pixels and
@@ -234,7 +236,7 @@ class MinEnt(MaxSquare):
         image_weighting: bool = False,
         ratio: float = 0.2,
         scale: Literal["code", "paper"] = "code",
-        target_start: int = 0,
+        target_start: float = 0,
         running_statistics: Literal["target", "both"] = "target",
         pixel_mean: Literal["valid", "all"] = "valid",
     ) -> None:

@@ -90,14 +90,14 @@ class MeanTeacher(UnsupervisedAdaptation, ScoredTeacher):
         self._seen: tuple[View, Mixture, Tensor] | None = None
 
     @property
-    def starts(self) -> dict[str, int]:
+    def starts(self) -> dict[str, float]:
         """When pseudo labels begin to count."""
         return {"pseudo.start": self.pseudo.start}
 
     @property
     def teaching(self) -> bool:
         """Whether pseudo labels count yet."""
-        return self.global_step >= self.pseudo.start
+        return self.reached("pseudo.start")
 
     def _set_up_training(self) -> None:
         super()._set_up_training()

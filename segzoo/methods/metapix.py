@@ -140,7 +140,7 @@ class MetaPix(MetaUpdate):
         return streams
 
     @property
-    def starts(self) -> dict[str, int]:
+    def starts(self) -> dict[str, float]:
         """When the weight network begins to learn."""
         return {"meta_start": self.meta_start}
 

@@ -66,7 +66,8 @@ class SePiCo(SelfTraining):
         temperature: Divides the similarities of pixels and concepts (t in the paper); at the published 100 the contrast hardly
             pulls, and smaller values make it stronger.
         contrast_weight: Sets how much the contrast counts beside the cross-entropies (lambda_cl); 0 leaves it out.
-        contrast_start: Names the first step of the contrast; the concepts of the classes are gathered from the first step on.
+        contrast_start: Says when the contrast begins, as a step or as a share of the training below 1; the concepts of the
+            classes are gathered from the first step on.
         regularizer_weight: Sets how much a term counts that acts on how alike an average pixel is to all classes (lambda_reg):
             1, as published, drives the classes apart in it, negative values make them even; neither moves much at the
             published temperature.
@@ -111,7 +112,7 @@ class SePiCo(SelfTraining):
         contrast: Literal["proto", "bank", "dist"] = "dist",
         temperature: float = 100.0,
         contrast_weight: float = 1.0,
-        contrast_start: int = 3000,
+        contrast_start: float = 3000,
         regularizer_weight: float = -1.0,
         projection_input: Literal["last", "fuse"] = "fuse",
         projection_dim: int = 512,
@@ -164,7 +165,7 @@ class SePiCo(SelfTraining):
         return streams | {"target": replace(streams["target"], whole=self.balanced_crop)}
 
     @property
-    def starts(self) -> dict[str, int]:
+    def starts(self) -> dict[str, float]:
         """When the contrast begins."""
         return super().starts | {"contrast_start": self.contrast_start}
 
@@ -206,7 +207,7 @@ class SePiCo(SelfTraining):
     @property
     def contrasting(self) -> bool:
         """Whether the contrast has begun."""
-        return self.teaching and self.global_step >= self.contrast_start
+        return self.teaching and self.reached("contrast_start")
 
     # The target's crop
 

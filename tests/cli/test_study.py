@@ -39,10 +39,9 @@ def test_every_run_of_the_study_is_one_that_fit_knows() -> None:
             assert (pair.references[row.name].startswith("target-only")) == labels
 
 
-def test_shares_of_the_steps_and_patterns() -> None:
+def test_patterns() -> None:
     (pair,) = read(steps=500, only=["cracks/m*"], seeds="3", words=("--network.encoder", "resnet18"))
     assert pair.plan.names == ("minent", "maxsquare", "metapix") and pair.plan.seeds == (3,)
-    assert pair.plan.rows[0].options == ("--method.target_start", "250")
     common = " ".join(pair.plan.common)
     assert common.startswith("--data cracks --trainer.max_steps 500") and common.endswith("--network.encoder resnet18")
     assert [one.name for one in read(only=["*-all"])] == ["carla_to_camvid", "airsim_to_camvid"]

@@ -1,10 +1,13 @@
 """Parameter groups and learning rates, as the recipes state them."""
 
+from typing import Any
+
 import pytest
 from torch import nn
 
 from segzoo.methods.segmentation import SegmentationMethod
 from tests import tiny
+from tests.methods.catching import caught
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SEPICO = {"lr": 6e-5, "head_lr_factor": 10.0, "poly_power": 1.0, "warmup_steps": 1500}
@@ -55,3 +58,15 @@ def test_a_schedule_that_is_longer_than_the_training() -> None:
 def test_a_term_that_never_begins_is_said(slug: str, option: str) -> None:
     with pytest.warns(UserWarning, match=f"`method.{option}` 2 is not reached in 2 steps"):
         tiny.fit(slug, 2, **{option: 2})
+
+
+@pytest.mark.parametrize(
+    ("slug", "options", "late", "term"),
+    [
+        ("maxsquare", {"target_start": 0.5}, {"target_start": 2}, "target"),
+        ("self-training", {"pseudo": {"start": 0.5}}, {"pseudo": {"start": 0.9}}, "mixed"),
+    ],
+)
+def test_a_term_begins_at_a_share_of_the_training(slug: str, options: Any, late: Any, term: str) -> None:
+    assert f"train/{term}" in caught(slug, 2, **options)[1].logged
+    assert f"train/{term}" not in caught(slug, 2, **late)[1].logged

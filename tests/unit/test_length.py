@@ -1,6 +1,7 @@
 """Batch t is a function of (seed, t), whatever cuts a training into pieces; and a training has an end."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from segzoo.data import Stream
 from segzoo.errors import ConfigError
+from segzoo.methods.length import check_start, first_step
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -219,3 +221,34 @@ def test_a_schedule_needs_a_length() -> None:
 def test_the_schedule_ends_with_the_epochs() -> None:
     trainer = fit(max_steps=-1, max_epochs=2, limit_train_batches=2, method={"lr": 0.5, "poly_power": 1.0})
     assert trainer.global_step == 4 and trainer.optimizers[0].param_groups[0]["lr"] == 0
+
+
+@pytest.mark.parametrize(
+    ("start", "steps", "first"),
+    [
+        (0, None, 0),
+        (7, None, 7),
+        (7.0, 500, 7),
+        (1, 500, 1),
+        (0.1, 500, 50),
+        (0.08, 500, 40),
+        (0.999, 3, 3),
+        (0.5, None, None),
+    ],
+)
+def test_a_start_is_a_step_or_a_share(start: float, steps: int | None, first: int | None) -> None:
+    assert first_step(start, steps) == first
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (-0.1, "`method.x` -0.1: expected 0 or more"),
+        (2.5, "`method.x` 2.5: expected the number of a step, or a share of the training below 1"),
+        (float("nan"), "`method.x` nan: expected 0 or more"),
+        (0.1, "`method.x` 0.1 is a share of the training and nobody knows how long it is: give `trainer.max_steps`"),
+    ],
+)
+def test_what_is_no_start(start: float, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check_start("`method.x`", start, None)
