@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import lightning as L
 import numpy as np
@@ -16,7 +16,7 @@ from segzoo.callbacks.publish import publish
 from segzoo.callbacks.shown import SharesClasses
 from segzoo.compat.training import accumulates, steps_done
 from segzoo.distributed import mean_across_ranks
-from segzoo.evaluation.collapse import Floats, heard, least_width, swallowing, vanishing
+from segzoo.evaluation.collapse import Floats, flooding, heard, least_width, swallowing, vanishing
 from segzoo.evaluation.share_plots import shares_figure
 from segzoo.floats import widest
 
@@ -27,6 +27,7 @@ LIMIT = 1024
 FIRST_FIGURE = 16
 """Measurements of the first figure; the next ones have twice as many each."""
 
+Fault = Literal["lost", "takes all", "too much"]
 THRESHOLD = "pseudo.threshold"
 REMEDIES: dict[str, tuple[str, Any]] = {
     "pseudo.alignment": ("`method.pseudo.alignment` 1 (keeps the classes' shares)", 1),
@@ -126,15 +127,17 @@ class CollapseWatch(L.Callback):
             return False
         steps, shares = steps[part], np.stack(self._shares[kind])[part]
         least, warned = least_width(steps), len(self._warned)
-        for lost, found in (
-            (True, vanishing(shares, self._prior, least)),
-            (False, swallowing(shares, self._prior, least)),
-        ):
+        faults: dict[Fault, dict[int, float]] = {
+            "lost": vanishing(shares, self._prior, least),
+            "takes all": swallowing(shares, self._prior, least),
+            "too much": flooding(shares, self._prior, least),
+        }
+        for fault, found in faults.items():
             for c, share in found.items():
                 if classes[c] not in self._warned:
-                    self._warned[classes[c]] = f"{'lost' if lost else 'takes all'} at step {steps[-1]}"
-                    text = _sentence(kind, classes[c], share, float(self._prior[c]), lost)
-                    rank_zero_warn(f"{text}{_remedies(module.hparams, kind, lost)}")
+                    self._warned[classes[c]] = f"{fault} at step {steps[-1]}"
+                    text = _sentence(kind, classes[c], share, float(self._prior[c]), fault)
+                    rank_zero_warn(f"{text}{_remedies(module.hparams, kind, fault)}")
         return len(self._warned) > warned
 
     def _draw(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -154,14 +157,16 @@ def _over_ranks(shares: Mapping[str, Tensor]) -> dict[str, Floats]:
     return {name: row / row.sum() for name, row in zip(known, means, strict=True) if row.sum() > 0}
 
 
-def _sentence(kind: str, name: str, share: float, prior: float, lost: bool) -> str:
+def _sentence(kind: str, name: str, share: float, prior: float, fault: Fault) -> str:
     shares = f"{_percent(share)} of the target's pixels, {_percent(prior)} of the labels that are learned from"
-    if lost:
+    if fault == "too much":
+        return f"the {kind} call much {name}: {shares}; where the target does not hold so much, the network learns wrong ones"
+    if fault == "lost":
         return f"the {kind} lose {name}: {shares}; the network will unlearn it"
     return f"the {kind} call nearly everything {name}: {shares}; the network will unlearn the other classes"
 
 
-def _remedies(options: Mapping[str, Any], kind: str, lost: bool) -> str:
+def _remedies(options: Mapping[str, Any], kind: str, fault: Fault) -> str:
     """What to do, with the options that the method has."""
     known = {option: reduce(_entry, option.split("."), options) for option in REMEDIES}
     found = [
@@ -169,8 +174,9 @@ def _remedies(options: Mapping[str, Any], kind: str, lost: bool) -> str:
         for option, (text, done) in REMEDIES.items()
         if known[option] is not None
         and (done is None or known[option] != done)
-        # To be sure of fewer pixels does not help where one class is too sure of all.
-        and (option != THRESHOLD or (lost and kind == "pseudo labels"))
+        # To be sure of fewer pixels does not help where one class is too sure of all, nor to count rare ones more.
+        and (option != THRESHOLD or (fault == "lost" and kind == "pseudo labels"))
+        and (option != "image_weighting" or fault != "too much")
     ]
     if not found:
         return ""

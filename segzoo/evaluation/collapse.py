@@ -1,4 +1,4 @@
-"""When a class vanishes from what a network says of unlabelled images: a criterion on shares over steps."""
+"""When a class vanishes from what a network says of unlabelled images, or floods it: criteria on shares over steps."""
 
 import math
 from itertools import count as count_up
@@ -16,6 +16,8 @@ FALL = 3.0
 """How many times its present share a class must have had before."""
 ODDS = 0.01
 """About the chance, in a whole training and per class, that noise alone raises an alarm."""
+MUCH, TIMES = 0.1, 10.0
+"""A class floods what is said from this share on, where that is so many times its prior."""
 LEAST_STEPS = 50
 """Steps that a mean is taken over, at the least."""
 SETTLES, BEGINS = 0.02, 0.1
@@ -81,6 +83,24 @@ def swallowing(shares: Floats, prior: Floats, least: int = 5) -> dict[int, float
     if len(prior) < 3:
         return {}
     return {c: 1 - others for c, others in vanishing(1 - shares, 1 - prior, least).items()}
+
+
+def flooding(shares: Floats, prior: Floats, least: int = 5) -> dict[int, float]:
+    """The classes that are called far more often than true labels have them, each with its present share.
+
+    Their mean share over the last ``least`` measurements is at least `MUCH`, and `TIMES` their prior. What is rare in the true
+    labels and fills a tenth of the target is seldom right: a loss that favours rare classes, or a thing that the source lacks
+    and which looks like them, is behind it more often.
+
+    Args:
+        shares: (N, C), a measurement per row, in the order of the steps; none are flooding before there are ``least``.
+        prior: (C,) shares that sum to 1.
+        least: how many measurements the mean is taken over.
+    """
+    if len(shares) < least:
+        return {}
+    now = shares[-least:].mean(axis=0)
+    return {int(c): float(now[c]) for c in np.flatnonzero((prior > 0) & (now >= MUCH) & (now >= TIMES * prior))}
 
 
 def heard(steps: npt.NDArray[np.int64], total: int | None) -> slice | None:

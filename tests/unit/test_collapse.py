@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from segzoo.callbacks import CollapseWatch, LastCheckpoint
 from segzoo.callbacks import collapse as watch
-from segzoo.evaluation.collapse import heard, least_width, swallowing, vanishing
+from segzoo.evaluation.collapse import flooding, heard, least_width, swallowing, vanishing
 from segzoo.evaluation.history import read_history
 from segzoo.evaluation.plots import figure_pixels
 from segzoo.evaluation.share_plots import shares_figure
@@ -355,3 +355,31 @@ def test_every_option_that_is_named_is_one_of_the_method(slug: str) -> None:
         options = inspect.signature(load_method(slug)).parameters
         assert section in options
         assert not rest or hasattr(options[section].default, rest[0])
+
+
+def test_a_rare_class_that_floods_the_target(tmp_path: Path) -> None:
+    def course(step: int) -> dict[str, Any]:
+        crack = min(0.3, 0.002 * step)
+        return {"prior": np.array([0.6, 0.39, 0.01]), "pseudo labels": np.array([0.6 - crack, 0.4, crack])}
+
+    _, said = fitted(tmp_path, Toy(course, pseudo={"alignment": 0.0, "threshold": 0.9}, image_weighting=False))
+    assert len(said) == 1
+    assert said[0].startswith("the pseudo labels call much crack: ")
+    assert said[0].endswith(
+        "the network learns wrong ones. Try `method.pseudo.alignment` 1 (keeps the classes' shares)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("late", "prior", "found"),
+    [
+        ([0.9, 0.1], [0.99, 0.01], {1: 0.1}),
+        ([0.91, 0.09], [0.991, 0.009], {}),  # not a tenth
+        ([0.5, 0.5], [0.94, 0.06], {}),  # not ten times as much
+        ([0.5, 0.5], [1.0, 0.0], {}),  # nobody knows how much there should be
+    ],
+)
+def test_flooding_by_its_two_bounds(late: list[float], prior: list[float], found: dict[int, float]) -> None:
+    shares = np.array([[1.0, 0.0]] * 7 + [late] * 5)
+    assert flooding(shares, np.array(prior), 5) == pytest.approx(found)
+    assert flooding(shares[-4:], np.array(prior), 5) == {}
