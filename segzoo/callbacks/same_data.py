@@ -67,7 +67,7 @@ def _identity(trainer: Any, module: Any) -> dict[str, dict[str, str]]:
             found[domain]["unlabelled"] = _hash(further.names)
         class_map = getattr(getattr(trainer.datamodule, domain), "class_map", None)
         if class_map is not None:
-            found[domain]["classes"] = hashlib.sha256(class_map.lut.tobytes()).hexdigest()
+            found[domain]["classes"] = class_map.digest()
     return found
 
 

@@ -8,9 +8,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from segzoo.data.label_spaces import ClassMap, LabelSpace, RawIds
+from segzoo.data.class_maps import ClassMap, RawIds
+from segzoo.data.label_spaces import LabelSpace
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -20,7 +22,7 @@ class ImageSet(ABC):
     Attributes:
         names: a stable, unique name per image.
         has_labels: whether :meth:`label` may be called.
-        class_map: what turned the ids of files into label ids; None where there are no files.
+        class_map: what turned the ids or colours of files into label ids; None where there are no files.
         has_references: whether :meth:`reference` may be called.
     """
 
@@ -45,7 +47,7 @@ class ImageSet(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no reference images")
 
     def label_and_ids(self, index: int) -> tuple[Pixels, RawIds | None]:
-        """The label ids, and the (H, W) ids that a file stores for them where there is one."""
+        """The label ids, and the (H, W) ids or packed colours that a file stores for them where there is one."""
         return self.label(index), None
 
     @property

@@ -1,8 +1,10 @@
 """Folders as a data set names them: below a root, with a name for ``{split}``."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from segzoo.errors import DataError
+from segzoo.data.domains import SPLITS, Split
+from segzoo.errors import ConfigError, DataError
 
 
 def folder_path(pattern: str, name: str, root: Path) -> Path:
@@ -35,3 +37,35 @@ def default_name(images: str) -> str:
     path = Path(images)
     parts = [part for part in path.parts if part not in (path.anchor, ".", "..", "~") and "{split}" not in part]
     return parts[-2] if len(parts) > 1 else (parts[0] if parts else "folders")
+
+
+def check_folders(
+    images: str,
+    masks: str | None,
+    one_suffix: bool,
+    blocks: tuple[float, float, float] | None,
+    split_folders: Mapping[Split, str],
+    without_masks: Sequence[Split],
+) -> None:
+    """Refuses folders and splits that contradict each other; see `segzoo.data.folders.PairedFolders`.
+
+    Raises:
+        ConfigError: the message names the options.
+    """
+    by_folder = "{split}" in images
+    if masks is not None and ("{split}" in masks) != by_folder:
+        raise ConfigError(f"images '{images}' and masks '{masks}': write {{split}} in both or in neither")
+    if images == masks and one_suffix:
+        raise ConfigError(
+            f"images and masks are both '{images}': name the folder of the masks, or what their stems have in addition as "
+            "mask_suffix"
+        )
+    if by_folder and blocks is not None:
+        raise ConfigError(f"images '{images}' has a folder per split; remove blocks, or remove {{split}}")
+    if not by_folder and (split_folders or without_masks):
+        raise ConfigError(
+            f"split_folders and splits_without_masks need a folder per split: write {{split}} in '{images}'"
+        )
+    for split in (*split_folders, *without_masks):
+        if split not in SPLITS:
+            raise ConfigError(f"split_folders and splits_without_masks know train, val and test, found '{split}'")

@@ -1,23 +1,22 @@
 """A domain that is folders of images and of masks with the same file stems."""
 
 import copy
-import glob
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segzoo.checks import check_range
-from segzoo.data.domains import Domain, ImageSet, JoinedImages, Pixels, Split
-from segzoo.data.folder_names import default_name, existing_folder, folder_path
+from segzoo.data.class_maps import IDENTITY, ClassMap, RawIds
+from segzoo.data.domains import SPLITS, Domain, ImageSet, JoinedImages, Pixels, Split
+from segzoo.data.folder_names import check_folders, default_name, existing_folder, folder_path
 from segzoo.data.image_files import check_pages, drawn_upright, opened, read_image, sizes_of, turned, used_bits
-from segzoo.data.label_spaces import IDENTITY, ClassMap, RawIds, load_class_map, load_label_space
-from segzoo.data.mask_files import MASK_TYPES, check_mask, read_ids
+from segzoo.data.label_spaces import load_class_map, load_label_space
+from segzoo.data.mask_files import Channel, check_channel, check_head, find_masks, mask_size, read_mask
 from segzoo.data.pairing import check_partners, files_by_stem, natural_order
-from segzoo.data.references import IMAGE_TYPES, match_references, read_pairs
+from segzoo.data.references import IMAGE_TYPES, find_pairs, match_references
 from segzoo.data.splits import evenly, time_blocks
 from segzoo.errors import ConfigError, DataError
 
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 DEPTH_SAMPLE = 16
 """Images of a set that are looked at for how many of 16 bits it uses."""
 
@@ -26,16 +25,16 @@ class PairedFolders(Domain):
     """Images and masks in folders, paired by file stem; sub-folders are searched too.
 
     ``images/a/0001.jpg`` belongs to ``masks/a/0001.png``. Every image needs a mask and every mask an image.
-    Masks hold one class id per pixel (8- or 16-bit greyscale, or a palette whose colours are ignored), not
-    colours.
+    Masks hold one class id per pixel (greyscale of 8 or 16 bits, a palette whose colours do not count, an array of NumPy), or
+    the colour of a class where the class map lists colours.
 
     Args:
         images: Names the folder of the images below the data root; ``{split}`` in it stands for train, val and test.
         masks: Names the folder of the masks below the data root, with ``{split}`` where the images' folder has it; null is for
             a domain without labels.
         label_space: Names the classes: a packaged label space, such as cityscapes, or the path of a YAML file of your own.
-        class_map: Names the map of the label space that turns the ids in the masks into its classes; ``identity`` is for masks
-            that hold these already.
+        class_map: Names the map of the label space that turns the ids or colours in the masks into its classes; ``identity`` is
+            for masks that hold these already, ``palette`` for the colours of the label space, and ``binary`` for 0 and 255.
         blocks: Divides a folder that holds all frames into train, val and test by these shares, such as ``[0.8, 0.1, 0.1]``:
             the frames, sorted by name with numbers in numeric order, are cut into three contiguous blocks. Null makes all
             frames train.
@@ -60,6 +59,8 @@ class PairedFolders(Domain):
         upright: Says whether images are turned as their EXIF orientation tells. Null turns those that then fit their mask's
             size; where both ways fit (a square image, a half turn), it does what the others of the folder need; images without
             masks are turned.
+        channel: Names the channel that holds the ids in masks of colours, such as red in CARLA's raw export, whose other
+            channels hold instances; null is for masks that hold one value per pixel, or colours that the class map lists.
 
     Raises:
         ConfigError: unknown label space or class map, or options that contradict each other.
@@ -83,26 +84,11 @@ class PairedFolders(Domain):
         reference_pairs: str | None = None,
         image_bits: int | None = None,
         upright: bool | None = None,
+        channel: Channel | None = None,
     ) -> None:
-        by_folder = "{split}" in images
-        if masks is not None and ("{split}" in masks) != by_folder:
-            raise ConfigError(f"images '{images}' and masks '{masks}': write {{split}} in both or in neither")
-        if images == masks and image_suffix == mask_suffix:
-            raise ConfigError(
-                f"images and masks are both '{images}': name the folder of the masks, or what their stems have in addition as "
-                "mask_suffix"
-            )
+        check_folders(images, masks, image_suffix == mask_suffix, blocks, split_folders or {}, splits_without_masks)
         if image_bits is not None:
             check_range("image_bits", image_bits, 8, 16)
-        if by_folder and blocks is not None:
-            raise ConfigError(f"images '{images}' has a folder per split; remove blocks, or remove {{split}}")
-        if not by_folder and (split_folders or splits_without_masks):
-            raise ConfigError(
-                f"split_folders and splits_without_masks need a folder per split: write {{split}} in '{images}'"
-            )
-        for split in (*(split_folders or {}), *splits_without_masks):
-            if split not in SPLITS:
-                raise ConfigError(f"split_folders and splits_without_masks know train, val and test, found '{split}'")
         if unlabelled is not None and not isinstance(unlabelled, str):
             raise ConfigError(
                 f"unlabelled {unlabelled}: expected a folder of photographs; the splits that have no masks are listed as "
@@ -118,13 +104,15 @@ class PairedFolders(Domain):
             time_blocks(10**9, blocks, gap)  # refuses wrong shares before any file is read
         self.label_space = load_label_space(label_space)
         self.class_map = load_class_map(self.label_space, class_map)
+        if channel is not None:
+            check_channel(channel, self.class_map)
         self.name = name or default_name(images)
         self._images, self._masks, self._blocks, self._gap = images, masks, blocks, gap
         self._image_suffix, self._mask_suffix = image_suffix, mask_suffix
         self._split_folders, self._without_masks = split_folders or {}, splits_without_masks
         self._unlabelled = unlabelled
         self._references, self._reference_pairs = references, reference_pairs
-        self._image_bits, self._upright = image_bits, upright
+        self._image_bits, self._upright, self._channel = image_bits, upright, channel
 
     @property
     def is_undivided(self) -> bool:
@@ -187,6 +175,7 @@ class PairedFolders(Domain):
             self._mask_suffix,
             self._upright,
             image_bits=self._image_bits,
+            channel=self._channel,
         )
         if split == "train" and self._references is not None:
             self._add_references(found, existing_folder(self._references, folder, root), root)
@@ -200,16 +189,8 @@ class PairedFolders(Domain):
         return found.select(block)
 
     def _add_references(self, images: "FolderImages", folder: Path, root: Path) -> None:
-        pairs = None
-        if self._reference_pairs is not None:
-            # The root is no part of the pattern: brackets in it mean themselves.
-            base, pattern = root.expanduser(), str(Path(self._reference_pairs).expanduser())
-            files = sorted(base / file for file in glob.glob(pattern, root_dir=base, recursive=True))
-            if not files:
-                raise DataError(
-                    f"there is no file {base / pattern}: reference_pairs are lists of which images belong together"
-                )
-            pairs = read_pairs(files, self._image_suffix)
+        listed = self._reference_pairs
+        pairs = None if listed is None else find_pairs(root, listed, self._image_suffix)
         images.add_references(folder, pairs, self._image_suffix)
 
 
@@ -219,12 +200,13 @@ class FolderImages(ImageSet):
     Args:
         images: folder of the images.
         masks: folder of the masks, or None.
-        class_map: raw mask id -> label id.
+        class_map: what the masks hold -> label id.
         image_suffix: end of an image's stem that its pair name lacks.
         mask_suffix: the same for masks.
         upright: see `PairedFolders`.
         image_bits: see there.
         files: the images by name, instead of all in the folder; of several pages in one the first counts, without an error.
+        channel: see `PairedFolders`.
 
     Raises:
         DataError: see :meth:`PairedFolders.images`.
@@ -240,12 +222,14 @@ class FolderImages(ImageSet):
         upright: bool | None = None,
         files: Mapping[str, Path] | None = None,
         image_bits: int | None = None,
+        channel: Channel | None = None,
     ) -> None:
+        self._channel = channel
         self._upright, self._bits, self._one_page = upright, image_bits, files is None
         self._drawn: bool | None = None
         self._image_files = files_by_stem(images, "image", IMAGE_TYPES, image_suffix) if files is None else dict(files)
         self.has_labels = masks is not None
-        self._mask_files = {} if masks is None else files_by_stem(masks, "mask", MASK_TYPES, mask_suffix)
+        self._mask_files = {} if masks is None else find_masks(masks, mask_suffix)
         if masks is not None:
             check_partners(self._image_files, self._mask_files, "image", masks, mask_suffix)
             check_partners(self._mask_files, self._image_files, "mask", images, image_suffix)
@@ -290,13 +274,13 @@ class FolderImages(ImageSet):
         """The label ids as (H, W) uint8; 255 is ignored.
 
         Raises:
-            DataError: the mask cannot be read, holds colours or an id that the class map does not define, or
-                is not of its image's size.
+            DataError: the mask cannot be read, holds an id or a colour that the class map does not define, or is not of its
+                image's size.
         """
         return self.label_and_ids(index)[0]
 
     def label_and_ids(self, index: int) -> tuple[Pixels, RawIds]:
-        """The label ids, and the ids that the mask stores, both (H, W).
+        """The label ids, and the ids or packed colours that the mask stores, both (H, W).
 
         Raises:
             DataError: see `label`.
@@ -305,18 +289,17 @@ class FolderImages(ImageSet):
         if self.class_map is None:
             raise DataError(f"there is no mask for {self._image_files[name]}: set masks to the folder of the masks")
         path = self._mask_files[name]
-        raw = read_ids(path, self.class_map.defines)
+        raw = read_mask(path, self.class_map, self._channel)
         self._check_size(name, (raw.shape[1], raw.shape[0]))
         return self.class_map.apply(raw, path), raw
 
     def check(self) -> None:
         """See `ImageSet.check`: sizes and modes, but not the ids, for which a mask has to be read."""
-        for name in self.names if self.has_labels else ():
-            path = self._mask_files[name]
-            with opened(path, "mask") as file:
-                check_mask(file, path)
-                size = file.size
-            self._check_size(name, size)
+        if self.class_map is None:
+            return
+        for name in self.names:
+            check_head(self._mask_files[name], self.class_map, self._channel)
+            self._check_size(name, mask_size(self._mask_files[name]))
             with opened(self._image_files[name], "image") as file:
                 check_pages(file, self._image_files[name], "image")
 
@@ -331,7 +314,7 @@ class FolderImages(ImageSet):
                 "both must agree"
             )
 
-    def _is_turned(self, name: str, mask_size: tuple[int, int] | None = None) -> bool:
+    def _is_turned(self, name: str, drawn_size: tuple[int, int] | None = None) -> bool:
         """Whether an image is to be turned as its EXIF orientation says; of the mask the size is read if need be."""
         if self._upright is not None or not self.has_labels:
             return self._upright is not False
@@ -339,15 +322,13 @@ class FolderImages(ImageSet):
         turn = sizes_of(image)[1]
         if turn == 1:
             return False
-        drawn = drawn_upright(image, mask_size or sizes_of(self._mask_files[name])[0])
+        drawn = drawn_upright(image, drawn_size or mask_size(self._mask_files[name]))
         return self._others_are_turned(image, turn) if drawn is None else drawn
 
     def _others_are_turned(self, image: Path, turn: int) -> bool:
         """Whether masks of this folder were drawn on turned images, by those whose size tells."""
         if self._drawn is None:
-            known = {
-                drawn_upright(path, sizes_of(self._mask_files[name])[0]) for name, path in self._image_files.items()
-            }
+            known = {drawn_upright(path, mask_size(self._mask_files[name])) for name, path in self._image_files.items()}
             known -= {None}
             if len(known) != 1:
                 raise DataError(
@@ -388,7 +369,7 @@ class FolderImages(ImageSet):
         """A hash of the mask files' paths, sizes and times and of the class map; None without masks."""
         if self.class_map is None:
             return None
-        digest = hashlib.sha256(self.class_map.lut.tobytes())
+        digest = hashlib.sha256(f"{self.class_map.digest()} {self._channel}".encode())
         for name in self.names:
             path = self._mask_files[name].absolute()
             try:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from segzoo.data.class_maps import BINARY, IDENTITY, IGNORE_INDEX, ClassMap, RawIds, packed
 from segzoo.data.domains import ImageSet, Pixels
-from segzoo.data.label_spaces import IDENTITY, IGNORE_INDEX, ClassMap, LabelSpace, RawIds
+from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.splits import evenly
 from segzoo.errors import DataError
 
@@ -46,12 +47,12 @@ class Looked:
         total: masks in the set.
         masks: masks that were looked at.
         counts: (256,) pixels per label id; 255: ignored.
-        raw: pixels per id that the files store; empty where there are no files.
-        crowded: masks with as many ids as a photograph.
+        raw: pixels per id, or packed colour, that the files store; empty where there are no files.
+        crowded: masks with as many ids or colours as a photograph.
         beside_one: masks that hold 255 and one class or none.
         beside_several: masks that hold 255 and several classes.
         without: masks that hold several classes and no 255.
-        class_map: what turned stored ids into labels.
+        class_map: what turned stored ids or colours into labels.
     """
 
     name: str
@@ -123,6 +124,7 @@ def _look(name: str, images: ImageSet, indices: Sequence[int], space: LabelSpace
 def _count(name: str, images: ImageSet, indices: Sequence[int], most: int, space: LabelSpace, size: int) -> Looked:
     chosen = [indices[i] for i in evenly(len(indices), most)]
     counts, raw, crowded = np.zeros(256, np.int64), dict[int, int](), 0
+    has_ids = images.class_map is None or images.class_map.colours is None
     kinds = {(with_255, several): 0 for with_255 in (True, False) for several in (True, False)}
     # Masks of aerial images fill the memory by themselves.
     threads = 1 if size > PIXELS // SAMPLE * 8 else min(THREADS, os.cpu_count() or 1)
@@ -130,7 +132,7 @@ def _count(name: str, images: ImageSet, indices: Sequence[int], most: int, space
         for labels, ids in pool.map(lambda index: _count_one(*images.label_and_ids(index)), chosen):
             counts += labels
             crowded += len(ids) > max(MANY_IDS, 2 * space.num_classes)
-            kinds[IGNORE_INDEX in ids, bool(np.count_nonzero(labels[:IGNORE_INDEX]) > 1)] += 1
+            kinds[has_ids and IGNORE_INDEX in ids, bool(np.count_nonzero(labels[:IGNORE_INDEX]) > 1)] += 1
             for number, pixels in ids.items():
                 raw[number] = raw.get(number, 0) + pixels
     beside = (kinds[True, False], kinds[True, True], kinds[False, True])
@@ -140,8 +142,15 @@ def _count(name: str, images: ImageSet, indices: Sequence[int], most: int, space
 def _count_one(label: Pixels, ids: RawIds | None) -> tuple[Counts, dict[int, int]]:
     if ids is None:
         return _pixels_per_id(label, 256), {}
-    per_id = _pixels_per_id(ids, int(ids.max(initial=0)) + 1)  # none is negative: the class map would not know it
-    return _pixels_per_id(label, 256), {int(number): int(per_id[number]) for number in np.flatnonzero(per_id)}
+    if ids.dtype == np.uint8:
+        per_id = _pixels_per_id(ids, 256)
+        return _pixels_per_id(label, 256), {int(number): int(per_id[number]) for number in np.flatnonzero(per_id)}
+    # Runs of one value are few, and the values may be colours or reach far.
+    flat = ids.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    values, which = np.unique(flat[starts], return_inverse=True)
+    per_value = np.bincount(which, weights=np.diff(starts, append=flat.size))
+    return _pixels_per_id(label, 256), {int(value): int(per_value[i]) for i, value in enumerate(values)}
 
 
 def _pixels_per_id(ids: RawIds, length: int) -> Counts:
@@ -154,6 +163,8 @@ def _is_picture(ids: RawIds, picture: Pixels) -> bool:
     """Whether a mask and an image are one picture, which has more than a few grey levels."""
     if ids.shape != picture.shape[:2]:
         return False
+    if ids.dtype == np.uint32 and (ids == packed(picture)).all():
+        return np.unique(ids).size > 2
     return all(bool((picture[..., channel] == ids).all()) for channel in range(3)) and np.unique(ids).size > 2
 
 
@@ -190,10 +201,13 @@ def _check_foreground(domain: Sequence[Looked], space: LabelSpace) -> None:
     held += f" ({shares} and {_percent(raw[IGNORE_INDEX] / pixels)} of the pixels)" if shares else ""
     entries = [f"{number}: {name}" for number in ids[:-1] if class_map.lut[number] == kept[0]][:8]
     entries += [f"{IGNORE_INDEX}: {missing}"] + ["others: ignore"] * (len(entries) < len(ids) - 1)
+    # The map that needs not be written, where the space has none of that name.
+    known = space.num_classes == 2 and kept[0] == 0 and ids in ([0, 255], [0, 1, 255]) and BINARY not in space.maps
+    written = f"write a map into the YAML of the label space, maps: {{{BINARY}: {{{', '.join(entries)}}}}}, and "
+    written = "" if known else written
     raise DataError(
         f"{looked}: the masks hold {held} and nothing else, and 255 is ignored, so that '{name}' is "
-        f"the only class; if 255 is one too, write a map into the YAML of the label space, maps: {{binary: "
-        f"{{{', '.join(entries)}}}}}, and set class_map to binary; if it is not, a map with 255: ignore says so"
+        f"the only class; if 255 is one too, {written}set class_map to {BINARY}; if it is not, a map with 255: ignore says so"
     )
 
 
@@ -216,21 +230,22 @@ def _check_void(looked: Looked) -> None:
     which, more = "", ""
     if class_map is not None:
         which = f" by the class_map '{class_map.name}' of the label space '{class_map.space}'"
-        more = _stored(looked.raw).replace(";", ":")
-        known = np.flatnonzero((class_map.lut >= 0) & (class_map.lut < IGNORE_INDEX))
-        ids = f"{', '.join(map(str, known[:8]))}{', ...' if len(known) > 8 else ''}"
+        more = _stored(looked).replace(";", ":")
+        known = class_map.listed().tolist()
+        ids = f"{', '.join(map(class_map.written, known[:8]))}{', ...' if len(known) > 8 else ''}"
         more += f", classes are {ids}" if len(known) else ", and the map has no class"
     raise DataError(
         f"{looked}: every pixel is ignored{which}{more}; choose the class_map and the masks that belong together"
     )
 
 
-def _stored(raw: Mapping[int, int]) -> str:
-    """The ids that files hold, the frequent ones first."""
-    if not raw:
+def _stored(looked: Looked) -> str:
+    """The ids or colours that files hold, the frequent ones first."""
+    raw = looked.raw
+    if not raw or looked.class_map is None:
         return ""
     ids = sorted(raw, key=lambda number: -raw[number])
-    return f"; the masks hold {', '.join(map(str, ids[:8]))}{', ...' if len(ids) > 8 else ''}"
+    return f"; the masks hold {', '.join(map(looked.class_map.written, ids[:8]))}{', ...' if len(ids) > 8 else ''}"
 
 
 def _odd_shares(looked: Looked, space: LabelSpace) -> list[str]:
@@ -240,7 +255,7 @@ def _odd_shares(looked: Looked, space: LabelSpace) -> list[str]:
     if shares.max() == 1:
         only = space.classes[int(shares.argmax())]
         return [
-            f"{looked}: every pixel that is not ignored is '{only}' ({_percent(void)} are ignored{_stored(looked.raw)})"
+            f"{looked}: every pixel that is not ignored is '{only}' ({_percent(void)} are ignored{_stored(looked)})"
         ]
     if missing:
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")

@@ -1,17 +1,24 @@
-"""Classes, their colours and the tables that turn a data set's raw mask ids into label ids.
+"""Classes, their colours and the maps that turn what a data set's masks hold into label ids.
 
 Label spaces are data: one YAML per space (``configs/label_spaces/<name>.yaml`` or a file of one's own)::
 
     name: camvid10
     classes: {Sky: [128, 128, 128], Building: [128, 0, 0], ...}   # in the order of the label ids
-    maps:                                                         # optional: raw mask id -> class, or ignore
+    maps:                                                         # optional: what masks hold -> class, or ignore
       camvid11: {0: Sky, 1: Building, ..., 10: ignore, 255: ignore}
+      simulator: {Building: [3, "10-12"], Sky: 23, others: ignore}
+      painted: {"70 130 180": Sky, "#464646": Building}
     subsets: {things: [Car, Pedestrian]}                          # optional: further means to report
 
-A raw id that a map does not list is an error when a mask holds it; a map that means "everything else" says so with
-``others: ignore``. 255 is ignored unless the map lists it or has ``others``. Raw ids reach from 0 to 65535; ``others`` stands
-for ids up to 255, or for all of them in a map that lists one above 255. The map ``identity`` (0..C-1 and 255) exists in
-every space.
+An entry of a map names a raw id, a range of ids or a colour and then its class, or a class and then all that belongs to it, in
+a list a colour also as ``[r, g, b]``. The order of entries does not matter, and nothing may be listed twice. A map is of ids or
+of colours; masks in colours are read by one of colours.
+
+A raw id or a colour that a map does not list is an error when a mask holds it; a map that means "everything else" says so with
+``others: ignore``. The id 255 is ignored unless the map lists it or has ``others``. Raw ids reach from 0 to 65535;
+``others`` stands for ids up to 255, or for all of them in a map that lists one above 255. Three maps need not be written:
+``identity`` (0..C-1 and 255), ``palette`` (the colours of the space itself, and black for what is ignored) and, in a space of
+two classes that has no map of that name, ``binary`` (0 is the first class, 255 or 1 the second).
 
 A space can be another one with fewer classes::
 
@@ -23,7 +30,7 @@ Its classes keep the order of the other's and are numbered 0, 1, ... again. It h
 dropped classes are ignored, and those subsets of which no class is dropped.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,18 +39,12 @@ import numpy as np
 import numpy.typing as npt
 
 from segzoo.configs import config_path
-from segzoo.errors import ConfigError, DataError
+from segzoo.data.class_maps import BINARY, IDENTITY, IGNORE, PALETTE, ClassMap, binary_map, identity_map, palette_map
+from segzoo.data.class_maps import IGNORE_INDEX as IGNORE_INDEX
+from segzoo.data.map_entries import class_id, is_byte, read_map
+from segzoo.errors import ConfigError
 from segzoo.suggest import did_you_mean
 from segzoo.yaml_files import read_yaml
-
-IGNORE_INDEX = 255
-LARGEST_ID = 65535
-"""Of a raw mask: 16 bits."""
-IGNORE = "ignore"
-IDENTITY = "identity"
-OTHERS = "others"
-
-RawIds = npt.NDArray[np.integer[Any] | np.bool_]
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,8 @@ class LabelSpace:
         classes: class names; the position is the label id.
         palette: an (r, g, b) colour per class, 0..255.
         subsets: named selections of class ids that deserve a mean of their own, e.g. ``synthia16``.
-        maps: per class map the label ids of the raw ids 0..255, or 0..65535 where one above 255 is listed, -1 where
-            undefined; see :func:`load_class_map`. They describe data sets rather than the classes, so they count neither
-            in ``==`` nor in :meth:`to_dict`.
+        maps: class maps by name; see :func:`load_class_map`. They describe data sets rather than the classes, so they count
+            neither in ``==`` nor in :meth:`to_dict`.
 
     Raises:
         ConfigError: the description contradicts itself.
@@ -67,7 +67,7 @@ class LabelSpace:
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     subsets: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
-    maps: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False, compare=False, repr=False)
+    maps: Mapping[str, ClassMap] = field(default_factory=dict, hash=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.classes) <= IGNORE_INDEX:
@@ -110,78 +110,6 @@ class LabelSpace:
         return cls(content["name"], tuple(content["classes"]), palette, subsets)
 
 
-@dataclass(frozen=True, eq=False)
-class ClassMap:
-    """A lookup table from raw mask ids to label ids.
-
-    Attributes:
-        lut: (256,) or (65536,) int16: the label id of every raw id, 255 = ignore, -1 = undefined, which is an error
-            when met.
-        name: name of the map, for error messages.
-        space: name of the label space, for error messages.
-        void_listed: whether the map itself says what 255 is.
-    """
-
-    lut: npt.NDArray[np.int16]
-    name: str = IDENTITY
-    space: str = ""
-    void_listed: bool = False
-
-    def defines(self, raw: RawIds) -> bool:
-        """Whether the map defines every id of a mask."""
-        return bool((self._look_up(raw) >= 0).all())
-
-    def apply(self, raw: RawIds, where: str | Path) -> npt.NDArray[np.uint8]:
-        """Label ids of a mask.
-
-        Args:
-            raw: (H, W) raw ids of any integer type.
-            where: the file, for the error message.
-
-        Returns:
-            (H, W) uint8 label ids, 255 = ignore.
-
-        Raises:
-            DataError: an id that the map does not define.
-        """
-        labels = self._look_up(raw)
-        if labels.size and labels.min() < 0:
-            unknown, counts = np.unique(raw[labels < 0], return_counts=True)
-            more = f" (and {unknown.size - 1} more unknown ids)" if unknown.size > 1 else ""
-            raise DataError(
-                f"unknown label id {int(unknown[0])} in {where} ({counts[0]} pixels){more}: "
-                f"the class map '{self.name}' of label space '{self.space}' defines "
-                f"{_ranges(np.flatnonzero(self.lut >= 0))}; {self._remedy(raw, int(unknown[0]))}"
-            )
-        return labels.astype(np.uint8)
-
-    def _look_up(self, raw: RawIds) -> npt.NDArray[np.int16]:
-        size = self.lut.size
-        if raw.dtype == np.bool_:
-            raw = raw.astype(np.uint8)
-        if raw.dtype == np.uint8 or (raw.dtype == np.uint16 and size > LARGEST_ID):
-            bounded = raw
-        elif np.issubdtype(raw.dtype, np.unsignedinteger):
-            bounded = np.minimum(raw, raw.dtype.type(size))
-        else:
-            wide = raw.astype(np.int64)
-            bounded = np.where((wide < 0) | (wide >= size), size, wide)
-        table = np.append(self.lut, np.int16(-1))  # the last entry: whatever does not fit the table
-        found: npt.NDArray[np.int16] = table[bounded]
-        return found
-
-    def _remedy(self, ids: RawIds, raw: int) -> str:
-        if not 0 <= raw <= LARGEST_ID:
-            return f"ids are whole numbers from 0 to {LARGEST_ID}: save the masks anew"
-        if self.name == IDENTITY:
-            found = [int(one) for one in np.unique(ids)[:6]]
-            return (
-                "name the class_map that fits the masks, or write one into a YAML of the label space, e.g. maps: "
-                f"{{mine: {{{', '.join(f'{one}: CLASS' for one in found)}{', ...' if len(found) > 5 else ''}}}}}"
-            )
-        return "choose the class_map that fits the masks or add the id to it"
-
-
 def load_label_space(name_or_path: str | Path | LabelSpace) -> LabelSpace:
     """A packaged label space by name, or one's own by the path of its YAML; a label space is itself.
 
@@ -200,22 +128,22 @@ def load_class_map(space: LabelSpace | str | Path, name: str) -> ClassMap:
     Raises:
         ConfigError: the space has no such map.
     """
-    space = space if isinstance(space, LabelSpace) else load_label_space(space)
-    void_listed = False
+    space = load_label_space(space)
+    if name in space.maps:
+        return space.maps[name]
     if name == IDENTITY:
-        table = np.full(256, -1, np.int16)
-        table[: space.num_classes] = np.arange(space.num_classes)
-        table[IGNORE_INDEX] = IGNORE_INDEX
-    elif name in space.maps:
-        table = np.array(space.maps[name], np.int16)
-        void_listed = bool(table[IGNORE_INDEX] >= 0)
-        if not void_listed:
-            table[IGNORE_INDEX] = IGNORE_INDEX
-    else:
-        known = (IDENTITY, *space.maps)
-        raise ConfigError(f"label space '{space.name}' has no class map '{name}'{did_you_mean(name, known)}")
-    table.flags.writeable = False
-    return ClassMap(table, name, space.name, void_listed)
+        return identity_map(space.classes, space.name)
+    if name == PALETTE:
+        return palette_map(space.classes, space.palette, space.name)
+    if name == BINARY and space.num_classes == 2:
+        return binary_map(space.classes, space.name)
+    known = (IDENTITY, PALETTE, *space.maps)
+    if name == BINARY:
+        raise ConfigError(
+            f"the class map '{BINARY}' is of two classes and the label space '{space.name}' has {space.num_classes}: write one "
+            f"into its YAML, e.g. maps: {{{BINARY}: {{0: {space.classes[0]}, 255: {space.classes[-1]}}}}}"
+        )
+    raise ConfigError(f"label space '{space.name}' has no class map '{name}'{did_you_mean(name, known)}")
 
 
 def _load(path: Path, derived: tuple[Path, ...]) -> LabelSpace:
@@ -239,7 +167,7 @@ def _derive(content: Mapping[Any, Any], path: Path, derived: tuple[Path, ...]) -
     base = _load(origin, chain)
     if isinstance(keep, list):
         ids = {name: number for number, name in enumerate(base.classes)}
-        kept = {_class_id(name, ids, f"{path}: keep") for name in keep}
+        kept = {class_id(name, ids, f"{path}: keep") for name in keep}
     elif isinstance(keep, str) and keep in base.subsets:
         kept = set(base.subsets[keep])
     else:
@@ -253,8 +181,8 @@ def _derive(content: Mapping[Any, Any], path: Path, derived: tuple[Path, ...]) -
         # Of fewer classes a subset would be another mean under the name of the published one.
         {subset: tuple(new[old] for old in olds) for subset, olds in base.subsets.items() if kept.issuperset(olds)},
         {
-            class_map: tuple(-1 if old < 0 else new.get(old, IGNORE_INDEX) for old in table)
-            for class_map, table in base.maps.items()
+            class_map: table.with_labels(new, [base.classes[old] for old in new], name)
+            for class_map, table in {**base.maps, PALETTE: load_class_map(base, PALETTE)}.items()
         },
     )
 
@@ -274,7 +202,7 @@ def _parse(content: Any, where: str) -> LabelSpace:
             raise ConfigError(
                 f"{where}: the class name {name!r} is empty or has line breaks, which no table could show"
             )
-        if not (isinstance(rgb, list) and len(rgb) == 3 and all(_is_byte(value) for value in rgb)):
+        if not (isinstance(rgb, list) and len(rgb) == 3 and all(is_byte(value) for value in rgb)):
             raise ConfigError(f"{where}: the colour of '{name}' is {rgb!r}, expected [r, g, b] with values 0 to 255")
         if rgb == [0, 0, 0]:
             raise ConfigError(
@@ -287,12 +215,12 @@ def _parse(content: Any, where: str) -> LabelSpace:
             raise ConfigError(f"{where}: subset '{subset}' is {names!r}, expected a list of class names")
         if not names or len(set(map(str, names))) < len(names):
             raise ConfigError(f"{where}: subset '{subset}' is {names!r}, expected one class or more, each one once")
-        subsets[str(subset)] = tuple(_class_id(name, ids, f"{where}: subset '{subset}'") for name in names)
+        subsets[str(subset)] = tuple(class_id(name, ids, f"{where}: subset '{subset}'") for name in names)
     maps = {}
     for name, table in _mapping(content.get("maps"), f"{where}: maps").items():
-        if name == IDENTITY:
-            raise ConfigError(f"{where}: the map '{IDENTITY}' exists in every label space; name this one differently")
-        maps[str(name)] = lookup_table(_mapping(table, f"{where}: map '{name}'"), ids, f"{where}: map '{name}'")
+        if name in (IDENTITY, PALETTE):
+            raise ConfigError(f"{where}: the map '{name}' exists in every label space; name this one differently")
+        maps[str(name)] = read_map(table, tuple(classes), f"{where}: map '{name}'", str(name), content["name"])
     palette = tuple((int(r), int(g), int(b)) for r, g, b in classes.values())
     space = LabelSpace(content["name"], tuple(classes), palette, subsets, maps)
     owners: dict[tuple[int, int, int], str] = {}
@@ -311,59 +239,9 @@ def _check_keys(content: Mapping[Any, Any], known: tuple[str, ...], where: str) 
             raise ConfigError(f"{where}: unknown key '{key}'{did_you_mean(str(key), known)}")
 
 
-def lookup_table(entries: Mapping[Any, Any], ids: Mapping[str, int], where: str) -> tuple[int, ...]:
-    """A class map as `LabelSpace.maps` has it.
-
-    Args:
-        entries: raw id, or ``others``, to class, or ``ignore``.
-        ids: label ids by class.
-        where: what messages call the map.
-
-    Raises:
-        ConfigError: an unknown class, or a raw id outside 0..65535.
-    """
-    choices = {**ids, IGNORE: IGNORE_INDEX}
-    others = _class_id(entries[OTHERS], choices, where) if OTHERS in entries else -1
-    listed = {raw: name for raw, name in entries.items() if raw != OTHERS}
-    for raw in listed:
-        if not (isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw <= LARGEST_ID):
-            raise ConfigError(f"{where}: raw id {raw!r}, expected a whole number from 0 to {LARGEST_ID}, or '{OTHERS}'")
-    table = [others] * (256 if max(listed, default=0) < 256 else LARGEST_ID + 1)
-    if others == IGNORE_INDEX:
-        table[IGNORE_INDEX] = -1  # ignored anyhow, and not because the map says so
-    for raw, name in listed.items():
-        table[raw] = _class_id(name, choices, where)
-    return tuple(table)
-
-
-def _class_id(name: Any, ids: Mapping[str, int], where: str) -> int:
-    if isinstance(name, bool):  # YAML's reading of yes, no, on and off
-        raise ConfigError(
-            f"{where}: found {str(name).lower()}, expected a class name; quote a name such as 'on' or 'no'"
-        )
-    if not isinstance(name, str) or name not in ids:
-        raise ConfigError(f"{where}: unknown class '{name}'{did_you_mean(str(name), ids)}")
-    return ids[name]
-
-
 def _mapping(value: Any, where: str) -> Mapping[Any, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: expected a mapping, found {value!r}")
     return value
-
-
-def _is_byte(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
-
-
-def _ranges(ids: Iterable[int]) -> str:
-    """``0-10, 255`` for 0, 1, ..., 10, 255."""
-    runs: list[list[int]] = []
-    for number in map(int, ids):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or "no id"

@@ -1,6 +1,7 @@
 """Which image shows the same place as another one: by the name of the file, or by lists of pairs."""
 
 import csv
+import glob
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -37,6 +38,20 @@ def match_references(
             raise DataError(f"there is no reference image in {folder} for the image {name}{listed}; add it")
         found[name] = reference
     return found
+
+
+def find_pairs(root: Path, pattern: str, suffix: str) -> dict[str, str]:
+    """Reads all lists of pairs below a data root that a pattern finds, see `read_pairs`.
+
+    Raises:
+        DataError: there is none, or one of them is wrong.
+    """
+    # The root is no part of the pattern: brackets in it mean themselves.
+    base, wanted = root.expanduser(), str(Path(pattern).expanduser())
+    files = sorted(base / file for file in glob.glob(wanted, root_dir=base, recursive=True))
+    if not files:
+        raise DataError(f"there is no file {base / wanted}: reference_pairs are lists of which images belong together")
+    return read_pairs(files, suffix)
 
 
 def read_pairs(files: Sequence[Path], suffix: str) -> dict[str, str]:

@@ -3,19 +3,23 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
+from segzoo.data.class_maps import IDENTITY, IGNORE
 from segzoo.data.datamodule import DomainDataModule
 from segzoo.data.domains import Domain, Split
 from segzoo.data.folders import PairedFolders
-from segzoo.data.label_spaces import IDENTITY, IGNORE, LabelSpace, load_label_space, lookup_table
+from segzoo.data.label_spaces import LabelSpace, load_label_space
 from segzoo.data.layouts import Layout, find_layout
+from segzoo.data.map_entries import read_map
 from segzoo.errors import ConfigError
 
 Folders = str | Path | tuple[str | Path, str | Path | None]
 """A domain's folder, whose layout is found by looking; or its folders of images and of masks (None: there are none)."""
 Classes = str | Path | LabelSpace | Sequence[str]
 """Name of a packaged label space, path of a YAML of one's own, or the names of the classes in the order of their ids."""
+ClassMapping = str | Mapping[int | str | tuple[int, int, int], Any]
+"""Name of a class map of the label space, or the map itself: id, range or colour to class, or class to what belongs to it."""
 GIVEN = "given"
 """Name of a class map that was given as a mapping."""
 
@@ -49,8 +53,8 @@ def from_folders(
     size: tuple[int, int],
     target_labels: int | None = None,
     unlabelled: str | Path | None = None,
-    source_map: str | Mapping[int | str, str] = IDENTITY,
-    target_map: str | Mapping[int | str, str] = IDENTITY,
+    source_map: ClassMapping = IDENTITY,
+    target_map: ClassMapping = IDENTITY,
     blocks: tuple[float, float, float] | None = None,
     gap: int = 0,
     batch_size: int = 4,
@@ -77,8 +81,9 @@ def from_folders(
         target_labels: how many labelled target images a method may see; None: all.
         unlabelled: a folder of further photographs of the target, which nobody labelled; None: ``photos/unlabelled``, if there
             is one. With them a train split may be missing, for methods without target labels.
-        source_map: what the ids in the source's masks mean, where they are not the positions of the classes: a map of the label
-            space, or a mapping such as ``{0: "ground", 7: "crack", 9: "ignore"}``.
+        source_map: what the source's masks hold, where it is not the positions of the classes: a map of the label space, such
+            as ``binary`` (0 and 255) or ``palette`` (its colours), or a mapping such as ``{0: "ground", 7: "crack", 9:
+            "ignore"}``, ``{"crack": [7, "10-12"], "others": "ground"}`` or ``{(128, 0, 0): "crack", "#000000": "ground"}``.
         target_map: the same for the target's masks.
         blocks: shares of train, val and test where the target's images lie in one folder: contiguous blocks of the images in
             the order of their names, as neighbours of one video are near duplicates.
@@ -159,7 +164,7 @@ class FoundFolders(PairedFolders):
 def _domain(
     folders: Folders | Domain,
     space: LabelSpace,
-    class_map: str | Mapping[int | str, str],
+    class_map: ClassMapping,
     where: str,
     blocks: tuple[float, float, float] | None = None,
     gap: int = 0,
@@ -172,8 +177,8 @@ def _domain(
             )
         return folders
     if not isinstance(class_map, str):
-        ids = {name: number for number, name in enumerate(space.classes)}
-        space, class_map = replace(space, maps={**space.maps, GIVEN: lookup_table(class_map, ids, where)}), GIVEN
+        given = read_map(class_map, space.classes, where, GIVEN, space.name)
+        space, class_map = replace(space, maps={**space.maps, GIVEN: given}), GIVEN
     if isinstance(folders, tuple):
         images, masks = (None if part is None else str(_absolute(part)) for part in folders)
         further = str(_absolute(unlabelled)) if unlabelled else None

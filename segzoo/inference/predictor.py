@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from segzoo.checks import check_range
+from segzoo.data.class_maps import IDENTITY
 from segzoo.data.domains import Pixels
 from segzoo.data.folders import FolderImages
 from segzoo.data.image_files import rgb_pixels
-from segzoo.data.label_spaces import IDENTITY, LabelSpace, load_class_map
+from segzoo.data.label_spaces import LabelSpace, load_class_map
 from segzoo.errors import ConfigError, DataError
 from segzoo.inference.checkpoints import Size, load_checkpoint, trained_on
 from segzoo.inference.logits import (

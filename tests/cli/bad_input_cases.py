@@ -299,9 +299,9 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
         ("syn/mask/999.png has no image",),
     ),
     "mask-of-colours": (
-        data(lambda d: save(d / "syn/mask/000.png", np.zeros((24, 32, 3)))),
+        data(lambda d: save(d / "syn/mask/000.png", np.full((24, 32, 3), (128, 64, 128)))),
         COPY,
-        ("is a colour image",),
+        ("syn/mask/000.png holds colours (1 of them: 128 64 128", "set class_map to palette"),
     ),
     "mask-turned": (
         data(lambda d: save(d / "syn/mask/000.png", np.zeros((32, 24)))),
