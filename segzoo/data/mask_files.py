@@ -190,7 +190,11 @@ def _array(path: Path) -> npt.NDArray[np.integer]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # EOFError, ValueError, OSError, SyntaxError of a broken head, ...
-        reason = "it is no array of numbers" if "pickle" in str(error) else " ".join(str(error).split()).rstrip(".")
+        reason = (
+            "it is no array of numbers"
+            if re.search("pickle|Python objects", str(error))
+            else " ".join(str(error).split()).rstrip(".")
+        )
         raise DataError(
             f"cannot read the mask {path}: {reason or type(error).__name__}; save whole numbers of shape (H, W) with "
             "numpy.save"
