@@ -34,6 +34,7 @@ from segzoo.cli.sections import SHARED
 from segzoo.cli.trainer_options import check_test_share, prepare_trainer_options
 from segzoo.data import DomainDataModule
 from segzoo.data.domains import Split
+from segzoo.data.label_shares import shares_table
 from segzoo.errors import ConfigError
 from segzoo.loggers.create import create_loggers
 from segzoo.loggers.names import parse_names
@@ -170,6 +171,9 @@ class Run:
         streams = self.method.streams if fitting else {}
         for warning in self.data.check_labels(streams, splits if self.labels_images else []):
             self._warn(warning)
+        table = shares_table(list(self.data.looked.values()), self.data.label_space)
+        if fitting and self.place.rank == 0 and table:
+            print("\n".join(table))
 
     def _warn(self, text: str) -> None:
         if self.place.rank == 0:

@@ -20,7 +20,8 @@ from segzoo.compat.training import shards_data
 from segzoo.data.class_counts import class_counts
 from segzoo.data.data_options import check_options, check_stream
 from segzoo.data.domains import Domain, ImageSet, JoinedImages, Split
-from segzoo.data.label_check import check_labels
+from segzoo.data.label_check import doubts, look_at_labels
+from segzoo.data.label_shares import Looked
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.rare_classes import RareClassBatches
 from segzoo.data.sampling import EndlessBatches, derived_seed, used_batches
@@ -140,7 +141,7 @@ class DomainDataModule(L.LightningDataModule):
         self._eval_transform = evaluation_transform(size)
         self._images: dict[tuple[str, Split], ImageSet] = {}
         self._further: list[ImageSet | None] = []
-        self._looked_at: set[str] = set()
+        self.looked: dict[str, Looked] = {}
 
     @property
     def seed(self) -> int:
@@ -214,15 +215,16 @@ class DomainDataModule(L.LightningDataModule):
         for domain in domains:
             if f"{domain}/train" not in sets and (pictures := self.images(domain, "train")).names:
                 pictures.image(0)  # without labels there is only this to look at
-        new = {name: content for name, content in sets.items() if name not in self._looked_at}
-        warnings = check_labels(new, self.label_space)
+        new = {name: content for name, content in sets.items() if name not in self.looked}
+        looked = look_at_labels(new, self.label_space)
+        warnings = doubts(looked, self.label_space)
         trained = {f"{domain}/train": self.images(domain, "train").files for domain in domains}
         if (further := self.further_images() if without_labels(streams) else None) is not None:
             further.image(0)
             trained["target/unlabelled"] = further.files
         tested = {f"target/{split}": self.images("target", split).files for split in scored if f"target/{split}" in new}
         warnings += shared_images(trained, tested)
-        self._looked_at.update(new)
+        self.looked |= {one.name: one for one in looked}
         return warnings
 
     def setup(self, stage: str) -> None:

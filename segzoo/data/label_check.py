@@ -8,13 +8,12 @@ be wrong is a warning.
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from segzoo.data.class_maps import BINARY, IDENTITY, IGNORE_INDEX, ClassMap, RawIds, packed
+from segzoo.data.class_maps import BINARY, IGNORE_INDEX, RawIds, packed
 from segzoo.data.domains import ImageSet, Pixels
+from segzoo.data.label_shares import CELLS, DOMINANT, Counts, Looked, odd_pair, percent
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.splits import evenly
 from segzoo.errors import DataError
@@ -26,62 +25,14 @@ PIXELS = 2**27
 THREADS = 8
 MANY_IDS = 64
 """Masks of classes hold fewer ids each, photographs more."""
-DOMINANT = 0.99
-ALIKE = 1 / 3
-"""Least common share of source and target. Simulated and real streets, or faces, have 0.7 and more in common; where it is twice
-as large, no shift is looked for."""
-MORE_ALIKE = 1 / 6
-"""What a shift by one id adds where the ids of more than two classes are shifted: CARLA and CamVid have 0.43 in common and 0.74
-shifted back, AirSim and CamVid 0.36 and 0.54. Where the ids are right, it takes away."""
-
-Counts = npt.NDArray[np.int64]
 Sets = Mapping[str, tuple[ImageSet, Sequence[int]]]
 
 
-@dataclass(frozen=True, eq=False)
-class Looked:
-    """What a sample of the masks of one set holds.
-
-    Attributes:
-        name: of the set, e.g. ``source/train``.
-        total: masks in the set.
-        masks: masks that were looked at.
-        counts: (256,) pixels per label id; 255: ignored.
-        raw: pixels per id, or packed colour, that the files store; empty where there are no files.
-        crowded: masks with as many ids or colours as a photograph.
-        beside_one: masks that hold 255 and one class or none.
-        beside_several: masks that hold 255 and several classes.
-        without: masks that hold several classes and no 255.
-        class_map: what turned stored ids or colours into labels.
-    """
-
-    name: str
-    total: int
-    masks: int
-    counts: Counts
-    raw: Mapping[int, int]
-    crowded: int
-    beside_one: int
-    beside_several: int
-    without: int
-    class_map: ClassMap | None
-
-    @property
-    def shares(self) -> npt.NDArray[np.float64]:
-        """(255,) share of every class in the pixels that are not ignored."""
-        labelled = self.counts[:IGNORE_INDEX]
-        shares: npt.NDArray[np.float64] = labelled / max(int(labelled.sum()), 1)
-        return shares
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.masks} of {self.total} masks)" if self.masks < self.total else f"all of {self.name}"
-
-
 def check_labels(sets: Sets, space: LabelSpace) -> list[str]:
-    """Looks at a sample of each set's masks, evenly spread, always the same one. Nothing is drawn at random.
+    """Looks at a sample of each set's masks, and says what is odd.
 
     Args:
-        sets: by name (``source/train``, ``target/test``), images with labels and which of them may be read.
+        sets: see `look_at_labels`.
         space: the classes.
 
     Returns:
@@ -90,7 +41,28 @@ def check_labels(sets: Sets, space: LabelSpace) -> list[str]:
     Raises:
         DataError: labels that cannot be right, or a mask that cannot be read.
     """
-    found = [_look(name, images, indices, space) for name, (images, indices) in sets.items() if len(indices)]
+    return doubts(look_at_labels(sets, space), space)
+
+
+def look_at_labels(sets: Sets, space: LabelSpace) -> list[Looked]:
+    """What a sample of each set's masks holds, evenly spread, always the same one. Nothing is drawn at random.
+
+    Args:
+        sets: by name (``source/train``, ``target/test``), images with labels and which of them may be read.
+        space: the classes.
+
+    Raises:
+        DataError: a mask that cannot be read, or is its image.
+    """
+    return [_look(name, images, indices, space) for name, (images, indices) in sets.items() if len(indices)]
+
+
+def doubts(found: Sequence[Looked], space: LabelSpace) -> list[str]:
+    """Warnings about labels that need not be wrong, a line each.
+
+    Raises:
+        DataError: labels that cannot be right.
+    """
     for looked in found:
         _check_ids(looked, space)
     mixed = []
@@ -104,7 +76,8 @@ def check_labels(sets: Sets, space: LabelSpace) -> list[str]:
         mixed += _mixed_foreground(domain, those, space)
     for looked in found:
         _check_void(looked)
-    return [warning for looked in found for warning in _odd_shares(looked, space)] + mixed + _odd_pair(found, space)
+        _check_binary(looked)
+    return [warning for looked in found for warning in _odd_shares(looked, space)] + mixed + odd_pair(found, space)
 
 
 def _look(name: str, images: ImageSet, indices: Sequence[int], space: LabelSpace) -> Looked:
@@ -123,34 +96,37 @@ def _look(name: str, images: ImageSet, indices: Sequence[int], space: LabelSpace
 
 def _count(name: str, images: ImageSet, indices: Sequence[int], most: int, space: LabelSpace, size: int) -> Looked:
     chosen = [indices[i] for i in evenly(len(indices), most)]
-    counts, raw, crowded = np.zeros(256, np.int64), dict[int, int](), 0
+    places, raw, crowded = np.zeros((256, CELLS**2), np.int64), dict[int, int](), 0
     has_ids = images.class_map is None or images.class_map.colours is None
     kinds = {(with_255, several): 0 for with_255 in (True, False) for several in (True, False)}
     # Masks of aerial images fill the memory by themselves.
     threads = 1 if size > PIXELS // SAMPLE * 8 else min(THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
         for labels, ids in pool.map(lambda index: _count_one(*images.label_and_ids(index)), chosen):
-            counts += labels
+            places += labels
             crowded += len(ids) > max(MANY_IDS, 2 * space.num_classes)
-            kinds[has_ids and IGNORE_INDEX in ids, bool(np.count_nonzero(labels[:IGNORE_INDEX]) > 1)] += 1
+            kinds[has_ids and IGNORE_INDEX in ids, bool(np.count_nonzero(labels[:IGNORE_INDEX].any(axis=1)) > 1)] += 1
             for number, pixels in ids.items():
                 raw[number] = raw.get(number, 0) + pixels
     beside = (kinds[True, False], kinds[True, True], kinds[False, True])
-    return Looked(name, len(indices), len(chosen), counts, raw, crowded, *beside, images.class_map)
+    return Looked(name, len(indices), len(chosen), places, raw, crowded, *beside, images.class_map)
 
 
 def _count_one(label: Pixels, ids: RawIds | None) -> tuple[Counts, dict[int, int]]:
+    """(256, 9) pixels per label id and cell, and those per stored id or colour."""
+    cells = [cell for rows in np.array_split(label, CELLS) for cell in np.array_split(rows, CELLS, axis=1)]
+    places = np.stack([_pixels_per_id(cell, 256) for cell in cells], axis=1)
     if ids is None:
-        return _pixels_per_id(label, 256), {}
+        return places, {}
     if ids.dtype == np.uint8:
         per_id = _pixels_per_id(ids, 256)
-        return _pixels_per_id(label, 256), {int(number): int(per_id[number]) for number in np.flatnonzero(per_id)}
+        return places, {int(number): int(per_id[number]) for number in np.flatnonzero(per_id)}
     # Runs of one value are few, and the values may be colours or reach far.
     flat = ids.ravel()
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
     values, which = np.unique(flat[starts], return_inverse=True)
     per_value = np.bincount(which, weights=np.diff(starts, append=flat.size))
-    return _pixels_per_id(label, 256), {int(value): int(per_value[i]) for i, value in enumerate(values)}
+    return places, {int(value): int(per_value[i]) for i, value in enumerate(values)}
 
 
 def _pixels_per_id(ids: RawIds, length: int) -> Counts:
@@ -196,9 +172,9 @@ def _check_foreground(domain: Sequence[Looked], space: LabelSpace) -> None:
     name, pixels = space.classes[kept[0]], sum(raw.values())
     missing = next(one for one in space.classes if one != name)
     ids = sorted(raw)
-    shares = ", ".join(_percent(raw[number] / pixels) for number in ids[:-1]) if len(ids) < 5 else ""
+    shares = ", ".join(percent(raw[number] / pixels) for number in ids[:-1]) if len(ids) < 5 else ""
     held = f"{', '.join(map(str, ids[:-1][:8]))}{', ...' if len(ids) > 9 else ''} and 255"
-    held += f" ({shares} and {_percent(raw[IGNORE_INDEX] / pixels)} of the pixels)" if shares else ""
+    held += f" ({shares} and {percent(raw[IGNORE_INDEX] / pixels)} of the pixels)" if shares else ""
     entries = [f"{number}: {name}" for number in ids[:-1] if class_map.lut[number] == kept[0]][:8]
     entries += [f"{IGNORE_INDEX}: {missing}"] + ["others: ignore"] * (len(entries) < len(ids) - 1)
     # The map that needs not be written, where the space has none of that name.
@@ -221,6 +197,20 @@ def _mixed_foreground(domain: str, those: Sequence[Looked], space: LabelSpace) -
         f"{domain}: of the masks that were looked at, {alone} hold 255 and at most one class, {without} hold both classes and "
         "no 255, and none holds all three; 255 is ignored: is it a class in some of them? (A map with 255: ignore says no.)"
     ]
+
+
+def _check_binary(looked: Looked) -> None:
+    """Refuses masks of 0, 1 and 255 that are read as binary: one of 1 and 255 is something else."""
+    class_map = looked.class_map
+    if class_map is None or class_map.name != BINARY or not {1, 255} <= looked.raw.keys():
+        return
+    if class_map.label_of(1) == class_map.label_of(255):
+        first, second = class_map.classes[:2]
+        raise DataError(
+            f"{looked}: the masks hold 1 ({percent(looked.raw[1] / sum(looked.raw.values()))} of the pixels) and 255, and by "
+            f"the class_map {BINARY} both are '{second}'; if 255 is to be ignored, set class_map to identity, else write a "
+            f"map, e.g. maps: {{mine: {{0: {first}, 1: {second}, 255: {second}}}}}"
+        )
 
 
 def _check_void(looked: Looked) -> None:
@@ -254,48 +244,14 @@ def _odd_shares(looked: Looked, space: LabelSpace) -> list[str]:
     missing = [name for name, share in zip(space.classes, shares, strict=True) if share == 0]
     if shares.max() == 1:
         only = space.classes[int(shares.argmax())]
-        return [
-            f"{looked}: every pixel that is not ignored is '{only}' ({_percent(void)} are ignored{_stored(looked)})"
-        ]
+        return [f"{looked}: every pixel that is not ignored is '{only}' ({percent(void)} are ignored{_stored(looked)})"]
     if missing:
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         found.append(f"{looked}: no pixel is '{shown}'" if len(missing) == 1 else f"{looked}: no pixel of {shown}")
     if shares.max() > DOMINANT:
         found.append(
-            f"{looked}: {_percent(shares.max())} of the labelled pixels are '{space.classes[int(shares.argmax())]}'"
+            f"{looked}: {percent(shares.max())} of the labelled pixels are '{space.classes[int(shares.argmax())]}'"
         )
     if void > DOMINANT:
-        found.append(f"{looked}: {_percent(void)} of the pixels are ignored")
+        found.append(f"{looked}: {percent(void)} of the pixels are ignored")
     return found
-
-
-def _odd_pair(found: Sequence[Looked], space: LabelSpace) -> list[str]:
-    """Source and target whose classes cover so different shares that one of the class maps may be another's."""
-    counts = {
-        domain: sum(
-            (one.counts[: space.num_classes] for one in found if one.name.startswith(domain)), np.zeros(1, np.int64)
-        )
-        for domain in ("source", "target")
-    }
-    if not all(each.any() for each in counts.values()):
-        return []
-    source, target = (counts[domain] / counts[domain].sum() for domain in ("source", "target"))
-    common = float(np.minimum(source, target).sum())
-    shifted = max(float(np.minimum(source, np.roll(target, by)).sum()) for by in (-1, 1))
-    # Two classes shifted are two exchanged, which shares that differ by chance resemble more easily.
-    more_alike = shifted > common + (ALIKE if space.num_classes == 2 else MORE_ALIKE)
-    if common >= ALIKE and not (common < 2 * ALIKE and more_alike):
-        return []
-    order = np.argsort(-np.abs(source - target))[:3]
-    shares = ", ".join(f"'{space.classes[i]}' {_percent(source[i])} and {_percent(target[i])}" for i in order)
-    how = "exchanged" if space.num_classes == 2 else "shifted by one id"
-    shift = f"; {how} they would be more alike" if more_alike else ""
-    maps = " and ".join(dict.fromkeys(f"'{one.class_map.name if one.class_map else IDENTITY}'" for one in found))
-    return [
-        f"source and target hold the classes in very different shares ({shares} of the labelled pixels){shift}: do the masks "
-        f"of both fit their class_map ({maps})?"
-    ]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share < DOMINANT else f"{100 * share:.2f} %"

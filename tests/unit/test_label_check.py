@@ -50,7 +50,7 @@ class Written:
             pixels = (
                 image(i)
                 if image
-                else np.random.default_rng([i, *name.encode()]).integers(0, 256, (*mask.shape, 3), np.uint8)
+                else np.random.default_rng([i, *name.encode()]).integers(0, 256, (*mask.shape[:2], 3), np.uint8)
             )
             Image.fromarray(mask).save(self.root / name / "mask" / f"{i}.png")
             Image.fromarray(pixels).save(self.root / name / "image" / f"{i}.png")
