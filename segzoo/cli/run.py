@@ -172,7 +172,9 @@ class Run:
         for warning in self.data.check_labels(streams, splits if self.labels_images else []):
             self._warn(warning)
         table = shares_table(list(self.data.looked.values()), self.data.label_space)
-        if fitting and self.place.rank == 0 and table:
+        if (
+            fitting and self.place.rank == 0 and table and self.invocation.checkpoint is None
+        ):  # else they were shown before
             print("\n".join(table))
 
     def _warn(self, text: str) -> None:

@@ -283,7 +283,7 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
     "map-without-entries": (
         space(maps={"m": {}}),
         f"{OWN} --data.source.class_map m",
-        ("unknown label id 0", "defines 255"),
+        ("map 'm': it is empty",),
     ),
     # Folders, images and masks
     "blocks-of-two": (nothing, f"{CUT} '[1, 1, 0]'", ("blocks [1.0, 1.0, 0.0]", "sum to 1")),
