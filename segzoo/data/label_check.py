@@ -182,8 +182,9 @@ def _check_foreground(domain: Sequence[Looked], space: LabelSpace) -> None:
     written = f"write a map into the YAML of the label space, maps: {{{BINARY}: {{{', '.join(entries)}}}}}, and "
     written = "" if known else written
     raise DataError(
-        f"{looked}: the masks hold {held} and nothing else, and 255 is ignored, so that '{name}' is "
-        f"the only class; if 255 is one too, {written}set class_map to {BINARY}; if it is not, a map with 255: ignore says so"
+        f"{looked}: the masks hold {held} and nothing else, and 255 is ignored, so that '{name}' is the only class; if 255 is "
+        f"one too, {written}set class_map to {BINARY} (`data.{looked.name.partition('/')[0]}.class_map`); if it is not, a map "
+        "with 255: ignore says so"
     )
 
 

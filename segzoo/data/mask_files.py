@@ -211,7 +211,7 @@ def _array(path: Path) -> npt.NDArray[np.integer]:
 def _colours(file: Image.Image, path: Path, check_alpha: bool = True) -> npt.NDArray[np.uint8]:
     """The (H, W, 3) colours of 8 bits of an open file."""
     if file.mode not in ("RGBA", "LA", "PA") and "transparency" not in file.info:
-        return np.asarray(file.convert("RGB"))
+        return np.asarray(file if file.mode == "RGB" else file.convert("RGB"))
     pixels = np.asarray(file.convert("RGBA"))
     between = np.count_nonzero((pixels[..., 3] > 0) & (pixels[..., 3] < 255)) if check_alpha else 0
     if between:
