@@ -42,7 +42,9 @@ def find_masks(folder: Path, suffix: str) -> dict[str, Path]:
     try:
         return files_by_stem(folder, "mask", MASK_TYPES, suffix)
     except DataError:
-        if folder.is_dir() and (lossy := next((p for p in walk(folder) if p.suffix.lower() in LOSSY_TYPES), None)):
+        files = walk(folder) if folder.is_dir() else ()
+        lossy = next((p for p in files if p.suffix.lower() in LOSSY_TYPES and p.stem.endswith(suffix)), None)
+        if lossy is not None:
             raise DataError(
                 f"the masks in {folder} are {lossy.suffix} files, such as {lossy.name}: JPEG and WebP change the values along "
                 "every border, so that no id or colour can be relied on; export the masks anew as PNG (converting these files "

@@ -52,11 +52,11 @@ def with_alpha(alpha: Any) -> np.ndarray:
     return np.dstack([COLOURS, np.broadcast_to(np.array(alpha, np.uint8), IDS.shape)])
 
 
-@pytest.mark.parametrize("ending", ["png", "bmp", "tif"])
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+@pytest.mark.parametrize(
+    ("mode", "ending"),
+    [(mode, ending) for mode in ("RGB", "RGBA", "P") for ending in ("png", "tif")] + [("RGB", "bmp")],
+)
 def test_colours_in_any_lossless_file(mode: str, ending: str, masks: Path) -> None:
-    if (mode, ending) == ("RGBA", "bmp"):
-        pytest.skip("PIL drops the alpha of BMP files")
     picture = Image.fromarray(COLOURS)
     picture = picture.quantize(8, dither=Image.Dither.NONE) if mode == "P" else picture.convert(mode)
     picture.save(masks / f"0.{ending}")
@@ -194,6 +194,8 @@ def test_lossy_masks_are_refused_with_the_reason(ending: str, masks: Path) -> No
         DataError, match=rf"are {ending} files, such as 0{ending}: JPEG and WebP change .* export .* as PNG"
     ):
         find_masks(masks, "")
+    with pytest.raises(DataError, match=r"no masks in .* whose stem ends in '_ids'"):  # photographs of the same folder
+        find_masks(masks, "_ids")
     Image.fromarray(IDS).save(masks / "0.png")
     assert find_masks(masks, "") == {"0": masks / "0.png"}
 
