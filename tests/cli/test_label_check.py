@@ -58,7 +58,7 @@ def test_a_foreground_of_255_ends_the_command(segzoo: Segzoo, toy: Path, tmp_pat
     result = segzoo("fit", "--method", "source-only", "--data", data, "--data.source.class_map", "binary")
     assert result.status == 0
     assert "warning: all of source/train: no pixel is 'car'\n" in result.err
-    head, sky, road, car, ignored = (line.split() for line in result.out.splitlines()[:5])
+    head, *_, car, ignored = (line.split() for line in result.out.splitlines()[:5])
     assert head == ["class", "source", "target"] and car[1] == "-" and ignored[:2] == ["(ignored)", "0.0"]
 
 
