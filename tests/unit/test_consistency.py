@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from segzoo.adaptation import DistributionAlignment, cut_mix, low_frequency_swap, mask_blocks
-from segzoo.adaptation.alignment import LIMIT, MOMENTUM
+from segzoo.adaptation.alignment import LIMIT, MOMENTUM, TOLERANCE
 
 
 def generators(count: int, seed: int = 0) -> list[torch.Generator]:
@@ -22,7 +22,7 @@ def probabilities(seed: int, classes: int = 4) -> torch.Tensor:
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
 def test_alignment_by_its_definition(strength: float) -> None:
-    align, prior = DistributionAlignment(4, strength).double(), np.array([0.7, 0.2, 0.1, 0.0])
+    align, prior = DistributionAlignment(4, strength).double(), np.array([0.87, 0.1, 0.03, 0.0])
     align.prior.copy_(torch.from_numpy(prior))
     mean = None
     for seed in range(4):
@@ -31,7 +31,8 @@ def test_alignment_by_its_definition(strength: float) -> None:
         p = probs.numpy()
         batch = p.mean((0, 2, 3))
         mean = batch if mean is None else MOMENTUM * mean + (1 - MOMENTUM) * batch
-        ratio = np.where(prior > 0, np.clip(prior / mean, 1 / LIMIT, LIMIT) ** strength, 1.0)
+        nearest = np.clip(mean, prior, prior * TOLERANCE)
+        ratio = np.where(prior > 0, np.clip(nearest / mean, 1 / LIMIT, LIMIT) ** strength, 1.0)
         expected = p * ratio[:, None, None]
         np.testing.assert_allclose(found, expected / expected.sum(1, keepdims=True), rtol=1e-12)
     np.testing.assert_allclose(align.mean.numpy(), mean, rtol=1e-12)
@@ -47,6 +48,15 @@ def test_alignment_keeps_a_class_that_is_never_the_likeliest() -> None:
     probs = torch.stack([1 - probs, probs], dim=1)
     assert not probs.argmax(1).any()
     assert torch.equal(align(probs).argmax(1).bool(), thin)
+
+
+def test_alignment_leaves_up_to_twice_the_prior_alone() -> None:
+    for share, changes in ((0.15, False), (0.19, False), (0.4, True)):
+        align = DistributionAlignment(2, 1.0)
+        align.prior.copy_(torch.tensor([0.9, 0.1]))
+        probs = torch.tensor([1 - share, share]).view(1, 2, 1, 1).expand(1, 2, 3, 3)
+        class_one = align(probs)[:, 1].mean()
+        assert (class_one < share - 0.05) == changes
 
 
 def test_alignment_resumes_with_its_mean_and_not_with_the_prior() -> None:
