@@ -34,6 +34,7 @@ COMMANDS = {
     "folds": Command("segzoo.cli.folds:folds", "choose and score a run's checkpoints by folds of the test images"),
     "predict": Command("segzoo.cli.predict:predict", "label a folder of images with a checkpoint"),
     "annotate": Command("segzoo.cli.annotate:annotate", "write labelled images of a gradient-annotator checkpoint"),
+    "data": Command("segzoo.cli.data:data", "check, describe and prepare data before a training"),
     "prepare": Command(
         "segzoo.cli.prepare:prepare", "turn a part data set as downloaded into folders that --data reads"
     ),
@@ -43,7 +44,7 @@ COMMANDS = {
 }
 
 # What these print is also in files: they go on when nobody can read it.
-WITH_FILES = ("fit", "validate", "test", "folds", "predict", "annotate", "prepare", "compare")
+WITH_FILES = ("fit", "validate", "test", "folds", "predict", "annotate", "data", "prepare", "compare")
 
 EXAMPLES = """\
 examples:

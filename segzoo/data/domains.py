@@ -55,6 +55,11 @@ class ImageSet(ABC):
         """The files of the images; empty where there are none."""
         return ()
 
+    @property
+    def mask_files(self) -> Sequence[Path]:
+        """The files of the masks; empty where there are none."""
+        return ()
+
     def check(self) -> None:  # noqa: B027 - most sets have no files
         """Looks at all files without decoding them, where there are some: their evaluation may be hours away.
 

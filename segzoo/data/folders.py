@@ -143,10 +143,11 @@ class PairedFolders(Domain):
         folder = existing_folder(self._unlabelled, "unlabelled", root)
         return FolderImages(folder, None, self.class_map, upright=self._upright, image_bits=self._image_bits)
 
-    def images(self, split: Split, root: Path) -> ImageSet:
+    def images(self, split: Split, root: Path, unpaired: list[str] | None = None) -> ImageSet:
         """The images of one split, with the file lists checked; pixels are checked when they are read.
 
-        None for train where there is a folder of unlabelled photographs and no such split.
+        None for train where there is a folder of unlabelled photographs and no such split. Where ``unpaired`` is given it
+        gets a line for every file without its partner, which is left out and no error.
 
         Raises:
             DataError: a missing or empty folder, an image without its mask or the reverse, two files of one
@@ -176,6 +177,7 @@ class PairedFolders(Domain):
             self._upright,
             image_bits=self._image_bits,
             channel=self._channel,
+            unpaired=unpaired,
         )
         if split == "train" and self._references is not None:
             self._add_references(found, existing_folder(self._references, folder, root), root)
@@ -207,9 +209,10 @@ class FolderImages(ImageSet):
         image_bits: see there.
         files: the images by name, instead of all in the folder; of several pages in one the first counts, without an error.
         channel: see `PairedFolders`.
+        unpaired: see `PairedFolders.images`.
 
     Raises:
-        DataError: see :meth:`PairedFolders.images`.
+        DataError: see there.
     """
 
     def __init__(
@@ -223,6 +226,7 @@ class FolderImages(ImageSet):
         files: Mapping[str, Path] | None = None,
         image_bits: int | None = None,
         channel: Channel | None = None,
+        unpaired: list[str] | None = None,
     ) -> None:
         self._channel = channel
         self._upright, self._bits, self._one_page = upright, image_bits, files is None
@@ -231,8 +235,8 @@ class FolderImages(ImageSet):
         self.has_labels = masks is not None
         self._mask_files = {} if masks is None else find_masks(masks, mask_suffix)
         if masks is not None:
-            check_partners(self._image_files, self._mask_files, "image", masks, mask_suffix)
-            check_partners(self._mask_files, self._image_files, "mask", images, image_suffix)
+            check_partners(self._image_files, self._mask_files, "image", masks, mask_suffix, unpaired)
+            check_partners(self._mask_files, self._image_files, "mask", images, image_suffix, unpaired)
         self.names: Sequence[str] = sorted(self._image_files, key=natural_order)
         self._reference_files: dict[str, Path] = {}
         self.class_map: ClassMap | None = class_map if self.has_labels else None
@@ -241,6 +245,11 @@ class FolderImages(ImageSet):
     def files(self) -> Sequence[Path]:
         """The files of the images."""
         return [self._image_files[name] for name in self.names]
+
+    @property
+    def mask_files(self) -> Sequence[Path]:
+        """The files of the masks."""
+        return [self._mask_files[name] for name in self.names] if self.has_labels else []
 
     def add_references(self, folder: Path, pairs: Mapping[str, str] | None, suffix: str = "") -> None:
         """Gives every image its reference from a folder, see `match_references`.

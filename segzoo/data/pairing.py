@@ -39,9 +39,14 @@ def files_by_stem(folder: Path, what: str, types: Sequence[str], suffix: str) ->
 
 
 def check_partners(
-    files: Mapping[str, Path], partners: Mapping[str, Path], what: str, folder: Path, suffix: str
+    files: dict[str, Path],
+    partners: Mapping[str, Path],
+    what: str,
+    folder: Path,
+    suffix: str,
+    unpaired: list[str] | None = None,
 ) -> None:
-    """Refuses files that have no partner.
+    """Refuses files that have no partner, or takes them out.
 
     Args:
         files: by stem.
@@ -49,21 +54,28 @@ def check_partners(
         what: the first ones are, ``image`` or ``mask``.
         folder: where the partners lie.
         suffix: what their stems end in.
+        unpaired: gets a line for each of them when given, and ``files`` loses them; none is refused unless all would be.
 
     Raises:
         DataError: the message names the first one, and the option that is missing where all partners have another ending.
     """
     alone = sorted(files.keys() - partners.keys(), key=natural_order)
-    if alone:
-        other = "mask" if what == "image" else "image"
-        more = f" (and {len(alone) - 1} more {what}s without one)" if len(alone) > 1 else ""
-        more += _other_ending(alone[0], partners, what, other)
-        if not files.keys() & partners.keys():
-            more += _two_endings(alone[0], partners, what, other)
-        raise DataError(
-            f"the {what} {files[alone[0]]} has no {other}{more}: expected "
-            f"{folder / alone[0]}{suffix}.*; add it or remove the {what}"
-        )
+    if not alone:
+        return
+    other = "mask" if what == "image" else "image"
+    if unpaired is not None and len(alone) < len(files):
+        unpaired += [f"the {what} {files[name]} has no {other}: expected {folder / name}{suffix}.*" for name in alone]
+        for name in alone:
+            del files[name]
+        return
+    more = f" (and {len(alone) - 1} more {what}s without one)" if len(alone) > 1 else ""
+    more += _other_ending(alone[0], partners, what, other)
+    if not files.keys() & partners.keys():
+        more += _two_endings(alone[0], partners, what, other)
+    raise DataError(
+        f"the {what} {files[alone[0]]} has no {other}{more}: expected "
+        f"{folder / alone[0]}{suffix}.*; add it or remove the {what}"
+    )
 
 
 def _other_ending(stem: str, partners: Iterable[str], what: str, other: str) -> str:

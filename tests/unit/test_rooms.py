@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "cli": {
         "study",
         "bench",
+        "dataprep",
         "inference",
         "methods",
         "models",
@@ -26,6 +27,7 @@ MAY_IMPORT = {
     },
     "study": {"methods", "evaluation", "runtime"},
     "bench": {"methods", "losses", "models", "data", "evaluation", "runtime"},
+    "dataprep": {"inference", "data", "evaluation"},
     "inference": {"methods", "models", "data", "evaluation", "runtime"},
     "methods": {"bilevel", "losses", "adaptation", "models", "data", "evaluation", "callbacks"},
     "callbacks": {"loggers", "models", "data", "evaluation"},

@@ -1,0 +1,41 @@
+"""``segzoo data``: commands on data before a training. Each is a module of its own."""
+
+import importlib
+from collections.abc import Callable
+
+from segzoo.errors import ConfigError
+from segzoo.suggest import did_you_mean
+
+COMMANDS = {
+    "check": "read every file, and say what is there and what is wrong",
+}
+"""Name and summary; the function of that name is in the module ``data_NAME`` beside this one."""
+EXAMPLES = """\
+examples:
+  segzoo data check my_data.yaml
+
+`segzoo data COMMAND --help` says more."""
+
+
+def data(argv: list[str]) -> int:
+    """Runs one of the commands.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if argv else 2
+    name, *rest = argv
+    if name not in COMMANDS:
+        what = "option" if name.startswith("-") else "command"
+        raise ConfigError(f"segzoo data: unknown {what} '{name}'{did_you_mean(name, COMMANDS)}")
+    run: Callable[[list[str]], int] = getattr(importlib.import_module(f"segzoo.cli.data_{name}"), name)
+    return run(rest)
+
+
+def usage() -> str:
+    """The text of ``segzoo data --help``."""
+    lines = ["Look at data, describe and copy them.", "", "usage: segzoo data COMMAND [OPTIONS]", "", "commands:"]
+    lines += [f"  {name:10} {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join([*lines, "", EXAMPLES])
