@@ -7,11 +7,13 @@ from segzoo.errors import ConfigError
 from segzoo.suggest import did_you_mean
 
 COMMANDS = {
+    "init": "write the YAML of two folders, guessed from what is in them",
     "check": "read every file, and say what is there and what is wrong",
 }
 """Name and summary; the function of that name is in the module ``data_NAME`` beside this one."""
 EXAMPLES = """\
 examples:
+  segzoo data init --source_images synthetic --target_images photos --out my_data.yaml
   segzoo data check my_data.yaml
 
 `segzoo data COMMAND --help` says more."""

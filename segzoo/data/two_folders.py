@@ -208,10 +208,10 @@ def _label_space(classes: Classes) -> LabelSpace:
     for name in names:
         if not isinstance(name, str) or not name.strip() or name == IGNORE:
             raise ConfigError(f"label_space: expected names of classes other than '{IGNORE}', found {name!r}")
-    return LabelSpace("custom", names, tuple(_colour(number + 1) for number in range(len(names))))
+    return LabelSpace("custom", names, tuple(class_colour(number + 1) for number in range(len(names))))
 
 
-def _colour(number: int) -> tuple[int, int, int]:
+def class_colour(number: int) -> tuple[int, int, int]:
     """The colour of a class in the palette of PASCAL VOC, in which 0 is black."""
     channels = [0, 0, 0]
     for bit in range(8):

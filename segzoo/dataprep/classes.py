@@ -1,0 +1,188 @@
+"""Which classes two domains have, guessed from what their masks store, and a YAML of them with a comment per line."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from segzoo.configs import config_names
+from segzoo.data.label_spaces import IDENTITY, LabelSpace, load_class_map, load_label_space
+from segzoo.data.two_folders import class_colour
+from segzoo.dataprep.mask_kinds import Stored
+from segzoo.errors import ConfigError
+
+SUGGESTED = 4
+NAMES_OF_TWO, COLOURS_OF_TWO = ("background", "foreground"), ((90, 90, 110), (230, 159, 0))
+ODD, SMALL = 10, 0.01
+"""Times that a class may have more pixels in one domain than in the other, where it has this share of one of them."""
+PLAIN = re.compile(r"[^\W\d_][\w./-]*|/[\w./-]*")
+RESERVED = ("yes", "no", "on", "off", "true", "false", "null", "y", "n", "ignore")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes and what stands for them in the masks.
+
+    Attributes:
+        names: in the order of their label ids.
+        colours: for pictures.
+        maps: by domain, stored value to class; empty where the values are the label ids.
+        notes: what is a guess, a line each.
+    """
+
+    names: Sequence[str]
+    colours: Sequence[tuple[int, int, int]]
+    maps: Mapping[str, Mapping[int, str]]
+    notes: Sequence[str] = field(default_factory=list)
+
+
+def guess_classes(stored: Mapping[str, Stored], names: Sequence[str] = ()) -> Classes:
+    """The classes of both domains.
+
+    One class per value. Where the values of the two domains differ, those of two classes are taken for each other by how many
+    pixels they have, as the background mostly has more.
+
+    Args:
+        stored: by domain, ``source`` or ``target``; those that have masks.
+        names: of the classes; by default they are numbered.
+
+    Raises:
+        ConfigError: another number of names than of values, or values of the two domains that only a person could bring
+            together.
+    """
+    values = {domain: one.values for domain, one in stored.items()}
+    notes: list[str] = []
+    first, *others = values
+    if all(one.kind in ("ids", "red") for one in stored.values()):
+        union = sorted({value for found in values.values() for value in found})
+        order = dict.fromkeys(stored, union)
+        if others and values[first] != values[others[0]]:
+            alone = {d: sorted(set(values[d]) - set(values[o])) for d, o in ((first, others[0]), (others[0], first))}
+            said = "; ".join(f"only the {d}'s masks hold {_listed(ids)}" for d, ids in alone.items() if ids)
+            notes.append(
+                f"the masks that were looked at differ: {said}; correct the maps below where an id means another class"
+            )
+        elif others and len(union) > 2:
+            notes.append(
+                "that an id means the same in source and target is taken for granted; if not, each needs a map"
+            )
+    elif len({len(found) for found in values.values()}) == 1:
+        order = {d: sorted(found, key=lambda v: -stored[d].share(v)) for d, found in values.items()}
+        if others:
+            notes.append("which values of source and target belong together is guessed by their shares of the pixels")
+    else:
+        counts = " and ".join(f"{len(found)} in the {domain}'s" for domain, found in values.items())
+        raise ConfigError(
+            f"the masks of source and target store different things ({counts} masks), and which belong together is not to be "
+            "guessed: write a label space with a map for each of them, and name it as label_space"
+        )
+    count = len(order[first])
+    if count < 2:
+        raise ConfigError(
+            f"the masks of {' and '.join(values)} hold the one value {order[first]}: expected two classes or more; are these "
+            "the right masks?"
+        )
+    if names and len(names) != count:
+        raise ConfigError(
+            f"{len(names)} names of classes ({', '.join(names)}), and the masks hold {count} values: {_listed(order[first])}; "
+            "give a name for each, in this order"
+        )
+    chosen = tuple(names) or (NAMES_OF_TWO if count == 2 else tuple(f"class_{i}" for i in range(count)))
+    plain = all(one.kind in ("ids", "red") for one in stored.values()) and order[first] == list(range(count))
+    plain &= len({tuple(found) for found in values.values()}) == 1
+    maps = {d: {} if plain else dict(zip(found, chosen, strict=True)) for d, found in order.items()}
+    colours = [class_colour(i + 1) for i in range(count)] if count > 2 else list(COLOURS_OF_TWO)
+    coloured = next((d for d, one in stored.items() if one.kind == "colours"), None)
+    if coloured is not None:  # black means ignored in pictures
+        own = [(value >> 16, value >> 8 & 255, value & 255) for value in order[coloured]]
+        colours = [colour if any(colour) else (70, 70, 70) for colour in own]
+        if (0, 0, 0) in own:
+            notes.append("black is taken for a class; if it means that nothing is known, write `ignore` in its place")
+    return Classes(chosen, colours, maps, notes)
+
+
+def fitting_map(space: LabelSpace, stored: Stored) -> str | None:
+    """The first class map of a label space that defines all ids of the masks; None where none does."""
+    if stored.kind == "colours":
+        return None
+    for name in (IDENTITY, *space.maps):
+        lut = load_class_map(space, name).lut
+        used = [value for value in stored.pixels if value != 255 or stored.kind == "binary"]
+        known = all(value < len(lut) and lut[value] >= 0 for value in used)
+        if known and any(lut[value] < 255 for value in used) and not (stored.kind == "binary" and lut[255] == 255):
+            return name
+    return None
+
+
+def similar_spaces(stored: Mapping[str, Stored]) -> list[str]:
+    """Packaged label spaces with a class map whose ids are those of the masks, and hardly any others."""
+    found = []
+    for name in config_names("label_spaces"):
+        space = load_label_space(name)
+        fits = []
+        for one in stored.values():
+            class_map = fitting_map(space, one)
+            if class_map is None:
+                break
+            known = int((load_class_map(space, class_map).lut[:255] >= 0).sum())
+            if class_map == IDENTITY:  # numbers from 0 on, which say nothing
+                break
+            fits.append(class_map if len(one.values) > 2 and len(one.values) >= 0.8 * min(known, 255) else None)
+        else:
+            if all(fits):
+                found.append(f"{name} (class_map {', '.join(dict.fromkeys(map(str, fits)))})")
+    return found[:SUGGESTED]
+
+
+def classes_yaml(name: str, classes: Classes, stored: Mapping[str, Stored]) -> str:
+    """A label space, with a comment for what every line is and what is a guess."""
+    lines = ["# The classes, in the order of their label ids. Rename them: the names stand in all tables and pictures."]
+    lines += [f"# GUESSED: {note}" for note in classes.notes]
+    if similar := similar_spaces(stored):
+        lines.append(f"# Packaged label spaces whose ids are these, too: {'; '.join(similar)}.")
+    lines += [f"name: {name}", "classes:"]
+    width = max(map(len, map(quoted, classes.names)))
+    for i, (class_name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):
+        found = {}
+        for domain, one in stored.items():
+            value = next((v for v, c in classes.maps[domain].items() if c == class_name), i)
+            found[domain] = one.share(value)
+        gap = " " * (width - len(quoted(class_name)))
+        line = f"  {quoted(class_name)}: {gap}[{', '.join(map(str, colour))}]"
+        odd = "GUESSED, is it one class? " if _differs(found) else ""
+        said = ", ".join(f"{100 * share:.1f} % of the {domain}'s pixels" for domain, share in found.items())
+        lines.append(f"{line}  # {odd}label id {i}: {said}")
+    if any(classes.maps.values()):
+        lines.append("maps:  # what the masks store: the class; `ignore` in the place of a class leaves it out")
+        for domain, entries in classes.maps.items():
+            lines.append(f"  {map_name(domain)}:  # the {domain}'s masks, by a sample of {stored[domain].masks}")
+            for value, class_name in entries.items():
+                share = f"{100 * stored[domain].share(value):.1f} % of the pixels"
+                lines.append(f"    {_key(value, stored[domain])}: {quoted(class_name)}  # {share}")
+    return "\n".join(lines) + "\n"
+
+
+def _differs(shares: Mapping[str, float]) -> bool:
+    least, most = min(shares.values()), max(shares.values())
+    return most >= SMALL and most > ODD * least
+
+
+def map_name(domain: str) -> str:
+    """Of the class map of a domain's masks."""
+    return f"{domain}_masks"
+
+
+def quoted(text: str) -> str:
+    """A text as YAML reads it back as a text."""
+    if PLAIN.fullmatch(text) and text.lower() not in RESERVED:
+        return text
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _key(value: int, stored: Stored) -> str:
+    if stored.kind != "colours":
+        return str(value)
+    return f'"{value >> 16} {value >> 8 & 255} {value & 255}"'
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values[:12])) + (f", ... ({len(values)})" if len(values) > 12 else "")

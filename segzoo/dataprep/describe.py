@@ -1,0 +1,184 @@
+"""The YAML of two domains, written from what was found in their folders, with a comment for every line."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from segzoo.data.image_files import sizes_of, turned
+from segzoo.data.splits import evenly
+from segzoo.dataprep.classes import map_name, quoted
+from segzoo.dataprep.mask_kinds import Stored
+from segzoo.dataprep.places import Pairs
+
+SAMPLE = 200
+SHORTER_SIDE, MULTIPLE = 512, 32
+BLOCKS, GAP, LONG = "[0.7, 0.1, 0.2]", 5, 100
+COLUMN = 46
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known of one domain.
+
+    Attributes:
+        pairs: its files.
+        stored: what its masks store; None without masks.
+        class_map: the name of the map for its masks.
+        unlabelled: a folder of photographs that nobody labelled; None: there is none.
+        note: on its class map; empty when there is nothing to say.
+    """
+
+    pairs: Pairs
+    stored: Stored | None
+    class_map: str
+    unlabelled: Path | None = None
+    note: str = ""
+
+
+def data_yaml(name: str, domains: Mapping[str, Found], label_space: str, space_note: str, command: str) -> str:
+    """The file that ``fit`` reads.
+
+    Args:
+        name: of the pair of domains.
+        domains: ``source`` and ``target``.
+        label_space: as the YAML names it.
+        space_note: the comment beside it.
+        command: that trains on it, for the first line.
+    """
+    folders = [Path(found.pairs.layout.images) for found in domains.values()]
+    folders += [Path(found.pairs.layout.masks) for found in domains.values() if found.pairs.layout.masks]
+    folders += [found.unlabelled for found in domains.values() if found.unlabelled]
+    root = Path(os.path.commonpath([_fixed(folder) for folder in folders]))
+    size, said = _size(domains["target"].pairs)
+    lines = [
+        f"# {command}",
+        "#",
+        "# Written from what was found in the folders. GUESSED marks what to look at.",
+        "data:",
+    ]
+    lines += [
+        _line(1, "name", quoted(name), "names the run folder"),
+        _line(1, "root", quoted(str(root)), "the folders below start here"),
+        _line(1, "size", f"[{size[0]}, {size[1]}]", f"GUESSED: height, width of the network's input; {said}"),
+    ]
+    for domain, found in domains.items():
+        what = (
+            "the synthetic images, which are learnt from" if domain == "source" else "the real images, which are scored"
+        )
+        lines += [
+            f"  {domain}:  # {what}",
+            "    class_path: segzoo.data.PairedFolders",
+            "    init_args:",
+            *_domain(domain, found, root),
+            _line(3, "label_space", quoted(label_space), space_note),
+        ]
+    lines.append(_line(1, "target_labels", "null", "labelled target images a method may see, e.g. 16; null: all"))
+    return "\n".join(lines) + "\n"
+
+
+def _domain(domain: str, found: Found, root: Path) -> list[str]:
+    pairs, layout = found.pairs, found.pairs.layout
+    counts = ", ".join(f"{len(files)} {split}" for split, files in pairs.files.items())
+    masked = {split: any(mask is not None for _, mask in files) for split, files in pairs.files.items()}
+    lines = [_line(3, "images", quoted(_below(layout.images, root)), f"{counts} images")]
+    if layout.masks is None:
+        lines.append(_line(3, "masks", "null", "no masks: trained on by methods that need none, and not scored"))
+    else:
+        unpaired = f"; {len(pairs.unpaired)} files have no partner" if pairs.unpaired else ""
+        paired = (
+            "paired by stem" if not pairs.image_suffix + pairs.mask_suffix else "paired by stem without the suffixes"
+        )
+        lines.append(_line(3, "masks", quoted(_below(layout.masks, root)), f"{paired}{unpaired}"))
+    if layout.splits and any(split != name for split, name in layout.splits.items()):
+        named = ", ".join(f"{split}: {quoted(name)}" for split, name in layout.splits.items() if split != name)
+        lines.append(_line(3, "split_folders", f"{{{named}}}", "what {split} stands for"))
+    without = [split for split in layout.splits if layout.masks and not masked[split]]
+    if without:
+        lines.append(_line(3, "splits_without_masks", f"[{', '.join(without)}]", "these have no masks"))
+    if layout.splits and domain == "target":
+        missing = [split for split in ("val", "test") if split not in layout.splits]
+        lines += [
+            f"      # GUESSED: there is no folder for {split}; make one, or {split} cannot be scored"
+            for split in missing
+        ]
+    for kind, suffix in (("image", pairs.image_suffix), ("mask", pairs.mask_suffix)):
+        if suffix:
+            lines.append(
+                _line(3, f"{kind}_suffix", quoted(suffix), f"the end of every {kind}'s stem, left out in pairs")
+            )
+    if found.stored is not None:
+        held = {"ids": "ids", "binary": "0 and 255", "colours": "colours", "red": "ids in red"}[found.stored.kind]
+        what = f"the masks hold {held}: {_values(found.stored)}"
+        lines.append(_line(3, "class_map", found.class_map, f"{found.note}{what}"))
+        if found.stored.kind == "red":
+            lines.append(_line(3, "channel", "red", "the other channels hold something else, such as instances"))
+    if domain == "target" and not layout.splits and layout.masks:
+        count = pairs.count
+        lines.append(_line(3, "blocks", BLOCKS, "GUESSED: shares of train, val and test, in the order of the names"))
+        gap = GAP if count >= LONG and _is_sequence(pairs) else 0
+        why = "frames left out between two blocks, as neighbours of a video look alike"
+        lines.append(_line(3, "gap", str(gap), f"GUESSED: {why}"))
+    further = found.unlabelled or (Path(layout.unlabelled) if layout.unlabelled else None)
+    if further is not None:
+        lines.append(_line(3, "unlabelled", quoted(_below(str(further), root)), "photographs that nobody labelled"))
+    lines.append(_line(3, "name", domain if domain == "source" else "target", "for tables"))
+    return lines
+
+
+def _values(stored: Stored) -> str:
+    if stored.kind == "colours":
+        return f"{len(stored.pixels)} of them"
+    ids = sorted(stored.pixels)
+    return ", ".join(map(str, ids[:10])) + (f", ... up to {ids[-1]}" if len(ids) > 10 else "")
+
+
+def _size(pairs: Pairs) -> tuple[tuple[int, int], str]:
+    """Height and width for the network: those of most images, reduced, multiples of 32."""
+    files = [image for found in pairs.files.values() for image, _ in found]
+    sizes = Counter(turned(*sizes_of(files[i])) for i in evenly(len(files), SAMPLE))
+    (width, height), count = sizes.most_common(1)[0]
+    scale = min(1.0, SHORTER_SIDE / min(width, height))
+    rounded = [max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in (height, width)]
+    share = "all" if len(sizes) == 1 else f"{count} of {sum(sizes.values())}"
+    return (rounded[0], rounded[1]), f"{share} target images are {height} x {width}"
+
+
+def _is_sequence(pairs: Pairs) -> bool:
+    """Whether most names end in numbers that follow each other, as frames of videos do."""
+    names = [image.stem.removesuffix(pairs.image_suffix) for files in pairs.files.values() for image, _ in files]
+    numbers = [int(match[1]) for name in names if (match := re.search(r"(\d+)$", name))]
+    steps = Counter(b - a for a, b in pairwise(numbers))
+    return bool(steps) and steps.most_common(1)[0][1] > len(names) / 2
+
+
+def _fixed(folder: Path) -> str:
+    """The part of a folder before ``{split}``."""
+    parts = folder.parts
+    return str(Path(*parts[: parts.index("{split}")]) if "{split}" in parts else folder.parent)
+
+
+def _below(folder: str, root: Path) -> str:
+    return str(Path(folder).relative_to(root))
+
+
+def _line(depth: int, key: str, value: str, comment: str) -> str:
+    line = f"{'  ' * depth}{key}: {value}"
+    return f"{line:<{COLUMN}}  # {comment}"
+
+
+def commands(yaml: str, domains: Mapping[str, Found]) -> Sequence[str]:
+    """What to type next: a check, and a training with a method that fits the masks there are."""
+    target = domains["target"]
+    labelled = bool(target.pairs.files.get("train")) and any(mask for _, mask in target.pairs.files["train"])
+    further = target.unlabelled is not None or target.pairs.layout.unlabelled is not None
+    method = "ssda" if labelled and further else "joint" if labelled else "self-training"
+    return [f"segzoo data check {yaml}", f"segzoo fit --method {method} --data {yaml}"]
+
+
+def chosen_map(domain: str, mapped: Mapping[int, str]) -> str:
+    """The class map of a domain in a label space that was written for it."""
+    return map_name(domain) if mapped else "identity"

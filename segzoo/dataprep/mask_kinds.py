@@ -1,0 +1,99 @@
+"""What masks store, found by reading a sample of them: ids, colours, or ids in the red channel."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from segzoo.data.image_files import opened
+from segzoo.data.mask_files import read_ids
+from segzoo.data.splits import evenly
+from segzoo.errors import DataError
+
+SAMPLE = 64
+MANY = 64
+"""Masks of classes hold fewer ids; more colours than these are instances, or edges that were smoothed."""
+Kind = Literal["ids", "binary", "colours", "red"]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the masks of a domain store.
+
+    Attributes:
+        kind: ids; 0 and 255 alone; a colour per class; ids in red with instances in the other channels.
+        pixels: pixels of the sample by id, or by colour as 0xRRGGBB.
+        masks: how many were read.
+    """
+
+    kind: Kind
+    pixels: Mapping[int, int]
+    masks: int
+
+    @property
+    def values(self) -> list[int]:
+        """The ids that are not 255 where that means ignored, or the colours; in rising order."""
+        ignored = {255} if self.kind in ("ids", "red") else set()
+        return sorted(set(self.pixels) - ignored)
+
+    def share(self, value: int) -> float:
+        """Of all pixels."""
+        return self.pixels.get(value, 0) / max(1, sum(self.pixels.values()))
+
+
+def what_is_stored(masks: Sequence[Path]) -> Stored:
+    """Reads a sample of masks, evenly spread.
+
+    Raises:
+        DataError: one cannot be read, or they hold more ids or colours than there could be classes.
+    """
+    chosen = [masks[i] for i in evenly(len(masks), SAMPLE)]
+    ids: dict[int, int] = {}
+    colours: dict[int, int] = {}
+    for path in chosen:
+        values, are_colours = _read(path)
+        found, counts = np.unique(values, return_counts=True)
+        into = colours if are_colours else ids
+        for value, count in zip(found.tolist(), counts.tolist(), strict=True):
+            into[value] = into.get(value, 0) + count
+    if not colours:
+        if len(ids) > 2 * MANY:
+            raise DataError(
+                f"the masks of {masks[0].parent} hold {len(ids)} different values, as photographs or smoothed masks do: "
+                "expected an id per class; name the folder of the masks, or export them anew without smoothing"
+            )
+        return Stored("binary" if set(ids) == {0, 255} else "ids", ids, len(chosen))
+    for grey, count in ids.items():  # masks without a coloured class among them
+        colours[grey * 0x010101] = colours.get(grey * 0x010101, 0) + count
+    red: dict[int, int] = {}
+    for colour, count in colours.items():
+        red[colour >> 16] = red.get(colour >> 16, 0) + count
+    alone = all(colour & 0xFFFF == 0 for colour in colours)
+    if alone or (len(colours) > max(MANY, 2 * len(red)) and len(red) <= MANY):
+        return Stored("red", red, len(chosen))
+    if len(colours) > 2 * MANY:
+        raise DataError(
+            f"the masks of {masks[0].parent} hold {len(colours)} different colours, as photographs or smoothed masks do: "
+            "expected a colour per class; name the folder of the masks, or export them anew without smoothing"
+        )
+    return Stored("colours", colours, len(chosen))
+
+
+def _read(path: Path) -> tuple[npt.NDArray[np.integer[npt.NBitBase]], bool]:
+    """The values of a mask, and whether they are colours."""
+    if path.suffix.lower() == ".npy":
+        try:
+            return np.load(path, allow_pickle=False), False
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"cannot read the mask {path}: {error}; replace the file") from error
+    with opened(path, "mask") as file:
+        if file.mode not in ("RGB", "RGBA"):
+            return np.asarray(read_ids(path)), False
+        pixels = np.asarray(file.convert("RGB"))
+    if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all():
+        return pixels[..., 0], False
+    red, green, blue = (pixels[..., channel].astype(np.int32) for channel in range(3))
+    return red << 16 | green << 8 | blue, True

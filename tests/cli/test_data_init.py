@@ -1,0 +1,96 @@
+"""`segzoo data init`: from two folders to a YAML that is checked and read."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.cli.conftest import Segzoo, write_pairs
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def painted(folder: Path) -> None:
+    """The masks of `write_pairs` as 0 and 255: a car, or none."""
+    for path in (folder / "mask").iterdir():
+        mask = np.asarray(Image.open(path))
+        Image.fromarray((mask == 2).astype(np.uint8) * 255).save(path.with_name(f"{path.stem}_seg.png"))
+        path.unlink()
+
+
+def test_from_folders_to_a_check(segzoo: Segzoo) -> None:
+    write_pairs(Path("syn"), 6)
+    for split in ("train", "valid", "test"):
+        write_pairs(Path("real") / split, 3)
+    command = ("data", "init", "--source-images", "syn", "--target_images", "real", "--out", "my.yaml")
+    result = segzoo(*command, "--classes", "sky,road,car")
+    assert result.status == 0, result.err
+    assert "source: 6 images, 6 with masks" in result.out and "segzoo data check my.yaml" in result.out
+    content = yaml.safe_load(Path("my.yaml").read_text())["data"]
+    assert content["target"]["init_args"]["split_folders"] == {"val": "valid"} and content["size"] == [32, 32]
+    lines = Path("my.yaml").read_text().splitlines()
+    assert all("#" in line for line in lines if ": " in line and "class_path" not in line)
+    checked = segzoo("data", "check", "my.yaml")
+    assert checked.status == 0 and "15 images, 0 errors" in checked.out, checked.err
+    again = segzoo(*command)
+    assert again.status == 2 and "my.yaml exists" in again.err
+
+
+def test_masks_of_0_and_255_keep_their_foreground(segzoo: Segzoo) -> None:
+    for name, count in (("syn", 6), ("real", 20)):
+        write_pairs(Path(name), count)
+        painted(Path(name))
+    folders = ("--source_images", "syn/image", "--source_masks", "syn/mask")
+    folders += ("--target_images", "real/image", "--target_masks", "real/mask")
+    result = segzoo("data", "init", *folders, "--out", "car.yaml", "--classes", "ground,car")
+    assert result.status == 0, result.err
+    checked = segzoo("data", "check", "car.yaml")
+    assert checked.status == 0, checked.err
+    shares = next(line for line in checked.out.splitlines() if line.startswith("1 car"))
+    assert shares.split()[2:] == ["8.3", "%"] * 4  # 8 x 8 of 24 x 32 pixels
+    assert "target/val" in checked.out  # cut off by blocks
+
+
+def test_photographs_without_masks(segzoo: Segzoo) -> None:
+    write_pairs(Path("syn"), 3)
+    write_pairs(Path("real"), 3)
+    result = segzoo("data", "init", "--source_images", "syn", "--target_images", "real/image", "--out", "my.yaml")
+    assert result.status == 0 and "--method self-training" in result.out, result.err
+    assert yaml.safe_load(Path("my.yaml").read_text())["data"]["target"]["init_args"]["masks"] is None
+
+
+def test_a_label_space_that_is_there(segzoo: Segzoo, toy: Path) -> None:
+    space = toy.parent / "space.yaml"
+    folders = ("--source_images", toy.parent / "syn", "--target_images", toy.parent / "real")
+    result = segzoo("data", "init", *folders, "--label_space", space, "--out", "my.yaml")
+    assert result.status == 0 and not Path("my_classes.yaml").exists(), result.err
+    assert segzoo("data", "check", "my.yaml").status == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("", "--source_images"),
+        ("--source_images SYN --target_images REAL", "--out"),
+        ("--source_images SYN --target_images REAL --out my.txt", "expected the name of a YAML file"),
+        ("--source_images nowhere --target_images REAL --out my.yaml", "nowhere, does not exist"),
+        ("--source_images SYN/image --target_images REAL --out my.yaml", "there are no masks beside them"),
+        ("--source_images SYN/image --source_masks REAL --target_images REAL --out my.yaml", "nothing in common"),
+        ("--source_images SYN --target_images SPACE --out my.yaml", "is not a folder"),
+        ("--source_images SYN --target_images REAL --classes a,a --out my.yaml", "distinct names"),
+        ("--source_images SYN --target_images REAL --classes a,b --out my.yaml", "2 names of classes"),
+        ("--source_images SYN --target_images REAL --classes a --label_space b --out my.yaml", "give one of them"),
+        ("--source_images SYN --target_images REAL --label_space citscapes --out my.yaml", "'cityscapes'"),
+        ("--source_images SYN --target_images REAL --target_unlabelled no --out my.yaml", "is not a folder"),
+        ("--source_image SYN --target_images REAL --out my.yaml", "did you mean '--source_images'"),
+        ("--source_images SYN/image --source_masks SYN/image --target_images REAL --out my.yaml", "as photographs"),
+    ],
+)
+def test_what_is_wrong_is_one_line(segzoo: Segzoo, toy: Path, options: str, words: str) -> None:
+    for name, path in (("SYN", "syn"), ("REAL", "real"), ("SPACE", "space.yaml")):
+        options = options.replace(name, str(toy.parent / path))
+    result = segzoo("data", "init", *options.split())
+    assert result.status == 2 and result.err.count("\n") == 1 and words in result.err, result.err
+    assert not Path("my.yaml").exists()
