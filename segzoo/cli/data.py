@@ -9,12 +9,14 @@ from segzoo.suggest import did_you_mean
 COMMANDS = {
     "init": "write the YAML of two folders, guessed from what is in them",
     "check": "read every file, and say what is there and what is wrong",
+    "prepare": "copy a data set at the size that is trained on",
 }
 """Name and summary; the function of that name is in the module ``data_NAME`` beside this one."""
 EXAMPLES = """\
 examples:
   segzoo data init --source_images synthetic --target_images photos --out my_data.yaml
   segzoo data check my_data.yaml
+  segzoo data prepare my_data.yaml --out prepared
 
 `segzoo data COMMAND --help` says more."""
 

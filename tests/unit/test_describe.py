@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -187,4 +187,5 @@ def test_what_no_guess_can_bring_together(stored: dict[str, Stored], names: tupl
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), min_size=1))
 def test_texts_are_read_back_as_they_were(text: str) -> None:
-    assert parse_yaml(f"a: {quoted(text)}\n{quoted(text)}: 1  # comment", "") == {"a": text, text: 1} or text == "a"
+    assume(text != "a")
+    assert parse_yaml(f"a: {quoted(text)}\n{quoted(text)}: 1  # comment", "") == {"a": text, text: 1}
