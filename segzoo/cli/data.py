@@ -10,6 +10,7 @@ COMMANDS = {
     "init": "write the YAML of two folders, guessed from what is in them",
     "check": "read every file, and say what is there and what is wrong",
     "prepare": "copy a data set at the size that is trained on",
+    "convert": "turn a part data set as downloaded into folders that --data reads",
 }
 """Name and summary; the function of that name is in the module ``data_NAME`` beside this one."""
 EXAMPLES = """\
@@ -17,6 +18,7 @@ examples:
   segzoo data init --source_images synthetic --target_images photos --out my_data.yaml
   segzoo data check my_data.yaml
   segzoo data prepare my_data.yaml --out prepared
+  segzoo data convert pascal_horse --root VOC2010 --out data/pascal_horse
 
 `segzoo data COMMAND --help` says more."""
 

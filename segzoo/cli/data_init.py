@@ -43,7 +43,7 @@ def init(argv: list[str]) -> int:
             raise ConfigError(f"{path} exists; choose another --out, or --overwrite it")
 
     from segzoo.dataprep.classes import classes_yaml
-    from segzoo.dataprep.describe import commands, data_yaml
+    from segzoo.dataprep.describe import data_yaml, fitting_method
     from segzoo.files import write_text
 
     found, stored = _look(args)
@@ -57,7 +57,9 @@ def init(argv: list[str]) -> int:
         write_text(classes_file, classes_yaml(f"{name}_classes", classes, stored))
         for line in classes.notes:
             print(f"guessed: {line}", file=sys.stderr)
-    check, train = commands(shlex.quote(str(args.out)), domains)
+    file = shlex.quote(str(args.out))
+    check = f"segzoo data check {file}"
+    train = f"segzoo fit --method {fitting_method(domains['target'])} --data {file}"
     write_text(args.out, data_yaml(name, domains, space, note, train))
     for domain, one in domains.items():
         masks = len(one.pairs.masks)

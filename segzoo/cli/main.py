@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import segzoo
 from segzoo.cli.errors import explain, speaks, translate
+from segzoo.cli.moved import MOVED_COMMANDS
 from segzoo.cli.rundir import check_launcher
 from segzoo.cli.streams import tolerant_streams
 from segzoo.errors import ConfigError, NonFiniteLossError, SaidElsewhere
@@ -34,17 +35,14 @@ COMMANDS = {
     "folds": Command("segzoo.cli.folds:folds", "choose and score a run's checkpoints by folds of the test images"),
     "predict": Command("segzoo.cli.predict:predict", "label a folder of images with a checkpoint"),
     "annotate": Command("segzoo.cli.annotate:annotate", "write labelled images of a gradient-annotator checkpoint"),
-    "data": Command("segzoo.cli.data:data", "check, describe and prepare data before a training"),
-    "prepare": Command(
-        "segzoo.cli.prepare:prepare", "turn a part data set as downloaded into folders that --data reads"
-    ),
+    "data": Command("segzoo.cli.data:data", "describe, check, convert and copy data before a training"),
     "compare": Command("segzoo.cli.compare:compare", "train several methods with the same seeds, and print one table"),
     "bench": Command("segzoo.cli.bench:bench", "measure time and memory of a training step"),
     "methods": Command("segzoo.cli.methods:methods", "list the methods"),
 }
 
 # What these print is also in files: they go on when nobody can read it.
-WITH_FILES = ("fit", "validate", "test", "folds", "predict", "annotate", "data", "prepare", "compare")
+WITH_FILES = ("fit", "validate", "test", "folds", "predict", "annotate", "data", "compare")
 
 EXAMPLES = """\
 examples:
@@ -115,6 +113,8 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"segzoo {segzoo.__version__}")
         return 0
     if name not in COMMANDS:
+        if name in MOVED_COMMANDS:
+            raise ConfigError(f"the command '{name}' is `segzoo {MOVED_COMMANDS[name]}` now")
         what = "option" if name.startswith("-") else "command"
         raise ConfigError(f"unknown {what} '{name}'{did_you_mean(name, COMMANDS)}")
     check_launcher()

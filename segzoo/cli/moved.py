@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+MOVED_COMMANDS = {"prepare": "data convert"}
 NETWORK = ("architecture", "encoder", "encoder_weights", "encoder_checkpoint", "initial_checkpoint", "norm")
 OPTIMIZER = (
     "lr",

@@ -1,4 +1,4 @@
-"""Part data sets as they are downloaded, read image by image: what ``segzoo prepare`` turns into folders of images and masks.
+"""Part data sets as they are downloaded, which ``segzoo data convert`` turns into folders of images and masks.
 
 The splits, crops and clean-ups are those of the published few-shot protocol (Yang et al., ICLR 2022, and its code).
 """

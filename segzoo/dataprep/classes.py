@@ -66,8 +66,12 @@ def guess_classes(stored: Mapping[str, Stored], names: Sequence[str] = ()) -> Cl
                 "that an id means the same in source and target is taken for granted; if not, each needs a map"
             )
     elif len({len(found) for found in values.values()}) == 1:
-        order = {d: sorted(found, key=lambda v: -stored[d].share(v)) for d, found in values.items()}
-        if others:
+        by_share = {d: sorted(found, key=lambda v: -stored[d].share(v)) for d, found in values.items()}
+        base = by_share[first] if stored[first].kind == "colours" else values[first]
+        order = {d: [found[by_share[first].index(value)] for value in base] for d, found in by_share.items()}
+        if others and values[first] == values[others[0]] and stored[first].kind == stored[others[0]].kind:
+            order = dict.fromkeys(stored, base)
+        elif others:
             notes.append("which values of source and target belong together is guessed by their shares of the pixels")
     else:
         counts = " and ".join(f"{len(found)} in the {domain}'s" for domain, found in values.items())

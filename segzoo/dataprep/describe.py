@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -170,13 +170,11 @@ def _line(depth: int, key: str, value: str, comment: str) -> str:
     return f"{line:<{COLUMN}}  # {comment}"
 
 
-def commands(yaml: str, domains: Mapping[str, Found]) -> Sequence[str]:
-    """What to type next: a check, and a training with a method that fits the masks there are."""
-    target = domains["target"]
-    labelled = bool(target.pairs.files.get("train")) and any(mask for _, mask in target.pairs.files["train"])
+def fitting_method(target: Found) -> str:
+    """A method that learns from all that the target has."""
+    labelled = any(mask is not None for _, mask in target.pairs.files.get("train", ()))
     further = target.unlabelled is not None or target.pairs.layout.unlabelled is not None
-    method = "ssda" if labelled and further else "joint" if labelled else "self-training"
-    return [f"segzoo data check {yaml}", f"segzoo fit --method {method} --data {yaml}"]
+    return "ssda" if labelled and further else "joint" if labelled else "self-training"
 
 
 def chosen_map(domain: str, mapped: Mapping[int, str]) -> str:

@@ -154,7 +154,15 @@ def test_other_ids_get_a_map(tmp_path: Path) -> None:
 def test_binary_masks_beside_ids_are_told_by_their_pixels(tmp_path: Path) -> None:
     both = {"source": Stored("binary", {0: 10, 255: 90}, 1), "target": Stored("ids", {0: 20, 1: 80}, 1)}
     names, labels = written(both, tmp_path, "wall", "crack")
-    assert names == ("wall", "crack") and labels == {"source": {0: 1, 255: 0}, "target": {0: 1, 1: 0}}
+    assert names == ("wall", "crack") and labels == {"source": {0: 0, 255: 1}, "target": {0: 0, 1: 1}}
+    both["target"] = Stored("ids", {0: 80, 1: 20}, 1)  # 0 is what most pixels are, as 255 is in the source
+    assert written(both, tmp_path, "wall", "crack")[1]["target"] == {0: 1, 1: 0}
+
+
+def test_the_same_values_mean_the_same(tmp_path: Path) -> None:
+    both = {"source": Stored("binary", {0: 10, 255: 90}, 1), "target": Stored("binary", {0: 80, 255: 20}, 1)}
+    _, labels = written(both, tmp_path)
+    assert labels == {"source": {0: 0, 255: 1}, "target": {0: 0, 255: 1}} and not guess_classes(both).notes
 
 
 def test_colours_are_written_as_keys() -> None:

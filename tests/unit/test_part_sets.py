@@ -245,7 +245,7 @@ def test_a_wrong_root_is_said_at_once(read, tmp_path: Path) -> None:  # type: ig
 
 
 def test_the_result_is_what_the_data_file_reads(tmp_path: Path) -> None:
-    from segzoo.cli.prepare import _write
+    from segzoo.cli.data_convert import _write
 
     example = Example("train", "x", lambda: (Image.new("RGB", (4, 4)), np.full((4, 4), 2, np.uint8)))
     _write(example, tmp_path)

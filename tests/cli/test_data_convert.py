@@ -1,4 +1,4 @@
-"""`segzoo prepare`, the data files of part data sets, and the published setting on them."""
+"""`segzoo data convert`, the data files of part data sets, and the published setting on them."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from segzoo.cli.prepare import NAMES
+from segzoo.cli.data_convert import NAMES
 from segzoo.configs import config_path
 from segzoo.data.label_spaces import load_label_space
 from tests.cli.conftest import Segzoo
@@ -31,7 +31,7 @@ def datasetgan(root: Path) -> None:
 
 def test_from_the_download_to_a_published_setting(segzoo: Segzoo, tmp_path: Path) -> None:
     datasetgan(tmp_path / "annotation")
-    command = ("prepare", "cat16", "--root", tmp_path / "annotation", "--out", tmp_path / "cats")
+    command = ("data", "convert", "cat16", "--root", tmp_path / "annotation", "--out", tmp_path / "cats")
     result = segzoo(*command)
     assert result.status == 0 and "3 train, 2 test images" in result.out, result.err
     masks = sorted((tmp_path / "cats").rglob("masks/*.png"))
@@ -89,6 +89,6 @@ def test_the_recipe_and_the_data_agree(name: str, segzoo: Segzoo, tmp_path: Path
 )
 def test_wrong_arguments_are_one_line(arguments: list[str], message: str, segzoo: Segzoo) -> None:
     given = arguments if "--root" in arguments else [*arguments, "--root", "."]
-    result = segzoo("prepare", *given, "--out", "out")
+    result = segzoo("data", "convert", *given, "--out", "out")
     assert result.status == 2 and message in result.err and result.err.count("\n") == 1
     assert not Path("out").exists()

@@ -1,4 +1,4 @@
-"""``segzoo prepare``: a part data set as it is downloaded, into folders of images and masks."""
+"""``segzoo data convert``: a part data set as it is downloaded, into folders of images and masks."""
 
 import shutil
 import sys
@@ -22,18 +22,18 @@ those of the published few-shot protocol; docs/gradient_annotator.md says what t
 an interrupted command continues."""
 EXAMPLES = """\
 examples:
-  segzoo prepare celebamask_hq --root CelebAMask-HQ --out data/celebamask_hq
-  segzoo prepare pascal_horse --root VOC2010 --out data/pascal_horse --smallest_side 32
-  segzoo prepare face34 --root DatasetGAN/annotation --out data/face34
-  segzoo prepare cgpart_car --root CGPart --out data/cgpart_car
+  segzoo data convert celebamask_hq --root CelebAMask-HQ --out data/celebamask_hq
+  segzoo data convert pascal_horse --root VOC2010 --out data/pascal_horse --smallest_side 32
+  segzoo data convert face34 --root DatasetGAN/annotation --out data/face34
+  segzoo data convert cgpart_car --root CGPart --out data/cgpart_car
 
   segzoo fit --method target-only --data pascal_horse --data.root data/pascal_horse --data.target_labels 10"""
 NAMES = ("celebamask_hq", "pascal_horse", "pascal_aeroplane", "cat16", "face34", "car20", "cgpart_car")
 
 
-def prepare(argv: list[str]) -> int:
+def convert(argv: list[str]) -> int:
     """Runs the command."""
-    parser = Parser("segzoo prepare", DESCRIPTION, EXAMPLES)
+    parser = Parser("segzoo data convert", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
     add("name", choices=NAMES, help="the data set, named as in --data NAME")
     add("--root", type=Path, required=True, metavar="DIR", help="where it was unpacked")
