@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.loading --images 64 --workers 0,2
 
-Draws street-like images of 1920x1080 (smooth areas, edges, noise), as PNG, as simulators write them, or as JPEG, with masks of
-19 classes, copies them, and reads both as a training does: decoding, crop, resizing, mirror, colours. With --step a training step
-of deeplabv3plus takes its turn, too, and the share of the time that it waits for data is printed.
+Draws street-like images of 1920x1080 (smooth areas, edges, noise), as PNG, as simulators write them, or as JPEG, with masks
+of 19 classes, copies them, and reads both as a training does: decoding, crop, resizing, mirror, colours. With --step a step of
+deeplabv3plus takes its turn, too, and the share of the time that it waits for data is printed.
 """
 
 import argparse
@@ -28,7 +28,6 @@ from segzoo.data.streams import Stream, StreamDataset, collate
 from segzoo.data.transforms import CropRule
 from segzoo.data.workers import start_worker
 from segzoo.models.network import Network
-from segzoo.models.segmenter import Segmenter
 
 CLASSES, BATCH = 19, 2
 SHAPE = (1080, 1920)
@@ -94,7 +93,7 @@ def images_per_second(data: DomainDataModule, workers: int, draws: int) -> float
 def waiting(data: DomainDataModule, workers: int, draws: int) -> float:
     """The share of a training's time that it waits for data."""
     torch.manual_seed(0)
-    network: Any = Segmenter(Network("deeplabv3plus", "resnet18", None), CLASSES)
+    network = Network("deeplabv3plus", "resnet18", None).build(CLASSES)
     optimizer = torch.optim.SGD(network.parameters(), 1e-3)
     batches: Iterator[Any] = iter(loader(data, workers, draws))
     next(batches)
