@@ -93,7 +93,7 @@ def images_per_second(data: DomainDataModule, workers: int, draws: int) -> float
 def waiting(data: DomainDataModule, workers: int, draws: int) -> float:
     """The share of a training's time that it waits for data."""
     torch.manual_seed(0)
-    network = Network("deeplabv3plus", "resnet18", None).build(CLASSES)
+    network = Network(architecture="deeplabv3plus", encoder="resnet18", encoder_weights=None).build(CLASSES)
     optimizer = torch.optim.SGD(network.parameters(), 1e-3)
     batches: Iterator[Any] = iter(loader(data, workers, draws))
     next(batches)
