@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from segzoo.configs import config_names
-from segzoo.data.label_spaces import IDENTITY, LabelSpace, load_class_map, load_label_space
+from segzoo.data.class_maps import BINARY, IDENTITY, IGNORE_INDEX, PALETTE
+from segzoo.data.label_spaces import LabelSpace, load_class_map, load_label_space
 from segzoo.data.two_folders import class_colour
 from segzoo.dataprep.mask_kinds import Stored
 from segzoo.errors import ConfigError
@@ -105,20 +106,21 @@ def guess_classes(stored: Mapping[str, Stored], names: Sequence[str] = ()) -> Cl
 
 
 def fitting_map(space: LabelSpace, stored: Stored) -> str | None:
-    """The first class map of a label space that defines all ids of the masks; None where none does."""
-    if stored.kind == "colours":
-        return None
-    for name in (IDENTITY, *space.maps):
-        lut = load_class_map(space, name).lut
-        used = [value for value in stored.pixels if value != 255 or stored.kind == "binary"]
-        known = all(value < len(lut) and lut[value] >= 0 for value in used)
-        if known and any(lut[value] < 255 for value in used) and not (stored.kind == "binary" and lut[255] == 255):
+    """The first class map of a label space that defines all ids, or colours, of the masks; None where none does."""
+    short = [BINARY] if space.num_classes == 2 and BINARY not in space.maps else []
+    for name in (IDENTITY, *short, PALETTE, *space.maps):
+        class_map = load_class_map(space, name)
+        if (class_map.colours is not None) != (stored.kind == "colours"):
+            continue
+        labels = {value: class_map.label_of(value) for value in stored.pixels}
+        ignored = stored.kind == "binary" and labels[255] == IGNORE_INDEX
+        if not ignored and min(labels.values()) >= 0 and any(label < IGNORE_INDEX for label in labels.values()):
             return name
     return None
 
 
 def similar_spaces(stored: Mapping[str, Stored]) -> list[str]:
-    """Packaged label spaces with a class map whose ids are those of the masks, and hardly any others."""
+    """Packaged label spaces with a class map whose ids or colours are those of the masks, and hardly any others."""
     found = []
     for name in config_names("label_spaces"):
         space = load_label_space(name)
@@ -142,7 +144,7 @@ def classes_yaml(name: str, classes: Classes, stored: Mapping[str, Stored]) -> s
     lines = ["# The classes, in the order of their label ids. Rename them: the names stand in all tables and pictures."]
     lines += [f"# GUESSED: {note}" for note in classes.notes]
     if similar := similar_spaces(stored):
-        lines.append(f"# Packaged label spaces whose ids are these, too: {'; '.join(similar)}.")
+        lines.append(f"# Packaged label spaces with a map of these values: {'; '.join(similar)}.")
     lines += [f"name: {name}", "classes:"]
     width = max(map(len, map(quoted, classes.names)))
     for i, (class_name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from segzoo.data.label_spaces import IDENTITY, IGNORE_INDEX
+from segzoo.data.class_maps import IDENTITY, IGNORE_INDEX
 from segzoo.dataprep.survey import Survey, SurveyedSet
 from segzoo.files import whole_file
 
@@ -110,18 +110,19 @@ def _shares_table(found: Survey) -> str:
 
 def _ids_table(found: Survey) -> str:
     """What the masks store, and what it is taken for."""
-    rows = [("set", "ids in the masks (class, share of all pixels)")]
+    rows = [("set", "ids or colours in the masks (class, share of all pixels)")]
     for name, one in found.sets.items():
         raw, class_map = one.raw(), one.images.class_map
         if not raw or class_map is None or class_map.name == IDENTITY:
             continue  # of the last, the shares say it all
         names = {IGNORE_INDEX: "ignored", **dict(enumerate(found.space.classes))}
         often = sorted(raw, key=lambda number: -raw[number])[:IDS]
+        total = sum(raw.values())
         held = [
-            f"{number} ({names.get(int(class_map.lut[number]), '?')}, {_percent(raw[number], sum(raw.values()))})"
-            for number in sorted(often)
+            f"{class_map.written(value)} ({names.get(class_map.label_of(value), '?')}, {_percent(raw[value], total)})"
+            for value in sorted(often)
         ]
-        rows.append((name, ", ".join(held) + (f", and {len(raw) - IDS} more ids" if len(raw) > IDS else "")))
+        rows.append((name, ", ".join(held) + (f", and {len(raw) - IDS} more" if len(raw) > IDS else "")))
     return _aligned(rows, left=(0, 1)) if len(rows) > 1 else ""
 
 

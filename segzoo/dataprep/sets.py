@@ -7,8 +7,8 @@ from itertools import islice
 from typing import TypeVar
 
 from segzoo.data import DomainDataModule
-from segzoo.data.domains import ImageSet
-from segzoo.data.folders import SPLITS, PairedFolders
+from segzoo.data.domains import SPLITS, ImageSet
+from segzoo.data.folders import PairedFolders
 from segzoo.errors import DataError
 
 UNLABELLED = "target/unlabelled"

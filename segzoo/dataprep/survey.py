@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from segzoo.data.class_maps import LARGEST_ID, RawIds
 from segzoo.data.domains import ImageSet
 from segzoo.data.image_files import opened, raw_mode
 from segzoo.data.label_check import check_labels
-from segzoo.data.label_spaces import LabelSpace, RawIds
+from segzoo.data.label_spaces import LabelSpace
 from segzoo.dataprep.duplicates import Look, Twins, look_at, near_duplicates
 from segzoo.dataprep.sets import Sets, in_threads
 from segzoo.errors import DataError
@@ -29,7 +30,7 @@ class Item:
         size: (width, height) as it is trained on; None for an image that cannot be read.
         modes: how image and mask are stored, e.g. ``JPEG RGB`` and ``PNG L``; empty for what is no file.
         counts: (256,) pixels per label id; None without a mask that can be read.
-        raw: pixels per id that the mask stores; empty where there are no files.
+        raw: pixels per id, or packed colour, that the mask stores; empty where there are no files.
         look: to compare the image with others; None for an image that cannot be read.
         problems: what is wrong, a line each.
     """
@@ -67,7 +68,7 @@ class SurveyedSet:
         return [position for position, item in enumerate(self.items) if not item.problems]
 
     def raw(self) -> dict[int, int]:
-        """Pixels per id that the masks store, of all masks that can be read."""
+        """Pixels per id, or packed colour, that the masks store, of all masks that can be read."""
         total: dict[int, int] = {}
         for item in self.items:
             for number, pixels in item.raw.items():
@@ -162,6 +163,9 @@ def _item(images: ImageSet, position: int, image: Path | None, mask: Path | None
 
 
 def _pixels_per_id(ids: RawIds) -> dict[int, int]:
+    if ids.size and ids.max() > LARGEST_ID:  # colours, which would make a long table
+        values, pixels = np.unique(ids, return_counts=True)
+        return dict(zip(values.tolist(), pixels.tolist(), strict=True))
     counts = np.bincount(ids.ravel())  # none is negative: no class map would define it
     return {int(number): int(counts[number]) for number in np.flatnonzero(counts)}
 

@@ -1,5 +1,6 @@
 """`segzoo data init`: from two folders to a YAML that is checked and read."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,34 @@ def test_masks_of_0_and_255_keep_their_foreground(segzoo: Segzoo) -> None:
     shares = next(line for line in checked.out.splitlines() if line.startswith("1 car"))
     assert shares.split()[2:] == ["8.3", "%"] * 4  # 8 x 8 of 24 x 32 pixels
     assert "target/val" in checked.out  # cut off by blocks
+
+
+def colours(mask: np.ndarray) -> np.ndarray:
+    """A colour per class."""
+    return np.array([[0, 0, 0], [128, 64, 128], [0, 0, 142]], np.uint8)[mask]
+
+
+def exported(mask: np.ndarray) -> np.ndarray:
+    """A class in red, instances in the other channels, as CARLA exports them."""
+    instances = np.random.default_rng(0).integers(0, 255, (2, *mask.shape))
+    return np.stack([mask, *instances.astype(np.uint8)], axis=2)
+
+
+@pytest.mark.parametrize("store", [colours, exported])
+def test_masks_in_colours_and_of_several_channels(segzoo: Segzoo, store: Callable[[np.ndarray], np.ndarray]) -> None:
+    for name, count in (("syn", 5), ("real", 20)):
+        write_pairs(Path(name), count)
+        for path in (Path(name) / "mask").iterdir():
+            Image.fromarray(store(np.asarray(Image.open(path)))).save(path)
+    command = ("data", "init", "--source_images", "syn", "--target_images", "real", "--out", "my.yaml")
+    assert segzoo(*command).status == 0
+    checked = segzoo("data", "check", "my.yaml")
+    assert checked.status == 0, checked.err
+    shares = [
+        line.split()[2] for line in checked.out.splitlines() if line.startswith(("0 class", "1 class", "2 class"))
+    ]
+    # Ids in their order; colours by their shares: of 24 rows, 12 of the sky but 2 x 8 pixels, 12 of the road but 6 x 8.
+    assert shares == ["47.9", "43.8", "8.3"]
 
 
 def test_photographs_without_masks(segzoo: Segzoo) -> None:

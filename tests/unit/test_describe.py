@@ -165,13 +165,16 @@ def test_the_same_values_mean_the_same(tmp_path: Path) -> None:
     assert labels == {"source": {0: 0, 255: 1}, "target": {0: 0, 255: 1}} and not guess_classes(both).notes
 
 
-def test_colours_are_written_as_keys() -> None:
+def test_colours_are_written_as_keys(tmp_path: Path) -> None:
     stored = {"target": Stored("colours", {0x804080: 6, 0x000000: 3, 0x0A0B0C: 1}, 1)}
     classes = guess_classes(stored, ("road", "sky", "car"))
     content = parse_yaml(classes_yaml("mine", classes, stored), "")
     assert content["maps"] == {"target_masks": {"128 64 128": "road", "0 0 0": "sky", "10 11 12": "car"}}
     assert content["classes"] == {"road": [128, 64, 128], "sky": [70, 70, 70], "car": [10, 11, 12]}
     assert "black" in classes.notes[0]
+    (tmp_path / "mine.yaml").write_text(classes_yaml("mine", classes, stored))
+    class_map = load_class_map(load_label_space(tmp_path / "mine.yaml"), "target_masks")
+    assert [class_map.label_of(value) for value in stored["target"].pixels] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

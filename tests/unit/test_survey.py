@@ -72,10 +72,10 @@ def test_all_that_is_wrong_is_named(folders: Path, tmp_path: Path) -> None:
     (folders / "val/images/2.png").write_bytes((folders / "val/images/2.png").read_bytes()[:200])
     Image.fromarray(np.full((40, 60), 7, np.uint8)).save(folders / "train/masks/0.png")
     Image.fromarray(np.zeros((20, 60), np.uint8)).save(folders / "train/masks/1.png")
-    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(folders / "source/masks/4.png")
+    Image.fromarray(picture(9)).save(folders / "source/masks/4.png")
     found = surveyed(folders)
     expected = {
-        "source/train": ("source/masks/1.png has no image", "source/masks/4.png is a colour"),
+        "source/train": ("source/masks/1.png has no image", "source/masks/4.png"),
         "target/train": ("unknown label id 7", "train/masks/1.png is 60x20"),
         "target/val": ("val/images/2.png",),
         "target/test": ("test/images/0.png has no mask",),
