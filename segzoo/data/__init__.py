@@ -8,6 +8,7 @@ from segzoo.data.minicity import MiniCity
 from segzoo.data.minifaces import MiniFaces
 from segzoo.data.streams import Stream
 from segzoo.data.two_folders import from_folders
+from segzoo.data.views import Views
 
 __all__ = [
     "Domain",
@@ -18,6 +19,7 @@ __all__ = [
     "MiniFaces",
     "PairedFolders",
     "Stream",
+    "Views",
     "from_folders",
     "load_label_space",
 ]

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from segzoo.checks import check_range
-from segzoo.data.domains import ImageSet
+from segzoo.data.domains import Domain, ImageSet
 from segzoo.data.streams import Stream
 from segzoo.errors import ConfigError
 
@@ -50,6 +50,24 @@ def check_options(data: Any) -> None:
                 f"`data.crop_size` {height} {width} does not fit into {domain} images of {size[0]} {size[1]} (height, "
                 f"width); make it smaller or `data.{domain}_size` larger"
             )
+
+
+def check_classes(source: Domain, target: Domain) -> None:
+    """Refuses domains of different classes, and of one class.
+
+    Raises:
+        ConfigError: such domains.
+    """
+    if source.label_space != target.label_space:
+        raise ConfigError(
+            f"source and target must share a label space, found '{source.label_space.name}' and "
+            f"'{target.label_space.name}'; give both the same label_space and a class_map each"
+        )
+    if target.label_space.num_classes < 2:
+        raise ConfigError(
+            f"label space '{target.label_space.name}' has the one class '{target.label_space.classes[0]}', and there is "
+            "nothing to tell it from; add the background as a class of its own"
+        )
 
 
 def check_stream(stream: Stream, images: ImageSet, target_labels: int | None, divided: bool) -> None:

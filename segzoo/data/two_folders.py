@@ -12,6 +12,7 @@ from segzoo.data.folders import PairedFolders
 from segzoo.data.label_spaces import LabelSpace, load_label_space
 from segzoo.data.layouts import Layout, find_layout
 from segzoo.data.map_entries import read_map
+from segzoo.data.views import Views
 from segzoo.errors import ConfigError
 
 Folders = str | Path | tuple[str | Path, str | Path | None]
@@ -43,6 +44,7 @@ class DataOptions(TypedDict, total=False):
     flip: bool
     color_jitter: float
     blur: float
+    protocol: Views | dict[str, Any] | None
 
 
 def from_folders(
