@@ -152,7 +152,7 @@ class EvaluationDataset(Dataset[Batch]):
         image = self.images.image(index)
         sample = _sample(self.resize(image=image)["image"], label, self.images.names[index])
         if self.inputs is not None:
-            sample["image"] = [_channels_first(one) for one in self.inputs(image)]
+            sample["image"] = [channels_first(one) for one in self.inputs(image)]
         return sample | ({"counted": torch.tensor(counted)} if self.padding else {})
 
 
@@ -173,10 +173,11 @@ def collate(samples: list[Batch]) -> Batch:
 
 def image_tensor(image: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 RGB to (3, H, W) float32 in [0, 1]."""
-    return _channels_first(image).float() / 255
+    return channels_first(image).float() / 255
 
 
-def _channels_first(image: np.ndarray) -> Tensor:
+def channels_first(image: np.ndarray) -> Tensor:
+    """(H, W, 3) to (3, H, W)."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
