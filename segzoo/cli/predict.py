@@ -65,7 +65,7 @@ def predict(argv: list[str]) -> int:
             "--ckpt_path last: expected a path, e.g. runs/<method>/<data>/default-s0/checkpoints/last.ckpt"
         )
     _check_folders(args.input, args.out)
-    if not 0 <= args.overlay_alpha <= 1 or args.batch_size < 1 or (args.size and min(args.size) < 1):
+    if not 0 <= args.overlay_alpha <= 1 or (args.batch_size or 1) < 1 or (args.size and min(args.size) < 1):
         raise ConfigError("--overlay_alpha must be in [0, 1], --batch_size and --size at least 1")
     if args.image_bits is not None:
         check_range("--image_bits", args.image_bits, 8, 16)
@@ -112,7 +112,7 @@ def _set_views(predictor: "Predictor", args: argparse.Namespace) -> None:
 
     trained = (predictor.method.run_config or {}).get(SECTION) or {}
     predictor.views = resolve(Views, read_protocol(args, trained), SECTION)
-    predictor.windows_at_once = args.batch_size
+    predictor.windows_at_once = args.batch_size or predictor.windows_at_once
     if args.size and predictor.views.input == "native":
         raise ConfigError("--size has no effect where --protocol.input is native; leave one of them out")
     if args.size:

@@ -79,7 +79,8 @@ def windowed(network: Network, image: Tensor, views: Views, at_once: int) -> Ite
             return
         done = tops[number + 1] - top
         yield sums[:, :done].clone()  # a part of `sums` would keep all of it
-        sums = torch.cat([sums[:, done:], sums.new_zeros(sums.shape[0], done, width)], 1)
+        sums[:, : rows - done] = sums[:, done:].clone()  # what is moved may overlap where it comes from
+        sums[:, rows - done :] = 0
 
 
 def whole(network: Network, image: Tensor) -> Iterator[Tensor]:

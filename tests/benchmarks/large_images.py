@@ -22,8 +22,15 @@ from PIL import Image
 
 ROWS = {
     "small image": [],
-    "resized": [],
+    "resized": ["--size", "512", "704"],
     "windows": ["--protocol.input", "native", "--protocol.window", "512", "512"],
+    **{
+        f"windows, {count} at once": [
+            *("--protocol.input", "native", "--protocol.window", "512", "512"),
+            *("--batch_size", str(count)),
+        ]
+        for count in (1, 2, 4)
+    },
     "windows, mean": ["--protocol.input", "native", "--protocol.window", "512", "512", "--protocol.blend", "mean"],
     "windows of 1024": ["--protocol.input", "native", "--protocol.window", "1024", "1024", "--batch_size", "2"],
     "windows, confidence": [
@@ -124,6 +131,7 @@ def _untrained(folder: Path) -> Path:
     trainer = L.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, max_steps=1, default_root_dir=folder
     )
+    method.trainer = trainer
     trainer.strategy.connect(method)
     path = folder / "untrained.ckpt"
     trainer.save_checkpoint(path)
