@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
 
 
+IMAGES_AT_ONCE = 8
+"""Images per step, where nobody says how many."""
+
+
 class Item(NamedTuple):
     """One image, or one frame of a video.
 
@@ -48,7 +52,7 @@ class Labelling:
 
     def __init__(self, predictor: "Predictor", outputs: Outputs, args: argparse.Namespace) -> None:
         self.predictor, self.outputs, self.overwrite = predictor, outputs, args.overwrite
-        self.batch_size = args.batch_size
+        self.batch_size = args.batch_size or IMAGES_AT_ONCE
         with args.ckpt_path.open("rb") as file:
             weights = hashlib.file_digest(file, "sha256").hexdigest()
         views = [] if predictor.views.plain else [asdict(predictor.views)]

@@ -65,7 +65,8 @@ def predict(argv: list[str]) -> int:
             "--ckpt_path last: expected a path, e.g. runs/<method>/<data>/default-s0/checkpoints/last.ckpt"
         )
     _check_folders(args.input, args.out)
-    if not 0 <= args.overlay_alpha <= 1 or (args.batch_size or 1) < 1 or (args.size and min(args.size) < 1):
+    batch_size = 1 if args.batch_size is None else args.batch_size
+    if not 0 <= args.overlay_alpha <= 1 or batch_size < 1 or (args.size and min(args.size) < 1):
         raise ConfigError("--overlay_alpha must be in [0, 1], --batch_size and --size at least 1")
     if args.image_bits is not None:
         check_range("--image_bits", args.image_bits, 8, 16)
@@ -178,7 +179,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
-        "--batch_size", type=int, default=8, metavar="N", help="images, or windows of one, per step (default: 8)"
+        "--batch_size", type=int, metavar="N", help="images per step (default: 8), or windows of one (default: 2)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     parser.add_argument(

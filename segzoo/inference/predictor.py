@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     OneImage = npt.NDArray[Any] | Image.Image | Path | str
 
 
+WINDOWS_AT_ONCE = 2
+"""More would need more memory than all else of a large photograph, and a CPU is not faster with them."""
+
+
 def load(
     path: Path | str,
     *,
@@ -108,7 +112,7 @@ class Predictor:
         self.method, self.size = method, None if size is None else (int(size[0]), int(size[1]))
         trained = (method.run_config or {}).get(SECTION)
         self.views = resolve(Views, trained if protocol is None else protocol, SECTION)
-        self.windows_at_once = 8
+        self.windows_at_once = WINDOWS_AT_ONCE
         self.check_size()
         target = trained_on(method)  # what the images are read like
         self.image_bits: int | None = image_bits or target.get("image_bits")

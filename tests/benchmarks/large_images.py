@@ -29,7 +29,7 @@ ROWS = {
             *("--protocol.input", "native", "--protocol.window", "512", "512"),
             *("--batch_size", str(count)),
         ]
-        for count in (1, 2, 4)
+        for count in (1, 4, 8)
     },
     "windows, mean": ["--protocol.input", "native", "--protocol.window", "512", "512", "--protocol.blend", "mean"],
     "windows of 1024": ["--protocol.input", "native", "--protocol.window", "1024", "1024", "--batch_size", "2"],
