@@ -78,7 +78,7 @@ class Labelling:
         Raises:
             ConfigError: see `missing`.
         """
-        known = [self._refuse_other(one) for one in self.outputs.paths(name).values()]
+        known = [self._refuse_other(one) for one in reversed(self.outputs.paths(name).values())]
         return self.overwrite or any(stamp != self._stamp(path) for stamp in known)
 
     def write_legend(self) -> None:

@@ -104,7 +104,7 @@ class Views:
         if self.input == "native":
             return {}
         scaled = {scale: (max(1, round(scale * size[0])), max(1, round(scale * size[1]))) for scale in self.scales}
-        return {"`data.size`" if scale == 1 else "`protocol.scales`": found for scale, found in scaled.items()}
+        return {"`data.size`" if s == 1 else f"`protocol.scales` {s:g}": found for s, found in scaled.items()}
 
     def _refuse_others(self, name: str) -> None:
         published = published_views(name)

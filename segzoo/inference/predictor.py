@@ -134,7 +134,10 @@ class Predictor:
         return self.method.device
 
     def __repr__(self) -> str:
-        size = "each image's own size" if self.size is None else "{1}x{0} (WxH)".format(*self.size)
+        native = self.size is None or self.views.input == "native"
+        size = "each image's own size" if native else "{1}x{0} (WxH)".format(*(self.size or ()))
+        if self.views.window is not None:
+            size += " in windows of {1}x{0}".format(*self.views.window)
         return f"Predictor({self.method.slug}, {len(self.classes)} classes, input {size}, on {self.device})"
 
     def check_size(self) -> None:

@@ -96,7 +96,7 @@ def test_an_enlarged_image_is_smooth() -> None:
         ({}, {"`data.size`": (16, 24)}),
         ({"input": "native"}, {}),
         ({"window": (9, 8), "input": "native", "scales": (0.5,)}, {"`protocol.window`": (9, 8)}),
-        ({"scales": (1.0, 2.0)}, {"`data.size`": (16, 24), "`protocol.scales`": (32, 48)}),
+        ({"scales": (1.0, 2.0)}, {"`data.size`": (16, 24), "`protocol.scales` 2": (32, 48)}),
     ],
 )
 def test_the_sizes_that_a_network_has_to_take(options: dict[str, Any], sizes: dict[str, tuple[int, int]]) -> None:
