@@ -54,8 +54,7 @@ class DomainDataModule(L.LightningDataModule):
         target_size: Sets another height and width that target images are resized to in training, before a crop; null takes
             size. MaxSquare resizes Cityscapes to 512 1024, SePiCo to 640 1280.
         batch_size: Sets how many images of each domain a training step sees per process; lower it when the memory is too small.
-        eval_batch_size: Sets how many images, or windows of one, are scored at once per process, which changes speed and memory
-            but no score.
+        eval_batch_size: Sets how many images, or windows of one, are scored at once per process, which changes no score.
         target_labels: Limits how many labelled target images a method may see; null gives all of them. Every seed has the
             same ones, and a smaller budget is a part of a larger one.
         labelled_order: Chooses which target images are the labelled ones where their number is limited: random draws them from
@@ -86,8 +85,7 @@ class DomainDataModule(L.LightningDataModule):
             and none of them changes what is drawn.
         seed: Sets the seed of the order and the augmentation of images, and of what a method draws; None takes that of
             ``lightning.seed_everything``, or else 0.
-        protocol: Says how the network gets the images of a test, or of a validation outside a training; the command has it as
-            a section of its own.
+        protocol: Says how the network gets the images of a test; the command has it as a section of its own.
 
     Raises:
         ConfigError: an option outside its range, a crop larger than the images, two domains with different label spaces,

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from segzoo.data.domains import Pixels
-from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace, load_label_space
+from segzoo.data.label_spaces import LabelSpace, load_class_map, load_label_space
 from segzoo.errors import ConfigError, DataError
 from segzoo.suggest import did_you_mean
 
@@ -29,7 +29,8 @@ class CityscapesExport:
 
     def __init__(self, space: LabelSpace) -> None:
         official = load_label_space(OFFICIAL)
-        ids = {official.classes[label]: raw for raw, label in enumerate(official.maps[OFFICIAL]) if _is_class(label)}
+        read = load_class_map(official, OFFICIAL)
+        ids = {official.classes[read.label_of(raw)]: int(raw) for raw in read.listed().tolist()}
         self._table = np.zeros(256, np.uint8)
         for number, name in enumerate(space.classes):
             if name not in ids:
@@ -75,7 +76,3 @@ class CityscapesExport:
                 "the image, or label it without the export"
             )
         return f"{match[1]}_labelIds.png"
-
-
-def _is_class(label: int) -> bool:
-    return 0 <= label < IGNORE_INDEX

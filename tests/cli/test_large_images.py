@@ -145,14 +145,14 @@ def cityscapes(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A miniature of the downloaded set, a network of 19 classes that was trained on it and its predictions as label ids."""
     root = tmp_path_factory.mktemp("cityscapes")
     space, rng = load_label_space("cityscapes"), np.random.default_rng(0)
-    raw = space.maps["cityscapes"]
+    raw = space.maps["cityscapes"].lut
     for city, number in (("frankfurt", 1), ("frankfurt", 2), ("lindau", 3)):
         images, masks = root / "leftImg8bit/val" / city, root / "gtFine/val" / city
         images.mkdir(parents=True, exist_ok=True)
         masks.mkdir(parents=True, exist_ok=True)
         coarse = rng.integers(0, 34, (8, 16), np.uint8)  # all official ids, those of no class, too
         mask = coarse.repeat(8, 0).repeat(8, 1)
-        labels = np.array(raw)[mask]
+        labels = raw[mask].astype(np.uint8)
         image = (space.colorize(labels) + rng.normal(0, 25, (64, 128, 3))).clip(0, 255).astype(np.uint8)
         name = f"{city}_000000_{number:06}"
         Image.fromarray(image).save(images / f"{name}_leftImg8bit.png")
@@ -198,7 +198,7 @@ def agree(found: dict[str, float | None], scores: dict[str, Any]) -> None:
 def test_the_formula_of_cityscapes_on_the_exported_files_gives_the_scores_of_the_test(cityscapes: Path) -> None:
     """IoU = TP / (TP + FP + FN) over all pixels whose true id is evaluated."""
     space = load_label_space("cityscapes")
-    raw = np.array(space.maps["cityscapes"])
+    raw = space.maps["cityscapes"].lut
     truths, predictions = [], []
     for path in sorted(cityscapes.glob("gtFine/val/*/*_labelIds.png")):
         truths.append(ids(path))
