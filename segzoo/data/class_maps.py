@@ -16,8 +16,11 @@ IGNORE_INDEX = 255
 LARGEST_ID = 65535
 """Of a raw mask: 16 bits."""
 IGNORE, OTHERS = "ignore", "others"
-IDENTITY, PALETTE, BINARY = "identity", "palette", "binary"
-"""Maps that need not be written: label ids, the colours of the label space, and masks of two classes of 0 and 255 (or 1)."""
+IDENTITY, PALETTE, BINARY, NAMES = "identity", "palette", "binary", "names"
+"""Maps that need not be written: label ids, the colours of the label space, masks of two classes of 0 and 255 (or 1), and masks
+whose objects have the names of the classes."""
+UNLABELED = "unlabeled"
+"""The name of pixels on which no object is drawn."""
 UNDEFINED = -1
 
 RawIds = npt.NDArray[np.integer[Any] | np.bool_]
@@ -40,7 +43,7 @@ def unpacked(value: int) -> Colour:
 
 @dataclass(frozen=True, eq=False)
 class ClassMap:
-    """A lookup table from what masks hold to label ids: of raw ids, or of colours.
+    """A lookup table from what masks hold to label ids: of raw ids, of colours, or of names.
 
     Attributes:
         lut: (256,) or (65536,) int16: the label id of every raw id, or (K,) that of every one of ``colours``; 255 = ignore,
@@ -51,6 +54,8 @@ class ClassMap:
         colours: (K,) uint32 packed colours in rising order where masks hold colours; None where they hold ids.
         others: label id of all other colours, -1 = undefined.
         classes: names of the classes, for error messages.
+        names: where masks give names to what they hold: the name of every raw id but the last one, which stands for all other
+            names. A name whose label id is -1 is not drawn; what lies beneath counts. None where masks hold ids or colours.
     """
 
     lut: npt.NDArray[np.int16]
@@ -60,6 +65,7 @@ class ClassMap:
     colours: npt.NDArray[np.uint32] | None = None
     others: int = UNDEFINED
     classes: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
 
     def defines(self, raw: RawIds) -> bool:
         """Whether the map defines every id, or packed colour, of a mask."""
@@ -75,7 +81,9 @@ class ClassMap:
         return chosen if self.colours is None else self.colours[chosen].astype(np.int64)
 
     def written(self, value: int) -> str:
-        """How messages call an id (``7``) or a packed colour (``128 64 128``)."""
+        """How messages call an id (``7``), a packed colour (``128 64 128``) or a name (``'kerb'``)."""
+        if self.names is not None:
+            return f"'{self.names[value]}'" if value < len(self.names) else OTHERS
         return str(value) if self.colours is None else " ".join(map(str, unpacked(value)))
 
     def digest(self) -> str:
@@ -83,6 +91,8 @@ class ClassMap:
         content = self.lut.tobytes()
         if self.colours is not None:
             content += self.colours.tobytes() + str(self.others).encode()
+        if self.names is not None:
+            content += "\0".join(self.names).encode()
         return hashlib.sha256(content).hexdigest()
 
     def with_labels(self, new: Mapping[int, int], classes: Sequence[str], space: str) -> "ClassMap":
@@ -241,6 +251,24 @@ def palette_map(classes: Sequence[str], palette: Sequence[Colour], space: str) -
     """Masks in the colours of the label space; black is ignored, as in pictures of labels."""
     labels = {int(packed(np.array(colour, np.uint8))): number for number, colour in enumerate(palette)}
     return colour_map({0: IGNORE_INDEX} | labels, UNDEFINED, classes, PALETTE, space)
+
+
+def names_map(
+    labels: Mapping[str, int], others: int, classes: Sequence[str], name: str = NAMES, space: str = ""
+) -> ClassMap:
+    """Masks whose objects have names, such as polygons in JSON.
+
+    Args:
+        labels: label id by name; -1: objects of that name are not drawn.
+        others: label id of all other names; -1: they are an error.
+        classes: names of the classes.
+        name: of the map.
+        space: of the label space.
+    """
+    void = IGNORE_INDEX if others == UNDEFINED else others
+    labels = {UNLABELED: void} | dict(labels)
+    lut = np.array([*labels.values(), others], np.int16)
+    return ClassMap(frozen(lut), name, space, True, others=others, classes=tuple(classes), names=tuple(labels))
 
 
 def _ranges(ids: Iterable[int]) -> str:

@@ -1,7 +1,8 @@
 """Folders as a data set names them: below a root, with a name for ``{split}``."""
 
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from segzoo.data.domains import SPLITS, Split
 from segzoo.errors import ConfigError, DataError
@@ -12,14 +13,36 @@ def folder_path(pattern: str, name: str, root: Path) -> Path:
     return root.expanduser() / Path(pattern.replace("{split}", name)).expanduser()
 
 
+def matching_folders(folder: Path) -> list[tuple[PurePosixPath, Path]]:
+    """The folders that a path with ``*`` stands for, each with what these stand for; of a path that exists that alone."""
+    if folder.is_dir():
+        return [(PurePosixPath(), folder)]
+    first = next((i for i, part in enumerate(folder.parts) if "*" in part), None)
+    if first is None:
+        return []
+    base, pattern = Path(*folder.parts[:first]), folder.parts[first:]
+    found = []
+    for place in sorted(base.glob("/".join(pattern))):
+        parts = zip(pattern, place.relative_to(base).parts, strict=True)
+        if place.is_dir():
+            found.append((PurePosixPath(*(part for wanted, part in parts if "*" in wanted)), place))
+    return found
+
+
+def filled(folder: Path, name: PurePosixPath) -> tuple[Path, PurePosixPath]:
+    """A path with ``*`` and a name in it: the folder of that name alone, and the rest of the name."""
+    parts = list(name.parts)
+    return Path(*(parts.pop(0) if "*" in part and parts[1:] else part for part in folder.parts)), PurePosixPath(*parts)
+
+
 def existing_folder(pattern: str, name: str, root: Path) -> Path:
-    """The folder of `folder_path`, which has to be there.
+    """The folder of `folder_path`, which has to be there; with ``*`` in it at least one that it stands for.
 
     Raises:
         DataError: it does not exist.
     """
     folder = folder_path(pattern, name, root)
-    if folder.is_dir():
+    if matching_folders(folder):
         return folder
     found = "is not a folder" if folder.exists() else "does not exist"
     splits = (
@@ -35,14 +58,16 @@ def existing_folder(pattern: str, name: str, root: Path) -> Path:
 def default_name(images: str) -> str:
     """``camvid`` for ``camvid/{split}/image``: the innermost folder itself is mostly called images."""
     path = Path(images)
-    parts = [part for part in path.parts if part not in (path.anchor, ".", "..", "~") and "{split}" not in part]
+    parts = [
+        part for part in path.parts if part not in (path.anchor, ".", "..", "~") and not re.search(r"{split}|\*", part)
+    ]
     return parts[-2] if len(parts) > 1 else (parts[0] if parts else "folders")
 
 
 def check_folders(
     images: str,
     masks: str | None,
-    one_suffix: bool,
+    alike: bool,
     blocks: tuple[float, float, float] | None,
     split_folders: Mapping[Split, str],
     without_masks: Sequence[Split],
@@ -55,10 +80,10 @@ def check_folders(
     by_folder = "{split}" in images
     if masks is not None and ("{split}" in masks) != by_folder:
         raise ConfigError(f"images '{images}' and masks '{masks}': write {{split}} in both or in neither")
-    if images == masks and one_suffix:
+    if images == masks and alike:
         raise ConfigError(
             f"images and masks are both '{images}': name the folder of the masks, or what their stems have in addition as "
-            "mask_suffix"
+            "mask_suffix or mask_prefix"
         )
     if by_folder and blocks is not None:
         raise ConfigError(f"images '{images}' has a folder per split; remove blocks, or remove {{split}}")

@@ -8,11 +8,12 @@ from pathlib import Path
 from segzoo.checks import check_range
 from segzoo.data.class_maps import IDENTITY, ClassMap, RawIds
 from segzoo.data.domains import SPLITS, Domain, ImageSet, JoinedImages, Pixels, Split
-from segzoo.data.folder_names import check_folders, default_name, existing_folder, folder_path
+from segzoo.data.folder_names import check_folders, default_name, existing_folder, folder_path, matching_folders
 from segzoo.data.image_files import check_pages, drawn_upright, opened, read_image, sizes_of, turned, used_bits
 from segzoo.data.label_spaces import load_class_map, load_label_space
 from segzoo.data.mask_files import Channel, check_channel, check_head, find_masks, mask_size, read_mask
-from segzoo.data.pairing import check_partners, files_by_stem, natural_order
+from segzoo.data.named_masks import sidecar
+from segzoo.data.pairing import NONE, Affixes, check_partners, files_by_stem, natural_order
 from segzoo.data.references import IMAGE_TYPES, find_pairs, match_references
 from segzoo.data.splits import evenly, time_blocks
 from segzoo.errors import ConfigError, DataError
@@ -26,10 +27,11 @@ class PairedFolders(Domain):
 
     ``images/a/0001.jpg`` belongs to ``masks/a/0001.png``. Every image needs a mask and every mask an image.
     Masks hold one class id per pixel (greyscale of 8 or 16 bits, a palette whose colours do not count, an array of NumPy), or
-    the colour of a class where the class map lists colours.
+    the colour of a class where the class map lists colours, or objects where it lists their names.
 
     Args:
-        images: Names the folder of the images below the data root; ``{split}`` in it stands for train, val and test.
+        images: Names the folder of the images below the data root; ``{split}`` in it stands for train, val and test, and
+            ``*`` for any folder, as in ``rgb/*/{split}``.
         masks: Names the folder of the masks below the data root, with ``{split}`` where the images' folder has it; null is for
             a domain without labels.
         label_space: Names the classes: a packaged label space, such as cityscapes, or the path of a YAML file of your own.
@@ -44,6 +46,10 @@ class PairedFolders(Domain):
             folder are skipped.
         mask_suffix: Gives the end of every mask's stem that its image's lacks, such as ``_gtFine_labelIds``; other files in the
             folder are skipped.
+        image_prefix: Gives the beginning of every image's stem that its mask's lacks, such as ``rgb_``; other files in the
+            folder are skipped.
+        mask_prefix: Gives the beginning of every mask's stem that its image's lacks, such as ``semantic_segmentation_``; other
+            files in the folder are skipped.
         split_folders: Gives what ``{split}`` stands for where that is not the split's own name, such as ``{test: val}`` for
             Cityscapes, whose test masks are not public.
         splits_without_masks: Lists the splits that have no masks, such as ``[train]`` where only val and test are labelled.
@@ -85,8 +91,12 @@ class PairedFolders(Domain):
         image_bits: int | None = None,
         upright: bool | None = None,
         channel: Channel | None = None,
+        image_prefix: str = "",
+        mask_prefix: str = "",
     ) -> None:
-        check_folders(images, masks, image_suffix == mask_suffix, blocks, split_folders or {}, splits_without_masks)
+        self._of_images, self._of_masks = Affixes(image_suffix, image_prefix), Affixes(mask_suffix, mask_prefix)
+        alike = self._of_images == self._of_masks
+        check_folders(images, masks, alike, blocks, split_folders or {}, splits_without_masks)
         if image_bits is not None:
             check_range("image_bits", image_bits, 8, 16)
         if unlabelled is not None and not isinstance(unlabelled, str):
@@ -108,7 +118,6 @@ class PairedFolders(Domain):
             check_channel(channel, self.class_map)
         self.name = name or default_name(images)
         self._images, self._masks, self._blocks, self._gap = images, masks, blocks, gap
-        self._image_suffix, self._mask_suffix = image_suffix, mask_suffix
         self._split_folders, self._without_masks = split_folders or {}, splits_without_masks
         self._unlabelled = unlabelled
         self._references, self._reference_pairs = references, reference_pairs
@@ -130,7 +139,7 @@ class PairedFolders(Domain):
             return split == "train"
         if self._unlabelled is None if split == "train" else self._masks is not None:
             return True
-        return folder_path(self._images, self._split_folders.get(split, split), root).is_dir()
+        return bool(matching_folders(folder_path(self._images, self._split_folders.get(split, split), root)))
 
     def unlabelled(self, root: Path) -> "FolderImages | None":
         """The photographs of the folder ``unlabelled``; None where none is named.
@@ -167,13 +176,13 @@ class PairedFolders(Domain):
             existing_folder(self._images, folder, root),
             None if masks is None else existing_folder(masks, folder, root),
         )
-        if places[1] is not None and places[0].samefile(places[1]) and self._image_suffix == self._mask_suffix:
+        if self._of_images == self._of_masks and places[1] is not None and _are_one(places[0], places[1]):
             raise DataError(f"{places[0]} and {places[1]} are one folder; set masks to the folder of the masks")
         found = FolderImages(
             *places,
             self.class_map,
-            self._image_suffix,
-            self._mask_suffix,
+            self._of_images,
+            self._of_masks,
             self._upright,
             image_bits=self._image_bits,
             channel=self._channel,
@@ -192,8 +201,13 @@ class PairedFolders(Domain):
 
     def _add_references(self, images: "FolderImages", folder: Path, root: Path) -> None:
         listed = self._reference_pairs
-        pairs = None if listed is None else find_pairs(root, listed, self._image_suffix)
-        images.add_references(folder, pairs, self._image_suffix)
+        pairs = None if listed is None else find_pairs(root, listed, self._of_images.suffix)
+        images.add_references(folder, pairs, self._of_images)
+
+
+def _are_one(first: Path, second: Path) -> bool:
+    """Whether two paths are one folder, or stand for the same ones."""
+    return first.samefile(second) if first.is_dir() and second.is_dir() else first == second
 
 
 class FolderImages(ImageSet):
@@ -203,8 +217,8 @@ class FolderImages(ImageSet):
         images: folder of the images.
         masks: folder of the masks, or None.
         class_map: what the masks hold -> label id.
-        image_suffix: end of an image's stem that its pair name lacks.
-        mask_suffix: the same for masks.
+        of_images: what an image's stem has in addition to its pair's name.
+        of_masks: the same for masks.
         upright: see `PairedFolders`.
         image_bits: see there.
         files: the images by name, instead of all in the folder; of several pages in one the first counts, without an error.
@@ -220,8 +234,8 @@ class FolderImages(ImageSet):
         images: Path,
         masks: Path | None,
         class_map: ClassMap,
-        image_suffix: str = "",
-        mask_suffix: str = "",
+        of_images: Affixes = NONE,
+        of_masks: Affixes = NONE,
         upright: bool | None = None,
         files: Mapping[str, Path] | None = None,
         image_bits: int | None = None,
@@ -231,12 +245,12 @@ class FolderImages(ImageSet):
         self._channel = channel
         self._upright, self._bits, self._one_page = upright, image_bits, files is None
         self._drawn: bool | None = None
-        self._image_files = files_by_stem(images, "image", IMAGE_TYPES, image_suffix) if files is None else dict(files)
+        self._image_files = files_by_stem(images, "image", IMAGE_TYPES, of_images) if files is None else dict(files)
         self.has_labels = masks is not None
-        self._mask_files = {} if masks is None else find_masks(masks, mask_suffix)
+        self._mask_files = {} if masks is None else find_masks(masks, of_masks, class_map.names is not None)
         if masks is not None:
-            check_partners(self._image_files, self._mask_files, "image", masks, mask_suffix, unpaired)
-            check_partners(self._mask_files, self._image_files, "mask", images, image_suffix, unpaired)
+            check_partners(self._image_files, self._mask_files, "image", masks, of_masks, unpaired)
+            check_partners(self._mask_files, self._image_files, "mask", images, of_images, unpaired)
         self.names: Sequence[str] = sorted(self._image_files, key=natural_order)
         self._reference_files: dict[str, Path] = {}
         self.class_map: ClassMap | None = class_map if self.has_labels else None
@@ -251,13 +265,13 @@ class FolderImages(ImageSet):
         """The files of the masks."""
         return [self._mask_files[name] for name in self.names] if self.has_labels else []
 
-    def add_references(self, folder: Path, pairs: Mapping[str, str] | None, suffix: str = "") -> None:
+    def add_references(self, folder: Path, pairs: Mapping[str, str] | None, of: Affixes = NONE) -> None:
         """Gives every image its reference from a folder, see `match_references`.
 
         Raises:
             DataError: an image without one.
         """
-        files = files_by_stem(folder, "image", IMAGE_TYPES, suffix)
+        files = files_by_stem(folder, "image", IMAGE_TYPES, of)
         matched = match_references(self.names, files, folder, pairs)
         self._reference_files = {name: files[reference] for name, reference in matched.items()}
         self.has_references = True
@@ -381,9 +395,11 @@ class FolderImages(ImageSet):
         digest = hashlib.sha256(f"{self.class_map.digest()} {self._channel}".encode())
         for name in self.names:
             path = self._mask_files[name].absolute()
-            try:
-                status = path.stat()
-            except OSError:  # a link to nowhere: reading the mask says what is wrong with it
-                return None
-            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
+            beside = sidecar(path) if self.class_map.names is not None else None
+            for one in (path, beside) if beside else (path,):
+                try:
+                    status = one.stat()
+                except OSError:  # a link to nowhere: reading the mask says what is wrong with it
+                    return None
+                digest.update(f"{one}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()

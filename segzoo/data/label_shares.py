@@ -160,6 +160,8 @@ def _maps_exchanged(found: Sequence[Looked], space: LabelSpace, common: float) -
     (source, *more), (target, *further) = (list(maps[domain]) for domain in maps)
     if more or further or source is None or target is None or source.digest() == target.digest():
         return ""
+    if source.names != target.names:  # what one calls 7 is another name in the other, or none
+        return ""
     shares = []
     for domain, other in (("source", target), ("target", source)):
         counts = np.zeros(space.num_classes)

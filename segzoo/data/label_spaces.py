@@ -8,17 +8,20 @@ Label spaces are data: one YAML per space (``configs/label_spaces/<name>.yaml`` 
       camvid11: {0: Sky, 1: Building, ..., 10: ignore, 255: ignore}
       simulator: {Building: [3, "10-12"], Sky: 23, others: ignore}
       painted: {"70 130 180": Sky, "#464646": Building}
+      drawn: {names: {house: Building, sky: Sky, sign: ignore, plate: null}}
     subsets: {things: [Car, Pedestrian]}                          # optional: further means to report
 
 An entry of a map names a raw id, a range of ids or a colour and then its class, or a class and then all that belongs to it, in
 a list a colour also as ``[r, g, b]``. The order of entries does not matter, and nothing may be listed twice. A map is of ids or
-of colours; masks in colours are read by one of colours.
+of colours; masks in colours are read by one of colours. Masks whose objects have names (polygons and bitmaps in JSON, colours
+that a JSON beside the mask names) are read by a map of ``names``; objects of a name that is null are not drawn.
 
 A raw id or a colour that a map does not list is an error when a mask holds it; a map that means "everything else" says so with
 ``others: ignore``. The id 255 is ignored unless the map lists it or has ``others``. Raw ids reach from 0 to 65535;
-``others`` stands for ids up to 255, or for all of them in a map that lists one above 255. Three maps need not be written:
-``identity`` (0..C-1 and 255), ``palette`` (the colours of the space itself, and black for what is ignored) and, in a space of
-two classes that has no map of that name, ``binary`` (0 is the first class, 255 or 1 the second).
+``others`` stands for ids up to 255, or for all of them in a map that lists one above 255. Four maps need not be written:
+``identity`` (0..C-1 and 255), ``palette`` (the colours of the space itself, and black for what is ignored), ``names`` (those of
+its classes) and, in a space of two classes that has no map of that name, ``binary`` (0 is the first class, 255 or 1 the
+second).
 
 A space can be another one with fewer classes::
 
@@ -39,7 +42,19 @@ import numpy as np
 import numpy.typing as npt
 
 from segzoo.configs import config_path
-from segzoo.data.class_maps import BINARY, IDENTITY, IGNORE, PALETTE, ClassMap, binary_map, identity_map, palette_map
+from segzoo.data.class_maps import (
+    BINARY,
+    IDENTITY,
+    IGNORE,
+    NAMES,
+    PALETTE,
+    UNDEFINED,
+    ClassMap,
+    binary_map,
+    identity_map,
+    names_map,
+    palette_map,
+)
 from segzoo.data.class_maps import IGNORE_INDEX as IGNORE_INDEX
 from segzoo.data.map_entries import class_id, is_byte, read_map
 from segzoo.errors import ConfigError
@@ -135,9 +150,12 @@ def load_class_map(space: LabelSpace | str | Path, name: str) -> ClassMap:
         return identity_map(space.classes, space.name)
     if name == PALETTE:
         return palette_map(space.classes, space.palette, space.name)
+    if name == NAMES:
+        labels = {one: number for number, one in enumerate(space.classes)} | {IGNORE: IGNORE_INDEX}
+        return names_map(labels, UNDEFINED, space.classes, NAMES, space.name)
     if name == BINARY and space.num_classes == 2:
         return binary_map(space.classes, space.name)
-    known = (IDENTITY, PALETTE, *space.maps)
+    known = (IDENTITY, PALETTE, NAMES, *space.maps)
     if name == BINARY:
         raise ConfigError(
             f"the class map '{BINARY}' is of two classes and the label space '{space.name}' has {space.num_classes}: write one "
@@ -182,7 +200,10 @@ def _derive(content: Mapping[Any, Any], path: Path, derived: tuple[Path, ...]) -
         {subset: tuple(new[old] for old in olds) for subset, olds in base.subsets.items() if kept.issuperset(olds)},
         {
             class_map: table.with_labels(new, [base.classes[old] for old in new], name)
-            for class_map, table in {**base.maps, PALETTE: load_class_map(base, PALETTE)}.items()
+            for class_map, table in {
+                **base.maps,
+                **{one: load_class_map(base, one) for one in (PALETTE, NAMES)},
+            }.items()
         },
     )
 
@@ -218,7 +239,7 @@ def _parse(content: Any, where: str) -> LabelSpace:
         subsets[str(subset)] = tuple(class_id(name, ids, f"{where}: subset '{subset}'") for name in names)
     maps = {}
     for name, table in _mapping(content.get("maps"), f"{where}: maps").items():
-        if name in (IDENTITY, PALETTE):
+        if name in (IDENTITY, PALETTE, NAMES):
             raise ConfigError(f"{where}: the map '{name}' exists in every label space; name this one differently")
         maps[str(name)] = read_map(table, tuple(classes), f"{where}: map '{name}'", str(name), content["name"])
     palette = tuple((int(r), int(g), int(b)) for r, g, b in classes.values())

@@ -1,4 +1,4 @@
-"""Class maps as they are written: ids, ranges or colours with their class, or a class with all that belongs to it."""
+"""Class maps as they are written: ids, ranges, colours or names with their class, or a class with all that belongs to it."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +10,13 @@ from segzoo.data.class_maps import (
     IGNORE,
     IGNORE_INDEX,
     LARGEST_ID,
+    NAMES,
     OTHERS,
     UNDEFINED,
     ClassMap,
     colour_map,
     frozen,
+    names_map,
     packed,
 )
 from segzoo.errors import ConfigError
@@ -29,7 +31,8 @@ def read_map(entries: Any, classes: Sequence[str], where: str, name: str = "", s
     """A class map from its entries, whose order does not matter.
 
     Args:
-        entries: ``id: class`` or ``class: ids``, see `segzoo.data.label_spaces`; in Python a colour may be a tuple, too.
+        entries: ``id: class`` or ``class: ids``, see `segzoo.data.label_spaces`; in Python a colour may be a tuple, too. Of
+            masks whose objects have names ``names: {name: class}``, where null is for objects that are not drawn.
         classes: names of the classes in the order of their ids.
         where: what messages call the map.
         name: of the map.
@@ -45,6 +48,13 @@ def read_map(entries: Any, classes: Sequence[str], where: str, name: str = "", s
             f"{where}: it is empty; a colour such as '#804080' has to be quoted, or YAML skips it as a comment"
         )
     ids = {one: number for number, one in enumerate(classes)} | {IGNORE: IGNORE_INDEX}
+    if isinstance(entries.get(NAMES), Mapping):
+        if len(entries) > 1:
+            beside = next(key for key in entries if key != NAMES)
+            raise ConfigError(
+                f"{where}: found '{beside}' beside '{NAMES}'; make two maps of it, or move it below '{NAMES}'"
+            )
+        return _named(entries[NAMES], ids, where, name, space)
     others = class_id(entries[OTHERS], ids, where) if OTHERS in entries else UNDEFINED
     labels: dict[bool, dict[int, int]] = {True: {}, False: {}}
     for written, label in _pairs(entries, ids, where):
@@ -67,6 +77,19 @@ def read_map(entries: Any, classes: Sequence[str], where: str, name: str = "", s
     for value, label in labels[False].items():
         table[value] = label
     return ClassMap(frozen(table), name, space, listed, classes=tuple(classes))
+
+
+def _named(entries: Mapping[Any, Any], ids: Mapping[str, int], where: str, name: str, space: str) -> ClassMap:
+    labels = {}
+    for written, label in entries.items():
+        if not isinstance(written, str):
+            raise ConfigError(f"{where}: {NAMES}: found {written!r}, expected a name; quote names such as '7' or 'no'")
+        labels[written] = UNDEFINED if label is None else class_id(label, ids, f"{where}: {NAMES}: '{written}'")
+    others = labels.pop(OTHERS, UNDEFINED)
+    classes = [one for one in ids if one != IGNORE]
+    if not labels:
+        raise ConfigError(f"{where}: {NAMES}: it lists no name; expected e.g. {{lorry: {classes[0]}}}")
+    return names_map(labels, others, classes, name, space)
 
 
 def class_id(name: Any, ids: Mapping[str, int], where: str) -> int:

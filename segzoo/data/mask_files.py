@@ -12,8 +12,10 @@ from PIL import Image
 
 from segzoo.data.class_maps import ClassMap, RawIds, packed, unpacked
 from segzoo.data.files import walk
+from segzoo.data.folder_names import matching_folders
 from segzoo.data.image_files import PHOTOMETRIC, SAMPLE_FORMAT, check_pages, opened, orientation, raw_mode, tiff_tag
-from segzoo.data.pairing import files_by_stem
+from segzoo.data.named_masks import NAMED_TYPES, named_size, read_named
+from segzoo.data.pairing import Affixes, files_by_stem
 from segzoo.errors import ConfigError, DataError
 from segzoo.suggest import did_you_mean
 
@@ -33,22 +35,39 @@ LOSSY = ("jpeg", "tiff_jpeg", "webp", "jpeg2000", "lerc")
 ANEW = "save it anew, as PNG, from where the labels are right"
 
 
-def find_masks(folder: Path, suffix: str) -> dict[str, Path]:
+def find_masks(folder: Path, affixes: Affixes, named: bool = False) -> dict[str, Path]:
     """The mask files of a folder by stem, see `files_by_stem`.
+
+    Args:
+        folder: where they lie.
+        affixes: what their stems have in addition.
+        named: look for masks whose objects have names: PNG files, or else JSON files.
 
     Raises:
         DataError: see there, or there are none but files that were compressed with loss.
     """
+    if named:
+        try:
+            return files_by_stem(folder, "mask", NAMED_TYPES[:1], affixes)
+        except DataError:
+            return files_by_stem(folder, "mask", NAMED_TYPES[1:], affixes)
     try:
-        return files_by_stem(folder, "mask", MASK_TYPES, suffix)
+        return files_by_stem(folder, "mask", MASK_TYPES, affixes)
     except DataError:
-        files = walk(folder) if folder.is_dir() else ()
-        lossy = next((p for p in files if p.suffix.lower() in LOSSY_TYPES and p.stem.endswith(suffix)), None)
+        places = [place for _, place in matching_folders(folder)]
+        files = [path for place in places for path in walk(place)]
+        lossy = next((p for p in files if p.suffix.lower() in LOSSY_TYPES and affixes.fits(p.stem)), None)
         if lossy is not None:
             raise DataError(
                 f"the masks in {folder} are {lossy.suffix} files, such as {lossy.name}: JPEG and WebP change the values along "
                 "every border, so that no id or colour can be relied on; export the masks anew as PNG (converting these files "
                 "does not help), or set masks to another folder"
+            ) from None
+        if any(path.suffix.lower() == ".json" and affixes.fits(path.stem) for path in files):
+            raise DataError(
+                f"the masks in {folder} are JSON files, whose objects have names, and the class_map lists ids or colours; "
+                "choose a class_map of names: 'names' for those of the classes, or one of your own, e.g. maps: {mine: {names: "
+                "{lorry: CLASS, ...}}}"
             ) from None
         raise
 
@@ -62,16 +81,20 @@ def mask_size(path: Path) -> tuple[int, int]:
     if path.suffix.lower() == ".npy":
         height, width = _array(path).shape
         return width, height
+    if path.suffix.lower() == ".json":
+        return named_size(path)
     with opened(path, "mask") as file:
         return file.size
 
 
 def read_mask(path: Path, class_map: ClassMap, channel: Channel | None = None) -> RawIds:
-    """What a mask file holds, as its class map looks it up: (H, W) ids, or packed colours.
+    """What a mask file holds, as its class map looks it up: (H, W) ids, packed colours, or positions of names.
 
     Raises:
-        DataError: see `read_ids` and `read_colours`.
+        DataError: see `read_ids`, `read_colours` and `read_named`.
     """
+    if class_map.names is not None:
+        return read_named(path, class_map)
     return read_ids(path, class_map.defines, channel) if class_map.colours is None else read_colours(path)
 
 
@@ -176,7 +199,7 @@ def check_head(path: Path, class_map: ClassMap, channel: Channel | None = None) 
     """
     if path.suffix.lower() == ".npy":
         _array(path)
-    else:
+    elif class_map.names is None:
         with opened(path, "mask") as file:
             check_mask(file, path)
             deep = ";16" in raw_mode(file) or file.mode == "I"
@@ -267,8 +290,9 @@ def check_channel(channel: str, class_map: ClassMap) -> None:
         raise ConfigError(
             f"channel '{channel}': expected {', '.join(CHANNELS)}, or null{did_you_mean(channel, CHANNELS)}"
         )
-    if class_map.colours is not None:
+    if class_map.colours is not None or class_map.names is not None:
+        listed = "colours" if class_map.names is None else "names"
         raise ConfigError(
-            f"channel '{channel}' takes ids from one channel, and the class_map '{class_map.name}' lists colours; remove "
+            f"channel '{channel}' takes ids from one channel, and the class_map '{class_map.name}' lists {listed}; remove "
             "channel, or choose a class_map of ids"
         )

@@ -2,38 +2,79 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 from segzoo.data.files import walk
+from segzoo.data.folder_names import filled, matching_folders
+from segzoo.data.references import IMAGE_TYPES
 from segzoo.errors import DataError
 
 
-def files_by_stem(folder: Path, what: str, types: Sequence[str], suffix: str) -> dict[str, Path]:
-    """Files of a folder and its sub-folders by relative stem without the suffix.
+@dataclass(frozen=True)
+class Affixes:
+    """What stems have beside the name that an image shares with its mask.
+
+    Attributes:
+        suffix: their end, e.g. ``_leftImg8bit``.
+        prefix: their beginning, e.g. ``rgb_``.
+    """
+
+    suffix: str = ""
+    prefix: str = ""
+
+    def fits(self, stem: str) -> bool:
+        """Whether a stem begins and ends so, with something in between."""
+        return (
+            stem.startswith(self.prefix)
+            and stem.endswith(self.suffix)
+            and len(stem) > len(self.prefix) + len(self.suffix)
+        )
+
+    def removed(self, stem: str) -> str:
+        """What a stem that fits has in between."""
+        return stem.removesuffix(self.suffix).removeprefix(self.prefix)
+
+
+NONE = Affixes()
+"""Of images and masks whose stems are the same."""
+
+
+def files_by_stem(folder: Path, what: str, types: Sequence[str], affixes: Affixes) -> dict[str, Path]:
+    """Files of a folder and its sub-folders by relative stem without suffix and prefix.
+
+    In a folder whose path has ``*``, names begin with what these stand for: ``rgb/fog/train/7.png`` is ``fog/7`` in
+    ``rgb/*/train``. The stem of ``7.jpg.json`` is that of the image which it describes, 7.
 
     Args:
         folder: where they lie.
         what: they are called in errors, ``image`` or ``mask``.
         types: endings, in small letters.
-        suffix: end of every stem; other files are skipped.
+        affixes: what every stem has in addition; other files are skipped.
 
     Raises:
         DataError: no such folder, no such file, or two files of one stem.
     """
     files: dict[str, Path] = {}
-    if not folder.is_dir():
+    places = matching_folders(folder)
+    if not places:
         raise DataError(f"the {what} folder {folder} does not exist")
-    # Without hidden files, which are leftovers of file managers ("._0001.png" is no image).
-    for path in walk(folder):
-        if path.suffix.lower() not in types or not path.stem.endswith(suffix) or path.stem == suffix:
-            continue
-        stem = path.relative_to(folder).with_name(path.stem.removesuffix(suffix)).as_posix()
-        if stem in files:
-            first, second = sorted((files[stem], path))
-            raise DataError(f"two {what} files have the same stem: {first} and {second}; remove or rename one")
-        files[stem] = path
+    for above, place in places:
+        # Without hidden files, which are leftovers of file managers ("._0001.png" is no image).
+        for path in walk(place):
+            stem = path.stem
+            if path.suffix.lower() == ".json" and Path(stem).suffix.lower() in IMAGE_TYPES:
+                stem = Path(stem).stem
+            if path.suffix.lower() not in types or not affixes.fits(stem):
+                continue
+            name = (above / path.relative_to(place)).with_name(affixes.removed(stem)).as_posix()
+            if name in files:
+                first, second = sorted((files[name], path))
+                raise DataError(f"two {what} files have the same stem: {first} and {second}; remove or rename one")
+            files[name] = path
     if not files:
-        ending = f" whose stem ends in '{suffix}'" if suffix else ""
+        ending = f" whose stem ends in '{affixes.suffix}'" if affixes.suffix else ""
+        ending += f"{' and' if ending else ' whose stem'} begins with '{affixes.prefix}'" if affixes.prefix else ""
         raise DataError(f"no {what}s in {folder}: expected files of type {', '.join(types)}{ending}")
     return files
 
@@ -43,7 +84,7 @@ def check_partners(
     partners: Mapping[str, Path],
     what: str,
     folder: Path,
-    suffix: str,
+    affixes: Affixes,
     unpaired: list[str] | None = None,
 ) -> None:
     """Refuses files that have no partner, or takes them out.
@@ -53,7 +94,7 @@ def check_partners(
         partners: the files that they should have, by stem.
         what: the first ones are, ``image`` or ``mask``.
         folder: where the partners lie.
-        suffix: what their stems end in.
+        affixes: what their stems have in addition.
         unpaired: gets a line for each of them when given, and ``files`` loses them; none is refused unless all would be.
 
     Raises:
@@ -64,7 +105,7 @@ def check_partners(
         return
     other = "mask" if what == "image" else "image"
     if unpaired is not None and len(alone) < len(files):
-        unpaired += [f"the {what} {files[name]} has no {other}: expected {folder / name}{suffix}.*" for name in alone]
+        unpaired += [f"the {what} {files[name]} has no {other}: expected {_expected(folder, name, affixes)}" for name in alone]
         for name in alone:
             del files[name]
         return
@@ -73,9 +114,17 @@ def check_partners(
     if not files.keys() & partners.keys():
         more += _two_endings(alone[0], partners, what, other)
     raise DataError(
-        f"the {what} {files[alone[0]]} has no {other}{more}: expected "
-        f"{folder / alone[0]}{suffix}.*; add it or remove the {what}"
+        f"the {what} {files[alone[0]]} has no {other}{more}: expected {_expected(folder, alone[0], affixes)}; add it or remove "
+        f"the {what}"
     )
+
+
+def _expected(folder: Path, stem: str, affixes: Affixes) -> str:
+    """Where the partner of a stem should be."""
+    name = PurePosixPath(stem)
+    if "*" in str(folder) and not folder.is_dir():  # the first parts of the name are in the folder's
+        folder, name = filled(folder, name)
+    return f"{folder / name.with_name(f'{affixes.prefix}{name.name}{affixes.suffix}')}.*"
 
 
 def _other_ending(stem: str, partners: Iterable[str], what: str, other: str) -> str:

@@ -16,6 +16,7 @@ from segzoo.configs import config_path
 from segzoo.data.domains import Domain, Split
 from segzoo.data.folders import FolderImages, PairedFolders
 from segzoo.data.label_spaces import load_class_map
+from segzoo.data.pairing import Affixes
 from segzoo.errors import ConfigError, DataError
 
 SHARED = Path(os.environ.get("SEGZOO_SHARED", Path(__file__).parents[2].parent / "shared")) / "data"
@@ -450,7 +451,7 @@ def test_masks_with_another_ending_name_the_option(tmp_path: Path) -> None:
         FolderImages(tmp_path / "image", tmp_path / "mask", class_map)
     with pytest.raises(DataError, match=r"images that end in '_label' need `data\.DOMAIN\.image_suffix` _label"):
         FolderImages(tmp_path / "mask", tmp_path / "image", class_map)
-    assert len(FolderImages(tmp_path / "image", tmp_path / "mask", class_map, mask_suffix="_label")) == 2
+    assert len(FolderImages(tmp_path / "image", tmp_path / "mask", class_map, of_masks=Affixes("_label"))) == 2
 
 
 @pytest.mark.fault("masks-with-a-suffix")
@@ -462,4 +463,11 @@ def test_files_of_two_endings_name_both_options(tmp_path: Path) -> None:
     options = r"image_suffix` _leftImg8bit and `data\.DOMAIN\.mask_suffix` _gtFine_labelIds"
     with pytest.raises(DataError, match=options):
         FolderImages(tmp_path / "image", tmp_path / "mask", class_map)
-    assert len(FolderImages(tmp_path / "image", tmp_path / "mask", class_map, "_leftImg8bit", "_gtFine_labelIds")) == 1
+    assert (
+        len(
+            FolderImages(
+                tmp_path / "image", tmp_path / "mask", class_map, Affixes("_leftImg8bit"), Affixes("_gtFine_labelIds")
+            )
+        )
+        == 1
+    )

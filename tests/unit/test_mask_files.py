@@ -15,6 +15,7 @@ from segzoo.data.class_maps import ClassMap, packed
 from segzoo.data.folders import FolderImages, PairedFolders
 from segzoo.data.label_spaces import load_class_map, load_label_space
 from segzoo.data.mask_files import check_head, find_masks, mask_size, read_colours, read_ids, read_mask
+from segzoo.data.pairing import NONE, Affixes
 from segzoo.errors import ConfigError, DataError
 
 IDS = np.array([[0, 1, 2], [9, 10, 255]], np.uint8)
@@ -193,11 +194,11 @@ def test_lossy_masks_are_refused_with_the_reason(ending: str, masks: Path) -> No
     with pytest.raises(
         DataError, match=rf"are {ending} files, such as 0{ending}: JPEG and WebP change .* export .* as PNG"
     ):
-        find_masks(masks, "")
+        find_masks(masks, NONE)
     with pytest.raises(DataError, match=r"no masks in .* whose stem ends in '_ids'"):  # photographs of the same folder
-        find_masks(masks, "_ids")
+        find_masks(masks, Affixes("_ids"))
     Image.fromarray(IDS).save(masks / "0.png")
-    assert find_masks(masks, "") == {"0": masks / "0.png"}
+    assert find_masks(masks, NONE) == {"0": masks / "0.png"}
 
 
 @pytest.mark.fault("unknown-colour")
