@@ -1,9 +1,10 @@
 """From what a user types to what the parser reads: layers of configuration, then flags. Free of torch.
 
-``--method NAME`` stands for the packaged YAML of the method; ``--data``, ``--recipe`` and ``--protocol`` likewise. Later layers
-win: packaged defaults, method, data, recipe, what a checkpoint carries, the user's files, the protocol (in place of what those
-say of it), flags; what a file says for the method alone, below its key ``methods``, comes right after that file. A training
-that goes on takes the recipe after its checkpoint: what it changes has to be seen.
+``--method NAME`` stands for the packaged YAML of the method; ``--data``, ``--recipe`` and ``--protocol`` likewise, and
+``--data.source`` and ``--data.target`` for that of a domain. Later layers win: packaged defaults, method, data, recipe, what a
+checkpoint carries, the user's files, the protocol (in place of what those say of it), flags; what a file says for the method
+alone, below its key ``methods``, comes right after that file. A training that goes on takes the recipe after its checkpoint:
+what it changes has to be seen.
 """
 
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from segzoo.checkpoint_path import checkpoint_file
+from segzoo.cli.domain_names import DOMAINS, forget_replaced, input_size, is_name, pair_name, sections_of_names
 from segzoo.cli.early import check_options
 from segzoo.cli.label_paths import absolute, anchor
 from segzoo.cli.label_paths import check as check_label_spaces
@@ -134,19 +136,21 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
         *(["--out"] if command != "fit" else []),
     ]
     flags, named = _take(flags, own_options)
+    flags, chosen = _take_domains(flags)
+    pair = _pair_layer(chosen, [])
     user = [_read_file(Path(path)) for path in files]
     recipe = [_read_file(config_path("recipe", named["--recipe"]))] if "--recipe" in named else []
     method = named.get("--method") or last_value([*recipe, *user], "method", "name")
 
     # Whatever comes next may take seconds, or blame something else: a mistyped --method is no missing one.
     known = method if method in methods() else None
-    check_options(flags, _for(known, [*recipe, *user]), known, command)
+    check_options(flags, _for(known, [*recipe, *user, *pair]), known, command)
     carried: list[Layer] = []
     checkpoint, in_place, from_python = None, False, False
     if "--ckpt_path" in named and named["--ckpt_path"] != "null":
         checkpoint = Path(named["--ckpt_path"])
         if named["--ckpt_path"] == "last":
-            checkpoint = _last_checkpoint(command, method, named.get("--data"), flags, [*recipe, *user])
+            checkpoint = _last_checkpoint(command, method, named.get("--data"), flags, [*recipe, *user, *pair])
         checkpoint = checkpoint_file(checkpoint)
         if not checkpoint.is_file():
             raise CheckpointError(f"no checkpoint at {checkpoint}")
@@ -183,6 +187,8 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
         own = [Layer(layer.origin, _without_identity(layer.content)) for layer in own]
     elif any(_names_data(layer.content) for layer in own):
         data = []
+    elif chosen:
+        data = [_alone(chosen)]
     elif from_python:
         raise CheckpointError(
             f"{checkpoint} does not say which data it was trained on (it was written from Python, not by `segzoo fit`): add "
@@ -196,7 +202,9 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     )
     defaults = [*_for(method, [base]), packaged, *_for(method, data)]
     defaults = [_with_sections_of(method, layer) for layer in defaults]
-    own = _for(method, own)
+    own = _for(method, [*own, *_pair_layer(chosen, [*data, *own])])
+    contents = forget_replaced([layer.content for layer in (*defaults, *own)])
+    defaults, own = _with_contents(defaults, contents), _with_contents(own, contents[len(defaults) :])
     _forget_other_networks(defaults, own, dict(flags).get("--network.architecture"))
     layers = [*defaults, *own]
     for layer in layers:
@@ -269,6 +277,36 @@ def _take_all(pairs: Pairs, option: str) -> tuple[Pairs, list[str]]:
     if any(name == option and not value for name, value in pairs):
         raise ConfigError(f"option '{option}' needs a value")
     return [pair for pair in pairs if pair[0] != option], [value for name, value in pairs if name == option and value]
+
+
+def _take_domains(pairs: Pairs) -> tuple[Pairs, dict[str, str]]:
+    """The flags without ``--data.source NAME`` and ``--data.target NAME``, and these by domain; classes stay flags."""
+    options = {f"--data.{domain}": domain for domain in DOMAINS}
+    chosen = {options[option]: value for option, value in pairs if option in options and value and is_name(value)}
+    return [pair for pair in pairs if options.get(pair[0]) not in chosen], chosen
+
+
+def _pair_layer(chosen: dict[str, str], before: Sequence[Layer]) -> list[Layer]:
+    """The layer of domains that were chosen by flags, named after both of the pair where these have names."""
+    if not chosen:
+        return []
+    data = sections_of_names(chosen)
+    if name := pair_name([*(layer.content for layer in before), {"data": data}]):
+        data["name"] = name
+    return [Layer(" ".join(f"--data.{domain} {name}" for domain, name in chosen.items()), {"data": data})]
+
+
+def _alone(chosen: dict[str, str]) -> Layer:
+    """What two domains that were chosen by flags need, where no file says anything of the data."""
+    for domain in DOMAINS:
+        if domain not in chosen:
+            known = " and ".join(f"--data.{one} {name}" for one, name in chosen.items())
+            raise ConfigError(f"{known}: there is no {domain}; add --data.{domain} NAME, or --data NAME for the rest")
+    return Layer(f"--data.target {chosen['target']}", {"data": {"size": input_size(chosen["target"])}})
+
+
+def _with_contents(layers: Sequence[Layer], contents: Sequence[dict[str, Any]]) -> list[Layer]:
+    return [Layer(layer.origin, content) for layer, content in zip(layers, contents, strict=False)]
 
 
 def _read_file(path: Path) -> Layer:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segzoo.cli.domain_names import by_name, complete_pair
 from segzoo.cli.moved import explain_section, explain_unlabelled
 from segzoo.errors import CheckpointError, ConfigError
 from segzoo.methods.registry import methods
@@ -63,8 +64,12 @@ def check_sections(content: Any, where: str) -> dict[str, Any]:
     for section, option, instead in FOLLOWING:
         if content.get(section, {}).get(option) is not None:
             raise ConfigError(f"{where}: '{section}.{option}' follows {instead}; leave it out")
+    data = content.get("data", {})
+    complete_pair(data, f"{where}: data")
     for domain in ("source", "target"):
-        _check_class(content.get("data", {}).get(domain), f"{where}: data.{domain}")
+        if domain in data:
+            data[domain] = by_name(data[domain], f"{where}: data.{domain}")
+        _check_class(data.get(domain), f"{where}: data.{domain}")
     if BY_METHOD in content:
         _check_by_method(content, where)
     return content

@@ -1,9 +1,8 @@
 """Masks whose objects have names: polygons and bitmaps in JSON, and colours that a JSON beside the mask names.
 
 What a file is, its content says: a ``.json`` with ``imgHeight`` holds polygons as Cityscapes and IDD have them, one with
-``size`` an annotation of Supervisely, and a ``.png`` is of Omniverse Replicator's BasicWriter, whose colours differ from file to
-file.
-Objects are drawn in the order of the file, later ones over earlier ones, as the official tools do.
+``size`` an annotation of Supervisely, and a ``.png`` is of Omniverse Replicator's BasicWriter, whose colours differ from file
+to file. Objects are drawn in the order of the file, later ones over earlier ones, as the official tools do.
 """
 
 import base64
