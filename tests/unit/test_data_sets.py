@@ -13,9 +13,9 @@ from segzoo.data import PairedFolders
 from segzoo.data.domains import SPLITS
 from segzoo.errors import ConfigError, DataError
 from tests.data_sets import (
+    CITYSCAPES,
     HEIGHT,
     WIDTH,
-    CITYSCAPES,
     drawn,
     write_colours,
     write_deep,
@@ -252,7 +252,7 @@ def annotated(root: Path, content: Any, names: Any = None) -> Any:
     space = {"name": "two", "classes": {"wall": [1, 1, 1], "crack": [2, 2, 2]}}
     if names is not None:
         space["maps"] = {"mine": {"names": names}}
-    (root / "two.yaml").write_text(yaml.safe_dump(space))
+    (root / "two.yaml").write_text(yaml.safe_dump(space, sort_keys=False))
     read = PairedFolders("img", "ann", str(root / "two.yaml"), "names" if names is None else "mine")
     return read.images("train", root).label(0)
 
@@ -343,5 +343,5 @@ def test_the_fingerprint_follows_the_names_beside_a_mask(tmp_path: Path) -> None
 
 def test_json_beside_a_map_of_ids_names_the_remedy(tmp_path: Path) -> None:
     supervisely(tmp_path)
-    with pytest.raises(DataError, match="are JSON files, whose objects have names.*choose a class_map of names"):
+    with pytest.raises(DataError, match=r"are JSON files, whose objects have names.*choose a class_map of names"):
         PairedFolders("supervisely/*/img", "supervisely/*/ann", "cityscapes").images("train", tmp_path)
