@@ -1,8 +1,9 @@
 """The files of a folder, each once."""
 
+import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -49,6 +50,18 @@ def walk(folder: Path, special: list[Path] | None = None) -> Iterator[Path]:
                 elif special is not None:
                     special.append(path)
         linked += found
+
+
+def fingerprint_of(files: Sequence[Path], head: str) -> str | None:
+    """A hash of the files' paths, sizes and times, after a text; None where one of them is missing."""
+    digest = hashlib.sha256(head.encode())
+    for path in map(Path.absolute, files):
+        try:
+            status = path.stat()
+        except OSError:  # a link to nowhere: reading the file says what is wrong with it
+            return None
+        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def kind_of(path: Path) -> str:

@@ -35,6 +35,11 @@ def filled(folder: Path, name: PurePosixPath) -> tuple[Path, PurePosixPath]:
     return Path(*(parts.pop(0) if "*" in part and parts[1:] else part for part in folder.parts)), PurePosixPath(*parts)
 
 
+def are_one(first: Path, second: Path) -> bool:
+    """Whether two paths are one folder, or stand for the same ones."""
+    return first.samefile(second) if first.is_dir() and second.is_dir() else first == second
+
+
 def existing_folder(pattern: str, name: str, root: Path) -> Path:
     """The folder of `folder_path`, which has to be there; with ``*`` in it at least one that it stands for.
 

@@ -1,14 +1,21 @@
 """A domain that is folders of images and of masks with the same file stems."""
 
 import copy
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segzoo.checks import check_range
 from segzoo.data.class_maps import IDENTITY, ClassMap, RawIds
 from segzoo.data.domains import SPLITS, Domain, ImageSet, JoinedImages, Pixels, Split
-from segzoo.data.folder_names import check_folders, default_name, existing_folder, folder_path, matching_folders
+from segzoo.data.files import fingerprint_of
+from segzoo.data.folder_names import (
+    are_one,
+    check_folders,
+    default_name,
+    existing_folder,
+    folder_path,
+    matching_folders,
+)
 from segzoo.data.image_files import check_pages, drawn_upright, opened, read_image, sizes_of, turned, used_bits
 from segzoo.data.label_spaces import load_class_map, load_label_space
 from segzoo.data.mask_files import Channel, check_channel, check_head, find_masks, mask_size, read_mask
@@ -176,7 +183,7 @@ class PairedFolders(Domain):
             existing_folder(self._images, folder, root),
             None if masks is None else existing_folder(masks, folder, root),
         )
-        if self._of_images == self._of_masks and places[1] is not None and _are_one(places[0], places[1]):
+        if self._of_images == self._of_masks and places[1] is not None and are_one(places[0], places[1]):
             raise DataError(f"{places[0]} and {places[1]} are one folder; set masks to the folder of the masks")
         found = FolderImages(
             *places,
@@ -203,11 +210,6 @@ class PairedFolders(Domain):
         listed = self._reference_pairs
         pairs = None if listed is None else find_pairs(root, listed, self._of_images.suffix)
         images.add_references(folder, pairs, self._of_images)
-
-
-def _are_one(first: Path, second: Path) -> bool:
-    """Whether two paths are one folder, or stand for the same ones."""
-    return first.samefile(second) if first.is_dir() and second.is_dir() else first == second
 
 
 class FolderImages(ImageSet):
@@ -392,14 +394,7 @@ class FolderImages(ImageSet):
         """A hash of the mask files' paths, sizes and times and of the class map; None without masks."""
         if self.class_map is None:
             return None
-        digest = hashlib.sha256(f"{self.class_map.digest()} {self._channel}".encode())
-        for name in self.names:
-            path = self._mask_files[name].absolute()
-            beside = sidecar(path) if self.class_map.names is not None else None
-            for one in (path, beside) if beside else (path,):
-                try:
-                    status = one.stat()
-                except OSError:  # a link to nowhere: reading the mask says what is wrong with it
-                    return None
-                digest.update(f"{one}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
-        return digest.hexdigest()
+        files = [self._mask_files[name] for name in self.names]
+        if self.class_map.names is not None:
+            files += [beside for path in files if (beside := sidecar(path)) is not None]
+        return fingerprint_of(files, f"{self.class_map.digest()} {self._channel}")

@@ -105,7 +105,9 @@ def check_partners(
         return
     other = "mask" if what == "image" else "image"
     if unpaired is not None and len(alone) < len(files):
-        unpaired += [f"the {what} {files[name]} has no {other}: expected {_expected(folder, name, affixes)}" for name in alone]
+        unpaired += [
+            f"the {what} {files[name]} has no {other}: expected {_expected(folder, name, affixes)}" for name in alone
+        ]
         for name in alone:
             del files[name]
         return
