@@ -53,10 +53,6 @@ class PairedFolders(Domain):
             folder are skipped.
         mask_suffix: Gives the end of every mask's stem that its image's lacks, such as ``_gtFine_labelIds``; other files in the
             folder are skipped.
-        image_prefix: Gives the beginning of every image's stem that its mask's lacks, such as ``rgb_``; other files in the
-            folder are skipped.
-        mask_prefix: Gives the beginning of every mask's stem that its image's lacks, such as ``semantic_segmentation_``; other
-            files in the folder are skipped.
         split_folders: Gives what ``{split}`` stands for where that is not the split's own name, such as ``{test: val}`` for
             Cityscapes, whose test masks are not public.
         splits_without_masks: Lists the splits that have no masks, such as ``[train]`` where only val and test are labelled.
@@ -74,6 +70,10 @@ class PairedFolders(Domain):
             masks are turned.
         channel: Names the channel that holds the ids in masks of colours, such as red in CARLA's raw export, whose other
             channels hold instances; null is for masks that hold one value per pixel, or colours that the class map lists.
+        image_prefix: Gives the beginning of every image's stem that its mask's lacks, such as ``rgb_``; other files in the
+            folder are skipped.
+        mask_prefix: Gives the beginning of every mask's stem that its image's lacks, such as ``semantic_segmentation_``; other
+            files in the folder are skipped.
 
     Raises:
         ConfigError: unknown label space or class map, or options that contradict each other.
@@ -126,8 +126,7 @@ class PairedFolders(Domain):
         self.name = name or default_name(images)
         self._images, self._masks, self._blocks, self._gap = images, masks, blocks, gap
         self._split_folders, self._without_masks = split_folders or {}, splits_without_masks
-        self._unlabelled = unlabelled
-        self._references, self._reference_pairs = references, reference_pairs
+        self._unlabelled, self._references, self._reference_pairs = unlabelled, references, reference_pairs
         self._image_bits, self._upright, self._channel = image_bits, upright, channel
 
     @property
