@@ -70,6 +70,12 @@ def check_stream(stream: Stream, images: ImageSet, target_labels: int | None, di
             "give it some, or choose a method without target labels (`segzoo methods`)"
         )
     if stream.labelled and not images.has_labels:
+        without = [name for name, part in images.parts.items() if not part.has_labels]
+        if without:
+            raise ConfigError(
+                f"this method learns from {stream.domain} labels but the source '{without[0]}' has no masks; give it masks, or "
+                "take it out of the list `data.source`"
+            )
         lacking = "masks" if divided else "train split"
         options = f"`data.{stream.domain}.masks`" + ("" if divided else f" and `data.{stream.domain}.images`")
         raise ConfigError(

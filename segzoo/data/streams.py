@@ -19,7 +19,8 @@ from segzoo.errors import ConfigError
 
 Batch = dict[str, Any]
 """``image`` (B, 3, H, W) float32 RGB in [0, 1]; ``label`` (B, H, W) int64, 255 ignored, absent without labels; ``name``;
-``reference`` (B, 3, H, W) for streams that ask for it; ``counted`` (B,) bool where some images of an evaluation are not."""
+``reference`` (B, 3, H, W) for streams that ask for it; ``counted`` (B,) bool where some images of an evaluation are not;
+``origin`` (B,) int64 in training on several domains, the position of each image's domain among them."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ class StreamDataset(Dataset[Batch]):
             parts |= {"mask": self.images.label(index), "rule": rule}
         done = self.transform(**parts)
         sample = _sample(done["image"], done.get("mask"), self.images.names[index])
+        if self.images.parts:
+            sample["origin"] = torch.tensor(self.images.origin(index))
         return sample | ({"reference": image_tensor(done["reference"])} if self.reference else {})
 
 
@@ -146,7 +149,7 @@ class EvaluationDataset(Dataset[Batch]):
 def collate(samples: list[Batch]) -> Batch:
     """Stacks samples; labels of different sizes stay a list."""
     batch: Batch = {"image": torch.stack([s["image"] for s in samples]), "name": [s["name"] for s in samples]}
-    for part in ("reference", "counted"):
+    for part in ("reference", "counted", "origin"):
         if part in samples[0]:
             batch[part] = torch.stack([s[part] for s in samples])
     if "label" in samples[0]:
