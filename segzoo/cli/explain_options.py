@@ -8,6 +8,7 @@ from typing import Any
 
 from segzoo.cli.moved import explain_unlabelled, moved
 from segzoo.cli.sections import Layer
+from segzoo.cli.several_sources import entries
 from segzoo.suggest import nearest_option
 
 # What jsonargparse calls a list or by a type's name alone.
@@ -77,7 +78,8 @@ def explain_value(key: str, expected: Sequence[str], found: str, layers: Sequenc
     if key in LISTS and allowed[0].startswith(("a list", "tuple")):
         allowed = [LISTS[key]]
     found = {"None": "null", "True": "true", "False": "false"}.get(found, found)
-    return f"{_typed(f'--{key}')}{origin(key, layers, flags)}: expected {_any_of(allowed)}, found '{found}'"
+    option = f"'{key}'" if "[" in key else _typed(f"--{key}")
+    return f"{option}{origin(key, layers, flags)}: expected {_any_of(allowed)}, found '{found}'"
 
 
 def unknown_key(key: str, options: Iterable[str], layers: Sequence[Layer]) -> str:
@@ -134,9 +136,13 @@ def origin(key: str, layers: Sequence[Layer], flags: Sequence[str]) -> str:
 
 
 def _has(content: Any, keys: list[str]) -> bool:
+    key: str | int
     for key in keys:
         if isinstance(content, dict) and key not in content and isinstance(content.get("init_args"), dict):
             content = content["init_args"]
+        if match := re.fullmatch(r"(\w+)\[(\d+)\]", key):  # one of several sources
+            several = entries(content.get(match[1])) if isinstance(content, dict) else []
+            content, key = dict(enumerate(several)), int(match[2])
         if not isinstance(content, dict) or key not in content:
             return False
         content = content[key]

@@ -1,13 +1,14 @@
 """A list of sources as it is written, and as the class that it stands for. Free of torch.
 
-``data.source`` may be a list of classes with a ``weight`` each. When a file is read the list becomes `segzoo.data.SeveralDomains`
-with its options, so that all that follows knows classes only; messages and options call the entries ``data.source[1]``.
+``data.source`` may be a list of classes with a ``weight`` each. When a file is read the list becomes the class
+`segzoo.data.SeveralDomains` with its options, so that all that follows knows classes only; messages and options call the
+entries ``data.source[1]``.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from segzoo.checks import check_weight
 from segzoo.errors import ConfigError
 
 CLASS = "segzoo.data.SeveralDomains"
@@ -34,7 +35,8 @@ def several_sources(listed: Sequence[Any], where: str) -> Any:
         if not isinstance(entry, Mapping) or "class_path" not in entry:
             found = "a list" if isinstance(entry, list) else repr(entry)
             raise ConfigError(f"{here}: expected a class_path, its init_args and a weight, found {found}")
-        weights.append(_weight(entry.get(WEIGHT, 1), f"{here}.{WEIGHT}"))
+        check_weight(f"{here}.{WEIGHT}", weight := entry.get(WEIGHT, 1))
+        weights.append(float(weight))
         domains.append({key: value for key, value in entry.items() if key != WEIGHT})
     if len(domains) == 1:
         return domains[0]
@@ -51,10 +53,3 @@ def entries(value: Any) -> list[dict[str, Any]]:
     listed = options.get(DOMAINS) if isinstance(options, Mapping) else None
     found = listed if isinstance(listed, list) else []
     return found if all(isinstance(one, Mapping) and "class_path" in one for one in found) else []
-
-
-def _weight(value: Any, where: str) -> float:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
-        raise ConfigError(f"{where}: expected a number above 0, found {value!r}; leave the entry out for a weight of 0")
-    return float(value)

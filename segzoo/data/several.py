@@ -1,12 +1,11 @@
 """Several data sets as one domain, each with a weight: the simulators that a training learns from together."""
 
-import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
+from segzoo.checks import check_weight
 from segzoo.data.domains import Domain, ImageSet, JoinedImages, Split
 from segzoo.errors import ConfigError, DataError
 
@@ -53,7 +52,7 @@ class SeveralDomains(Domain):
                 f"`data.source.weights` has {len(weights)} numbers for {len(domains)} sources; give each source one"
             )
         for number, weight in enumerate(weights):
-            check_weight(weight, f"`data.source[{number}].weight`")
+            check_weight(f"`data.source[{number}].weight`", weight)
         names = _unique([domain.name for domain in domains])
         first = domains[0]
         for number, domain in enumerate(domains):
@@ -106,21 +105,6 @@ class SeveralImages(JoinedImages):
     def origin(self, index: int) -> int:
         """See `ImageSet.origin`."""
         return bisect_right(self._ends, index)
-
-
-def check_weight(weight: Any, option: str) -> None:
-    """Refuses what is no weight of a source.
-
-    Args:
-        weight: what was given.
-        option: what the message calls it.
-
-    Raises:
-        ConfigError: it is not a finite number above 0.
-    """
-    number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if not number or not math.isfinite(weight) or weight <= 0:
-        raise ConfigError(f"{option}: expected a number above 0, found {weight!r}; a source with no weight is left out")
 
 
 def _unique(names: list[str]) -> list[str]:
