@@ -36,6 +36,10 @@ def check_options(
     for option, value in flags:
         _check_name(option, index, command)
         name = _name(option)
+        if name == "data.source" and (value or "").startswith("["):
+            raise ConfigError(
+                f"option '{option}' takes one class; write a list of sources into a YAML file (--data FILE)"
+            )
         if value is None and not name.endswith("help"):
             raise ConfigError(f"option '{option}' needs a value")
         if value is not None and name in index.kinds:

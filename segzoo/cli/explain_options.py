@@ -14,6 +14,8 @@ from segzoo.suggest import nearest_option
 # What jsonargparse calls a list or by a type's name alone.
 LISTS = {f"data.{size}": "two numbers, height width" for size in ("size", "source_size", "target_size", "crop_size")}
 LISTS["data.crop_scale"] = "two numbers, smallest and largest share"
+SEVERAL = "data.source.domains"
+"""The parser's key of all of several sources."""
 RESTRICTED = {"PositiveInt": "a whole number above 0"}
 
 
@@ -34,6 +36,8 @@ def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer
     key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
     if match := re.search(r"arguments are required: ([\w.-]+)", message):
         name = f"{key}.{match[1]}" if key else match[1]
+        if key == SEVERAL and (lacking := _lacking(match[1], layers)):
+            return f"option '{lacking}' is required{origin(lacking.rpartition('.')[0], layers, flags)}"
         return f"option '{_typed(f'--{name}')}' is required{origin(key, layers, flags) if key else ''}"
     if match := re.search(r"Group '(\S+)' does not accept option '(\S+)'", message):
         return unknown_key(f"{match[1]}.{match[2]}", options, layers)
@@ -47,7 +51,8 @@ def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer
         name = _typed(f"--{key}.{match[1]}")
         known = [_typed(f"--{key}.{parameter}") for parameter in _parameters(cls[1] if cls else "")]
         return unknown_option(name, known, origin(f"{key}.{match[1]}", layers, flags))
-    if match := re.search(r"Expected a dot import path string: (\S+)", message):
+    absent = re.search(r"Problem with given class_path '([^']+)':\s+(?:module|No module|Expected a dot)", message)
+    if match := re.search(r"Expected a dot import path string: (\S+)", message) or (absent if key == SEVERAL else None):
         example = (
             "segzoo.data.PairedFolders" if key.startswith("data.") else "lightning.pytorch.callbacks.DeviceStatsMonitor"
         )
@@ -147,6 +152,15 @@ def _has(content: Any, keys: list[str]) -> bool:
             return False
         content = content[key]
     return True
+
+
+def _lacking(option: str, layers: Sequence[Layer]) -> str | None:
+    """The first of several sources without an option, e.g. ``data.source[1].images``."""
+    for layer in reversed(layers):
+        for number, entry in enumerate(entries((layer.content.get("data") or {}).get("source"))):
+            if option not in (entry.get("init_args") or {}):
+                return f"data.source[{number}].{option}"
+    return None
 
 
 def _parameters(class_path: str) -> list[str]:

@@ -51,7 +51,7 @@ def _of_class(key: str, value: Namespace) -> Iterator[tuple[str, list[str]]]:
     for option, parameter in inspect.signature(init).parameters.items():
         null = option in given and given[option] is None and parameter.default is not None
         if null and not _takes_null(hints.get(option, Any)):
-            yield f"{key}.init_args.{option}", _names(hints[option])
+            yield f"{key}.{option}" if "[" in key else f"{key}.init_args.{option}", _names(hints[option])
 
 
 def _names(hint: Any) -> list[str]:

@@ -67,6 +67,10 @@ def check_sections(content: Any, where: str) -> dict[str, Any]:
     data = content.get("data", {})
     if isinstance(data.get("source"), list):
         data["source"] = several_sources(data["source"], f"{where}: data.source")
+    if isinstance(data.get("target"), list):
+        raise ConfigError(
+            f"{where}: data.target is a list, and only data.source may be one; name the one class to learn for"
+        )
     for domain in ("source", "target"):
         _check_class(data.get(domain), f"{where}: data.{domain}")
         for number, entry in enumerate(entries(data.get(domain))):

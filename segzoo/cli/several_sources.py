@@ -10,8 +10,11 @@ from typing import Any
 
 from segzoo.checks import check_weight
 from segzoo.errors import ConfigError
+from segzoo.suggest import did_you_mean
 
 CLASS = "segzoo.data.SeveralDomains"
+KEYS = ("class_path", "init_args", "dict_kwargs", "weight")
+"""Of an entry."""
 DOMAINS, WEIGHTS, WEIGHT = "domains", "weights", "weight"
 
 
@@ -23,7 +26,7 @@ def several_sources(listed: Sequence[Any], where: str) -> Any:
         where: what error messages call the list.
 
     Raises:
-        ConfigError: an empty list, an entry that is no class, or a weight that is no number above 0.
+        ConfigError: an empty list, an entry that is no class or has another key, or a weight that is no number above 0.
     """
     if not listed:
         raise ConfigError(f"{where} is an empty list; give it the sources, each with a class_path and its init_args")
@@ -35,6 +38,9 @@ def several_sources(listed: Sequence[Any], where: str) -> Any:
         if not isinstance(entry, Mapping) or "class_path" not in entry:
             found = "a list" if isinstance(entry, list) else repr(entry)
             raise ConfigError(f"{here}: expected a class_path, its init_args and a weight, found {found}")
+        for key in entry:
+            if key not in KEYS:
+                raise ConfigError(f"{here}: unknown key '{key}'{did_you_mean(str(key), KEYS)}")
         check_weight(f"{here}.{WEIGHT}", weight := entry.get(WEIGHT, 1))
         weights.append(float(weight))
         domains.append({key: value for key, value in entry.items() if key != WEIGHT})
