@@ -134,6 +134,7 @@ WRONG: list[tuple[Change, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.fault("list-of-sources")
 @pytest.mark.parametrize(("change", "message"), WRONG, ids=[message[:60] for _, message in WRONG])
 def test_a_wrong_list_is_one_line_before_anything_is_imported(
     segzoo: Segzoo, listed: dict[str, Any], change: Change, message: str
@@ -144,6 +145,7 @@ def test_a_wrong_list_is_one_line_before_anything_is_imported(
     assert message in str(error.value)
 
 
+@pytest.mark.fault("list-of-sources")
 @pytest.mark.parametrize(
     ("change", "message"),
     [

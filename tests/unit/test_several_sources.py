@@ -184,12 +184,14 @@ def test_a_name_that_comes_again_gets_a_number() -> None:
     assert several().name == "a+b" and several(name="streets").name == "streets"
 
 
+@pytest.mark.fault("list-of-sources")
 @pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), "2", True, None])
 def test_a_weight_is_a_number_above_0(weight: Any) -> None:
     with pytest.raises(ConfigError, match=r"`data.source\[1\].weight`: expected a number above 0, found"):
         several(1, weight)
 
 
+@pytest.mark.fault("list-of-sources")
 def test_what_are_no_several_sources_is_said() -> None:
     with pytest.raises(ConfigError, match="lists 0 domains: several sources are two or more"):
         SeveralDomains([])
