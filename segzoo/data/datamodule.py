@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from segzoo.checks import check_range
 from segzoo.compat.training import shards_data
-from segzoo.data.data_options import check_options, check_stream
+from segzoo.data.data_options import check_domains, check_options, check_stream
 from segzoo.data.domains import Domain, ImageSet, JoinedImages, Split
 from segzoo.data.label_check import doubts, look_at_labels
 from segzoo.data.label_shares import Looked
@@ -116,21 +116,7 @@ class DomainDataModule(L.LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(target, SeveralDomains):
-            raise ConfigError(
-                f"`data.target` lists {len(target.domains)} domains, and only `data.source` may be several; name the one "
-                "that is learned for and scored"
-            )
-        if source.label_space != target.label_space:
-            raise ConfigError(
-                f"source and target must share a label space, found '{source.label_space.name}' and "
-                f"'{target.label_space.name}'; give both the same label_space and a class_map each"
-            )
-        if target.label_space.num_classes < 2:
-            raise ConfigError(
-                f"label space '{target.label_space.name}' has the one class '{target.label_space.classes[0]}', and there is "
-                "nothing to tell it from; add the background as a class of its own"
-            )
+        check_domains(source, target)
         self.source, self.target, self.name, self.root = source, target, name, Path(root)
         self.size, self.batch_size, self.eval_batch_size = size, batch_size, eval_batch_size
         self.target_labels, self.labelled_order = target_labels, labelled_order
