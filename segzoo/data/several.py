@@ -29,6 +29,7 @@ class SeveralDomains(Domain):
         name: Names them together in tables; null joins their names by a plus sign.
 
     Attributes:
+        domains: by their names, which stand before the names of their images.
         weights: by the domain's name. A name that comes again gets a number: ``carla``, ``carla-2``.
 
     Raises:

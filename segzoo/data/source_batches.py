@@ -2,9 +2,9 @@
 
     p_k = weight_k / sum_j weight_j
 
-Source k is given p_k of the draws, whatever its size, and not by chance: after any number n of draws its count differs from
-n p_k by less than k (counted from 1), of two sources each by less than 1. Inside a source images come as if it were alone:
-in passes without repetition, or by rare classes.
+Source k is given p_k of the draws, whatever its size, and not by chance: after any number of batches, of n images in all, its
+count differs from n p_k by less than k (counted from 1), of two sources each by less than 1. Inside a source images come as if
+it were alone: in passes without repetition, or by rare classes.
 """
 
 from collections.abc import Callable, Sequence
