@@ -34,8 +34,13 @@ def check_options(
     domains |= _listed(layers)
     index = option_index(methods()[method].target if method else None, domains)
     for option, value in flags:
-        _check_name(option, index, command)
         name = _name(option)
+        if not index.knows(name) and name.replace("data.source.", "data.source[0].") in index.kinds:
+            raise ConfigError(
+                f"option '{option}' is one of each of several sources: change it in the file that lists them (here there is "
+                "--data.source.weights)"
+            )
+        _check_name(option, index, command)
         if name == "data.source" and (value or "").startswith("["):
             raise ConfigError(
                 f"option '{option}' takes one class; write a list of sources into a YAML file (--data FILE)"

@@ -172,6 +172,10 @@ def test_what_only_the_parser_knows_is_one_line_too(
     [
         (["--data.source.weights", "1", "2", "3"], "error: --data.source.weights has 3 numbers for 2 sources"),
         (["--data.source.weights", "1", "-2"], "error: 'data.source[1].weight': expected a number above 0, found -2.0"),
+        (
+            ["--data.source.images", "x"],
+            "'--data.source.images' is one of each of several sources: change it in the file",
+        ),
         (["--data.source.wights", "1", "2"], "'--data.source.wights'; did you mean '--data.source.weights'?"),
         (["--data.source", "[{class_path: a}]"], "takes one class; write a list of sources into a YAML file"),
     ],
