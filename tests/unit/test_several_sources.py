@@ -225,12 +225,12 @@ def test_counts_and_the_look_at_the_labels_name_the_sources() -> None:
     data = tiny.data(source=several())
     sets: dict[str, Any] = {}
 
-    def look(found: dict[str, Any], space: LabelSpace) -> list[str]:
+    def look(found: dict[str, Any], space: LabelSpace) -> list[Any]:
         sets.update({name: len(indices) for name, (_, indices) in found.items()})
         return []
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segzoo.data.datamodule.check_labels", look)
+        patch.setattr("segzoo.data.datamodule.look_at_labels", look)
         data.check_labels(tiny.method("joint").streams, ["val"])
     assert sets == {"source/train: a": 6, "source/train: b": 3, "target/train": 4, "target/val": 2}
     counts = data.counts()
