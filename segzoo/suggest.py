@@ -72,7 +72,7 @@ SYNONYMS = {
     "workers": "num_workers",
 }
 """What other programs call an option: the last part of its name here. A name that exists here is never looked up."""
-FIRST = ("", "method", "optimizer", "network", "loss", "data", "trainer", "speed")
+FIRST = ("", "method", "optimizer", "network", "loss", "data", "protocol", "trainer", "speed")
 """Sections in the order in which an option of that name is looked for."""
 
 

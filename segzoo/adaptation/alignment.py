@@ -4,8 +4,8 @@
     s_c = clamp(m_c, prior_c, 2 prior_c)
 
 A teacher that is never quite sure of a thin class labels ever fewer of its pixels, the network unlearns it, and the teacher
-follows; one that learned by a loss in favour of rare classes labels far too many. Brought near the shares of the true labels its
-probabilities do neither. ReMixMatch has s = prior, for images of one domain; photographs may well hold more of a class than
+follows; one that learned by a loss in favour of rare classes labels far too many. Brought near the shares of the true labels
+its probabilities do neither. ReMixMatch has s = prior, for images of one domain; photographs may well hold more of a class than
 rendered images or a few labelled photographs, so that up to twice the prior is left as it is.
 """
 

@@ -48,13 +48,13 @@ def run_protocol(trainer: L.Trainer, split: str) -> Protocol:
     """The protocol of the evaluation that a trainer just did.
 
     Args:
-        trainer: its datamodule has ``size`` (height, width) and ``counts()``, images by ``target/<split>``; its module
-            has ``scored_images``, how many of them the scores are of.
+        trainer: its datamodule has ``size`` (height, width), ``views``, how the network got the images, and ``counts()``,
+            images by ``target/<split>``; its module has ``scored_images``, how many of them the scores are of.
         split: ``val`` or ``test``.
     """
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     module: Any = trainer.lightning_module
-    space = module.label_space
+    space, views = module.label_space, data.views
     file = Path(trainer.ckpt_path or "last.ckpt").name
     return Protocol(
         classes=space.name,
@@ -62,6 +62,12 @@ def run_protocol(trainer: L.Trainer, split: str) -> Protocol:
         split=split,
         images=module.scored_images,
         split_images=data.counts()[f"target/{split}"],
-        input_size=tuple(data.size),
+        input_size=None if views.input == "native" else tuple(data.size),
+        window=views.window,
+        flips=views.flips,
+        overlap=None if views.window is None else views.overlap,
+        blend=None if views.window is None else views.blend,
+        scales=views.scales,
+        name=views.name,
         checkpoint="last" if file == "last.ckpt" else file,
     )

@@ -12,7 +12,7 @@ from segzoo.methods.registry import methods
 from segzoo.yaml_files import parse_yaml
 
 # Of the command line, resolved before parsing.
-EXPANDED = ("config", "data", "recipe", "ckpt_path", "help", "debug", "print_config", "method.help")
+EXPANDED = ("config", "data", "protocol", "recipe", "ckpt_path", "help", "debug", "print_config", "method.help")
 
 
 def check_options(

@@ -1,9 +1,9 @@
 """From what a user types to what the parser reads: layers of configuration, then flags. Free of torch.
 
-``--method NAME`` stands for the packaged YAML of the method, ``--data NAME`` and ``--recipe NAME`` likewise. Later layers win:
-packaged defaults, method, data, recipe, what a checkpoint carries, the user's files, flags; what a file says for the method
-alone, below its key ``methods``, comes right after that file. A training that goes on takes the recipe after its checkpoint:
-what it changes has to be seen.
+``--method NAME`` stands for the packaged YAML of the method; ``--data``, ``--recipe`` and ``--protocol`` likewise. Later layers
+win: packaged defaults, method, data, recipe, what a checkpoint carries, the user's files, the protocol (in place of what those
+say of it), flags; what a file says for the method alone, below its key ``methods``, comes right after that file. A training
+that goes on takes the recipe after its checkpoint: what it changes has to be seen.
 """
 
 import re
@@ -125,7 +125,14 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     switches = {option for option, _ in pairs if option in SWITCHES}
     pairs = [("--method" if name == "--method.name" else name, value) for name, value in pairs if name not in SWITCHES]
     flags, files = _take_all(pairs, "--config")
-    own_options = ["--method", "--data", "--recipe", "--ckpt_path", *(["--out"] if command != "fit" else [])]
+    own_options = [
+        "--method",
+        "--data",
+        "--protocol",
+        "--recipe",
+        "--ckpt_path",
+        *(["--out"] if command != "fit" else []),
+    ]
     flags, named = _take(flags, own_options)
     user = [_read_file(Path(path)) for path in files]
     recipe = [_read_file(config_path("recipe", named["--recipe"]))] if "--recipe" in named else []
@@ -168,6 +175,9 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
 
     own = [*carried, *recipe, *user] if command == "fit" else [*recipe, *carried, *user]
     before = [layer for layer in carried if command == "fit" and layer.content]
+    if "--protocol" in named:
+        own = [Layer(layer.origin, {k: v for k, v in layer.content.items() if k != "protocol"}) for layer in own]
+        own.append(_read_file(config_path("protocol", named["--protocol"])))
     if "--data" in named:
         data = [_data_layer(named["--data"])]
         own = [Layer(layer.origin, _without_identity(layer.content)) for layer in own]

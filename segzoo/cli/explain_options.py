@@ -13,6 +13,8 @@ from segzoo.suggest import nearest_option
 
 # What jsonargparse calls a list or by a type's name alone.
 LISTS = {f"data.{size}": "two numbers, height width" for size in ("size", "source_size", "target_size", "crop_size")}
+LISTS["protocol.window"] = "two numbers, height width"
+LISTS["protocol.scales"] = "numbers, such as 0.75 1 1.25"
 LISTS["data.crop_scale"] = "two numbers, smallest and largest share"
 SEVERAL = "data.source.domains"
 """The parser's key of all of several sources."""

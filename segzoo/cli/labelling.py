@@ -1,24 +1,44 @@
-"""The labelling of photographs: what is done already, what could not be done, and every file whole."""
+"""The labelling of photographs and videos: what is done already, what could not be done, and every file whole."""
 
 import argparse
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from segzoo.errors import ConfigError, DataError, NonFinitePredictionError
-from segzoo.inference.pictures import blend, read_stamp, with_palette, write_legend, write_picture
+from segzoo.inference.outputs import Outputs, stamp_of
+from segzoo.inference.pictures import write_legend
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from torch import Tensor
 
-    from segzoo.data.folders import FolderImages
     from segzoo.inference import Predictor
 
     Pixels = npt.NDArray[np.uint8]
+
+
+IMAGES_AT_ONCE = 8
+"""Images per step, where nobody says how many."""
+
+
+class Item(NamedTuple):
+    """One image, or one frame of a video.
+
+    Attributes:
+        name: what its files are called, a path without ending.
+        path: the file that it comes from.
+        read: gives its pixels (H, W, 3), or raises a DataError.
+    """
+
+    name: str
+    path: Path
+    read: "Callable[[], Pixels]"
 
 
 class Labelling:
@@ -26,76 +46,94 @@ class Labelling:
 
     Args:
         predictor: what labels.
+        outputs: what is written.
         args: the command's options.
     """
 
-    def __init__(self, predictor: "Predictor", args: argparse.Namespace) -> None:
-        self.predictor, self.out, self.overwrite = predictor, args.out, args.overwrite
-        self.alpha, self.batch_size = args.overlay_alpha, args.batch_size
+    def __init__(self, predictor: "Predictor", outputs: Outputs, args: argparse.Namespace) -> None:
+        self.predictor, self.outputs, self.overwrite = predictor, outputs, args.overwrite
+        self.batch_size = args.batch_size or IMAGES_AT_ONCE
         with args.ckpt_path.open("rb") as file:
             weights = hashlib.file_digest(file, "sha256").hexdigest()
-        self.settings = _digest(weights, predictor.size, self.alpha, args.image_bits)
+        views = [] if predictor.views.plain else [asdict(predictor.views)]
+        self.settings = _digest(weights, predictor.size, outputs.alpha, args.image_bits, *views)
+        self.failed: dict[str, str] = {}
+        self.several: dict[str, int] = {}
 
-    def missing(self, names: Sequence[str], files: dict[str, Path]) -> list[int]:
-        """Positions of the images that are still to be labelled.
+    def missing(self, names: Sequence[str], files: dict[str, Path]) -> list[str]:
+        """The images that are still to be labelled.
 
         Raises:
             ConfigError: a file would be written over that is not of an earlier call of the same command.
         """
-        todo = []
-        for i, name in enumerate(names):
-            paths = self._paths(name)
-            known = [self._refuse_other(path) for path in paths]
-            if self.overwrite or any(stamp != self._stamp(files[name]) for stamp in known):
-                todo.append(i)
-        self._refuse_other(self.out / "legend.png", any_settings=True)  # of a call that labelled nothing, perhaps
+        todo = [name for name in names if self.is_missing(name, files[name])]
+        self._refuse_other(
+            self.outputs.out / "legend.png", any_settings=True
+        )  # of a call that labelled nothing, perhaps
         return todo
+
+    def is_missing(self, name: str, path: Path) -> bool:
+        """Whether an image, or a frame, is still to be labelled.
+
+        Raises:
+            ConfigError: see `missing`.
+        """
+        known = [self._refuse_other(one) for one in reversed(self.outputs.paths(name).values())]
+        return self.overwrite or any(stamp != self._stamp(path) for stamp in known)
 
     def write_legend(self) -> None:
         """The colours of the classes."""
-        write_legend(self.predictor.label_space, self.out / "legend.png", self._stamp(None))
+        write_legend(self.predictor.label_space, self.outputs.out / "legend.png", self._stamp(None))
 
-    def label(
-        self, images: "FolderImages", files: dict[str, Path], todo: Sequence[int]
-    ) -> tuple[dict[str, str], dict[str, int]]:
-        """Labels the images at the positions ``todo``.
+    def label(self, items: Iterable[Item], total: int, unit: str = "image") -> int:
+        """Labels images; ``failed`` says of those that could not be why, ``several`` which files hold how many pictures.
+
+        Args:
+            items: the images; an error of theirs is that of what comes next.
+            total: how many there are, for the progress.
+            unit: what they are.
 
         Returns:
-            the error by name of those that could not be, and the number of pictures by file where there are several.
+            how many are labelled.
         """
         from segzoo.cli.counting import counting
         from segzoo.inference.photographs import count_pictures
 
-        failed: dict[str, str] = {}
-        several: dict[str, int] = {}
-        # Without a common size every image is a batch of its own.
-        batch_size = self.batch_size if self.predictor.size else 1
-        with counting(len(todo)) as count:
-            for first in range(0, len(todo), batch_size):
-                chosen = todo[first : first + batch_size]
+        done, items = 0, iter(items)
+        with counting(total, unit) as count:
+            while chosen := list(islice(items, self.predictor.batch_size(self.batch_size))):
                 pixels: dict[str, Pixels] = {}
-                for i in chosen:
+                for item in chosen:
                     try:
-                        pixels[images.names[i]] = images.image(i)
+                        pixels[item.name] = item.read()
                     except DataError as error:
                         short = isinstance(error.__cause__, MemoryError)
                         why = "; make the image smaller or cut it" if short else ""
-                        failed[images.names[i]] = str(error).partition("; replace")[0] + why
-                for name, image, logits in self._logits(pixels, failed):
-                    path = files[name]
+                        self.failed[item.name] = str(error).partition("; replace")[0] + why
+                paths = {item.name: item.path for item in chosen}
+                for name, image, logits in self._logits(pixels):
+                    path = paths[name]
                     try:
                         self._write(name, image, logits, self._stamp(path))
-                    except DataError as error:
-                        failed[name] = f"{path}: {error}"
+                    except NonFinitePredictionError as error:
+                        self.failed[name] = str(error)
                         continue
-                    if (pictures := count_pictures(path)) > 1:
-                        several[str(path)] = pictures
+                    except DataError as error:
+                        self.failed[name] = f"{path}: {error}"
+                        continue
+                    done += 1
+                    if unit == "image" and (pictures := count_pictures(path)) > 1:
+                        self.several[str(path)] = pictures
                 count(len(chosen))
-        return failed, several
+        return done
 
-    def _logits(self, pixels: "dict[str, Pixels]", failed: dict[str, str]) -> "Iterator[tuple[str, Pixels, Tensor]]":
-        from segzoo.inference.logits import out_of_memory, refuse_unusable
+    def _logits(self, pixels: "dict[str, Pixels]") -> "Iterator[tuple[str, Pixels, Tensor | None]]":
+        """The logits of a batch; None where the image comes in several views, whose logits come in strips, later."""
+        from segzoo.inference.logits import out_of_memory
 
+        if not self.predictor.views.plain:
+            yield from ((name, image, None) for name, image in pixels.items())
+            return
         if not pixels:
             return
         try:
@@ -108,39 +146,28 @@ class Labelling:
                 raise ConfigError(
                     f"out of memory for {len(pixels)} images of {height}x{width} at once; lower --batch_size or --size"
                 ) from error
-            failed |= {name: f"{name}: out of memory; give the network's input a --size" for name in pixels}
+            self.failed |= {name: f"{name}: out of memory; give the network's input a --size" for name in pixels}
             return
-        for (name, image), one in zip(pixels.items(), logits, strict=True):
-            try:
-                refuse_unusable(one[None], [name])
-            except NonFinitePredictionError as error:
-                failed[name] = str(error)
-                continue
-            yield name, image, one
+        yield from ((name, image, one) for (name, image), one in zip(pixels.items(), logits, strict=True))
 
-    def _write(self, name: str, image: "Pixels", logits: "Tensor", stamp: str) -> None:
-        from PIL import Image
-
-        from segzoo.inference.logits import label_pixels, out_of_memory
+    def _write(self, name: str, image: "Pixels", logits: "Tensor | None", stamp: str) -> None:
+        from segzoo.inference.logits import out_of_memory
 
         height, width = image.shape[:2]
-        space = self.predictor.label_space
-        labels_path, overlay_path = self._paths(name)
+        space, outputs = self.predictor.label_space, self.outputs
+        wanted = {"confidence": outputs.confidence, "probabilities": outputs.probabilities}
         try:
-            labels = label_pixels(logits, (height, width))
-            overlay = Image.fromarray(blend(image, space.colorize(labels), self.alpha))
-            # The labels are written last: where they are, the image is done.
-            write_picture(overlay, overlay_path, stamp)
-            write_picture(with_palette(labels, space), labels_path, stamp)
+            maps = self.predictor.maps(image, logits, name=name, **wanted)
+            outputs.write(name, image, maps, space, stamp)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
+            remedy = "make the image smaller or cut it"
+            if logits is None:
+                remedy = "give it a smaller --protocol.window or --batch_size"
             raise DataError(
-                f"out of memory for {width}x{height} pixels in {space.num_classes} classes; make the image smaller or cut it"
+                f"out of memory for {width}x{height} pixels in {space.num_classes} classes; {remedy}"
             ) from error
-
-    def _paths(self, name: str) -> tuple[Path, Path]:
-        return self.out / "labels" / f"{name}.png", self.out / "overlays" / f"{name}.jpg"
 
     def _stamp(self, path: Path | None) -> str:
         """What is written for a file is made of it, as it is now, and with these settings."""
@@ -153,15 +180,15 @@ class Labelling:
     def _refuse_other(self, path: Path, any_settings: bool = False) -> str | None:
         if self.overwrite or not path.exists():
             return None
-        stamp = read_stamp(path)
+        stamp = stamp_of(path)
         if stamp is None:
             raise ConfigError(
                 f"{path} exists and is not of this command; choose another --out, or --overwrite what is there"
             )
         if not any_settings and stamp.split()[2:3] != [self.settings]:
             raise ConfigError(
-                f"{path} was made with another checkpoint, --size, --image_bits or --overlay_alpha; choose another --out, or "
-                "--overwrite what is there"
+                f"{path} was made with another checkpoint, --size, --protocol, --image_bits or --overlay_alpha; choose another "
+                "--out, or --overwrite what is there"
             )
         return stamp
 

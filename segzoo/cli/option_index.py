@@ -22,6 +22,8 @@ DATACLASSES = {
     "speed": ("segzoo.methods.speed", "Speed"),
 }
 """Module and class of the sections that methods share."""
+PROTOCOL = ("segzoo.data.views", "Views")
+"""Those of the section that says how images are scored."""
 SIMPLE = ("int", "float", "bool", "None", "PositiveInt")
 
 
@@ -68,14 +70,20 @@ def option_index(method: str | None, domains: dict[str, str | None]) -> OptionIn
             when it is not known.
     """
     sections = sections_of(method)
-    names = ("method", *sections, "data", "trainer", *(f"data.{domain}" for domain in domains))
+    names = ("method", *sections, "data", "protocol", "trainer", *(f"data.{domain}" for domain in domains))
     index = OptionIndex({name: Kind(simple=False) for name in names})
     index.kinds |= _own()
     _add(index, "method", _parameters(*method.split(":")) if method else None, ("label_space", *DATACLASSES))
     index.kinds["method.name"] = Kind(("str",), simple=False)
     for section in sections:
         _add(index, section, _fields(*DATACLASSES[section]), ())
-    _add(index, "data", _parameters("segzoo.data.datamodule", "DomainDataModule"), ("source", "target", "seed"))
+    _add(
+        index,
+        "data",
+        _parameters("segzoo.data.datamodule", "DomainDataModule"),
+        ("source", "target", "seed", "protocol"),
+    )
+    _add(index, "protocol", _fields(*PROTOCOL), ())
     _add(index, "trainer", _trainer(), _skipped())
     for domain, path in domains.items():
         module, _, name = (path or "").rpartition(".")

@@ -18,6 +18,7 @@ from segzoo.cli.sections import RESTORED, SECTIONS, SHARED, Layer
 from segzoo.compat.parsers import actions, group_actions, groups, parse_part
 from segzoo.configs import config_names, config_text
 from segzoo.data import DomainDataModule
+from segzoo.data.views import Views
 from segzoo.errors import ConfigError
 from segzoo.loggers.names import NAMES
 from segzoo.methods.base import Method
@@ -44,6 +45,7 @@ DATACLASSES: dict[str, type] = {"network": Network, "optimizer": Optimizer, "los
 EXPANDED = (
     "--method",
     "--data",
+    "--protocol",
     *(["--recipe"] if config_names("recipe") else []),
     "--ckpt_path",
     "--config",
@@ -171,8 +173,9 @@ def create_parser(command: str, slug: str, method: type[Method]) -> Parser:
         if section in given:
             parser.add_class_arguments(dataclass_, section)
     parser.add_class_arguments(
-        DomainDataModule, "data", skip={"seed"}, instantiate=False, fail_untyped=False, sub_configs=True
+        DomainDataModule, "data", skip={"seed", "protocol"}, instantiate=False, fail_untyped=False, sub_configs=True
     )
+    parser.add_class_arguments(Views, "protocol")
     parser.add_class_arguments(
         L.Trainer, "trainer", skip=set(OWN_TRAINER_OPTIONS), instantiate=False, fail_untyped=False, sub_configs=True
     )

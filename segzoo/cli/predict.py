@@ -1,24 +1,41 @@
 """``segzoo predict``: label a folder of images."""
 
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segzoo.checkpoint_path import checkpoint_file
 from segzoo.checks import check_range
 from segzoo.cli.errors import translate
-from segzoo.cli.labelling import Labelling
+from segzoo.cli.labelling import Item, Labelling
 from segzoo.cli.parser import Parser
+from segzoo.cli.protocol import add_protocol, read_protocol
+from segzoo.configs import config_names
 from segzoo.errors import CheckpointError, ConfigError, DataError
+from segzoo.inference.outputs import Outputs
 from segzoo.inference.pictures import make_folder
 
+if TYPE_CHECKING:
+    from segzoo.cli.labelling import Pixels
+    from segzoo.inference import Predictor
+
 DESCRIPTION = """\
-Label a folder of images, or one image. The method, its classes and the size of its input come with the checkpoint.
+Label a folder of images and videos, or one of them. The method, its classes, the size of its input and the protocol come with
+the checkpoint.
 
 Writes, for every image below --input and with the same sub-folders,
-  OUT/labels/NAME.png     class ids, 8 bits, at the image's own size; a palette shows them in the classes' colours
-  OUT/overlays/NAME.jpg   the image with the classes' colours over it
-and OUT/legend.png, the colour of every class.
+  OUT/labels/NAME.png          class ids, 8 bits, at the image's own size; a palette shows them in the classes' colours
+  OUT/overlays/NAME.jpg        the image with the classes' colours over it
+  OUT/confidences/NAME.png     with --confidence, the probability of each pixel's label, 8 bits: 255 is 1
+  OUT/probabilities/NAME.npz   with --probabilities, those of all classes: `probabilities` (C, H, W) float16
+  OUT/cityscapes/CITY_SEQUENCE_FRAME_labelIds.png   with --export cityscapes, what its official script scores
+and OUT/legend.png, the colour of every class. Frame i of a video NAME is the image NAME/i, of six digits.
+
+The network gets an image whole, resized as in training. `--protocol.input native --protocol.window 512 512` gives it windows of
+the image at its own size instead, of a 4096x3000 photograph in less than 2 GB; docs/large_images.md has the numbers.
 
 Photographs are turned upright first, as their EXIF orientation says, unless the training's target had `upright: false`; what is
 written has that upright size.
@@ -29,10 +46,15 @@ files and folders are not; every folder is visited once, whatever links to it. O
 animations) the first is labelled. What was not labelled is named at the end.
 
 exit status: 0, all images are labelled; 1, some could not be and are named; 2, an error, and nothing more was labelled"""
+KINDS = ("labels", "overlays", "confidences", "probabilities", "cityscapes")
+"""Folders that are written below OUT."""
 EXAMPLES = """\
 examples:
   segzoo predict --ckpt_path runs/metapix/minicity/default-s0/checkpoints/last.ckpt --input photos --out seen
-  segzoo predict --ckpt_path last.ckpt --input photos --out labelled --size 384 512 --device cuda:1"""
+  segzoo predict --ckpt_path last.ckpt --input photos --out labelled --size 384 512 --device cuda:1
+  segzoo predict --ckpt_path last.ckpt --input drive.mp4 --out drive
+  segzoo predict --ckpt_path last.ckpt --input large --out seen --protocol.input native --protocol.window 512 512 --confidence
+  segzoo predict --ckpt_path last.ckpt --input leftImg8bit/val --out val --protocol cityscapes-val --export cityscapes"""
 
 
 def predict(argv: list[str]) -> int:
@@ -43,7 +65,8 @@ def predict(argv: list[str]) -> int:
             "--ckpt_path last: expected a path, e.g. runs/<method>/<data>/default-s0/checkpoints/last.ckpt"
         )
     _check_folders(args.input, args.out)
-    if not 0 <= args.overlay_alpha <= 1 or args.batch_size < 1 or (args.size and min(args.size) < 1):
+    batch_size = 1 if args.batch_size is None else args.batch_size
+    if not 0 <= args.overlay_alpha <= 1 or batch_size < 1 or (args.size and min(args.size) < 1):
         raise ConfigError("--overlay_alpha must be in [0, 1], --batch_size and --size at least 1")
     if args.image_bits is not None:
         check_range("--image_bits", args.image_bits, 8, 16)
@@ -52,27 +75,73 @@ def predict(argv: list[str]) -> int:
     be_quiet(translate)
     from segzoo.cli.checkpoint import read_checkpoint
     from segzoo.inference import load
+    from segzoo.inference.cityscapes import CityscapesExport
     from segzoo.inference.photographs import check_apart, find_images, said_at_the_end
+    from segzoo.inference.videos import frame_name
 
     read_checkpoint(args.ckpt_path)  # refuses a configuration that is none
     predictor = load(args.ckpt_path, device=args.device, image_bits=args.image_bits)
+    _set_views(predictor, args)
+    videos: dict[str, Path] = {}
+    files, others = find_images(args.input, videos)
+    export = CityscapesExport(predictor.label_space) if args.export else None
+    outputs = Outputs(args.out, args.overlay_alpha, args.confidence, args.probabilities, export)
+    images = predictor.files(args.input, files)
+    if export is not None:
+        export.check([*images.names, *(frame_name(name, 0) for name in videos)])
+    labelling = Labelling(predictor, outputs, args)
+    make_folder(args.out / "labels")
+    check_apart([*images.names, *videos], args.out / "labels")
+    todo = labelling.missing(images.names, files)
+    labelling.write_legend()
+    number = {name: i for i, name in enumerate(images.names)}
+    done = labelling.label([Item(name, files[name], partial(images.image, number[name])) for name in todo], len(todo))
+    if done or (files and not todo):
+        before = f", {len(files) - len(todo)} were before" if len(todo) < len(files) else ""
+        print(f"{done} images labelled{before}: {args.out}")
+    for name, path in videos.items():
+        _label_video(labelling, name, path)
+    for line in said_at_the_end(others, labelling.several):
+        print(line, file=sys.stderr)
+    return _report(list(labelling.failed.values()), len(files) + len(videos), "files" if videos else "images")
+
+
+def _set_views(predictor: "Predictor", args: argparse.Namespace) -> None:
+    """Takes the protocol and the size of the input that the command line gives."""
+    from segzoo.data.views import SECTION, Views
+    from segzoo.options import resolve
+
+    trained = (predictor.method.run_config or {}).get(SECTION) or {}
+    predictor.views = resolve(Views, read_protocol(args, trained), SECTION)
+    predictor.windows_at_once = args.batch_size or predictor.windows_at_once
+    if args.size and predictor.views.input == "native":
+        raise ConfigError("--size has no effect where --protocol.input is native; leave one of them out")
     if args.size:
         predictor.method.segmenter.check_sizes({"--size": args.size})
         predictor.size = (args.size[0], args.size[1])
-    files, others = find_images(args.input)
-    images = predictor.files(args.input, files)
-    labelling = Labelling(predictor, args)
-    make_folder(args.out / "labels")
-    check_apart(images.names, args.out / "labels")
-    todo = labelling.missing(images.names, files)
-    labelling.write_legend()
-    failed, several = labelling.label(images, files, todo)
-    if len(failed) < len(files):
-        before = f", {len(files) - len(todo)} were before" if len(todo) < len(files) else ""
-        print(f"{len(todo) - len(failed)} images labelled{before}: {args.out}")
-    for line in said_at_the_end(others, several):
-        print(line, file=sys.stderr)
-    return _report(list(failed.values()), len(files))
+    predictor.check_size()
+
+
+def _label_video(labelling: Labelling, name: str, path: Path) -> None:
+    """Labels the frames that are not labelled yet; why it could not be done goes to the others."""
+    from segzoo.inference.videos import count_frames, frame_name, frames
+
+    def items() -> "Iterator[Item]":
+        for number, frame in enumerate(frames(path)):
+            own = frame_name(name, number)
+            if labelling.is_missing(own, path):
+                yield Item(own, path, partial(_same, frame))
+
+    try:
+        done = labelling.label(items(), count_frames(path), "frame")
+    except DataError as error:
+        labelling.failed[name] = str(error)
+        return
+    print(f"{done} frames of {path} labelled: {labelling.outputs.out}")
+
+
+def _same(pixels: "Pixels") -> "Pixels":
+    return pixels
 
 
 def _check_folders(path: Path, out: Path) -> None:
@@ -84,19 +153,19 @@ def _check_folders(path: Path, out: Path) -> None:
     inner, outer = path.resolve(), out.resolve()
     if path.is_dir() and outer.is_relative_to(inner):
         raise ConfigError(f"--out {out} lies in --input {path}, where it would be read as images next time")
-    if inner == outer / "legend.png" or any(inner.is_relative_to(outer / name) for name in ("labels", "overlays")):
+    if inner == outer / "legend.png" or any(inner.is_relative_to(outer / name) for name in KINDS):
         raise ConfigError(f"--input {path} lies where --out {out} writes, and would be lost; choose another --out")
 
 
-def _report(failed: Sequence[str], images: int) -> int:
+def _report(failed: Sequence[str], images: int, what: str) -> int:
     """Names what could not be labelled; returns the exit status."""
     from segzoo.inference.photographs import first_of
 
     if not failed:
         return 0
     if len(failed) == images:
-        raise DataError(failed[0] if images == 1 else f"none of {images} images could be labelled: {first_of(failed)}")
-    print(f"error: {len(failed)} of {images} images could not be labelled: {first_of(failed)}", file=sys.stderr)
+        raise DataError(failed[0] if images == 1 else f"none of {images} {what} could be labelled: {first_of(failed)}")
+    print(f"error: {len(failed)} of {images} {what} could not be labelled: {first_of(failed)}", file=sys.stderr)
     return 1
 
 
@@ -105,9 +174,13 @@ def _parser() -> Parser:
     parser.add_argument(
         "--ckpt_path", type=checkpoint_file, required=True, metavar="FILE", help="checkpoint of `segzoo fit`"
     )
-    parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="folder of images, or one image")
+    parser.add_argument(
+        "--input", type=Path, required=True, metavar="PATH", help="folder of images and videos, or one of them"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="images per step (default: 8)")
+    parser.add_argument(
+        "--batch_size", type=int, metavar="N", help="images per step (default: 8), or windows of one (default: 2)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     parser.add_argument(
         "--size", type=int, nargs=2, metavar=("H", "W"), help="input of the network (default: as in training)"
@@ -125,7 +198,13 @@ def _parser() -> Parser:
         metavar="A",
         help="opacity of the colours, 0 to 1 (default: 0.5)",
     )
+    parser.add_argument("--confidence", action="store_true", help="write the probability of every label, too")
+    parser.add_argument("--probabilities", action="store_true", help="write the probabilities of all classes, too")
+    parser.add_argument(
+        "--export", choices=["cityscapes"], help="write official label ids, too, which its own script scores"
+    )
     parser.add_argument(
         "--overwrite", action="store_true", help="label all images, and write over whatever OUT holds of their names"
     )
+    add_protocol(parser, config_names("protocol"))
     return parser

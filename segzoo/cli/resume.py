@@ -28,6 +28,7 @@ HONOURED = (
     "data.root",
     "data.source.label_space",
     "data.target.label_space",
+    "protocol",
     "speed",
     "trainer",
 )

@@ -90,7 +90,8 @@ class Run:
 
         L.seed_everything(self.config["seed_everything"], workers=True)
         objects = options.parser.instantiate(options.parsed)
-        self.data = DomainDataModule(**objects.data.as_dict(), seed=self.config["seed_everything"])
+        seed = self.config["seed_everything"]
+        self.data = DomainDataModule(**objects.data.as_dict(), seed=seed, protocol=objects.protocol)
         self.method = self._create_method(method, objects)
         self.labels_images = isinstance(self.method, ScoredImages)
         self.trainer = self._prepare_trainer(objects.trainer.as_dict())
@@ -153,7 +154,7 @@ class Run:
             trainer = self._create_trainer(options)
             _check_processes(trainer)
             if test is not None:
-                check_test_share(trainer, len(test), self.data.eval_batch_size)
+                check_test_share(trainer, len(test), self.data.protocol.batch_size(self.data.eval_batch_size))
         except Exception as error:
             self.discard_empty_run()
             if isinstance(error, ValueError | TypeError | ImportError | MisconfigurationException):

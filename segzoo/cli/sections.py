@@ -14,7 +14,7 @@ from segzoo.suggest import did_you_mean
 
 SHARED = ("network", "optimizer", "loss", "speed")
 """Sections of a method that most methods have."""
-SECTIONS = ("method", *SHARED, "data", "trainer")
+SECTIONS = ("method", *SHARED, "data", "protocol", "trainer")
 RESTORED = ("generator_description",)
 """Arguments of a method's constructor that nobody types: a checkpoint brings them."""
 BY_METHOD = "methods"

@@ -36,6 +36,8 @@ ARGUMENTS = """\
   --speed.OPTION V      e.g. --speed.compile true, --speed.channels_last true
   --data NAME|FILE      a packaged data set or your own YAML (default: minicity, embedded)
   --data.OPTION V       e.g. --data.target_labels 16, --data.root /data, --data.size 192 256
+  --protocol NAME       how images are scored, as published: {protocols}
+  --protocol.OPTION V   e.g. --protocol.input native --protocol.window 512 512, for large images; --protocol.flips true
   --trainer.OPTION V    e.g. --trainer.max_steps 400, --trainer.devices 2, --trainer.precision bf16-mixed
   --config FILE         a YAML with any of these, such as a run's config.yaml; may be repeated
 {recipe}  --seed_everything N   seed of weights, order and augmentation (default: 0)
@@ -66,7 +68,9 @@ EXAMPLES = {
     "test": """\
   segzoo test --ckpt_path runs/metapix/minicity/default-s0/checkpoints/last.ckpt
   segzoo test --method metapix --ckpt_path last --out scores
-  segzoo test --ckpt_path last.ckpt --data my_data.yaml --data.root /data""",
+  segzoo test --ckpt_path last.ckpt --data my_data.yaml --data.root /data
+  segzoo test --ckpt_path last.ckpt --protocol cityscapes-val
+  segzoo test --ckpt_path last.ckpt --protocol.input native --protocol.window 512 512 --protocol.scales 0.75 1 1.25""",
 }
 
 
@@ -91,6 +95,7 @@ def usage(command: str) -> str:
         checkpoint=CHECKPOINT[command],
         out="" if command == "fit" else OUT,
         recipe=RECIPE if config_names("recipe") else "",
+        protocols=", ".join(config_names("protocol")),
     )
     return (
         f"usage: segzoo {command} [OPTIONS]\n\n{PURPOSE[command]}\n\noptions:\n{arguments}\n\n"

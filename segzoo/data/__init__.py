@@ -9,6 +9,7 @@ from segzoo.data.minifaces import MiniFaces
 from segzoo.data.several import SeveralDomains
 from segzoo.data.streams import Stream
 from segzoo.data.two_folders import from_folders
+from segzoo.data.views import Views
 
 __all__ = [
     "Domain",
@@ -20,6 +21,7 @@ __all__ = [
     "PairedFolders",
     "SeveralDomains",
     "Stream",
+    "Views",
     "from_folders",
     "load_label_space",
 ]

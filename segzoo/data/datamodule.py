@@ -27,8 +27,10 @@ from segzoo.data.shared_images import shared_images
 from segzoo.data.splits import evenly, labelled_subset
 from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset, collate, with_labels, without_labels
 from segzoo.data.transforms import CropRule, evaluation_transform, training_transform
+from segzoo.data.views import SECTION, Views
 from segzoo.data.workers import start_worker
 from segzoo.errors import ConfigError, SegzooError
+from segzoo.options import resolve
 
 
 class DomainDataModule(L.LightningDataModule):
@@ -51,7 +53,7 @@ class DomainDataModule(L.LightningDataModule):
         target_size: Sets another height and width that target images are resized to in training, before a crop; null takes
             size. MaxSquare resizes Cityscapes to 512 1024, SePiCo to 640 1280.
         batch_size: Sets how many images of each domain a training step sees per process; lower it when the memory is too small.
-        eval_batch_size: Sets how many images are scored at once per process, which changes speed and memory but no score.
+        eval_batch_size: Sets how many images, or windows of one, are scored at once per process, which changes no score.
         target_labels: Limits how many labelled target images a method may see; null gives all of them. Every seed has the
             same ones, and a smaller budget is a part of a larger one.
         labelled_order: Chooses which target images are the labelled ones where their number is limited: random draws them from
@@ -82,6 +84,7 @@ class DomainDataModule(L.LightningDataModule):
             and none of them changes what is drawn.
         seed: Sets the seed of the order and the augmentation of images, and of what a method draws; None takes that of
             ``lightning.seed_everything``, or else 0.
+        protocol: Says how the network gets the images of a test; the command has it as a section of its own.
 
     Raises:
         ConfigError: an option outside its range, a crop larger than the images, two domains with different label spaces,
@@ -114,6 +117,7 @@ class DomainDataModule(L.LightningDataModule):
         blur: float = 0.0,
         num_workers: int = 2,
         seed: int | None = None,
+        protocol: Views | dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_domains(source, target)
@@ -127,6 +131,7 @@ class DomainDataModule(L.LightningDataModule):
         self.rare_class_min_crop_ratio = rare_class_min_crop_ratio
         self.ignore_top, self.ignore_bottom = ignore_top, ignore_bottom
         self.flip, self.color_jitter, self.blur = flip, color_jitter, blur
+        self.protocol = resolve(Views, protocol, SECTION)
         check_options(self)
         self._eval_transform = evaluation_transform(size)
         self._images: dict[tuple[str, Split], ImageSet] = {}
@@ -145,6 +150,11 @@ class DomainDataModule(L.LightningDataModule):
         self._seed = seed
 
     @property
+    def views(self) -> Views:
+        """How the network gets the images that are scored now: within a training whole and resized, which takes the least."""
+        return Views() if self.trainer is not None and self.trainer.state.fn == "fit" else self.protocol
+
+    @property
     def label_space(self) -> LabelSpace:
         """The classes that both domains share."""
         return self.target.label_space
@@ -156,9 +166,7 @@ class DomainDataModule(L.LightningDataModule):
         return self._images[domain, split]
 
     def class_shares(self, domain: Literal["source", "target"]) -> npt.NDArray[np.float64]:
-        """The share (C,) of every class in the labelled pixels that a training may see, as it draws from several sources.
-
-        Of the target they are those of the budget.
+        """The share (C,) of every class in the labelled pixels that a training may see; of several sources as it draws them.
 
         Raises:
             DataError: a label cannot be read.
@@ -372,14 +380,15 @@ class DomainDataModule(L.LightningDataModule):
     def _eval_loader(self, images: ImageSet, limit: str) -> DataLoader[Batch]:
         trainer: Any = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        total, batches = len(images), getattr(trainer, limit, None)
+        total, batches, views = len(images), getattr(trainer, limit, None), self.views
         if isinstance(batches, int) and batches and world > 1:  # those that one process would score
-            total = min(total, batches * self.eval_batch_size)
+            total = min(total, batches * views.batch_size(self.eval_batch_size))
         indices = list(range(rank, total, world))
         # Every image is counted once, by one rank. All ranks have as many batches, or one would wait for another that is done.
         padding = -(-total // world) - len(indices)
-        dataset = EvaluationDataset(images, self._eval_transform, indices + [0] * padding, padding)
-        return DataLoader(dataset, batch_size=self.eval_batch_size, **self._loading())
+        inputs = None if views.plain else partial(views.inputs, size=self.size)
+        dataset = EvaluationDataset(images, self._eval_transform, indices + [0] * padding, padding, inputs)
+        return DataLoader(dataset, batch_size=views.batch_size(self.eval_batch_size), **self._loading())
 
     def _loading(self) -> dict[str, Any]:
         return {

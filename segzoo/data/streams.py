@@ -1,6 +1,6 @@
 """The streams of training images a method asks for, and the torch data set behind each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from segzoo.data.domains import ImageSet
+from segzoo.data.domains import ImageSet, Pixels
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.permutation import permutation
 from segzoo.data.sampling import Key, derived_seed
@@ -20,7 +20,8 @@ from segzoo.errors import ConfigError
 Batch = dict[str, Any]
 """``image`` (B, 3, H, W) float32 RGB in [0, 1]; ``label`` (B, H, W) int64, 255 ignored, absent without labels; ``name``;
 ``reference`` (B, 3, H, W) for streams that ask for it; ``counted`` (B,) bool where some images of an evaluation are not;
-``origin`` (B,) int64 in training on several domains, the position of each image's domain among them."""
+``origin`` (B,) int64 in training on several domains, the position of each image's domain among them. An evaluation in several
+views has, as ``image``, lists of inputs (3, h, w) uint8 of an image, see `segzoo.data.views.Views`."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,19 @@ class EvaluationDataset(Dataset[Batch]):
         resize: an albumentations pipeline for the image alone.
         indices: which of them.
         padding: how many of the last ones are not counted: their labels are void.
+        inputs: makes the inputs (h, w, 3) of an image at its own size, which come instead of the resized image.
     """
 
-    def __init__(self, images: ImageSet, resize: A.Compose, indices: Sequence[int], padding: int = 0) -> None:
+    def __init__(
+        self,
+        images: ImageSet,
+        resize: A.Compose,
+        indices: Sequence[int],
+        padding: int = 0,
+        inputs: Callable[[Pixels], list[Pixels]] | None = None,
+    ) -> None:
         self.images, self.resize, self.indices, self.padding = images, resize, indices, padding
+        self.inputs = inputs
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -142,13 +152,18 @@ class EvaluationDataset(Dataset[Batch]):
         counted = position < len(self) - self.padding
         if label is not None and not counted:
             label = np.full_like(label, IGNORE_INDEX)
-        sample = _sample(self.resize(image=self.images.image(index))["image"], label, self.images.names[index])
+        image = self.images.image(index)
+        sample = _sample(self.resize(image=image)["image"], label, self.images.names[index])
+        if self.inputs is not None:
+            sample["image"] = [channels_first(one) for one in self.inputs(image)]
         return sample | ({"counted": torch.tensor(counted)} if self.padding else {})
 
 
 def collate(samples: list[Batch]) -> Batch:
-    """Stacks samples; labels of different sizes stay a list."""
-    batch: Batch = {"image": torch.stack([s["image"] for s in samples]), "name": [s["name"] for s in samples]}
+    """Stacks samples; labels of different sizes and lists of inputs stay a list."""
+    images = [s["image"] for s in samples]
+    batch: Batch = {"image": images if isinstance(images[0], list) else torch.stack(images)}
+    batch["name"] = [s["name"] for s in samples]
     for part in ("reference", "counted", "origin"):
         if part in samples[0]:
             batch[part] = torch.stack([s[part] for s in samples])
@@ -161,7 +176,12 @@ def collate(samples: list[Batch]) -> Batch:
 
 def image_tensor(image: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 RGB to (3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255
+    return channels_first(image).float() / 255
+
+
+def channels_first(image: np.ndarray) -> Tensor:
+    """(H, W, 3) to (3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 def _sample(image: np.ndarray, label: np.ndarray | None, name: str) -> Batch:

@@ -117,6 +117,11 @@ def evaluation_transform(size: tuple[int, int]) -> A.Compose:
     return A.Compose([_resize(size)])
 
 
+def view_transform(size: tuple[int, int]) -> A.Compose:
+    """The whole image resized to ``size`` (height, width), smoothly where that enlarges it: area averaging shows its pixels."""
+    return A.Compose([A.Resize(*size, interpolation=cv2.INTER_LINEAR, area_for_downscale="image")])
+
+
 def _resize(size: tuple[int, int]) -> A.Resize:
     # Area averaging: photographs are usually reduced, and bilinear reduction by more than two aliases.
     return A.Resize(*size, interpolation=cv2.INTER_AREA, mask_interpolation=LABELS)

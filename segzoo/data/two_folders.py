@@ -13,6 +13,7 @@ from segzoo.data.label_spaces import LabelSpace, load_label_space
 from segzoo.data.layouts import Layout, find_layout
 from segzoo.data.map_entries import read_map
 from segzoo.data.several import SeveralDomains
+from segzoo.data.views import Views
 from segzoo.errors import ConfigError
 
 Folders = str | Path | tuple[str | Path, str | Path | None]
@@ -44,6 +45,7 @@ class DataOptions(TypedDict, total=False):
     flip: bool
     color_jitter: float
     blur: float
+    protocol: Views | dict[str, Any] | None
 
 
 def from_folders(

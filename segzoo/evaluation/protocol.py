@@ -23,6 +23,10 @@ class Protocol:
         input_size: (height, width) of the network's input in pixels, or ``None`` for each image's own size.
         window: (height, width) of a sliding window, or ``None`` for the whole image at once.
         flips: whether predictions are averaged with those of the mirrored image.
+        overlap: share of a window that it has in common with the next one; None without windows.
+        blend: ``linear`` or ``mean``, how the logits of overlapping windows are averaged; None without windows.
+        scales: factors of the input's size whose predictions are averaged.
+        name: what the protocol is called where it was published; None for one of one's own.
         ignore_index: label of pixels that are not counted.
         truth_size: ground truth is always used at its own size; logits are resized to it.
         checkpoint: ``last``: the weights of the last step; or the name of another checkpoint's file.
@@ -40,6 +44,10 @@ class Protocol:
     truth_size: Literal["native"] = "native"
     checkpoint: str = "last"
     split_images: int | None = None
+    overlap: float | None = None
+    blend: str | None = None
+    scales: tuple[float, ...] = (1.0,)
+    name: str | None = None
 
     @property
     def complete(self) -> bool:
@@ -55,12 +63,24 @@ class Protocol:
                 f"{self.split}, {count}",
                 f"{self.num_classes} classes ({self.classes}), label {self.ignore_index} ignored",
                 f"input {_size(self.input_size)}",
-                "whole image" if self.window is None else f"window {_size(self.window)}",
+                self._windows(),
                 "flips averaged" if self.flips else "no flips",
+                *(
+                    [f"scales {', '.join(f'{scale:g}' for scale in self.scales)} averaged"]
+                    if self.scales != (1.0,)
+                    else []
+                ),
                 f"truth at {self.truth_size} size",
                 f"{self.checkpoint} checkpoint" if self.checkpoint == "last" else f"checkpoint {self.checkpoint}",
+                *([f"protocol {self.name}"] if self.name else []),
             ]
         )
+
+    def _windows(self) -> str:
+        if self.window is None:
+            return "whole image"
+        overlap = "" if self.overlap is None else f", overlap {100 * self.overlap:g} %"
+        return f"window {_size(self.window)}{overlap}" + ("" if self.blend is None else f", {self.blend} blend")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON."""

@@ -52,10 +52,24 @@ def label_pixels(logits: Tensor, size: tuple[int, int]) -> Pixels:
 def label_pixels_surely(logits: Tensor, size: tuple[int, int]) -> tuple[Pixels, Confidence]:
     """The class ids (H, W) of `label_pixels`, and the probability (H, W) of each that the softmax gives."""
     best, labels = _winners(logits, size)
-    total = torch.full_like(best, -torch.inf)
-    for one in _classes(logits, size):
-        total = torch.logaddexp(total, one)
+    total = _log_sum(logits, size)
     return labels.byte().cpu().numpy(), (best - total).exp().clamp_max(1).cpu().numpy()
+
+
+def class_probabilities(logits: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+    """The probabilities (H, W) of one class after the other that the softmax gives, at an image's own size."""
+    total = _log_sum(logits, size)
+    for one in _classes(logits, size):
+        yield (one - total).exp()
+
+
+def _log_sum(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """The logarithm (H, W) of the softmax's denominator at an image's own size."""
+    total: Tensor | None = None
+    for one in _classes(logits, size):
+        total = one if total is None else torch.logaddexp(total, one)
+    assert total is not None  # there is a class
+    return total
 
 
 def _winners(logits: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

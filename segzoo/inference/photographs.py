@@ -7,6 +7,7 @@ from pathlib import Path
 from segzoo.data.files import kind_of, walk
 from segzoo.data.references import IMAGE_TYPES
 from segzoo.errors import DataError
+from segzoo.inference.videos import VIDEO_TYPES
 
 FURTHER_TYPES = (".gif", ".avif", ".jfif", ".heic", ".heif")
 """Labelled too where the installed Pillow has a reader."""
@@ -15,8 +16,12 @@ SEVERAL = (".gif", ".tif", ".tiff", ".png", ".webp", ".avif")
 NAMED = 5
 
 
-def find_images(path: Path) -> tuple[dict[str, Path], list[str]]:
+def find_images(path: Path, videos: dict[str, Path] | None = None) -> tuple[dict[str, Path], list[str]]:
     """The images of a folder and its sub-folders, or the one image that ``path`` is.
+
+    Args:
+        path: the folder, or the image.
+        videos: gets the videos by name, if it is given; then there need be no images.
 
     Returns:
         the files by name (the path below the folder, without ending), and what is no image, to be named.
@@ -25,6 +30,9 @@ def find_images(path: Path) -> tuple[dict[str, Path], list[str]]:
         DataError: there are none, or two of one name: what is written for them would be one file.
     """
     types = readable_types()
+    if path.is_file() and videos is not None and path.suffix.lower() in VIDEO_TYPES:
+        videos[path.stem] = path
+        return {}, []
     if path.is_file():
         if path.suffix.lower() not in types:
             raise DataError(f"{path}: expected a folder, or an image of type {', '.join(types)}")
@@ -37,10 +45,14 @@ def find_images(path: Path) -> tuple[dict[str, Path], list[str]]:
     others: list[str] = []
     twice: list[tuple[Path, Path, str]] = []
     for file in walk(path, special):
+        name = file.relative_to(path).with_suffix("").as_posix()
+        if videos is not None and file.suffix.lower() in VIDEO_TYPES:
+            # Its frames lie in a folder of its name: of two videos of one name the second keeps its ending.
+            videos[f"{name}{file.suffix}" if name in videos else name] = file
+            continue
         if file.suffix.lower() not in types:
             others.append(str(file.relative_to(path)))
             continue
-        name = file.relative_to(path).with_suffix("").as_posix()
         if name in files:
             twice.append((files[name], file, name))
         files.setdefault(name, file)
@@ -52,7 +64,7 @@ def find_images(path: Path) -> tuple[dict[str, Path], list[str]]:
             f"labels/{name}.png; rename one, or give them folders of their own"
         )
     others += [f"{file.relative_to(path)} ({kind_of(file)})" for file in special]
-    if not files:
+    if not files and not videos:
         raise DataError(f"no images in {path}: expected files of type {', '.join(types)}{_found(others)}")
     return files, others
 

@@ -1,6 +1,6 @@
 """A trained network that labels images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -14,18 +14,22 @@ from segzoo.data.domains import Pixels
 from segzoo.data.folders import FolderImages
 from segzoo.data.image_files import rgb_pixels
 from segzoo.data.label_spaces import LabelSpace, load_class_map
+from segzoo.data.streams import channels_first
+from segzoo.data.views import SECTION, Views
 from segzoo.errors import ConfigError, DataError
+from segzoo.evaluation.strips import logit_strips
 from segzoo.inference.checkpoints import Size, load_checkpoint, trained_on
 from segzoo.inference.logits import (
     evaluating,
-    label_pixels_surely,
     network_input,
     out_of_memory,
     refuse_unusable,
 )
+from segzoo.inference.maps import Maps, maps_of_logits, maps_of_strips
 from segzoo.inference.photographs import find_images
 from segzoo.inference.prediction import Prediction
 from segzoo.methods.segmentation import SegmentationMethod
+from segzoo.options import resolve
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -34,8 +38,17 @@ if TYPE_CHECKING:
     OneImage = npt.NDArray[Any] | Image.Image | Path | str
 
 
+WINDOWS_AT_ONCE = 2
+"""More would need more memory than all else of a large photograph, and a CPU is not faster with them."""
+
+
 def load(
-    path: Path | str, *, device: str = "auto", size: Size | None = None, image_bits: int | None = None
+    path: Path | str,
+    *,
+    device: str = "auto",
+    size: Size | None = None,
+    image_bits: int | None = None,
+    protocol: Views | Mapping[str, Any] | None = None,
 ) -> "Predictor":
     """The network of a checkpoint, ready to label images; it labels them as ``segzoo predict`` does.
 
@@ -50,6 +63,8 @@ def load(
         device: ``auto`` (the first of cuda, mps and cpu that is there), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         size: (height, width) of the network's input; None: as in training.
         image_bits: bits that image files of 16 bits per channel use, e.g. 12; None: as the target's in training, else 16.
+        protocol: how the network gets an image, e.g. ``{"input": "native", "window": (512, 512)}`` for large photographs; None:
+            as the test of the training.
 
     Raises:
         CheckpointError: the file cannot be read, is damaged, does not fit the method, or holds numbers that are not finite.
@@ -58,7 +73,10 @@ def load(
     method, trained_size = load_checkpoint(path, device)
     if not isinstance(method, SegmentationMethod):
         raise ConfigError(f"{path} is of the method '{method.slug}', which labels no images")
-    return Predictor(method, size or trained_size, image_bits=image_bits)
+    predictor = Predictor(method, size or trained_size, image_bits=image_bits, protocol=protocol)
+    if size is not None and predictor.views.input == "native":
+        raise ConfigError("`size` has no effect where `protocol.input` is native; leave one of them out")
+    return predictor
 
 
 class Predictor:
@@ -68,19 +86,34 @@ class Predictor:
         method: what labels; it stays in the mode and on the device that it is in.
         size: (height, width) of the network's input; None: the images' own.
         image_bits: bits that image files of 16 bits per channel use; None: as the target's in training, else 16.
+        protocol: how the network gets an image; None: as the test of the training.
+
+    Attributes:
+        views: the protocol.
+        windows_at_once: how many windows of an image the network gets in a batch.
 
     Raises:
         ConfigError: a size that the network refuses.
     """
 
-    def __init__(self, method: SegmentationMethod, size: Size | None = None, *, image_bits: int | None = None) -> None:
+    def __init__(
+        self,
+        method: SegmentationMethod,
+        size: Size | None = None,
+        *,
+        image_bits: int | None = None,
+        protocol: Views | Mapping[str, Any] | None = None,
+    ) -> None:
         if size is not None:
             for side in size:
                 check_range("size (height, width)", side, 1)
-            method.segmenter.check_sizes({"size": size})
         if image_bits is not None:
             check_range("image_bits", image_bits, 8, 16)
         self.method, self.size = method, None if size is None else (int(size[0]), int(size[1]))
+        trained = (method.run_config or {}).get(SECTION)
+        self.views = resolve(Views, trained if protocol is None else protocol, SECTION)
+        self.windows_at_once = WINDOWS_AT_ONCE
+        self.check_size()
         target = trained_on(method)  # what the images are read like
         self.image_bits: int | None = image_bits or target.get("image_bits")
         self.upright = target.get("upright") is not False
@@ -101,8 +134,20 @@ class Predictor:
         return self.method.device
 
     def __repr__(self) -> str:
-        size = "each image's own size" if self.size is None else "{1}x{0} (WxH)".format(*self.size)
+        native = self.size is None or self.views.input == "native"
+        size = "each image's own size" if native else "{1}x{0} (WxH)".format(*(self.size or ()))
+        if self.views.window is not None:
+            size += " in windows of {1}x{0}".format(*self.views.window)
         return f"Predictor({self.method.slug}, {len(self.classes)} classes, input {size}, on {self.device})"
+
+    def check_size(self) -> None:
+        """Refuses inputs of a size that the network does not take.
+
+        Raises:
+            ConfigError: such a size.
+        """
+        sizes = {} if self.size is None else self.views.network_sizes(self.size)
+        self.method.segmenter.check_sizes({"size" if name == "`data.size`" else name: s for name, s in sizes.items()})
 
     @overload
     def predict(self, image: "OneImage") -> Prediction: ...
@@ -148,10 +193,14 @@ class Predictor:
         folder = Path(folder)
         files, _ = find_images(folder)
         images = self.files(folder, files)
-        step = batch_size if self.size else 1  # without a common size every image is a batch of its own
+        step = self.batch_size(batch_size)
         for first in range(0, len(images), step):
             numbers = range(first, min(first + step, len(images)))
             yield from self._predict({images.names[i]: images.image(i) for i in numbers})
+
+    def batch_size(self, images: int) -> int:
+        """How many images are labelled at once where so many are wanted: those without a common input come one by one."""
+        return self.views.batch_size(images) if self.size else 1
 
     def files(self, folder: Path, files: dict[str, Path]) -> FolderImages:
         """Image files by name, read as those of the training's target were."""
@@ -164,20 +213,51 @@ class Predictor:
             logits: Tensor = self.method(network_input(images, self.size).to(self.device))
         return logits
 
+    def maps(
+        self,
+        image: Pixels,
+        logits: Tensor | None = None,
+        *,
+        name: str = "the image",
+        confidence: bool = True,
+        probabilities: bool = False,
+    ) -> Maps:
+        """What the network says of the pixels of an image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            logits: those (C, h, w) of `logits`, which are the protocol's where ``views.plain``; None: they are computed.
+            name: of the image, for the error.
+            confidence: whether the confidence is asked for.
+            probabilities: whether the probabilities of all classes are.
+
+        Raises:
+            NonFinitePredictionError: the network computes numbers that are not finite.
+        """
+        size = image.shape[0], image.shape[1]
+        if logits is not None:
+            refuse_unusable(logits[None], [name])
+            return maps_of_logits(logits, size, confidence, probabilities)
+        with evaluating(self.method):
+            inputs = [channels_first(one).to(self.device) for one in self.views.inputs(image, self.size)]
+            strips = logit_strips(self.method, inputs, self.views, size, self.windows_at_once)
+            return maps_of_strips(strips, size, name, confidence, probabilities)
+
     def _predict(self, images: dict[str, Pixels]) -> list[Prediction]:
         try:
-            logits = self.logits(list(images.values()))
-            refuse_unusable(logits, [name or "the image" for name in images])
+            logits = self.logits(list(images.values())) if self.views.plain else [None] * len(images)
             found = []
             for (name, image), one in zip(images.items(), logits, strict=True):
-                labels, confidence = label_pixels_surely(one, (image.shape[0], image.shape[1]))
-                found.append(Prediction(labels, confidence, image, self.label_space, name))
+                maps = self.maps(image, one, name=name or "the image")
+                assert maps.confidence is not None  # it was asked for
+                found.append(Prediction(maps.labels, maps.confidence, image, self.label_space, name))
             return found
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             raise ConfigError(
-                f"out of memory for {len(images)} images at once; give the network a smaller `size`, or predict fewer at once"
+                f"out of memory for {len(images)} images at once; give the network a smaller `size`, predict fewer at once, or "
+                "divide them by `protocol.window`"
             ) from error
 
     def _read(self, image: "OneImage") -> tuple[Pixels, str]:

@@ -1,14 +1,18 @@
 """How a method is scored: one confusion matrix of all images, and no score of predictions that are none."""
 
 import math
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.distributed import sum_across_ranks
 from segzoo.errors import NonFinitePredictionError
-from segzoo.evaluation import Scores, confusion_metric, count_unusable, update_confusion
+from segzoo.evaluation import ConfusionMatrix, Scores, confusion_metric, count_unusable, update_confusion
+from segzoo.evaluation.strips import logit_strips
+from segzoo.evaluation.windows import Network
 from segzoo.methods.logged import LoggedSteps
 
 
@@ -48,11 +52,31 @@ class ScoredImages(LoggedSteps):
         self._score("test")
 
     def _evaluate(self, batch: Batch) -> None:
-        logits = self(batch["image"])
-        self._unusable = self._unusable + count_unusable(logits)  # on the device: nothing waits for it until the end
-        update_confusion(self.confusion, logits, batch["label"])
+        # On the device: nothing waits for it until the end.
+        self._unusable = self._unusable + self.count_batch(self, batch, self.confusion)
         # Of images that only keep the ranks in step the labels are void.
         self._evaluated += int(batch["counted"].sum()) if "counted" in batch else len(batch["image"])
+
+    def count_batch(self, network: Network, batch: Batch, confusion: ConfusionMatrix) -> Tensor:
+        """Adds what a network says of a batch to a confusion matrix, as the protocol of the data has it.
+
+        Returns:
+            how many of its images have logits that are not finite, a scalar on the device.
+        """
+        if isinstance(batch["image"], Tensor):
+            logits = network(batch["image"])
+            update_confusion(confusion, logits, batch["label"])
+            return count_unusable(logits)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        unusable = torch.zeros((), dtype=torch.long, device=self.device)
+        for inputs, label in zip(batch["image"], batch["label"], strict=True):
+            finite = torch.ones((), dtype=torch.bool, device=self.device)
+            size = (label.shape[0], label.shape[1])
+            for top, logits in logit_strips(network, inputs, data.views, size, data.eval_batch_size):
+                update_confusion(confusion, logits[None], label[None, top : top + logits.shape[1]])
+                finite &= torch.isfinite(logits).all()
+            unusable += ~finite
+        return unusable
 
     def _score(self, split: str) -> None:
         matrix = self.confusion.compute().cpu().numpy()

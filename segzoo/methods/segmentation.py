@@ -120,7 +120,9 @@ class SegmentationMethod(Method, ScoredImages):
 
     def _input_sizes(self, data: DomainDataModule, training: bool) -> dict[str, tuple[int, int]]:
         """The sizes (height, width) of all images that the segmenter will get, by the options that set them."""
-        sizes = {"`data.size`": data.size}
+        # During a training validation takes no part in the protocol; its test may.
+        sizes = {"`data.size`": data.size} if training else {}
+        sizes |= data.protocol.network_sizes(data.size)
         for stream in self.streams.values() if training else ():
             if data.crop_size and not stream.whole:
                 sizes["`data.crop_size`"] = data.crop_size

@@ -6,7 +6,7 @@ from torch import nn
 
 from segzoo.adaptation import EmaTeacher
 from segzoo.data.streams import Batch
-from segzoo.evaluation import Scores, confusion_metric, update_confusion
+from segzoo.evaluation import Scores, confusion_metric
 from segzoo.evaluation.history import PRECISION
 from segzoo.methods.segmentation import SegmentationMethod
 from segzoo.models.segmenter import Segmenter
@@ -34,7 +34,7 @@ class ScoredTeacher(SegmentationMethod):
         super().validation_step(batch, batch_idx)
         if self.network_options.norm == "sync" and not self.teacher.average_buffers:
             return  # its batch norms would also count the images that only keep the ranks in step
-        update_confusion(self.teacher_confusion, self.teacher_segmenter(batch["image"]), batch["label"])
+        self.count_batch(self.teacher_segmenter, batch, self.teacher_confusion)
 
     def on_validation_epoch_end(self) -> None:
         """Also logs ``val/teacher_miou`` and ``pseudo/precision/<class>``: how much of what it calls so is so."""

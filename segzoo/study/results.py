@@ -158,13 +158,18 @@ def read_sources(path: Path) -> dict[str, dict[str, float]]:
 
 
 def check_comparable(paths: Sequence[Path]) -> None:
-    """Refuses a table of scores that were measured differently. What the network saw and when it was saved may differ."""
+    """Refuses a table of scores that were measured differently.
+
+    The size that images were resized to may differ, and when the network was saved; whether they were resized may not.
+    """
     from segzoo.evaluation import Protocol
 
-    protocols = {path: replace(Protocol.load(path), input_size=None, checkpoint="last") for path in paths}
+    protocols = {path: replace(Protocol.load(path), checkpoint="last") for path in paths}
     first = paths[0]
     for path, protocol in protocols.items():
-        if protocol != protocols[first]:
+        size = protocol.input_size
+        same = size if size is None or protocols[first].input_size is None else protocols[first].input_size
+        if replace(protocol, input_size=same) != protocols[first]:
             raise ConfigError(
                 f"scores of different protocols are not compared: {first} is '{protocols[first].describe()}', {path} is "
                 f"'{protocol.describe()}'"

@@ -119,7 +119,7 @@ def finished(out: Path, row: str = "joint", status: str = "finished", **protocol
     """A complete run of a row, as if `compare --rows ROW --seeds 0 -- --config some.yaml` had made it."""
     run = out / row / row / "toy" / "default-s0"
     (out / "some.yaml").touch()
-    facts = {"classes": "toy", "num_classes": 2, "split": "test", "images": 3}
+    facts = {"classes": "toy", "num_classes": 2, "split": "test", "images": 3, "input_size": (4, 4)}
     Scores(np.eye(2, dtype=int), ("a", "b")).save(run, "scores-test", Protocol(**facts | protocol))
     manifest = {"status": status, "max_steps": 100, "training": {"steps": 21}}
     (run / "manifest.json").write_text(json.dumps(manifest))
@@ -193,6 +193,13 @@ def test_scores_of_different_images_are_not_compared(tmp_path: Path, capsys: pyt
     finished(tmp_path)
     finished(tmp_path, "metapix", input_size=(8, 8))
     assert again(tmp_path, "joint", "metapix") == 0, "what the network saw may differ"
+    for other, words in (
+        ({"input_size": None}, "input native"),
+        ({"window": (4, 4)}, "window"),
+        ({"flips": True}, "flips"),
+    ):
+        finished(tmp_path, "metapix", **other)
+        assert again(tmp_path, "joint", "metapix") == 2 and words in capsys.readouterr().err
     finished(tmp_path, "metapix", images=7)
     assert again(tmp_path, "joint", "metapix") == 2
     error = capsys.readouterr().err

@@ -138,18 +138,18 @@ def test_a_folder_that_cannot_be_read_is_named() -> None:
 def test_files_that_are_not_labelled_are_named(predict: Segzoo) -> None:
     draw(Path("photos/a.png"))
     draw(Path("photos/.hidden.png"))
-    for name in ("b.heic", "clip.mp4", "notes.txt", "sub/c.CR2", "x", "y.pdf", "z.svg"):
+    for name in ("b.heic", "clip.psd", "notes.txt", "sub/c.CR2", "x", "y.pdf", "z.svg"):
         path = Path("photos", name)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"\0\0\0\x18ftypheic")
     result = predict()
     assert result.status == 0 and written() == ["a.png"]
-    named = "b.heic, clip.mp4, notes.txt, x, y.pdf, ... and 2 more"
+    named = "b.heic, clip.psd, notes.txt, x, y.pdf, ... and 2 more"
     assert result.err == f"7 files were not labelled: {named}; convert images to PNG or JPEG\n"
     Path("photos/a.png").unlink()
     result = predict()
     assert result.status == 2 and result.err.startswith("error: no images in photos: expected files of type .jpg")
-    assert "found b.heic, clip.mp4" in result.err and result.err.count("\n") == 1
+    assert "found b.heic, clip.psd" in result.err and result.err.count("\n") == 1
 
 
 @pytest.mark.fault("several-pictures-in-one-file")

@@ -29,6 +29,7 @@ from segzoo.callbacks.manifest import command_line, git_state
 from segzoo.callbacks.panels import undisturbed
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Stream
+from segzoo.data.views import Views
 from segzoo.evaluation import Scores, confusion_metric, update_confusion
 
 
@@ -59,6 +60,7 @@ class Endless(IterableDataset):
 class ToyData(L.LightningDataModule):
     name = "toy"
     size = (8, 8)
+    views = Views()
 
     def __init__(self, target_labels=True):
         super().__init__()

@@ -171,6 +171,24 @@ def test_the_networks_input_can_have_another_size(run: Path) -> None:
         segzoo.load(run, device="nothing")
 
 
+def test_a_large_image_is_labelled_in_windows(run: Path, predictor: Predictor) -> None:
+    """Their logits are those of the windows alone where no two overlap."""
+    windows = segzoo.load(run, device="cpu", protocol={"input": "native", "window": (32, 32), "overlap": 0.0})
+    assert "own size in windows of 32x32" in str(windows)
+    image = photo((64, 96))
+    found = windows.predict(image)
+    native = segzoo.load(run, device="cpu", protocol={"input": "native"})
+    for top in (0, 32):
+        for left in (0, 32, 64):
+            part = (slice(top, top + 32), slice(left, left + 32))
+            alone = native.predict(np.ascontiguousarray(image[part]))
+            assert np.array_equal(found.labels[part], alone.labels)
+            np.testing.assert_allclose(found.confidence[part], alone.confidence, atol=1e-5)
+    assert not same(found, predictor.predict(image))
+    with pytest.raises(ConfigError, match=r"`size` has no effect where `protocol\.input` is native"):
+        segzoo.load(run, device="cpu", size=(32, 32), protocol={"input": "native"})
+
+
 def test_a_method_in_training_labels_and_stays_in_training() -> None:
     method = tiny.method("joint").train()
     method.segmenter.network.encoder.eval()
