@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,9 +162,9 @@ class DomainDataModule(L.LightningDataModule):
 
     def images(self, domain: str, split: Split) -> ImageSet:
         """The images of one split of one domain, read from disk once."""
-        if (domain, split) not in self._images:
-            self._images[domain, split] = getattr(self, domain).images(split, self.root)
-        return self._images[domain, split]
+        if (key := (domain, split)) not in self._images:
+            self._images[key] = getattr(self, domain).images(split, self.root)
+        return self._images[key]
 
     def class_shares(self, domain: Literal["source", "target"]) -> npt.NDArray[np.float64]:
         """The share (C,) of every class in the labelled pixels that a training may see; of several sources as it draws them.
@@ -384,8 +385,7 @@ class DomainDataModule(L.LightningDataModule):
         if isinstance(batches, int) and batches and world > 1:  # those that one process would score
             total = min(total, batches * views.batch_size(self.eval_batch_size))
         indices = list(range(rank, total, world))
-        # Every image is counted once, by one rank. All ranks have as many batches, or one would wait for another that is done.
-        padding = -(-total // world) - len(indices)
+        padding = -(-total // world) - len(indices)  # all ranks have as many batches, and every image is counted once
         inputs = None if views.plain else partial(views.inputs, size=self.size)
         dataset = EvaluationDataset(images, self._eval_transform, indices + [0] * padding, padding, inputs)
         return DataLoader(dataset, batch_size=views.batch_size(self.eval_batch_size), **self._loading())
