@@ -7,12 +7,14 @@ import lightning as L
 from lightning.pytorch.loggers import CSVLogger
 
 from segzoo.callbacks.publish import publish
-from segzoo.evaluation.history import PRECISION, WEIGHTS, is_course, read_history, select
+from segzoo.evaluation.history import PRECISION, SOURCE_WEIGHTS, WEIGHTS, is_course, read_history, select
 from segzoo.evaluation.plots import class_history_figure, curves, curves_figure
 
 
 class HistoryFigures(L.Callback):
-    """Draws ``metrics.csv``: ``figures/curves.png``, and by class ``weights.png`` and ``pseudo-labels.png`` of what has them.
+    """Draws ``metrics.csv``: ``figures/curves.png`` and, of what has them, ``weights.png`` and ``pseudo-labels.png`` by class.
+
+    ``source-weights.png`` is the same by source, where there are several.
 
     A figure is drawn when there are two points of something in it: one point is no course.
 
@@ -35,6 +37,6 @@ class HistoryFigures(L.Callback):
         if any(is_course(lines) for lines in curves(history)):
             publish(trainer, curves_figure(history), folder / "curves.png", "curves")
         space: Any = pl_module.label_space
-        for metric, name in ((WEIGHTS, "weights"), (PRECISION, "pseudo-labels")):
+        for metric, name in ((WEIGHTS, "weights"), (SOURCE_WEIGHTS, "source-weights"), (PRECISION, "pseudo-labels")):
             if is_course(select(history, metric)):
                 publish(trainer, class_history_figure(history, space, metric), folder / f"{name}.png", name)

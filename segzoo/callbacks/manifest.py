@@ -84,6 +84,7 @@ class RunManifest(L.Callback):
             "resumed_at_step": None,
             "data": _data(trainer),
             "resources": cast(Shown, pl_module).learned_from,
+            "sources": cast(Shown, pl_module).sources,
         }
         if trainer.global_step:
             self._continue(trainer.global_step)
@@ -177,7 +178,7 @@ class RunManifest(L.Callback):
         found, before = _data(trainer), self.content.get("data")
         # Only what this process has opened is counted.
         self.content["data"] = found and {**found, "images": {**(before or found)["images"], **found["images"]}}
-        self.content["resources"] = module.learned_from
+        self.content |= {"resources": module.learned_from, "sources": module.sources}
         self.content.setdefault("scores", {})[split] = {
             "protocol": run_protocol(trainer, split).to_dict(),
             **scores,

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Timer
 from segzoo.callbacks.progress import clock, total_steps
 from segzoo.callbacks.shown import LabelsImages
 from segzoo.compat.training import time_limit
+from segzoo.evaluation.tables import source_text
 
 
 class Opening(L.Callback):
@@ -151,7 +152,8 @@ def _images(data: Any, module: Any) -> str:
             again = seen and budget == total and data.further_images() is None
             rest = "the same ones without labels" if again else f"{number} unlabelled"
             seen.append(rest if seen else f"{number} images, without labels")
-        parts.append(f"{domain} {', '.join(seen)}")
+        several = f": {source_text(module.sources)}" if domain == "source" and module.sources else ""
+        parts.append(f"{domain} {', '.join(seen)}{several}")
     if isinstance(module, LabelsImages):
         parts += [f"{split} {counts[f'target/{split}']}" for split in ("val", "test") if f"target/{split}" in counts]
     return f"{data.name}, {'; '.join(parts)}"

@@ -39,7 +39,7 @@ class FinalReport(L.Callback):
             return
         scores, protocol = module.scores, run_protocol(trainer, split)
         print_scores(scores, protocol)
-        scores.save(self.run_dir, f"scores-{split}", protocol, module.learned_from)
+        scores.save(self.run_dir, f"scores-{split}", protocol, module.learned_from, module.sources)
         figure = scores_figure(scores, module.label_space, protocol.describe())
         publish(trainer, figure, self.run_dir / "figures" / f"scores-{split}.png", f"scores/{split}")
 

@@ -1,11 +1,13 @@
 """A continued training goes on with the images and classes that it began with, and on the schedule that it has now."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import lightning as L
 
+from segzoo.data.domains import Domain
+from segzoo.data.several import SeveralDomains
 from segzoo.errors import CheckpointError
 
 KEY = "segzoo_data"
@@ -65,10 +67,15 @@ def _identity(trainer: Any, module: Any) -> dict[str, dict[str, str]]:
         further = trainer.datamodule.further_images() if domain == "target" else None
         if further is not None:
             found[domain]["unlabelled"] = _hash(further.names)
-        class_map = getattr(getattr(trainer.datamodule, domain), "class_map", None)
-        if class_map is not None:
-            found[domain]["classes"] = class_map.digest()
+        maps = [getattr(one, "class_map", None) for one in _domains(getattr(trainer.datamodule, domain))]
+        digests = [class_map.digest() for class_map in maps if class_map is not None]
+        if digests:
+            found[domain]["classes"] = digests[0] if len(digests) == 1 else _hash(digests)
     return found
+
+
+def _domains(domain: Domain) -> Iterable[Domain]:
+    return domain.domains.values() if isinstance(domain, SeveralDomains) else [domain]
 
 
 def _hash(names: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ class Shown(Protocol):
         run_config: the configuration of the run, None in a training from Python.
         learned_from: the resources that it learns from (`segzoo.methods.base.Resource`), each with the number of its images,
             or None where nobody counted.
+        sources: ``images`` and ``weight`` of each of several sources, by name; {} for a single one.
     """
 
     slug: str
@@ -33,6 +34,9 @@ class Shown(Protocol):
 
     @property
     def learned_from(self) -> dict[str, int | None]: ...
+
+    @property
+    def sources(self) -> dict[str, dict[str, float]]: ...
 
 
 class SharesClasses(Protocol):

@@ -6,6 +6,7 @@ from typing import Any
 from segzoo.cli.explain_options import explain_value, unknown_key, unknown_option
 from segzoo.cli.option_index import Kind, OptionIndex, option_index
 from segzoo.cli.sections import SECTIONS, SHARED, Layer, flatten
+from segzoo.cli.several_sources import entries
 from segzoo.errors import ConfigError
 from segzoo.methods.registry import methods
 from segzoo.yaml_files import parse_yaml
@@ -30,10 +31,20 @@ def check_options(
     """
     given = dict(flags)
     domains = {domain: _class(f"data.{domain}", given, layers) for domain in ("source", "target")}
+    domains |= _listed(layers)
     index = option_index(methods()[method].target if method else None, domains)
     for option, value in flags:
-        _check_name(option, index, command)
         name = _name(option)
+        if not index.knows(name) and name.replace("data.source.", "data.source[0].") in index.kinds:
+            raise ConfigError(
+                f"option '{option}' is one of each of several sources: change it in the file that lists them (here there is "
+                "--data.source.weights)"
+            )
+        _check_name(option, index, command)
+        if name == "data.source" and (value or "").startswith("["):
+            raise ConfigError(
+                f"option '{option}' takes one class; write a list of sources into a YAML file (--data FILE)"
+            )
         if value is None and not name.endswith("help"):
             raise ConfigError(f"option '{option}' needs a value")
         if value is not None and name in index.kinds:
@@ -84,6 +95,16 @@ def _class(key: str, given: dict[str, str | None], layers: Sequence[Layer]) -> s
         found = (
             value if isinstance(value, str) else value.get("class_path", found) if isinstance(value, dict) else found
         )
+    return found
+
+
+def _listed(layers: Sequence[Layer]) -> dict[str, str | None]:
+    """The classes of several sources by their place, e.g. ``source[1]``; None where files differ in it."""
+    found: dict[str, str | None] = {}
+    for layer in layers:
+        for number, entry in enumerate(entries((layer.content.get("data") or {}).get("source"))):
+            name, path = f"source[{number}]", str(entry["class_path"])
+            found[name] = path if found.get(name, path) == path else None
     return found
 
 

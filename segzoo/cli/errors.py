@@ -54,10 +54,13 @@ DISK = {
 PARAMETER = re.compile(r"`((?:method|network|optimizer|loss|speed|data|trainer)(?:\.\w+)+(?: [^`\n]*)?)`")
 """How a message names a parameter, with or without a value: `data.batch_size`, `optimizer.schedule constant`."""
 
+ENTRY = re.compile(r"`(data\.source\[\d+\][\w.]*)`")
+"""One of several sources, which only a file can list."""
+
 
 def translate(text: str) -> str:
     """A message with the command's option in the place of every parameter: ``--data.size`` for "`data.size`"."""
-    return PARAMETER.sub(r"--\1", text)
+    return PARAMETER.sub(r"--\1", ENTRY.sub(r"'\1'", text))
 
 
 def speaks() -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from segzoo.cli.moved import explain_unlabelled, moved
 from segzoo.cli.sections import Layer
+from segzoo.cli.several_sources import entries
 from segzoo.suggest import nearest_option
 
 # What jsonargparse calls a list or by a type's name alone.
@@ -15,6 +16,8 @@ LISTS = {f"data.{size}": "two numbers, height width" for size in ("size", "sourc
 LISTS["protocol.window"] = "two numbers, height width"
 LISTS["protocol.scales"] = "numbers, such as 0.75 1 1.25"
 LISTS["data.crop_scale"] = "two numbers, smallest and largest share"
+SEVERAL = "data.source.domains"
+"""The parser's key of all of several sources."""
 RESTRICTED = {"PositiveInt": "a whole number above 0"}
 
 
@@ -35,6 +38,8 @@ def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer
     key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
     if match := re.search(r"arguments are required: ([\w.-]+)", message):
         name = f"{key}.{match[1]}" if key else match[1]
+        if key == SEVERAL and (lacking := _lacking(match[1], layers)):
+            return f"option '{lacking}' is required{origin(lacking.rpartition('.')[0], layers, flags)}"
         return f"option '{_typed(f'--{name}')}' is required{origin(key, layers, flags) if key else ''}"
     if match := re.search(r"Group '(\S+)' does not accept option '(\S+)'", message):
         return unknown_key(f"{match[1]}.{match[2]}", options, layers)
@@ -48,7 +53,8 @@ def explain_options(message: str, options: Iterable[str], layers: Sequence[Layer
         name = _typed(f"--{key}.{match[1]}")
         known = [_typed(f"--{key}.{parameter}") for parameter in _parameters(cls[1] if cls else "")]
         return unknown_option(name, known, origin(f"{key}.{match[1]}", layers, flags))
-    if match := re.search(r"Expected a dot import path string: (\S+)", message):
+    absent = re.search(r"Problem with given class_path '([^']+)':\s+(?:module|No module|Expected a dot)", message)
+    if match := re.search(r"Expected a dot import path string: (\S+)", message) or (absent if key == SEVERAL else None):
         example = (
             "segzoo.data.PairedFolders" if key.startswith("data.") else "lightning.pytorch.callbacks.DeviceStatsMonitor"
         )
@@ -79,7 +85,8 @@ def explain_value(key: str, expected: Sequence[str], found: str, layers: Sequenc
     if key in LISTS and allowed[0].startswith(("a list", "tuple")):
         allowed = [LISTS[key]]
     found = {"None": "null", "True": "true", "False": "false"}.get(found, found)
-    return f"{_typed(f'--{key}')}{origin(key, layers, flags)}: expected {_any_of(allowed)}, found '{found}'"
+    option = f"'{key}'" if "[" in key else _typed(f"--{key}")
+    return f"{option}{origin(key, layers, flags)}: expected {_any_of(allowed)}, found '{found}'"
 
 
 def unknown_key(key: str, options: Iterable[str], layers: Sequence[Layer]) -> str:
@@ -136,13 +143,26 @@ def origin(key: str, layers: Sequence[Layer], flags: Sequence[str]) -> str:
 
 
 def _has(content: Any, keys: list[str]) -> bool:
+    key: str | int
     for key in keys:
         if isinstance(content, dict) and key not in content and isinstance(content.get("init_args"), dict):
             content = content["init_args"]
+        if match := re.fullmatch(r"(\w+)\[(\d+)\]", key):  # one of several sources
+            several = entries(content.get(match[1])) if isinstance(content, dict) else []
+            content, key = dict(enumerate(several)), int(match[2])
         if not isinstance(content, dict) or key not in content:
             return False
         content = content[key]
     return True
+
+
+def _lacking(option: str, layers: Sequence[Layer]) -> str | None:
+    """The first of several sources without an option, e.g. ``data.source[1].images``."""
+    for layer in reversed(layers):
+        for number, entry in enumerate(entries((layer.content.get("data") or {}).get("source"))):
+            if option not in (entry.get("init_args") or {}):
+                return f"data.source[{number}].{option}"
+    return None
 
 
 def _parameters(class_path: str) -> list[str]:

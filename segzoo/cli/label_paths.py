@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segzoo.cli.sections import Layer
+from segzoo.cli.several_sources import entries
 from segzoo.configs import config_path
 from segzoo.errors import ConfigError
 
@@ -25,7 +26,7 @@ def anchor(content: dict[str, Any], folder: Path) -> None:
         folder: of that file.
     """
     for domain in DOMAINS:
-        for section in _sections(content, domain):
+        for _, section in _sections(content, domain):
             section[KEY] = absolute(section[KEY], folder)
 
 
@@ -48,28 +49,42 @@ def check(layers: Sequence[Layer], flags: Sequence[tuple[str, str | None]]) -> N
     """
     given = {option.replace(".init_args.", "."): value for option, value in flags}
     for domain in DOMAINS:
-        option = f"--data.{domain}.{KEY}"
-        value, where = None, ""
+        found: dict[str, tuple[Any, str]] = {}
         for layer in layers:
-            for section in _sections(layer.content, domain):
-                value, where = section[KEY], f" (in {layer.origin})"
-        if option in given:
-            value, where = given[option], ""
-        if not isinstance(value, str):
-            continue  # another class of data, or an error of type that the parser explains
-        path = Path(absolute(value))
-        if path.is_absolute() and not path.is_file():
-            start = "the working directory" if option in given else "the folder of the YAML that names it"
-            raise ConfigError(f"{option}{where}: no file '{path.name}' in {path.parent}; a path starts at {start}")
-        try:
-            config_path("label_spaces", value)
-        except ConfigError as error:
-            raise ConfigError(f"{option}{where}: {error}") from error
+            if "class_path" in _options(layer.content, domain):  # what was listed before is no source any more
+                found = {option: value for option, value in found.items() if "[" not in option}
+            for option, section in _sections(layer.content, domain):
+                found[option] = section[KEY], f" (in {layer.origin})"
+        if (option := f"--data.{domain}.{KEY}") in given:
+            found[option] = given[option], ""
+        for option, (value, where) in found.items():
+            if isinstance(value, str):  # else another class of data, or an error of type that the parser explains
+                _check_one(option, value, where, option in given)
 
 
-def _sections(content: dict[str, Any], domain: str) -> Iterator[dict[str, Any]]:
-    """The mappings that hold a domain's label space: its options, with or without the key ``init_args``."""
+def _check_one(option: str, value: str, where: str, typed: bool) -> None:
+    path = Path(absolute(value))
+    if path.is_absolute() and not path.is_file():
+        start = "the working directory" if typed else "the folder of the YAML that names it"
+        raise ConfigError(f"{option}{where}: no file '{path.name}' in {path.parent}; a path starts at {start}")
+    try:
+        config_path("label_spaces", value)
+    except ConfigError as error:
+        raise ConfigError(f"{option}{where}: {error}") from error
+
+
+def _sections(content: dict[str, Any], domain: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The mappings that hold a label space of a domain, with its option: with or without the key ``init_args``."""
+    section = _options(content, domain)
+    named = [(f"--data.{domain}", section)]
+    named += [(f"data.{domain}[{number}]", entry) for number, entry in enumerate(entries(section))]
+    for name, options in named:
+        for part in (options, options.get("init_args")):
+            if isinstance(part, dict) and KEY in part:
+                yield f"{name}.{KEY}", part
+
+
+def _options(content: dict[str, Any], domain: str) -> dict[str, Any]:
     data = content.get("data")
     section = data.get(domain) if isinstance(data, dict) else None
-    if isinstance(section, dict):
-        yield from (part for part in (section, section.get("init_args")) if isinstance(part, dict) and KEY in part)
+    return section if isinstance(section, dict) else {}

@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from segzoo.cli.several_sources import DOMAINS
 from segzoo.compat.parsers import actions, type_hint
 
 
@@ -41,10 +42,16 @@ def _of_class(key: str, value: Namespace) -> Iterator[tuple[str, list[str]]]:
     except (NameError, TypeError):  # of a user's own class: its annotations are its business
         return
     given = value.get("init_args") or {}
+    for option, listed in vars(given).items() if given else ():
+        for number, one in enumerate(listed) if isinstance(listed, list) else ():
+            if isinstance(one, Namespace) and "class_path" in one:
+                yield from _of_class(
+                    f"{key}[{number}]" if option == DOMAINS else f"{key}.init_args.{option}[{number}]", one
+                )
     for option, parameter in inspect.signature(init).parameters.items():
         null = option in given and given[option] is None and parameter.default is not None
         if null and not _takes_null(hints.get(option, Any)):
-            yield f"{key}.init_args.{option}", _names(hints[option])
+            yield f"{key}.{option}" if "[" in key else f"{key}.init_args.{option}", _names(hints[option])
 
 
 def _names(hint: Any) -> list[str]:

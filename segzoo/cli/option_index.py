@@ -66,10 +66,11 @@ def option_index(method: str | None, domains: dict[str, str | None]) -> OptionIn
 
     Args:
         method: ``"module:Class"``; None when it is not known.
-        domains: import path of the class of ``source`` and ``target``, None when it is not known.
+        domains: import path of the class of ``source`` and ``target``, and of each of several sources (``source[1]``), None
+            when it is not known.
     """
     sections = sections_of(method)
-    names = ("method", *sections, "data", "protocol", "trainer", "data.source", "data.target")
+    names = ("method", *sections, "data", "protocol", "trainer", *(f"data.{domain}" for domain in domains))
     index = OptionIndex({name: Kind(simple=False) for name in names})
     index.kinds |= _own()
     _add(index, "method", _parameters(*method.split(":")) if method else None, ("label_space", *DATACLASSES))

@@ -5,6 +5,7 @@ others now; those that decide what is learned may not: the optimiser's state, th
 one training and the configuration of another.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,4 +150,5 @@ def describe_kept(content: Flat, now: Flat, changed: Mapping[str, Any], where: s
 
 
 def _in(name: str, options: tuple[str, ...]) -> bool:
+    name = re.sub(r"\[\d+\]", "", name)  # what applies to a source applies to each of several
     return any(name == option or name.startswith(f"{option}.") for option in options)

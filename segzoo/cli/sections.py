@@ -8,6 +8,7 @@ from typing import Any
 
 from segzoo.cli.domain_names import by_name, complete_pair
 from segzoo.cli.moved import explain_section, explain_unlabelled
+from segzoo.cli.several_sources import DOMAINS, entries, several_sources
 from segzoo.errors import CheckpointError, ConfigError
 from segzoo.methods.registry import methods
 from segzoo.suggest import did_you_mean
@@ -69,7 +70,16 @@ def check_sections(content: Any, where: str) -> dict[str, Any]:
     for domain in ("source", "target"):
         if domain in data:
             data[domain] = by_name(data[domain], f"{where}: data.{domain}")
+    if isinstance(data.get("source"), list):
+        data["source"] = several_sources(data["source"], f"{where}: data.source")
+    if isinstance(data.get("target"), list):
+        raise ConfigError(
+            f"{where}: data.target is a list, and only data.source may be one; name the one class to learn for"
+        )
+    for domain in ("source", "target"):
         _check_class(data.get(domain), f"{where}: data.{domain}")
+        for number, entry in enumerate(entries(data.get(domain))):
+            _check_class(entry, f"{where}: data.{domain}[{number}]")
     if BY_METHOD in content:
         _check_by_method(content, where)
     return content
@@ -113,12 +123,18 @@ def carried_config(saved: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Options by their dotted names, without ``init_args``; lists and empty mappings are values."""
+    """Options by their dotted names, without ``init_args``; lists and empty mappings are values.
+
+    Of several sources the options of each: ``data.source[1].images``.
+    """
     found: dict[str, Any] = {}
     for key, value in content.items():
         name = prefix if key == "init_args" else f"{prefix}.{key}" if prefix else str(key)
         if isinstance(value, Mapping) and value:
             found |= flatten(value, name)
+        elif several := entries(content) if key == DOMAINS else []:
+            for number, entry in enumerate(several):
+                found |= flatten(entry, f"{prefix}[{number}]")
         else:
             found[name] = value
     return found

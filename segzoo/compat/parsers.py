@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 
@@ -33,7 +34,8 @@ def parse_part(parser: Any, content: Mapping[str, Any], config: Any) -> Any:
         content: sections and options.
         config: what earlier parts amount to; None at the beginning.
     """
-    return parser.parse_object(content, config, _skip_validation=True)
+    # A copy: classes in a list are changed in place.
+    return parser.parse_object(deepcopy(content), config, _skip_validation=True)
 
 
 def type_hint(action: argparse.Action) -> Any:

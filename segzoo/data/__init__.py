@@ -6,6 +6,7 @@ from segzoo.data.folders import PairedFolders
 from segzoo.data.label_spaces import LabelSpace, load_label_space
 from segzoo.data.minicity import MiniCity
 from segzoo.data.minifaces import MiniFaces
+from segzoo.data.several import SeveralDomains
 from segzoo.data.streams import Stream
 from segzoo.data.two_folders import from_folders
 from segzoo.data.views import Views
@@ -18,6 +19,7 @@ __all__ = [
     "MiniCity",
     "MiniFaces",
     "PairedFolders",
+    "SeveralDomains",
     "Stream",
     "Views",
     "from_folders",

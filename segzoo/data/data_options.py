@@ -5,6 +5,7 @@ from typing import Any
 
 from segzoo.checks import check_range
 from segzoo.data.domains import Domain, ImageSet
+from segzoo.data.several import SeveralDomains
 from segzoo.data.streams import Stream
 from segzoo.errors import ConfigError
 
@@ -14,6 +15,29 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("color_jitter", "blur", "crop_max_class_share", "rare_class_min_share"), (0, 1)),
 }
 """Smallest and largest value of the options that are single numbers."""
+
+
+def check_domains(source: Domain, target: Domain) -> None:
+    """Refuses domains that do not go together.
+
+    Raises:
+        ConfigError: several targets, other label spaces, or a label space of one class.
+    """
+    if isinstance(target, SeveralDomains):
+        raise ConfigError(
+            f"`data.target` lists {len(target.domains)} domains, and only `data.source` may be several; name the one "
+            "that is learned for and scored"
+        )
+    if source.label_space != target.label_space:
+        raise ConfigError(
+            f"source and target must share a label space, found '{source.label_space.name}' and "
+            f"'{target.label_space.name}'; give both the same label_space and a class_map each"
+        )
+    if target.label_space.num_classes < 2:
+        raise ConfigError(
+            f"label space '{target.label_space.name}' has the one class '{target.label_space.classes[0]}', and there is "
+            "nothing to tell it from; add the background as a class of its own"
+        )
 
 
 def check_options(data: Any) -> None:
@@ -52,24 +76,6 @@ def check_options(data: Any) -> None:
             )
 
 
-def check_classes(source: Domain, target: Domain) -> None:
-    """Refuses domains of different classes, and of one class.
-
-    Raises:
-        ConfigError: such domains.
-    """
-    if source.label_space != target.label_space:
-        raise ConfigError(
-            f"source and target must share a label space, found '{source.label_space.name}' and "
-            f"'{target.label_space.name}'; give both the same label_space and a class_map each"
-        )
-    if target.label_space.num_classes < 2:
-        raise ConfigError(
-            f"label space '{target.label_space.name}' has the one class '{target.label_space.classes[0]}', and there is "
-            "nothing to tell it from; add the background as a class of its own"
-        )
-
-
 def check_stream(stream: Stream, images: ImageSet, target_labels: int | None, divided: bool) -> None:
     """Refuses images that lack what a method wants of them.
 
@@ -88,6 +94,12 @@ def check_stream(stream: Stream, images: ImageSet, target_labels: int | None, di
             "give it some, or choose a method without target labels (`segzoo methods`)"
         )
     if stream.labelled and not images.has_labels:
+        without = [name for name, part in images.parts.items() if not part.has_labels]
+        if without:
+            raise ConfigError(
+                f"this method learns from {stream.domain} labels but the source '{without[0]}' has no masks; give it masks, or "
+                "take it out of the list `data.source`"
+            )
         lacking = "masks" if divided else "train split"
         options = f"`data.{stream.domain}.masks`" + ("" if divided else f" and `data.{stream.domain}.images`")
         raise ConfigError(

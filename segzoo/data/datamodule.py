@@ -17,14 +17,13 @@ from torch.utils.data import DataLoader
 
 from segzoo.checks import check_range
 from segzoo.compat.training import shards_data
-from segzoo.data.class_counts import class_counts
-from segzoo.data.data_options import check_classes, check_options, check_stream
+from segzoo.data.data_options import check_domains, check_options, check_stream
 from segzoo.data.domains import Domain, ImageSet, JoinedImages, Split
 from segzoo.data.label_check import doubts, look_at_labels
 from segzoo.data.label_shares import Looked
 from segzoo.data.label_spaces import LabelSpace
-from segzoo.data.rare_classes import RareClassBatches
-from segzoo.data.sampling import EndlessBatches, derived_seed, used_batches
+from segzoo.data.order import drawn_shares, training_batches
+from segzoo.data.several import SeveralDomains, by_domain
 from segzoo.data.shared_images import shared_images
 from segzoo.data.splits import evenly, labelled_subset
 from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset, collate, with_labels, without_labels
@@ -43,7 +42,8 @@ class DomainDataModule(L.LightningDataModule):
     ``overfit_batches`` N the first N come again and again.
 
     Args:
-        source: Gives the synthetic images with their labels, from which every method learns.
+        source: Gives the synthetic images with their labels, from which every method learns; a list gives several sources,
+            each with a weight beside its class (1 where there is none) by which its images are drawn.
         target: Gives the real images to learn for; the val and test splits, on which a network is scored, are taken from here.
         name: Names the pair of domains in the paths of run folders and in tables of scores.
         root: Names the folder that the relative paths of both domains start from, such as a disk with data sets.
@@ -121,7 +121,7 @@ class DomainDataModule(L.LightningDataModule):
         protocol: Views | dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        check_classes(source, target)
+        check_domains(source, target)
         self.source, self.target, self.name, self.root = source, target, name, Path(root)
         self.size, self.batch_size, self.eval_batch_size = size, batch_size, eval_batch_size
         self.target_labels, self.labelled_order = target_labels, labelled_order
@@ -162,19 +162,30 @@ class DomainDataModule(L.LightningDataModule):
 
     def images(self, domain: str, split: Split) -> ImageSet:
         """The images of one split of one domain, read from disk once."""
-        if (domain, split) not in self._images:
-            self._images[domain, split] = getattr(self, domain).images(split, self.root)
-        return self._images[domain, split]
+        if (key := (domain, split)) not in self._images:
+            self._images[key] = getattr(self, domain).images(split, self.root)
+        return self._images[key]
 
     def class_shares(self, domain: Literal["source", "target"]) -> npt.NDArray[np.float64]:
-        """The share (C,) of every class in the labelled pixels that a training may see; of the target's those of the budget.
+        """The share (C,) of every class in the labelled pixels that a training may see; of several sources as it draws them.
 
         Raises:
             DataError: a label cannot be read.
         """
-        images = self.images(domain, "train")
-        indices = self._labelled_target() if domain == "target" else range(len(images))
-        return class_counts(images, indices, self.label_space.num_classes, progress=True).frequencies
+        indices = self._labelled_target() if domain == "target" else None
+        weights = self.source_weights if domain == "source" else {}
+        return drawn_shares(self.images(domain, "train"), indices, weights, self.label_space.num_classes)
+
+    @property
+    def source_weights(self) -> dict[str, float]:
+        """The weight of each of several sources by its name; {} for a single one."""
+        return self.source.weights if isinstance(self.source, SeveralDomains) else {}
+
+    @property
+    def sources(self) -> dict[str, dict[str, float]]:
+        """Of each of several sources the number of its training ``images`` and its ``weight``; {} for a single one."""
+        parts = self.images("source", "train").parts if self.source_weights else {}
+        return {name: {"images": len(part), "weight": self.source_weights[name]} for name, part in parts.items()}
 
     def scored(self, split: Split) -> ImageSet | None:
         """The target's images of a split to score on; None where it has no such split or no masks in it."""
@@ -206,7 +217,7 @@ class DomainDataModule(L.LightningDataModule):
         learnt = {stream.domain for stream in streams.values() if stream.labelled}
         # What there is none of is an error of the streams.
         if "source" in learnt and (images := self.images("source", "train")).has_labels:
-            sets["source/train"] = images, range(len(images))
+            sets |= {name: (part, range(len(part))) for name, part in by_domain("source/train", images)}
         if "target" in learnt and self.target_labels != 0 and (images := self.images("target", "train")).has_labels:
             sets["target/train"] = images, self._labelled_target()
         for split in scored:
@@ -258,12 +269,15 @@ class DomainDataModule(L.LightningDataModule):
             raise error
 
     def counts(self) -> dict[str, int]:
-        """Number of images per domain and split that this run opened.
+        """Number of images per domain and split that this run opened; of several sources also of each (``source/train: NAME``).
 
         ``target/labelled`` are those of the budget, ``target/unlabelled`` those that a method sees without labels; each only
         where the trainer's method uses them.
         """
-        counts = {f"{domain}/{split}": len(images) for (domain, split), images in sorted(self._images.items())}
+        counts = {}
+        for (domain, split), images in sorted(self._images.items()):
+            counts[f"{domain}/{split}"] = len(images)
+            counts |= {name: len(part) for name, part in by_domain(f"{domain}/{split}", images)}
         if ("target", "train") in self._images:
             module = self.trainer.lightning_module if self.trainer else None
             streams: Mapping[str, Stream] | None = getattr(module, "streams", None)
@@ -357,25 +371,12 @@ class DomainDataModule(L.LightningDataModule):
         rule = CropRule(self.crop_max_class_share, min_share=enough)
         transform = self._train_transform(stream)
         dataset = StreamDataset(images, indices, transform, self.seed, name, stream.labelled, stream.reference, rule)
-        return DataLoader(dataset, batch_sampler=self._batches(name, stream, dataset), **self._loading())
+        return DataLoader(dataset, batch_sampler=training_batches(self, name, stream, dataset), **self._loading())
 
     def _train_transform(self, stream: Stream) -> Compose:
         crop_scale, crop_size = ((1.0, 1.0), None) if stream.whole else (self.crop_scale, self.crop_size)
         size = self.train_sizes[stream.domain]
         return training_transform(size, crop_scale, self.flip, self.color_jitter, crop_size, self.blur)
-
-    def _batches(self, name: str, stream: Stream, dataset: StreamDataset) -> EndlessBatches:
-        trainer: Any = self.trainer  # there is one: checked in _method
-        overfit = trainer.overfit_batches
-        cycle = overfit if isinstance(overfit, int) and overfit > 0 else None
-        place = (trainer.global_rank, trainer.world_size, partial(used_batches, trainer), cycle)
-        seed = derived_seed(self.seed, name, "order")
-        temperature = self.rare_class_temperature
-        if not stream.by_class or temperature is None:
-            return EndlessBatches(len(dataset), self.batch_size, seed, *place)
-        num_classes = self.label_space.num_classes
-        counts = class_counts(dataset.images, dataset.indices, num_classes, progress=trainer.is_global_zero)
-        return RareClassBatches(counts, temperature, self.rare_class_min_share, self.batch_size, seed, *place)
 
     def _eval_loader(self, images: ImageSet, limit: str) -> DataLoader[Batch]:
         trainer: Any = self.trainer
@@ -384,8 +385,7 @@ class DomainDataModule(L.LightningDataModule):
         if isinstance(batches, int) and batches and world > 1:  # those that one process would score
             total = min(total, batches * views.batch_size(self.eval_batch_size))
         indices = list(range(rank, total, world))
-        # Every image is counted once, by one rank. All ranks have as many batches, or one would wait for another that is done.
-        padding = -(-total // world) - len(indices)
+        padding = -(-total // world) - len(indices)  # all ranks have as many batches, and every image is counted once
         inputs = None if views.plain else partial(views.inputs, size=self.size)
         dataset = EvaluationDataset(images, self._eval_transform, indices + [0] * padding, padding, inputs)
         return DataLoader(dataset, batch_size=views.batch_size(self.eval_batch_size), **self._loading())

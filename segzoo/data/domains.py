@@ -1,8 +1,10 @@
 """What a data set has to provide: a `Domain` per data set, an `ImageSet` per split."""
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -24,12 +26,14 @@ class ImageSet(ABC):
         has_labels: whether :meth:`label` may be called.
         class_map: what turned the ids or colours of files into label ids; None where there are no files.
         has_references: whether :meth:`reference` may be called.
+        parts: the sets of several domains by the domain's name, in the order of their images; empty where there is one domain.
     """
 
     names: Sequence[str]
     has_labels: bool = True
     has_references: bool = False
     class_map: ClassMap | None = None
+    parts: Mapping[str, "ImageSet"] = MappingProxyType({})
 
     def __len__(self) -> int:
         return len(self.names)
@@ -49,6 +53,10 @@ class ImageSet(ABC):
     def label_and_ids(self, index: int) -> tuple[Pixels, RawIds | None]:
         """The label ids, and the (H, W) ids or packed colours that a file stores for them where there is one."""
         return self.label(index), None
+
+    def origin(self, index: int) -> int:
+        """The position among `parts` of the set that an image is of; 0 where there are none."""
+        return 0
 
     @property
     def files(self) -> Sequence[Path]:
@@ -73,17 +81,18 @@ class ImageSet(ABC):
 
 
 class JoinedImages(ImageSet):
-    """Images of several sets as one set without labels.
+    """Images of several sets as one set.
 
     Args:
         parts: sets, each with the positions of the images that are taken from it.
+        labelled: whether the set has the labels of the parts, if all of them have some; else it has none.
     """
 
-    has_labels = False
-
-    def __init__(self, parts: Sequence[tuple[ImageSet, Sequence[int]]]) -> None:
+    def __init__(self, parts: Sequence[tuple[ImageSet, Sequence[int]]], labelled: bool = False) -> None:
+        self._sets = list(parts)
         self._places = [(images, index) for images, indices in parts for index in indices]
         self.names = [images.names[index] for images, index in self._places]
+        self.has_labels = labelled and all(images.has_labels for images, _ in parts)
         self.has_references = bool(self._places) and all(images.has_references for images, _ in self._places)
 
     def image(self, index: int) -> Pixels:
@@ -92,13 +101,43 @@ class JoinedImages(ImageSet):
         return images.image(position)
 
     def label(self, index: int) -> Pixels:
-        """There is none."""
-        raise NotImplementedError("unlabelled images have no labels")
+        """The label of the image in its own set, where this set has labels."""
+        return self.label_and_ids(index)[0]
+
+    def label_and_ids(self, index: int) -> tuple[Pixels, RawIds | None]:
+        """The label ids, and the ids that the file of its own set stores."""
+        if not self.has_labels:
+            raise NotImplementedError("unlabelled images have no labels")
+        images, position = self._places[index]
+        return images.label_and_ids(position)
 
     def reference(self, index: int) -> Pixels:
         """The reference of the image in its own set."""
         images, position = self._places[index]
         return images.reference(position)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files of the images that have one."""
+        files = [(images.files, indices) for images, indices in self._sets]
+        return [those[index] for those, indices in files if those for index in indices]
+
+    def check(self) -> None:
+        """See `ImageSet.check`, set by set."""
+        for images, _ in self._sets:
+            images.check()
+
+    def fingerprint(self) -> str | None:
+        """A hash of those of the sets and of which images are taken; None where one of them has none."""
+        if not self.has_labels:
+            return None
+        digest = hashlib.sha256()
+        for images, indices in self._sets:
+            found = images.fingerprint()
+            if found is None:
+                return None
+            digest.update(f"{found} {list(indices)}\0".encode())
+        return digest.hexdigest()
 
 
 class Domain(ABC):

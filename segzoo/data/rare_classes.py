@@ -75,7 +75,8 @@ class RareClassBatches(EndlessBatches):
         enough = np.where(enough.any(axis=0), enough, counts.counts > 0)
         self.positions = [np.flatnonzero(column) for column in enough.T]
 
-    def _key(self, draw: int) -> Key:
+    def key(self, draw: int) -> Key:
+        """The draw's number, the image's position, and the class that it was drawn for."""
         rng = np.random.default_rng([self.seed, draw])
         chosen = int(rng.choice(len(self.probabilities), p=self.probabilities))
         return draw, int(rng.choice(self.positions[chosen])), chosen

@@ -51,15 +51,17 @@ class EndlessBatches(Sampler[list[Key]]):
 
     def _batch(self, number: int) -> list[Key]:
         first = (number % self.cycle if self.cycle else number) * self.batch_size * self.world + self.rank
-        return [self._key(first + i * self.world) for i in range(self.batch_size)]
+        return [self.key(first + i * self.world) for i in range(self.batch_size)]
 
-    def _key(self, draw: int) -> Key:
+    def key(self, draw: int) -> Key:
+        """Which image a draw gives; draws are numbered over all batches and ranks."""
         epoch, position = divmod(draw, self.length)
-        return epoch, int(_permutation(self.length, self.seed, epoch)[position])
+        return epoch, int(shuffled(self.length, self.seed, epoch)[position])
 
 
-@functools.lru_cache(maxsize=16)
-def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
+@functools.lru_cache(maxsize=64)  # a few streams, each of some sources
+def shuffled(length: int, seed: int, epoch: int) -> np.ndarray:
+    """The numbers 0..length - 1 in an order that is a function of the seed and of the number of the pass."""
     return permutation(length, (seed, epoch))
 
 

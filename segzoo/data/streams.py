@@ -19,8 +19,9 @@ from segzoo.errors import ConfigError
 
 Batch = dict[str, Any]
 """``image`` (B, 3, H, W) float32 RGB in [0, 1]; ``label`` (B, H, W) int64, 255 ignored, absent without labels; ``name``;
-``reference`` (B, 3, H, W) for streams that ask for it; ``counted`` (B,) bool where some images of an evaluation are not. An
-evaluation in several views has, as ``image``, lists of inputs (3, h, w) uint8 of an image, see `segzoo.data.views.Views`."""
+``reference`` (B, 3, H, W) for streams that ask for it; ``counted`` (B,) bool where some images of an evaluation are not;
+``origin`` (B,) int64 in training on several domains, the position of each image's domain among them. An evaluation in several
+views has, as ``image``, lists of inputs (3, h, w) uint8 of an image, see `segzoo.data.views.Views`."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ class StreamDataset(Dataset[Batch]):
             parts |= {"mask": self.images.label(index), "rule": rule}
         done = self.transform(**parts)
         sample = _sample(done["image"], done.get("mask"), self.images.names[index])
+        if self.images.parts:
+            sample["origin"] = torch.tensor(self.images.origin(index))
         return sample | ({"reference": image_tensor(done["reference"])} if self.reference else {})
 
 
@@ -161,7 +164,7 @@ def collate(samples: list[Batch]) -> Batch:
     images = [s["image"] for s in samples]
     batch: Batch = {"image": images if isinstance(images[0], list) else torch.stack(images)}
     batch["name"] = [s["name"] for s in samples]
-    for part in ("reference", "counted"):
+    for part in ("reference", "counted", "origin"):
         if part in samples[0]:
             batch[part] = torch.stack([s[part] for s in samples])
     if "label" in samples[0]:

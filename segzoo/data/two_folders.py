@@ -12,6 +12,7 @@ from segzoo.data.folders import PairedFolders
 from segzoo.data.label_spaces import LabelSpace, load_label_space
 from segzoo.data.layouts import Layout, find_layout
 from segzoo.data.map_entries import read_map
+from segzoo.data.several import SeveralDomains
 from segzoo.data.views import Views
 from segzoo.errors import ConfigError
 
@@ -48,15 +49,16 @@ class DataOptions(TypedDict, total=False):
 
 
 def from_folders(
-    source: Folders | Domain,
+    source: Folders | Domain | list[Folders | Domain],
     target: Folders | Domain,
     *,
     label_space: Classes,
     size: tuple[int, int],
     target_labels: int | None = None,
     unlabelled: str | Path | None = None,
-    source_map: ClassMapping = IDENTITY,
+    source_map: ClassMapping | list[ClassMapping] = IDENTITY,
     target_map: ClassMapping = IDENTITY,
+    source_weights: Sequence[float] | None = None,
     blocks: tuple[float, float, float] | None = None,
     gap: int = 0,
     batch_size: int = 4,
@@ -75,7 +77,8 @@ def from_folders(
     masks alike), or are cut off the others by ``blocks``. See `segzoo.data.layouts` for the names that are found.
 
     Args:
-        source: the synthetic images and their masks: their folder, or a pair (folder of images, folder of masks).
+        source: the synthetic images and their masks: their folder, or a pair (folder of images, folder of masks). A list gives
+            several sources (`SeveralDomains`).
         target: the same for the real images. Without masks (``(images, None)``, or none in the folder) they are trained on by
             methods that need none, and not scored. ``{split}`` in both of a pair stands for train, val and test.
         label_space: the classes: a packaged label space, a YAML of one's own, or the names of the classes by their ids.
@@ -86,7 +89,9 @@ def from_folders(
         source_map: what the source's masks hold, where it is not the positions of the classes: a map of the label space, such
             as ``binary`` (0 and 255) or ``palette`` (its colours), or a mapping such as ``{0: "ground", 7: "crack", 9:
             "ignore"}``, ``{"crack": [7, "10-12"], "others": "ground"}`` or ``{(128, 0, 0): "crack", "#000000": "ground"}``.
+            For several sources one for all, or a list with one for each.
         target_map: the same for the target's masks.
+        source_weights: how often images are drawn from each of several sources, in proportion; None: from all alike.
         blocks: shares of train, val and test where the target's images lie in one folder: contiguous blocks of the images in
             the order of their names, as neighbours of one video are near duplicates.
         gap: frames left out between two blocks.
@@ -101,7 +106,7 @@ def from_folders(
     """
     space = _label_space(label_space)
     domains = (
-        _domain(source, space, source_map, "source_map"),
+        _source(source, space, source_map, source_weights),
         _domain(target, space, target_map, "target_map", blocks, gap, unlabelled),
     )
     if not isinstance(target, Domain):
@@ -161,6 +166,23 @@ class FoundFolders(PairedFolders):
     def has_split(self, split: Split, root: Path) -> bool:
         """Whether there is such a split."""
         return split in self._found if self._found else super().has_split(split, root)
+
+
+def _source(
+    folders: Folders | Domain | list[Folders | Domain],
+    space: LabelSpace,
+    class_map: ClassMapping | list[ClassMapping],
+    weights: Sequence[float] | None,
+) -> Domain:
+    listed = folders if isinstance(folders, list) else [folders]
+    maps = class_map if isinstance(class_map, list) else [class_map] * len(listed)
+    for option, given in (("source_map", maps), ("source_weights", weights)):
+        if given is not None and len(given) != len(listed):
+            raise ConfigError(f"{option} lists {len(given)} for {len(listed)} sources; give each source one")
+    if not listed:
+        raise ConfigError("source is an empty list; give it the folders of one source or of several")
+    domains = [_domain(one, space, map_, "source_map") for one, map_ in zip(listed, maps, strict=True)]
+    return domains[0] if len(domains) == 1 else SeveralDomains(domains, None if weights is None else list(weights))
 
 
 def _domain(

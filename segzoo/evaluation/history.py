@@ -13,6 +13,7 @@ History = Mapping[str, Series]
 
 TERMS = "train/"
 WEIGHTS = "weight/class/"
+SOURCE_WEIGHTS = "weight/source/"
 MEAN_WEIGHT = "weight/mean"
 AUCS = "auc/"
 PRECISION = "pseudo/precision/"

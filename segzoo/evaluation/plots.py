@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from segzoo.evaluation.history import AUCS, MEAN_WEIGHT, PRECISION, TERMS, WEIGHTS, History, select
+from segzoo.evaluation.history import AUCS, MEAN_WEIGHT, PRECISION, SOURCE_WEIGHTS, TERMS, WEIGHTS, History, select
 from segzoo.evaluation.score_tables import ABSENT, percent
 from segzoo.evaluation.scores import Scores
 from segzoo.evaluation.texts import plain, shortened
@@ -23,8 +23,9 @@ from segzoo.files import whole_file
 if TYPE_CHECKING:
     from segzoo.data.label_spaces import LabelSpace
 
-CLASS_TITLES = {
+TITLES = {
     WEIGHTS: "Mean weight of the source pixels of each class",
+    SOURCE_WEIGHTS: "Mean weight of the pixels of each source",
     PRECISION: "Precision of the teacher's labels on validation images, by class",
 }
 VALIDATION = {"miou": "mIoU", "teacher_miou": "mIoU of the teacher", "pixel_accuracy": "pixel accuracy"}
@@ -138,14 +139,14 @@ def _names(classes: Sequence[str], size: float) -> list[str]:
 
 
 def class_history_figure(history: History, label_space: "LabelSpace", metric: str = WEIGHTS) -> Figure:
-    """A metric of each class over training, a line per class, named at its end; the mean weight of all pixels dashed.
+    """A metric of each class, or of each source, over training, a line each, named at its end; the mean weight is dashed.
 
     Of more than `MANY` classes those that end highest and lowest are named, the others are grey.
 
     Args:
         history: from :func:`segzoo.evaluation.history.read_history`.
-        label_space: colours of the lines.
-        metric: what is drawn: a key of `CLASS_TITLES`, which class names follow.
+        label_space: colours of the lines of classes.
+        metric: what is drawn: a key of `TITLES`, which names follow.
 
     Raises:
         ValueError: the history holds no such metric.
@@ -153,7 +154,10 @@ def class_history_figure(history: History, label_space: "LabelSpace", metric: st
     lines = select(history, metric)
     if not lines:
         raise ValueError(f"the history holds no metric '{metric}<class>'")
-    colours = {n: _readable(unit_rgb(rgb)) for n, rgb in zip(label_space.classes, label_space.palette, strict=True)}
+    colours: dict[str, Any] = {name: LINES[i % len(LINES)] for i, name in enumerate(lines)}
+    if metric != SOURCE_WEIGHTS:
+        palette = zip(label_space.classes, label_space.palette, strict=True)
+        colours = {name: _readable(unit_rgb(rgb)) for name, rgb in palette}
     last = sorted(lines, key=lambda name: float(lines[name][1][-1]))
     named = set(last if len(last) <= MANY else last[: NAMED // 2] + last[-NAMED // 2 :])
     figure = Figure(figsize=(7.6, max(4.0, 0.24 * len(named) + 1.0)), layout="constrained")
@@ -164,7 +168,7 @@ def class_history_figure(history: History, label_space: "LabelSpace", metric: st
         few = "o" if len(steps) < 20 else None
         axes.plot(steps, values, color=colour, linewidth=width, marker=few, markersize=3.5, label=plain(name))
     ends = {name: float(lines[name][1][-1]) for name in lines if name in named}
-    if metric == WEIGHTS and MEAN_WEIGHT in history:
+    if metric in (WEIGHTS, SOURCE_WEIGHTS) and MEAN_WEIGHT in history:
         lines["all pixels"] = history[MEAN_WEIGHT]
         ends["all pixels"] = float(history[MEAN_WEIGHT][1][-1])
         axes.plot(*history[MEAN_WEIGHT], color=INK, linewidth=1, linestyle=(0, (4, 3)), label="all pixels")
@@ -174,7 +178,7 @@ def class_history_figure(history: History, label_space: "LabelSpace", metric: st
     axes.set_ylim(max(min(0.0, low), low - margin), high + margin)
     axes.set_xlabel("step", fontsize=NORMAL)
     some = f" ({len(named)} of {len(last)} named)" if len(named) < len(last) else ""
-    axes.set_title(CLASS_TITLES[metric] + some, fontsize=LARGE, loc="left")
+    axes.set_title(TITLES[metric] + some, fontsize=LARGE, loc="left")
     style(axes, grid="y")
     _name_lines(axes, ends, colours, figure.get_figheight() - 1.0)
     return figure

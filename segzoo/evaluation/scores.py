@@ -188,6 +188,7 @@ class Scores:
         stem: str = "scores",
         protocol: "Protocol | None" = None,
         resources: Mapping[str, int | None] | None = None,
+        sources: Mapping[str, Mapping[str, float]] | None = None,
     ) -> Path:
         """Writes ``<stem>.json``, ``<stem>.csv`` (a row per class, fractions) and ``confusion.npz``.
 
@@ -196,6 +197,7 @@ class Scores:
             stem: name of the JSON and the CSV file, without extension.
             protocol: stored under the key ``protocol`` of the JSON file.
             resources: stored under the key ``resources``: how many images the method learned from, by resource.
+            sources: stored under the key ``sources``, where there are several: ``images`` and ``weight`` of each, by name.
 
         Returns:
             The path of the JSON file.
@@ -203,6 +205,8 @@ class Scores:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         content = self.to_dict()
+        if sources:
+            content = {"sources": {name: dict(one) for name, one in sources.items()}, **content}
         if resources is not None:
             content = {"resources": dict(resources), **content}
         if protocol is not None:

@@ -42,6 +42,20 @@ def print_scores(scores: Scores, protocol: Protocol, console: Console | None = N
     console.print(protocol.describe(), style="dim", highlight=False)
 
 
+def source_text(sources: Mapping[str, Mapping[str, float]]) -> str:
+    """Several sources in a line, with their sizes and their shares of the draws.
+
+    Args:
+        sources: ``images`` and ``weight`` of each, by name.
+    """
+    total = sum(one["weight"] for one in sources.values())
+    texts = [
+        f"{name} {one['images']:.0f} images (weight {one['weight']:g}, {one['weight'] / total:.0%})"
+        for name, one in sources.items()
+    ]
+    return ", ".join(texts)
+
+
 @dataclass(frozen=True)
 class Paired:
     """Differences between two methods that ran with the same seeds.

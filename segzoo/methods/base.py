@@ -74,6 +74,7 @@ class Method(LoggedSteps):
         self.ignored_rows = (0, 0)
         self._seed = 0
         self._learned_from: dict[str, int | None] = dict.fromkeys(self.resources)
+        self._sources: dict[str, dict[str, float]] = {}
 
     @classmethod
     def restored(cls, options: Mapping[str, Any]) -> Self:
@@ -127,6 +128,15 @@ class Method(LoggedSteps):
         if trainer is not None and trainer.state.fn == TrainerFn.FITTING and trainer.train_dataloader is not None:
             self._learned_from = count_images(trainer.train_dataloader, self.streams, self.resources)
         return self._learned_from
+
+    @property
+    def sources(self) -> dict[str, dict[str, float]]:
+        """Images and weight of each of several sources of the training, or of that of the checkpoint; {} for one or none."""
+        trainer = trainer_of(self)
+        data = getattr(trainer, "datamodule", None)
+        if trainer is not None and trainer.state.fn == TrainerFn.FITTING and "source" in self.resources:
+            self._sources = getattr(data, "sources", {})
+        return self._sources
 
     def arrange(self, network: nn.Module) -> None:
         """Puts a network into the memory format that ``speed.channels_last`` says."""
@@ -231,7 +241,7 @@ class Method(LoggedSteps):
     def on_fit_end(self) -> None:
         """See `on_fit_start`; a test that follows says what was learned from."""
         torch.set_rng_state(self._global_draws)
-        self._learned_from = self.learned_from
+        self._learned_from, self._sources = self.learned_from, self.sources
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds dropout per (seed, rank, batch), so that a resumed run continues bit for bit."""
@@ -263,6 +273,7 @@ class Method(LoggedSteps):
             "label_space": self.label_space.to_dict(),
             "size": None if size is None else list(size),
             "resources": self.learned_from,
+            "sources": self.sources,
             "config": self.run_config,
         }
 
@@ -272,6 +283,7 @@ class Method(LoggedSteps):
         name = f"the checkpoint {path}" if path else "the checkpoint"
         check_weights(self, checkpoint, name)
         self._learned_from = checkpoint["segzoo"].get("resources") or self._learned_from
+        self._sources = checkpoint["segzoo"].get("sources") or {}
         if trainer_of(self) is None:
             return
         if self.trainer.state.fn == TrainerFn.FITTING:

@@ -90,25 +90,30 @@ class WeightedJointTraining(SegmentationMethod):
         return self.supervised(logits, label, weights, self.source_count(label))
 
     @torch.no_grad()
-    def log_weights(self, weights: Tensor, label: Tensor) -> None:
-        """Logs the mean weight over the valid pixels, in all (``weight/mean``) and per class (``weight/class/<name>``).
+    def log_weights(self, weights: Tensor, source: Batch) -> None:
+        """Logs the mean weight (B, H, W) over the valid pixels of a source batch of all ranks, in all (``weight/mean``).
 
-        A class that is absent from the batch has none in this step.
+        Also per class (``weight/class/<name>``) and, of several sources, per source (``weight/source/<name>``). A class or
+        source that is absent from the batch has none in this step.
         """
         if not self.logs_step:
             return
+        label = source["label"]
         valid = valid_pixels(label)
-        labels, values = label[valid], widest(weights[valid])
-        sums = values.new_zeros(self.num_classes).index_add_(0, labels, values)
-        counts = torch.bincount(labels, minlength=self.num_classes)
-        sums, counts = sum_across_ranks(torch.stack([sums, widest(counts)]))
-        self.log("weight/mean", sums.sum() / counts.sum().clamp_min(1), prog_bar=True)
-        means = {
-            f"weight/class/{name}": total / n
-            for name, total, n in zip(self.label_space.classes, sums, counts, strict=True)
-            if n
-        }
-        self.log_dict(means)
+        groups = [("class", self.label_space.classes, label)]
+        if "origin" in source:
+            names = tuple(self.trainer.datamodule.source_weights)  # type: ignore[attr-defined]
+            groups.append(("source", names, source["origin"][:, None, None].expand_as(label)))
+        values, sums, counts = widest(weights[valid]), [], []
+        for _, names, index in groups:
+            members = index[valid]
+            sums.append(values.new_zeros(len(names)).index_add_(0, members, values))
+            counts.append(widest(torch.bincount(members, minlength=len(names))))
+        totals, pixels = sum_across_ranks(torch.stack([torch.cat(sums), torch.cat(counts)]))
+        classes = self.num_classes
+        self.log("weight/mean", totals[:classes].sum() / pixels[:classes].sum().clamp_min(1), prog_bar=True)
+        keys = [f"weight/{group}/{name}" for group, names, _ in groups for name in names]
+        self.log_dict({key: total / n for key, total, n in zip(keys, totals, pixels, strict=True) if n})
 
 
 class JointTraining(WeightedJointTraining):

@@ -192,13 +192,13 @@ class MetaPix(MetaUpdate):
     def _joint_terms(self, batch: dict[str, Batch]) -> dict[str, Tensor]:
         with torch.no_grad():
             weights = self.weights(batch["source"])
-        self.log_weights(weights, batch["source"]["label"])
+        self.log_weights(weights, batch["source"])
         return self.weighted_terms(weights, batch["source"], batch["target"])
 
     def _look_ahead(self, source: Batch, target: Batch) -> tuple[Meta, Hypergradient, Tensor]:
         """The meta update on the batches of the step, and L_S."""
         meta, found, weights = self.meta_update(source, target)
-        self.log_weights(weights, source["label"])
+        self.log_weights(weights, source)
         return meta, found, (weights * found.pixel_losses).sum() / self.source_count(source["label"])
 
     def _carry(self, loss: Tensor, found: Hypergradient) -> Tensor:

@@ -181,7 +181,7 @@ class RegionSelection(WeightedJointTraining):
             fooled = frozen(self.weighting, evidence, source["label"])
             terms["adversarial"] = self.adversarial_weight * self._domain_loss(fooled, True, source["label"])
         loss = self.total(terms)
-        self.log_weights(weights, source["label"])
+        self.log_weights(weights, source)
         self._log_discriminators(
             synthetic[:, valid_pixels(source["label"])], real[:, valid_pixels(real_batch["label"])]
         )

@@ -83,7 +83,7 @@ class Reweight(LookAheadTraining):
         if self.scaler:  # an infinite v makes it skip the step; until then the loss has to stay finite
             helps = helps.nan_to_num(0, 0, 0)
         weights = self.to_mean_one(helps, source["label"])[0]
-        self.log_weights(weights, source["label"])
+        self.log_weights(weights, source)
         self._seen = (source["image"], source["label"], weights)
 
         source_loss = (weights * losses).sum() / self.source_count(source["label"])

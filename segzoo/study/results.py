@@ -147,6 +147,16 @@ def read_resources(path: Path, method: str) -> dict[str, int | None]:
     return dict.fromkeys(load_method(method).resources) if found is None else found
 
 
+def read_sources(path: Path) -> dict[str, dict[str, float]]:
+    """Images and weight of each of several sources that a run learned from, by name; {} where it had one or none.
+
+    Args:
+        path: its ``scores-test.json``.
+    """
+    found: dict[str, dict[str, float]] = json.loads(path.read_text()).get("sources") or {}
+    return found
+
+
 def check_comparable(paths: Sequence[Path]) -> None:
     """Refuses a table of scores that were measured differently.
 

@@ -1,14 +1,18 @@
 """The table of a comparison whose runs are complete."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from segzoo.evaluation import Scores, comparison_table
+from segzoo.evaluation.tables import source_text
 from segzoo.study.plan import Plan
-from segzoo.study.results import check_comparable, find_run, read_resources
+from segzoo.study.results import check_comparable, find_run, read_resources, read_sources
 
 
 def make_table(folder: Path, plan: Plan, *, per_class: bool = False) -> str:
     """Markdown: the rows' resources, mean and standard deviation of their scores over the seeds, differences to the reference.
+
+    Where rows learned from several sources, a line says what they are.
 
     Args:
         folder: of the comparison.
@@ -22,4 +26,14 @@ def make_table(folder: Path, plan: Plan, *, per_class: bool = False) -> str:
     check_comparable([path for paths in files.values() for path in paths])
     scores = {name: [Scores.load(path) for path in paths] for name, paths in files.items()}
     resources = {row.name: read_resources(files[row.name][0], row.method) for row in plan.rows}
-    return comparison_table(scores, plan.reference, per_class=per_class, resources=resources)
+    table = comparison_table(scores, plan.reference, per_class=per_class, resources=resources)
+    return "\n\n".join([table, *_source_lines({name: read_sources(paths[0]) for name, paths in files.items()})])
+
+
+def _source_lines(sources: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """What several sources are, once for the rows that have the same ones."""
+    rows: dict[str, list[str]] = {}
+    for row, several in sources.items():
+        if several:
+            rows.setdefault(source_text(several), []).append(row)
+    return [f"Sources of {', '.join(names)}: {text}." for text, names in rows.items()]

@@ -17,7 +17,7 @@ from tests.cli.conftest import Segzoo
 
 # One step is shorter than what some methods wait for.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is not reached in 1 steps")
-PAIRS = ("carla_to_camvid", "airsim_to_camvid", "cracks")
+PAIRS = ("carla_to_camvid", "airsim_to_camvid", "carla_airsim_to_camvid", "cracks")
 BY_RESOURCES = {
     info.resources: slug
     for slug, info in sorted(methods().items(), reverse=True)
@@ -67,7 +67,11 @@ def manifest(segzoo: Segzoo, root: Path, slug: str, data: str, *more: str) -> di
 
 @pytest.mark.parametrize(
     ("data", "slug"),
-    [*itertools.product(("carla_to_camvid", "cracks"), BY_RESOURCES.values()), ("airsim_to_camvid", "joint")],
+    [
+        *itertools.product(("carla_to_camvid", "cracks"), BY_RESOURCES.values()),
+        ("airsim_to_camvid", "joint"),
+        ("carla_airsim_to_camvid", "metapix"),
+    ],
 )
 def test_every_pair_trains_a_method_of_every_kind(data: str, slug: str, root: Path, segzoo: Segzoo) -> None:
     images = manifest(segzoo, root, slug, data)["data"]["images"]
@@ -90,7 +94,7 @@ def test_cracks_need_no_labelled_photographs_for_training(root: Path, segzoo: Se
 
 def test_the_budgets_are_those_that_the_yamls_name() -> None:
     content = {name: yaml.safe_load(config_path("data", name).read_text())["data"] for name in PAIRS}
-    assert [content[name]["target_labels"] for name in PAIRS] == [16, 16, None]
+    assert [content[name]["target_labels"] for name in PAIRS] == [16, 16, 16, None]
 
 
 @pytest.mark.parametrize("inner", [False, True])

@@ -54,6 +54,7 @@ def cases() -> dict[str, dict[str, Any]]:
         found[f"{slug}-single"] = {"slug": slug, "options": options, "precision": "32-true"}
     clipped = {"options": META | {"virtual": "optimizer", "norm": "group"}, "trainer": {"gradient_clip_val": 0.1}}
     found["metapix-clipped"] = {"slug": "metapix", "precision": "64-true"} | clipped
+    found["metapix-sources"] = found["metapix-group"] | {"weights": [3.0, 1.0]}
     found["forgetful"] = found["metapix-group"] | {"forget_to_average": True}
     return found
 

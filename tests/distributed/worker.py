@@ -13,6 +13,7 @@ import lightning as L
 import torch
 
 from segzoo.callbacks import CollapseWatch
+from segzoo.data import Domain, MiniCity, SeveralDomains
 from segzoo.methods import meta_update
 from tests import tiny
 
@@ -49,6 +50,11 @@ class Shares(CollapseWatch):
         """No figure."""
 
 
+def both_domains() -> list[Domain]:
+    """Two sources of different looks and sizes."""
+    return [MiniCity("source", train=5, size=tiny.SIZE), MiniCity("target", train=3, size=tiny.SIZE)]
+
+
 def train(case: dict[str, Any], out: Path) -> None:
     """Three steps on four images per domain, however many processes share them."""
     world = int(os.environ.get("WORLD_SIZE", 1))
@@ -65,7 +71,8 @@ def train(case: dict[str, Any], out: Path) -> None:
         "strategy": strategy,
     }
     trainer = tiny.trainer(3, precision=case["precision"], **options)
-    trainer.fit(trained, datamodule=tiny.data(batch_size=4 // world))
+    several = {"source": SeveralDomains(both_domains(), case["weights"])} if "weights" in case else {}
+    trainer.fit(trained, datamodule=tiny.data(batch_size=4 // world, **several))
     meta_update.average_gradients = average
     if trainer.is_global_zero:
         saved = {name: p.detach() for name, p in trained.named_parameters()}

@@ -98,7 +98,7 @@ class Toy(L.LightningModule):
         self.seen = []
         self.segmenter = self.net
         self.step_pictures, self.run_config = {}, None
-        self.learned_from = {"source": 8, "labels": None}
+        self.learned_from, self.sources = {"source": 8, "labels": None}, {}
 
     def panel_maps(self, batch):
         return {}

@@ -258,7 +258,7 @@ def test_without_a_temperature_all_images_are_drawn_alike() -> None:
 
 
 def test_labels_that_are_not_drawn_by_class_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segzoo.data.datamodule.class_counts", lambda *_, **__: pytest.fail("counted"))
+    monkeypatch.setattr("segzoo.data.order.class_counts", lambda *_, **__: pytest.fail("counted"))
     assert len(images(loader(Stream("source"), batch_size=2), 1)) == 1
 
 
