@@ -169,7 +169,7 @@ class Method(LoggedSteps):
         for option, start in self.starts.items():
             check_start(f"`method.{option}`", start, steps)
             if steps and steps <= start:
-                rank_zero_warn(f"`method.{option}` {start} is not reached in {steps} steps")
+                rank_zero_warn(f"`method.{option}` {start:g} is not reached in {steps} steps")
         options = self.optimizer_options
         if steps is None and options.schedule == "poly" and options.schedule_steps is None:
             raise ConfigError(

@@ -114,10 +114,10 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
         ("variant", "no closing quotation"),
     ),
     "row-with-a-seed": (nothing, "compare --rows joint --out out -- --seed_everything 3", ("gives every run its own",)),
-    "prepare-of-an-unknown-set": (nothing, "prepare cats --root . --out out", ("invalid choice: 'cats'", "'cat16'")),
+    "prepare-of-an-unknown-set": (nothing, "data convert cats --root . --out out", ("invalid choice: 'cats'", "'cat16'")),
     "prepare-from-another-folder": (
         nothing,
-        "prepare cat16 --root . --out out",
+        "data convert cat16 --root . --out out",
         ("cat_processed does not exist; expected the folder",),
     ),
     "bench-of-an-unknown-row": (nothing, "bench bilevel --rows fast", ("unknown row 'fast'", "metapix/fused")),
@@ -278,7 +278,7 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
     ),
     "subset-of-nothing": (space(subsets={"things": []}), OWN, ("subset 'things' is []", "one class or more")),
     "class-twice-in-a-subset": (space(subsets={"things": ["car", "car"]}), OWN, ("subset 'things'", "each one once")),
-    "raw-id-as-text": (space(maps={"m": {"0": "sky"}}), OWN, ("map 'm': raw id '0', expected a whole number",)),
+    "raw-id-as-text": (space(maps={"m": {"zero": "sky"}}), OWN, ("map 'm': unknown class 'zero'",)),
     "raw-id-below-zero": (space(maps={"m": {-1: "sky"}}), OWN, ("map 'm': raw id -1",)),
     "map-without-entries": (
         space(maps={"m": {}}),

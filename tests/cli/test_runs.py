@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from segzoo.cli.checkpoint import read_checkpoint
-from segzoo.data.folders import read_ids
+from segzoo.data.mask_files import read_ids
 from segzoo.methods import registry
 from segzoo.methods.single_domain import SourceOnly
 from segzoo.models.segmenter import create_segmenter

@@ -38,6 +38,7 @@ def module(streams: dict[str, Stream] | None = None, **options: Any) -> DomainDa
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
         _accelerator_connector=SimpleNamespace(use_distributed_sampler=False),
         overfit_batches=0.0,
+        state=SimpleNamespace(fn="fit"),
         fit_loop=SimpleNamespace(
             epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(total=SimpleNamespace(processed=0)))
         ),
