@@ -55,6 +55,14 @@ def test_a_name_in_a_file_stands_for_the_same(tmp_path: Path) -> None:
     assert (data(invocation, "name"), data(invocation, "size")) == ("synthia_to_acdc", [64, 128])
 
 
+def test_names_stand_in_a_list_of_sources_too(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("data: {source: [gta5, {class_path: synthia, weight: 2}], target: cityscapes, name: both}\n")
+    several = data(expanded("--config", str(file)), "source", "init_args")
+    assert [one["init_args"] for one in several["domains"]] == [options("gta5"), options("synthia")]
+    assert several["weights"] == [1, 2]
+
+
 def test_nothing_is_left_of_the_domain_that_a_name_replaces() -> None:
     invocation = expanded("--recipe", "gta5_maxsquare", "--data.target", "bdd100k")
     assert both(invocation) == [options("gta5"), options("bdd100k")]
