@@ -152,13 +152,11 @@ class Study:
         return True
 
     def _add(self, pair: Pair, row: Row, seed: int, run: Path, write: bool = True) -> None:
-        from docs.photographs.results import entry, write_results
+        from docs.photographs.results import entry
 
         with self._writing:
             self.entries[pair.name, row.name, seed] = entry(pair, row, seed, run)
             if write:
-                self.report.mkdir(parents=True, exist_ok=True)
-                write_results(self.report / "results.json", self._ordered())
                 self.write_report(figures=False)
 
     def _ordered(self) -> list[dict[str, Any]]:
@@ -168,8 +166,12 @@ class Study:
         return [self.entries[key] for key in keys if key in self.entries]
 
     def write_report(self, figures: bool) -> None:
-        """Tables, and by request figures, of what there is."""
+        """Results and tables, and by request figures, of what there is."""
+        from docs.photographs.results import write_results
+
         self.report.mkdir(parents=True, exist_ok=True)
+        if self.entries:
+            write_results(self.report / "results.json", self._ordered())
         write_text(self.report / "tables.md", study_tables(self._ordered(), self.splits[-1]) + "\n")
         if figures and self.entries:
             from docs.photographs.figures import draw

@@ -21,8 +21,8 @@ class PseudoLabels:
         threshold: Sets the probability from which a pixel of the teacher's prediction counts as sure; above 1 none is.
         weight: Chooses how much the teacher's labels count: share weighs all pixels alike, by the share of the batch's pixels
             that it is sure of; pixel counts sure pixels fully and others not at all.
-        alignment: Sets how strongly the teacher's probabilities are scaled towards the class shares of the true labels, from 0
-            (as they are) to 1 (on average the same shares).
+        alignment: Sets how strongly the teacher's probabilities are brought near the class shares of the true labels, from 0
+            (as they are) to 1 (on average at least these shares, and at most twice them).
     """
 
     ema_decay: float = 0.999

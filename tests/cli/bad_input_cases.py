@@ -114,7 +114,11 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
         ("variant", "no closing quotation"),
     ),
     "row-with-a-seed": (nothing, "compare --rows joint --out out -- --seed_everything 3", ("gives every run its own",)),
-    "prepare-of-an-unknown-set": (nothing, "data convert cats --root . --out out", ("invalid choice: 'cats'", "'cat16'")),
+    "prepare-of-an-unknown-set": (
+        nothing,
+        "data convert cats --root . --out out",
+        ("invalid choice: 'cats'", "'cat16'"),
+    ),
     "prepare-from-another-folder": (
         nothing,
         "data convert cat16 --root . --out out",

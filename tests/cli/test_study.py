@@ -183,6 +183,9 @@ def test_a_study_runs_goes_on_and_reports(toy: Path) -> None:
     entries = {one["row"]: one for one in json.loads((toy / "out/results.json").read_text())}
     assert set(entries["tuned"]["scores"]) == {"val", "test"}
     assert "toy, test" in (toy / "out/tables.md").read_text()
+    (toy / "out/results.json").rename(toy / "before.json")
+    assert study("--jobs", "0", "--splits", "test").returncode == 0
+    assert (toy / "out/results.json").read_text() == (toy / "before.json").read_text()
     # Results without their runs are reported, and those of other options are not.
     (toy / "out/toy").rename(toy / "elsewhere")
     assert study("--jobs", "0", "--splits", "test").returncode == 0 and "tuned" in (toy / "out/tables.md").read_text()
