@@ -32,12 +32,15 @@ def test_packaged_space_is_consistent(name: str) -> None:
     for map_name in ("identity", *space.maps):
         class_map = load_class_map(space, map_name)
         lut = class_map.lut
-        if map_name == "palette":
+        assert set(np.unique(lut)) <= {-1, *range(space.num_classes), IGNORE_INDEX}
+        if class_map.colours is not None or map_name == "palette":
             assert class_map.colours is not None and lut.shape == class_map.colours.shape
+            continue
+        if class_map.names is not None or map_name == "names":  # one entry more: all other names
+            assert class_map.names is not None and len(lut) == len(class_map.names) + 1
             continue
         assert lut.shape == (256,) and lut.dtype == np.int16
         assert lut[IGNORE_INDEX] == IGNORE_INDEX or map_name == "binary", "255 is ignored but where a map names it"
-        assert set(np.unique(lut)) <= {-1, *range(space.num_classes), IGNORE_INDEX}
 
 
 def test_street_spaces() -> None:
@@ -69,7 +72,7 @@ def test_cityscapes_of_fewer_classes(dropped: set[int]) -> None:
     space = load_label_space(f"cityscapes{len(kept)}")
     assert space.classes == tuple(base.classes[number] for number in kept)
     assert space.palette == tuple(base.palette[number] for number in kept)
-    assert space.maps.keys() - {"palette"} == base.maps.keys() >= {"trainids", "gta5", "synthia", "cityscapes"}
+    assert space.maps.keys() - {"palette", "names"} == base.maps.keys() >= {"trainids", "gta5", "synthia", "cityscapes"}
     for name in base.maps:
         expected = {raw: kept.index(old) if old in kept else 255 for raw, old in defined("cityscapes", name).items()}
         assert defined(space.name, name) == expected
