@@ -22,7 +22,7 @@ class PseudoLabels:
         weight: Chooses how much the teacher's labels count: share weighs all pixels alike, by the share of the batch's pixels
             that it is sure of; pixel counts sure pixels fully and others not at all.
         alignment: Sets how strongly the teacher's probabilities are brought near the class shares of the true labels, from 0
-            (as they are) to 1 (on average at least these shares, and at most twice them).
+            (as they are) to 1 (on average about these shares at least, and twice them at most).
     """
 
     ema_decay: float = 0.999

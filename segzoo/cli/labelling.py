@@ -67,9 +67,8 @@ class Labelling:
             ConfigError: a file would be written over that is not of an earlier call of the same command.
         """
         todo = [name for name in names if self.is_missing(name, files[name])]
-        self._refuse_other(
-            self.outputs.out / "legend.png", any_settings=True
-        )  # of a call that labelled nothing, perhaps
+        legend = self.outputs.out / "legend.png"  # of a call that labelled nothing, perhaps
+        self._refuse_other(legend, any_settings=True)
         return todo
 
     def is_missing(self, name: str, path: Path) -> bool:
