@@ -7,7 +7,7 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from segzoo.compat.tensors import BatchNorm, lerp_all_
+from segzoo.compat.tensors import BatchNorm, change_count, lerp_all_
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -40,6 +40,7 @@ class EmaTeacher(nn.Module, Generic[Network]):
         self.network: Network = copy.deepcopy(student).requires_grad_(False)
         self.decay, self.average_buffers = decay, buffers
         self.register_buffer("step", torch.tensor(0))
+        self._known = 0, self.step, change_count(self.step)
         if not buffers:
             self.network.train()
             for module in self.network.modules():
@@ -65,7 +66,7 @@ class EmaTeacher(nn.Module, Generic[Network]):
         Raises:
             KeyError: the student lacks a parameter of the network that the teacher was made of.
         """
-        t = int(self.step)
+        t = self._steps()
         theirs = dict(chain(student.named_parameters(), student.named_buffers()))
         own: dict[str, Tensor] = dict(self.network.named_parameters())
         if t == 0 or self.average_buffers:
@@ -78,6 +79,12 @@ class EmaTeacher(nn.Module, Generic[Network]):
         for name in own.keys() - averaged.keys():
             own[name].copy_(theirs[name])
         self.step += 1
+        self._known = t + 1, self.step, change_count(self.step)
+
+    def _steps(self) -> int:
+        # Read from a device only where somebody else, such as a checkpoint, has set it: the host would wait for it.
+        count, step, version = self._known
+        return count if step is self.step and version == change_count(step) else int(self.step)
 
     @torch.no_grad()
     def forward(self, *args: Any, **kwargs: Any) -> Any:

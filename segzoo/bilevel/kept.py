@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from segzoo.bilevel.duals import make_dual, unpack_dual
-from segzoo.bilevel.passes import device_random_state, set_device_random_state
+from segzoo.bilevel.passes import CapturedSeeds, device_random_state, set_device_random_state
 from segzoo.bilevel.rules import linear_tangent
 from segzoo.compat.tensors import change_count, compiled_call, conv_forward, tree_leaves, tree_map_only
 
@@ -88,7 +88,9 @@ def keeping(module: nn.Module, moving: Iterable[str] | None = None) -> Iterator[
     parameters = dict(module.named_parameters(remove_duplicate=False))
     moved = {parameters[name] for name in (parameters if moving is None else moving)}
     if moved and all(compiled_call(m) is None for m in module.modules()):
-        wholes, layers = _wholes(module, moved), {layer for layer in _layers(module) if _large(layer)}
+        # No whole in a CUDA graph: where its draws end is not known before a launch.
+        wholes = _wholes(module, moved) if CapturedSeeds.active is None else set()
+        layers = {layer for layer in _layers(module) if _large(layer)}
         reached = not wholes  # hooks cost time, and there is one per layer
         owners = [] if reached else [m for m in module.modules() if not moved.isdisjoint(m.parameters(recurse=False))]
         hooks = [m.register_forward_pre_hook(reach) for m in owners]

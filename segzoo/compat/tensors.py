@@ -1,6 +1,7 @@
 """Names of torch that it keeps for itself, or offers without documentation."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ import torch.autograd.forward_ad as fwAD
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.dropout import _DropoutNd as Dropout
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 __all__ = [
@@ -23,11 +25,15 @@ __all__ = [
     "cuda_generator",
     "differentiates_forward",
     "divide_all_",
+    "leave_scaling_to_scaler",
     "lerp_all_",
     "make_dual",
     "multiply_all",
     "norm_all",
+    "own_stream",
+    "restart_generator",
     "set_compiled_call",
+    "skip_unless_zero",
     "tree_leaves",
     "tree_map_only",
     "unpack_dual",
@@ -117,6 +123,34 @@ def conv_forward(layer: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | Non
 def conv_padding(layer: nn.Conv2d) -> list[int]:
     """A convolution's padding as numbers for `torch.nn.functional.pad`, whatever the layer was given, ``same`` included."""
     return list(layer._reversed_padding_repeated_twice)
+
+
+def own_stream(device: torch.device) -> AbstractContextManager[Any]:
+    """The present stream of a CUDA device is that again afterwards: a capture that fails leaves its own one behind."""
+    return torch.cuda.stream(torch.cuda.current_stream(device)) if device.type == "cuda" else nullcontext()
+
+
+def restart_generator(device: torch.device) -> None:
+    """Has a CUDA device go on drawing after a capture that failed, for whose end its generator would wait."""
+    generator = cuda_generator(device)
+    generator.graphsafe_set_state(generator.clone_state())
+
+
+def skip_unless_zero(optimizer: Optimizer, flag: Tensor) -> None:
+    """Has a fused optimiser leave everything as it is in its next steps where ``flag`` is 1, and not where it is 0.
+
+    The device decides; the host need not know.
+
+    Args:
+        optimizer: Adam, AdamW, or SGD whose momenta exist, with ``fused=True``.
+        flag: float32 of no dimension.
+    """
+    optimizer.found_inf = flag  # type: ignore[attr-defined]
+
+
+def leave_scaling_to_scaler(optimizer: Optimizer) -> None:
+    """Has a fused optimiser take gradients as they are, so that they can be clipped and looked at before its step."""
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
 
 
 def cuda_generator(device: torch.device) -> torch.Generator:

@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
@@ -22,6 +22,7 @@ from segzoo.data.streams import Stream
 from segzoo.distributed import mean_terms, non_finite_terms
 from segzoo.errors import ConfigError, NonFiniteLossError
 from segzoo.methods.checkpoints import check_progress, check_weights
+from segzoo.methods.late_checks import LateChecks, skips_on_device
 from segzoo.methods.length import check_length, check_start, first_step, training_steps
 from segzoo.methods.logged import LoggedSteps
 from segzoo.methods.optimizer import Optimizer
@@ -47,6 +48,8 @@ class Method(LoggedSteps):
     """What the method learns from; the DataModule gives no more."""
     SPEED: ClassVar[tuple[str, ...]] = ("channels_last",)
     """The options of `Speed` that the method can use."""
+    fuses = True
+    """Whether CUDA may compute the optimiser's step with one kernel for many tensors; its state is then on the device, too."""
     STARTING_POINTS: ClassVar[tuple[str, ...]] = ()
     """Own options that name files of weights, which a trained checkpoint makes superfluous."""
 
@@ -73,6 +76,7 @@ class Method(LoggedSteps):
         self.run_config: dict[str, Any] | None = None
         self.ignored_rows = (0, 0)
         self._seed = 0
+        self._late = LateChecks()
         self._learned_from: dict[str, int | None] = dict.fromkeys(self.resources)
         self._sources: dict[str, dict[str, float]] = {}
 
@@ -199,25 +203,63 @@ class Method(LoggedSteps):
     def check_finite(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """The means of terms over the ranks, at the price of one wait for the device.
 
+        With a fused optimiser on CUDA the host does not wait: the device leaves the step out, whose update is then never made,
+        and the error comes with the next call, or before a validation, a checkpoint or the end of an epoch.
+
         Raises:
             NonFiniteLossError: one is NaN or infinite on any rank; the last good parameters are kept.
         """
         means = mean_terms(terms)
-        if bad := non_finite_terms(means):
-            found = ", ".join(f"{name} = {value}" for name, value in bad.items())
-            raise NonFiniteLossError(
-                f"non-finite loss at step {self.global_step}: {found}; {self._save_last_good()}; "
-                f"try a smaller `optimizer.lr`, `trainer.gradient_clip_val` 1 or `trainer.precision` 32"
-            )
+        self.finish_checks()
+        if self._checks_late():
+            self._late.send(self.global_step, means)
+        elif bad := non_finite_terms(means):
+            self._diverged(self.global_step, bad)
         return {name: mean.to(terms[name].dtype) for name, mean in means.items()}
+
+    def finish_checks(self) -> None:
+        """Reads what `check_finite` has left for later.
+
+        Raises:
+            NonFiniteLossError: a step that the optimiser left out had a loss that is NaN or infinite.
+        """
+        if late := self._late.read():
+            self._diverged(*late)
+
+    def _checks_late(self) -> bool:
+        if self.device.type != "cuda" or self.scaler:
+            return False
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        return isinstance(optimizer, torch.optim.Optimizer) and skips_on_device(optimizer)
+
+    def _diverged(self, step: int, bad: dict[str, float]) -> NoReturn:
+        found = ", ".join(f"{name} = {value}" for name, value in bad.items())
+        raise NonFiniteLossError(
+            f"non-finite loss at step {step}: {found}; {self._save_last_good()}; "
+            f"try a smaller `optimizer.lr`, `trainer.gradient_clip_val` 1 or `trainer.precision` 32"
+        )
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Has a step left out whose losses `check_finite` will find to be bad later."""
+        self._late.guard(optimizer)
+
+    def on_validation_start(self) -> None:
+        """No validation before the step ahead of it was checked."""
+        self.finish_checks()
+
+    def on_train_epoch_end(self) -> None:
+        """See `on_validation_start`: the last step has none behind it that would check it."""
+        self.finish_checks()
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
         """The groups of parameters that learn, each made by `segzoo.methods.optimizer.parameter_group`."""
         raise NotImplementedError
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """One optimiser for all networks, and a schedule per step."""
-        optimizer = self.optimizer_options.create(self.optimizer_groups())
+        """One optimiser for all networks, in few kernels where it can, and a schedule per step."""
+        groups = self.optimizer_groups()
+        fused = self.fuses and all(p.is_cuda for group in groups for p in group["params"])
+        optimizer = self.optimizer_options.create(groups, fused)
         scheduler = self.optimizer_options.scheduler(optimizer, training_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -237,6 +279,7 @@ class Method(LoggedSteps):
     def on_fit_start(self) -> None:
         """Remembers torch's own generator, which every step seeds: networks that are built later draw as if none had."""
         self._global_draws = torch.get_rng_state()
+        self._late = LateChecks()
 
     def on_fit_end(self) -> None:
         """See `on_fit_start`; a test that follows says what was learned from."""
@@ -266,6 +309,7 @@ class Method(LoggedSteps):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what `segzoo test` and `segzoo predict` need: method, classes, input size and the run's configuration."""
+        self.finish_checks()
         size = getattr(getattr(self.trainer, "datamodule", None), "size", None)
         checkpoint["segzoo"] = {
             "method": self.slug,

@@ -281,6 +281,7 @@ class GradientAnnotator(MatchedGradients):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """While the student alone moves, w rests: without gradients the optimiser leaves it and its momentum alone."""
+        super().on_before_optimizer_step(optimizer)
         if not self._annotator_moves() and not self.by_teacher:
             for p in self.annotator.parameters():
                 p.grad = None

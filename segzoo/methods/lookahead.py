@@ -58,6 +58,8 @@ class LookAheadTraining(WeightedJointTraining):
             label_space=label_space, network=network, optimizer=optimizer, loss=loss, speed=speed, pixel_mean=pixel_mean
         )
         self.virtual, self.scope, self.engine = virtual, scope, engine
+        # A virtual step reads the number of every parameter's steps, for which the host would wait.
+        self.fuses = virtual == "sgd"
         if virtual_lr is not None:
             check_range("`method.virtual_lr`", virtual_lr, 1e-12)
         self.virtual_lr = self.optimizer_options.lr if virtual_lr is None else virtual_lr

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
+import torch.distributed as dist
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from segzoo.bilevel import (
+    CaptureError,
     Graphed,
     Hypergradient,
     any_seed,
@@ -70,6 +73,7 @@ class MetaUpdate(LookAheadTraining):
     meta_start: int
     held_out: float
     per_image: bool
+    _captures = False
     _captured: Graphed[Any] | None = None
 
     def weights(self, source: Batch) -> Tensor:
@@ -80,26 +84,31 @@ class MetaUpdate(LookAheadTraining):
         """Begins without a captured graph: parameters may lie elsewhere than in an earlier run.
 
         Raises:
-            ConfigError: ``speed.cuda_graph`` where nothing can be captured.
+            ConfigError: ``speed.cuda_graph`` true where nothing can be captured.
         """
         self._captured = None
-        if self.speed.cuda_graph and (self.device.type != "cuda" or world_size() > 1 or self.scaler):
+        several = world_size() > 1
+        possible = self.device.type == "cuda" and not self.scaler and not (several and dist.get_backend() != "nccl")
+        if self.speed.cuda_graph is True and not possible:
             raise ConfigError(
-                "`speed.cuda_graph` needs one GPU and `trainer.precision` 32 or bf16-mixed; leave it out, or use "
-                "`trainer.accelerator` gpu and `trainer.devices` 1"
+                "`speed.cuda_graph` true needs a GPU for every process and `trainer.precision` 32 or bf16-mixed; leave it out, "
+                "or use `trainer.accelerator` gpu"
             )
+        # By itself not with several processes: where one fails to capture, the others would wait for it.
+        wanted = self.speed.cuda_graph is True or (self.speed.cuda_graph == "auto" and not several)
+        self._captures = wanted and possible and not self._why_not_captured()
 
     def on_train_end(self) -> None:
         """Gives the memory of the captured graph back."""
+        if self._captured is not None:
+            self._captured.release()
         self._captured = None
 
     def meta_update(self, source: Batch, target: Batch) -> tuple[Meta, Hypergradient, Tensor]:
         """One look ahead: what it leaves to the step, what was computed on the way, and the weights (B, H, W)."""
-        compute: Callable[..., tuple[Hypergradient, Tensor, list[Tensor]]] = self._meta_gradient
-        if self.speed.cuda_graph:
-            self._captured = self._captured or Graphed(self._meta_gradient, any_seed, 2 * self.speed.micro_batches)
-            compute = self._captured
-        found, weights, slopes = compute(source["image"], source["label"], target["image"], target["label"])
+        tensors = source["image"], source["label"], target["image"], target["label"]
+        done = self._captured_gradient(*tensors) if self._captures else None
+        found, weights, slopes = done or self._meta_gradient(*tensors)
         return self._attach(slopes, found.target_loss), found, weights
 
     def unrolled_update(self, sources: list[Batch], target: Batch) -> Meta:
@@ -122,6 +131,20 @@ class MetaUpdate(LookAheadTraining):
         )
         gradients = [pull_back(g) for (_, pull_back), g in zip(normalised, result.weights, strict=True)]
         return self._attach(self._pull_back(raw, gradients), result.target_loss)
+
+    def _captured_gradient(self, *tensors: Tensor) -> tuple[Hypergradient, Tensor, list[Tensor]] | None:
+        """`_meta_gradient` as a CUDA graph; None where that was not demanded and failed, which it is not tried again after."""
+        self._captured = self._captured or Graphed(self._meta_gradient, any_seed, 2 * self.speed.micro_batches)
+        try:
+            return self._captured(*tensors)
+        except (CaptureError, torch.OutOfMemoryError) as error:
+            # What was not captured yet ran out of memory as usual.
+            if self.speed.cuda_graph is True or not self._captured.failed:
+                raise
+            reason = " ".join(str(error).split())[:300]
+        rank_zero_warn(f"`speed.cuda_graph` auto: goes on without a CUDA graph. {reason}")
+        self._captures, self._captured = False, None
+        return None
 
     def _meta_gradient(self, *tensors: Tensor) -> tuple[Hypergradient, Tensor, list[Tensor]]:
         """Of images and labels of source and target: dL_T(theta')/dw and what was computed on the way, w, and dL_T/dphi."""
@@ -181,6 +204,7 @@ class MetaUpdate(LookAheadTraining):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Between meta updates phi rests: without gradients the optimiser leaves it and its momentum alone."""
+        super().on_before_optimizer_step(optimizer)
         if not self.is_meta_step():
             for p in self.weighting.parameters():
                 p.grad = None
@@ -214,29 +238,33 @@ class MetaUpdate(LookAheadTraining):
         check_range("`method.meta_every`", self.meta_every, 1)
         check_range("`method.unroll`", self.unroll, 1)
         speed, plain = self.speed, (self.virtual, self.engine) == ("sgd", "forward")
-        if speed.cuda_graph and (not plain or self.scope != "all" or speed.compile):
-            raise ConfigError(
-                "`speed.cuda_graph` captures `method.virtual` sgd, `method.scope` all and `method.engine` forward; leave out "
-                "`speed.compile`"
-            )
+        if speed.cuda_graph is True and (reason := self._why_not_captured()):
+            raise ConfigError(f"`speed.cuda_graph` true: {reason}; or set it to auto")
         if self.held_out and self.update == "sequential":
             raise ConfigError(
                 "`method.held_out` needs a target gradient of its own, which 'sequential' does not compute; use "
                 "`method.update` fused or paper, or `method.held_out` 0"
             )
         check_range("`speed.micro_batches`", speed.micro_batches, 1)
-        if self.loss.overlap != "none" and (speed.micro_batches > 1 or speed.cuda_graph):
+        if self.loss.overlap != "none" and speed.micro_batches > 1:
             raise ConfigError(
-                f"`loss.overlap` {self.loss.overlap} needs the whole batch, and the labels decide what is computed; leave out "
-                "`speed.micro_batches` and `speed.cuda_graph`, or set it to none"
+                f"`loss.overlap` {self.loss.overlap} needs the whole batch; leave out `speed.micro_batches`, or set it to none"
             )
         if speed.micro_batches > 1 and (self.update != "sequential" or self.meta_every > 1 or self.meta_start > 0):
             raise ConfigError(
                 "`speed.micro_batches` needs `method.update` sequential at every step; use `trainer.accumulate_grad_batches` "
                 "elsewhere"
             )
-        if self.unroll > 1 and (self.update != "paper" or not plain or speed.cuda_graph):
+        if self.unroll > 1 and (self.update != "paper" or not plain):
             raise ConfigError(
                 f"`method.unroll` {self.unroll}: several virtual steps need `method.update` paper, `method.virtual` sgd and "
-                "`method.engine` forward, without `speed.cuda_graph`"
+                "`method.engine` forward"
             )
+
+    def _why_not_captured(self) -> str:
+        """What the options have that no CUDA graph can hold, as an instruction; empty if nothing."""
+        if (self.virtual, self.engine) != ("sgd", "forward") or self.speed.compile:
+            return "captured are `method.virtual` sgd and `method.engine` forward; leave out `speed.compile`"
+        if self.loss.overlap != "none":
+            return f"with `loss.overlap` {self.loss.overlap} the labels decide what is computed; set it to none"
+        return "several virtual steps are not captured; set `method.unroll` to 1" if self.unroll > 1 else ""

@@ -10,6 +10,7 @@ from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from segzoo.checks import check_range
+from segzoo.compat.tensors import leave_scaling_to_scaler
 from segzoo.models.segmenter import Segmenter
 from segzoo.options import check_values
 
@@ -72,11 +73,21 @@ class Optimizer:
             parts.setdefault((part, lr, self.weight_decay if decayed else 0.0), []).append(p)
         return [parameter_group(name, params, lr, decay) for (name, lr, decay), params in parts.items()]
 
-    def create(self, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
-        """The optimiser of these groups."""
+    def create(self, groups: Sequence[dict[str, Any]], fused: bool = False) -> torch.optim.Optimizer:
+        """The optimiser of these groups.
+
+        Args:
+            groups: each from `parameter_group`.
+            fused: step through many tensors in one kernel.
+        """
+        options: dict[str, Any] = {"fused": True} if fused else {}
         if self.name == "sgd":
-            return SGD(list(groups), lr=self.lr, momentum=0.9)
-        return {"adamw": AdamW, "adam": Adam}[self.name](list(groups), lr=self.lr)
+            optimizer: torch.optim.Optimizer = SGD(list(groups), lr=self.lr, momentum=0.9, **options)
+        else:
+            optimizer = {"adamw": AdamW, "adam": Adam}[self.name](list(groups), lr=self.lr, **options)
+        if fused:
+            leave_scaling_to_scaler(optimizer)
+        return optimizer
 
     def scheduler(self, optimizer: torch.optim.Optimizer, steps: int | None) -> LambdaLR:
         """The rate of every group by step; groups whose ``schedule`` is False keep theirs.

@@ -45,7 +45,7 @@ class _Normalise(torch.autograd.Function):
     def forward(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         axes = [i for i in range(x.dim()) if i != 1]
-        own = x.new_tensor([x.numel() / x.shape[1]])
+        own = x.new_full((1,), x.numel() / x.shape[1])  # not copied from the host, which a CUDA graph cannot
         variance, mean = torch.var_mean(x, axes, correction=0)
         # Moments about each rank's own mean, put together: sums of squares would cancel.
         gathered = [torch.empty(2 * len(mean) + 1, dtype=x.dtype, device=x.device) for _ in range(world_size())]

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from segzoo.bilevel import attach_gradient, frozen_buffers
+from segzoo.bilevel import CaptureError, attach_gradient, frozen_buffers
 from segzoo.bilevel.normalize import mean_one
 from segzoo.errors import ConfigError, NonFiniteLossError
 from segzoo.methods.metapix import MetaPix
@@ -413,14 +413,54 @@ def test_the_meta_update_reads_no_values(options: dict[str, Any], monkeypatch: p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "one GPU"),
+        ({}, "needs a GPU for every process"),
+        ({"scope": "decoder"}, "needs a GPU for every process"),
         ({"virtual": "optimizer"}, "`method.virtual` sgd"),
-        ({"scope": "decoder"}, "`method.scope` all"),
         ({"engine": "double_backward"}, "`method.engine` forward"),
         ({"compile": True}, "leave out `speed.compile`"),
-        ({"update": "paper", "unroll": 2}, "without `speed.cuda_graph`"),
+        ({"update": "paper", "unroll": 2}, "`method.unroll` to 1"),
     ],
 )
 def test_what_cannot_be_captured_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         tiny.fit("metapix", 1, cuda_graph=True, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"virtual": "optimizer"}, {"engine": "double_backward"}, {"update": "paper", "unroll": 2}]
+)
+def test_what_cannot_be_captured_goes_the_ordinary_way_by_default(options: dict[str, Any]) -> None:
+    trained = tiny.fit("metapix", 1, **options)
+    assert trained.speed.cuda_graph == "auto" and trained._captured is None
+
+
+def test_a_capture_that_fails_is_given_up_by_default_and_an_error_where_it_was_demanded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Failing:
+        failed, tries = False, 0
+
+        def __init__(self, run: Any, *_: Any) -> None:
+            self.run = run
+
+        def __call__(self, *tensors: torch.Tensor) -> Any:
+            Failing.tries += 1
+            if Failing.tries < 3:
+                return self.run(*tensors)
+            self.failed = True
+            raise CaptureError("this step cannot be captured")
+
+    monkeypatch.setattr("segzoo.methods.meta_update.Graphed", Failing)
+    monkeypatch.setattr(MetaPix, "on_train_start", lambda self: setattr(self, "_captures", True))
+    monkeypatch.setattr(MetaPix, "on_train_end", lambda self: None)
+    Failing.tries = -100
+    usual = tiny.fit("metapix", 5)
+    Failing.tries = 0
+    with pytest.warns(UserWarning, match="auto: goes on without a CUDA graph. this step cannot"):
+        tried = tiny.fit("metapix", 5)
+    assert Failing.tries == 3
+    for name, value in usual.state_dict().items():
+        torch.testing.assert_close(tried.state_dict()[name], value, rtol=0, atol=0)
+    Failing.tries = 0
+    with pytest.raises(CaptureError):
+        tiny.fit("metapix", 5, cuda_graph=True)

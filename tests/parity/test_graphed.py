@@ -93,8 +93,7 @@ def test_inputs_of_another_shape_are_computed_as_usual() -> None:
     assert graphed(torch.zeros(3)).tolist() == [1.0] * 3 and len(graph.replays) == 1
 
 
-@pytest.mark.usefixtures("device")
-def test_what_cannot_be_captured_says_so() -> None:
+def test_what_cannot_be_captured_says_so(device: Generator) -> None:
     calls = []
 
     def run(x: Tensor) -> Tensor:
@@ -109,6 +108,16 @@ def test_what_cannot_be_captured_says_so() -> None:
     with pytest.raises(CaptureError, match=r"not permitted when stream .*cuda_graph false"):
         graphed(torch.zeros(2))
     assert CapturedSeeds.active is None
+    assert graphed.failed and device.now is not device  # which would wait for the end of the capture
+
+
+@pytest.mark.usefixtures("device")
+def test_numbers_that_the_host_draws_are_refused() -> None:
+    graphed = Graphed(lambda x: x + draw() * 0 + torch.rand(()) * 0, draw, seeds=1)
+    for _ in range(WARMUP):
+        graphed(torch.zeros(2))
+    with pytest.raises(CaptureError, match="random numbers on the host"):
+        graphed(torch.zeros(2))
 
 
 def test_a_pass_and_its_derivative_draw_from_states_of_one_seed(device: Generator) -> None:
