@@ -30,7 +30,8 @@ def step_metrics(trainer: "L.Trainer") -> dict[str, Any]:
 
 
 def logged_values(trainer: "L.Trainer") -> Iterable[Any]:
-    """What the module logged, one object per name, with ``meta`` and ``reset``; nothing outside of a loop."""
+    """What the module logged, one object per name, with ``meta``, ``reset``, ``is_tensor`` and
+    ``has_reset``; nothing outside of a loop."""
     return (trainer._results or {}).values()
 
 

@@ -35,4 +35,7 @@ class LoggedSteps(L.LightningModule):
         """Empties the row of a step that begins: what it does not log Lightning would write as it was last."""
         for result in logged_values(self.trainer):
             if result.meta.fx in ("training_step", "on_train_batch_end") and not result.meta.on_epoch:
-                result.reset()
+                if result.is_tensor:  # of one step, which the next one replaces; a reset would wait for the device
+                    result.has_reset = True
+                else:
+                    result.reset()
