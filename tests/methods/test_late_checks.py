@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from segzoo.callbacks import LastCheckpoint
 from segzoo.compat.tensors import leave_scaling_to_scaler, skip_unless_zero
@@ -16,6 +17,7 @@ from segzoo.methods.base import Method
 from segzoo.methods.joint import JointTraining
 from segzoo.methods.late_checks import LateChecks, skips_on_device
 from segzoo.methods.optimizer import Optimizer as OptimizerOptions
+from segzoo.methods.registry import load_method
 from tests import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -129,3 +131,40 @@ def test_late_checks_change_no_training(slug: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Method, "_checks_late", lambda self: False)
     at_once = tiny.fit(slug, 3).state_dict()
     assert all(torch.equal(late[name], value) for name, value in at_once.items())
+
+
+class Reads(TorchDispatchMode):
+    """Notes the operations for which a host would wait for its device: values that are read, sizes that follow from values."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "bincount", "masked_select", "_unique2")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        masked = name in ("index", "index_put_") and any(t is not None and t.dtype == torch.bool for t in args[1])
+        if name in self.NAMES or masked:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("slug", "reads"),
+    # Two seeds of dropout, which the host draws itself.
+    [("joint", 0), ("source-only", 0), ("metapix", 2), ("self-training", 0), ("maxsquare", 0), ("reweight", 2)],
+)
+def test_a_step_that_is_not_logged_reads_no_values(slug: str, reads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    cls, found = load_method(slug), []
+    step = cls.training_step
+
+    def watched(self: Any, *args: Any) -> Tensor:
+        with Reads() as mode:
+            loss: Tensor = step(self, *args)
+        found.append(mode.found)
+        return loss
+
+    monkeypatch.setattr(cls, "training_step", watched)
+    tiny.fit(slug, 2, trainer_options={"log_every_n_steps": 1000})
+    assert found == [["_local_scalar_dense"] * reads] * 2

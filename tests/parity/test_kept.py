@@ -1,6 +1,7 @@
 """Forward-mode passes that take up what layers returned before: the same numbers, fewer products."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segzoo.bilevel import Kept, Replayed, keeping, pixel_jvp, reusing
+from segzoo.bilevel.kept import _is_layer
+from segzoo.bilevel.passes import CapturedSeeds, seeded
 from segzoo.models.segmenter import create_segmenter
 
 
@@ -310,3 +313,32 @@ def test_under_autocast() -> None:
         errors = [(pixel_jvp(one, params, u)[1] - truth).norm() / truth.norm() for one in (kept, run)]
     # Norms compute in float32 where they are differentiated, so that the passes differ by the rounding of bfloat16.
     assert errors[0] < 1.25 * errors[1] + 1e-3
+
+
+class Capturing:
+    """Stands for a capture, in which no random-number state can be read or set."""
+
+    @contextmanager
+    def of(self, seed: int) -> Iterator[None]:
+        CapturedSeeds.active = None
+        try:
+            with seeded(seed, torch.device("cpu")):
+                yield
+        finally:
+            CapturedSeeds.active = self  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("names", [["head.weight", "head.bias"], ["mix.bias"]])
+def test_in_a_capture_layers_alone_are_kept(names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    net = Net()
+    run, params, u = problem(net, names)
+    expected = pixel_jvp(run, params, u)[1]
+    monkeypatch.setattr("segzoo.bilevel.kept.FAN_IN", 0)
+    monkeypatch.setattr(CapturedSeeds, "active", Capturing())
+    kept = Kept(run, net, names)
+    kept()
+    assert kept.outputs and all(_is_layer(m) for m in kept.outputs)
+    assert all(not output.drawn_on and output.drawn is None for calls in kept.outputs.values() for output in calls)
+    monkeypatch.undo()
+    torch.testing.assert_close(pixel_jvp(kept, params, u)[1], expected, rtol=1e-12, atol=1e-12)

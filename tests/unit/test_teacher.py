@@ -8,6 +8,7 @@ import segmentation_models_pytorch as smp
 import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from segzoo.adaptation import EmaTeacher, ema_decay
 from segzoo.models.norms import replace_norms
@@ -213,3 +214,33 @@ def test_drop_path_is_off():
     assert torch.equal(teacher(IMAGES), teacher(IMAGES))
     with torch.no_grad():
         assert not torch.equal(student.train()(IMAGES), student(IMAGES))
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a value is read, for which a device would have to be waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func._schema.name == "aten::_local_scalar_dense"
+        return func(*args, **(kwargs or {}))
+
+
+def test_its_step_is_read_where_somebody_else_has_set_it():
+    student = network()
+    teacher = EmaTeacher(student)
+    for _ in range(3):
+        with Reads() as reads:
+            teacher.update(student)
+        assert reads.count == 0
+    loaded, copied = EmaTeacher(student), copy.deepcopy(teacher)
+    loaded.update(student)
+    loaded.load_state_dict(teacher.state_dict())
+    teacher.to(torch.float64).to(torch.float32)
+    for one in (teacher, loaded, copied):
+        assert one._steps() == 3 == int(one.step)
+        one.update(student)
+        assert one._steps() == 4 == int(one.step)
+    assert teacher.load_state_dict(EmaTeacher(student).state_dict()) and teacher._steps() == 0
