@@ -56,6 +56,16 @@ def count_as_ended(trainer: "L.Trainer") -> None:
     loop.epoch_progress.current.completed = loop.epoch_progress.current.ready
 
 
+def reduce_gradients(trainer: "L.Trainer", reduce: bool) -> None:
+    """Says whether DDP shall take means of the gradients of the next backward pass; buffers are shared out in either case."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    model = trainer.strategy.model
+    if isinstance(model, DistributedDataParallel):
+        model.require_backward_grad_sync = reduce
+        model.require_forward_param_sync = True
+
+
 def accumulates(trainer: "L.Trainer") -> bool:
     """Whether the optimiser waits for another batch before its step."""
     return trainer.fit_loop._should_accumulate()

@@ -24,6 +24,7 @@ from segzoo.bilevel import (
     unrolled_hypergradient,
 )
 from segzoo.checks import check_range
+from segzoo.compat.training import reduce_gradients
 from segzoo.data.streams import Batch
 from segzoo.distributed import average_gradients, max_across_ranks, world_size
 from segzoo.errors import ConfigError
@@ -104,6 +105,19 @@ class MetaUpdate(LookAheadTraining):
             self._captured.release()
         self._captured = None
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Where all gradients of the step will be means over the ranks already, DDP does not average them once more."""
+        super().on_train_batch_start(batch, batch_idx)
+        reduce_gradients(self.trainer, not self._averages_all())
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """What follows finds DDP as usual."""
+        reduce_gradients(self.trainer, True)
+
+    def _averages_all(self) -> bool:
+        # A sequential step carries g + v, whose means the virtual step needed, and the gradient in phi, which is small.
+        return world_size() > 1 and self.update == "sequential" and self.is_meta_step()
+
     def meta_update(self, source: Batch, target: Batch) -> tuple[Meta, Hypergradient, Tensor]:
         """One look ahead: what it leaves to the step, what was computed on the way, and the weights (B, H, W)."""
         tensors = source["image"], source["label"], target["image"], target["label"]
@@ -178,9 +192,11 @@ class MetaUpdate(LookAheadTraining):
 
     def _attach(self, gradients: list[Tensor], target_loss: Tensor) -> Meta:
         norm = torch.nn.utils.get_total_norm(gradients)
-        if self.logs_step:
-            whole = average_gradients({str(k): g for k, g in enumerate(gradients)})
-            self.log("meta/gradient_norm", torch.nn.utils.get_total_norm(list(whole.values())))
+        if self.logs_step or self._averages_all():
+            whole = list(average_gradients({str(k): g for k, g in enumerate(gradients)}).values())
+            if self.logs_step:
+                self.log("meta/gradient_norm", torch.nn.utils.get_total_norm(whole))
+            gradients = whole if self._averages_all() else gradients
         carried = attach_gradient(target_loss.new_zeros(()), list(self.weighting.parameters()), gradients)
         return Meta(carried, target_loss, norm)
 
