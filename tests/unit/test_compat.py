@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonargparse
@@ -12,11 +13,14 @@ import lightning as L
 import pytest
 import torch
 import torch.autograd.forward_ad as fwAD
+import torch.distributed as dist
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.profilers import SimpleProfiler
 from lightning.pytorch.strategies.launchers import subprocess_script
+from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultCollection
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from segzoo.compat import networks, parsers, tensors, training
@@ -416,6 +420,43 @@ def _(tmp_path: Path) -> None:
 def _(tmp_path: Path) -> None:
     assert training.validates_by_time(trainer(tmp_path, val_check_interval="00:01:00:00", check_val_every_n_epoch=None))
     assert not training.validates_by_time(trainer(tmp_path, val_check_interval=10))
+
+
+@name("_ResultMetric.has_reset", "empties the row of a step without waiting for the device that holds it")
+def _(tmp_path: Path) -> None:
+    collection = _ResultCollection(True)
+    collection.log("training_step", "a", torch.tensor(1.0), on_step=True, on_epoch=False, reduce_fx=torch.mean)
+    result = collection["training_step.a"]
+    assert result.is_tensor and collection.metrics(on_step=True)["log"] == {"a": 1.0}
+    result.has_reset = True
+    assert collection.metrics(on_step=True)["log"] == {}
+    collection.log("training_step", "a", torch.tensor(2.0), on_step=True, on_epoch=False, reduce_fx=torch.mean)
+    assert collection.metrics(on_step=True)["log"] == {"a": 2.0}
+
+
+@name("DistributedDataParallel.require_backward_grad_sync", "does not average gradients that are means already")
+def _(tmp_path: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        model, reduced, shared = DistributedDataParallel(nn.BatchNorm1d(2)), [], []
+
+        def hook(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+            reduced.append(bucket.buffer().numel())
+            done: torch.futures.Future[Tensor] = torch.futures.Future()
+            done.set_result(bucket.buffer())
+            return done
+
+        model.register_comm_hook(None, hook)
+        model._sync_buffers = lambda: shared.append(1)  # type: ignore[method-assign]
+        trainer: Any = SimpleNamespace(strategy=SimpleNamespace(model=model))
+        for reduce in (False, False, True, False):
+            training.reduce_gradients(trainer, reduce)
+            model(torch.rand(3, 2)).sum().backward()
+            training.reduce_gradients(trainer, True)
+        assert reduced == [4] and len(shared) == 4
+        assert all(p.grad is not None for p in model.parameters())
+    finally:
+        dist.destroy_process_group()
 
 
 @name("LightningModule._trainer", "asks whether a module has a trainer without an error where it has none")
