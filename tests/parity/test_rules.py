@@ -47,6 +47,13 @@ def derivative(layer: nn.Module, x: Tensor, dx: Tensor | None, names: list[str])
         return value, tangent
 
 
+@pytest.fixture(params=[False, True], ids=["", "launched"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the operations of the CPU, and with the fewer ones of CUDA."""
+    monkeypatch.setattr("segzoo.bilevel.rules._is_launched", lambda x: request.param)
+
+
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("of_input", [True, False])
 @pytest.mark.parametrize("names", [["weight", "bias"], ["weight"], ["bias"], []])
@@ -90,6 +97,7 @@ def test_the_rules_are_used(run: Callable[[Tensor], Tensor], kernel: str, instea
     assert kernel in calls.names and instead_of not in calls.names
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("shape", [(4, 6), (3, 6, 7), (2, 6, 2, 3, 4)])
 def test_batch_norm_of_every_rank(shape: tuple[int, ...]) -> None:
     x, dx, w = torch.randn(shape).double(), torch.randn(shape).double(), torch.rand(6).double()
@@ -101,6 +109,7 @@ def test_batch_norm_of_every_rank(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.GroupNorm(2, 4, affine=False)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_answers_lie_in_memory_as_torchs(norm: nn.Module, layout: torch.memory_format) -> None:
@@ -197,6 +206,7 @@ def test_parameters_get_their_tangents_before_the_rules_apply() -> None:
     assert F.linear in seen and torch._make_dual not in seen
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("name", ["batch", "layer", "group", "instance"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_in_and_out_and_float32_between(name: str, dtype: torch.dtype) -> None:
@@ -208,6 +218,7 @@ def test_half_precision_in_and_out_and_float32_between(name: str, dtype: torch.d
     torch.testing.assert_close((value, slope), tuple(t.to(dtype) for t in expected), rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("name", ["batch", "running", "layer", "group"])
 def test_parameters_in_half_precision(name: str) -> None:
     layer, x, dx = layer_and_input(name, torch.bfloat16)
@@ -219,6 +230,7 @@ def test_parameters_in_half_precision(name: str) -> None:
     torch.testing.assert_close([t.float() for t in of_input], list(expected), rtol=0.01, atol=0.02)
 
 
+@pytest.mark.usefixtures("kernels")
 def test_input_and_tangent_are_left_as_they_were() -> None:
     layer, x, dx = layer_and_input("batch")
     before = x.clone(), dx.clone()
@@ -297,3 +309,12 @@ def test_cross_entropy_with_a_graph() -> None:
         )
         (g,) = torch.autograd.grad(y.sum(), x)
     torch.testing.assert_close(g, x.softmax(1) - F.one_hot(torch.tensor(0), 4).view(1, 4, 1, 1), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["batch", "layer", "group"])
+def test_a_norm_is_launched_in_few_kernels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segzoo.bilevel.rules._is_launched", lambda x: True)
+    layer, x, dx = layer_and_input(name)
+    with DualRules(), Calls() as calls:
+        derivative(layer, x, dx, ["weight", "bias"])
+    assert {"addcmul", "addcmul_"} <= calls.names and not {"mul_", "add_", "mul", "add"} & calls.names
