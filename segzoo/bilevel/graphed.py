@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segzoo.bilevel.errors import CaptureError
 from segzoo.bilevel.passes import CapturedSeeds
-from segzoo.compat.tensors import own_stream, restart_generator
+from segzoo.compat.tensors import abandon_capture, own_stream
 
 Result = TypeVar("Result")
 WARMUP = 2
@@ -72,7 +72,7 @@ class Graphed(Generic[Result]):
             del self.result, self.seeds
 
     def _capture(self, inputs: tuple[Tensor, ...]) -> None:
-        device, graph = inputs[0].device, torch.cuda.CUDAGraph()
+        device, graph, pool = inputs[0].device, torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
         self.inputs = [x.clone() for x in inputs]
         self.seeds = CapturedSeeds(graph, device, self.count)
         # Nothing is computed yet; so the seeds that are drawn here will be drawn again. Other threads may pin memory meanwhile,
@@ -80,13 +80,13 @@ class Graphed(Generic[Result]):
         try:
             with own_stream(device), torch.random.fork_rng(devices=[]):
                 drawn = self._state_after_seeds()
-                with torch.cuda.graph(graph, capture_error_mode="thread_local"), self.seeds:
+                with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"), self.seeds:
                     self.result = self.run(*self.inputs)
                 if not torch.equal(torch.get_rng_state(), drawn):
                     raise RuntimeError("a layer draws random numbers on the host, which every launch would repeat")
         except RuntimeError as error:
             self.failed = True
-            restart_generator(device)
+            abandon_capture(device, pool)
             if isinstance(error, torch.OutOfMemoryError):
                 raise
             reason = " ".join(str(error.__context__ or error).split())[:160]

@@ -1,7 +1,7 @@
 """Names of torch that it keeps for itself, or offers without documentation."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ __all__ = [
     "AnyBatchNorm",
     "BatchNorm",
     "Dropout",
+    "abandon_capture",
     "add_all",
     "add_all_",
     "change_count",
@@ -31,7 +32,6 @@ __all__ = [
     "multiply_all",
     "norm_all",
     "own_stream",
-    "restart_generator",
     "set_compiled_call",
     "skip_unless_zero",
     "tree_leaves",
@@ -130,10 +130,18 @@ def own_stream(device: torch.device) -> AbstractContextManager[Any]:
     return torch.cuda.stream(torch.cuda.current_stream(device)) if device.type == "cuda" else nullcontext()
 
 
-def restart_generator(device: torch.device) -> None:
-    """Has a CUDA device go on drawing after a capture that failed, for whose end its generator would wait."""
+def abandon_capture(device: torch.device, pool: tuple[int, int]) -> None:
+    """Has a CUDA device go on after a capture that failed, for whose end its generator and its allocator would wait.
+
+    Args:
+        device: where the capture was.
+        pool: of the memory that was to be the graph's.
+    """
     generator = cuda_generator(device)
     generator.graphsafe_set_state(generator.clone_state())
+    if device.type == "cuda":
+        with suppress(RuntimeError):  # the allocator does not wait where it was told before the failure was found
+            torch._C._cuda_endAllocateToPool(device.index, pool)
 
 
 def skip_unless_zero(optimizer: Optimizer, flag: Tensor) -> None:

@@ -50,12 +50,13 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Generator:
     """A pretended CUDA device: its generator. What is captured is computed at once."""
 
     @contextmanager
-    def graph(graph: Graph, capture_error_mode: str) -> Iterator[None]:
+    def graph(graph: Graph, pool: Any, capture_error_mode: str) -> Iterator[None]:
         yield
 
     generator = Generator()
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     monkeypatch.setattr(torch.cuda, "default_generators", {None: generator})
     return generator
 
