@@ -4,6 +4,7 @@ When all is imported and the device is ready, and before every measured step (or
 and reads one: so the steps of several processes take turns. It ends where its standard input does: nobody waits for it then.
 """
 
+import gc
 import json
 import platform
 import sys
@@ -34,17 +35,24 @@ TRAINER_PRECISION = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed", "16
 
 def main(argv: Sequence[str]) -> int:
     """Measures one task; errors of the user and a lack of memory are results, too."""
-    task = Task.from_json(argv[0])
     be_quiet()
     keep_freed_memory()  # as in `segzoo fit`
+    write_result(Task.from_json(argv[0]), _wait)
+    return 0
+
+
+def write_result(task: Task, wait: Callable[[], None] = lambda: None) -> None:
+    """Measures a task, see `measure`, and writes what it found, or why it could not, to its file."""
     try:
-        result = measure(task, _wait)
+        result = measure(task, wait)
     except SegzooError as error:
         result = {"error": str(error)}
     except torch.OutOfMemoryError:
         result = {"failed": "out of memory"}
+    gc.collect()  # a trainer and its networks hold each other, and the next row may be measured in this process
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
     Path(task.result).write_text(json.dumps(result))
-    return 0
 
 
 def _wait() -> None:

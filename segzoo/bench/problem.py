@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from segzoo.bench.rows import LR, VIRTUAL_LR, WEIGHT_DECAY, Row, Task
 from segzoo.compat.tensors import Dropout
@@ -60,8 +61,14 @@ def write_start(task: Task, device: torch.device) -> None:
 
     The gradient of an untrained network with batch norm is so large that after one step along it float32 and float64 part:
     cosines would say more of that than of the rows. The small networks of a CPU need few steps, and the measured batch will do.
+    The residual branches of a ResNet begin at zero: a deep one of random branches amplifies rounding by itself, trained ones do
+    not, and training from there keeps them small.
     """
-    segmenter = create_method(task, Row("joint")).segmenter.to(device).train()
+    segmenter = create_method(task, Row("joint")).segmenter
+    for block in segmenter.modules():
+        if isinstance(block, Bottleneck | BasicBlock):
+            nn.init.zeros_((block.bn3 if isinstance(block, Bottleneck) else block.bn2).weight)
+    segmenter.to(device).train()
     optimizer = AdamW(segmenter.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
     batches = _batches(task, device)
     batch = next(batches)

@@ -5,13 +5,16 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segzoo.bench.peers import Peer, default_peers, load_peers
 from segzoo.bench.rows import SUITES, Suite, Task
 from segzoo.cli.parser import Parser
 from segzoo.errors import ConfigError
 from segzoo.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from segzoo.bench.kept import KeptStart
 
 DESCRIPTION = """\
 Measure one training step. bilevel: MetaPix's update orders, meta update included, and the same step written with other
@@ -55,7 +58,9 @@ def bench(argv: list[str]) -> int:
     from segzoo.bench.runner import Runner
 
     with TemporaryDirectory() as folder:
-        runner = Runner(_task(args, file), Path(folder), args.rounds, _write)
+        task = _task(args, file)
+        kept = _kept(args.keep, task)
+        runner = Runner(task, Path(folder), args.rounds, _write, args.one_process, kept)
         costs = runner.run([name for name in names if name not in skipped])
     skipped |= runner.skipped
 
@@ -107,6 +112,17 @@ def _parser() -> Parser:
         metavar="N",
         help="times that all rows are timed, in new processes (default: 3)",
     )
+    add(
+        "--one_process",
+        action="store_true",
+        help="measure all rows in this process, one after the other: quick to start on CUDA; a CPU's memory is then rough",
+    )
+    add(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the start and its float64 gradient there, or take them from there: runs in several precisions share them",
+    )
     add("--peers", type=Path, metavar="FILE", help="adapters (default: tests/benchmarks/peers.py of a checkout)")
     add("--json", type=Path, metavar="FILE", help="write the numbers there")
     add("--figure", type=Path, metavar="FILE", help="draw them: a bar chart as PNG, PDF or SVG")
@@ -152,6 +168,17 @@ def _peers(file: Path | None) -> dict[str, Peer]:
         raise ConfigError(f"--peers {error}") from error
 
 
+def _kept(folder: Path | None, task: Task) -> "KeptStart | None":
+    if folder is None:
+        return None
+    from segzoo.bench.kept import KeptStart
+
+    try:
+        return KeptStart(folder, task)
+    except (ConfigError, OSError) as error:
+        raise ConfigError(f"--keep {error}") from error
+
+
 def _write(text: str) -> None:
     print(text, end="", flush=True)
 
@@ -195,6 +222,7 @@ def _settings(args: argparse.Namespace, environment: Mapping[str, Any]) -> dict[
         "warmup",
         "rounds",
         "start_steps",
+        "one_process",
     )
     return dict(environment) | {name: getattr(args, name) for name in names}
 
