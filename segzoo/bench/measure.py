@@ -141,21 +141,22 @@ def _run_own(task: Task, row: Row, device: torch.device, wait: Callable[[], None
     return watch.meter, watch.gradient
 
 
-def train(task: Task, row: Row, device: torch.device, callback: L.Callback, steps: int) -> None:
+def train(task: Task, row: Row, device: torch.device, callback: L.Callback, steps: int, **trainer_options: Any) -> None:
     """The real training loop on one batch in memory: trainer, hooks, logging and all."""
-    trainer = L.Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=1 if device.index is None or device.type == "cpu" else [device.index],
-        precision=TRAINER_PRECISION[task.precision],  # type: ignore[arg-type]
-        max_steps=steps,
-        callbacks=[callback],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        use_distributed_sampler=False,
-    )
+    options: dict[str, Any] = {
+        "accelerator": "gpu" if device.type == "cuda" else "cpu",
+        "devices": 1 if device.index is None or device.type == "cpu" else [device.index],
+        "precision": TRAINER_PRECISION[task.precision],
+        "max_steps": steps,
+        "callbacks": [callback],
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "limit_val_batches": 0,
+        "use_distributed_sampler": False,
+    }
+    trainer = L.Trainer(**(options | trainer_options))
     method = create_method(task, row)
     images = create_batch(task, device)
     batch: dict[str, Batch] = {name: images[name] for name in method.streams}
