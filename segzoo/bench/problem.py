@@ -80,7 +80,9 @@ def write_start(task: Task, device: torch.device) -> None:
             image, label = batch[domain]["image"], batch[domain]["label"]
             cross_entropy(segmenter(image), label, pixel_count(valid_pixels(label))).backward()
         optimizer.step()
-    torch.save(segmenter.state_dict(), task.start)
+    part = Path(f"{task.start}.part")  # a run that is stopped must not leave half a start for the next one
+    torch.save(segmenter.state_dict(), part)
+    part.replace(task.start)
 
 
 def create_batch(task: Task, device: torch.device) -> dict[str, Batch]:
@@ -147,7 +149,8 @@ class Problem:
 
     def optimizer(self, module: nn.Module) -> AdamW:
         """The real optimiser of a network's parameters, the same in all rows."""
-        return AdamW(module.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
+        fused = True if next(module.parameters()).is_cuda else None  # as for our own rows
+        return AdamW(module.parameters(), lr=LR, weight_decay=WEIGHT_DECAY, fused=fused)
 
 
 def create_problem(task: Task, row: Row, device: torch.device) -> Problem:

@@ -44,7 +44,8 @@ def _metapix(speed: Mapping[str, Any] | None = None, device: str | None = None, 
     # No normalisation of the weights: the peers, which have none, compute the same hypergradient.
     shared = {"normalize": "none", "virtual": "sgd", "virtual_lr": VIRTUAL_LR, "weight_lr": LR}
     shared |= {"weight_width": 8}  # enough for squares of one colour
-    return Row("metapix", shared | options, speed or {}, device, warmup)
+    # Captured on CUDA only where the row says so.
+    return Row("metapix", shared | options, {"cuda_graph": False} | dict(speed or {}), device, warmup)
 
 
 REFERENCE = "metapix/double-backward"
