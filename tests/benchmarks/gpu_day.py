@@ -23,9 +23,10 @@ import tarfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from tests.benchmarks.gpu_steps import Step, full, tiny
 
@@ -140,6 +141,37 @@ class Workers:
             worker.end()
 
 
+class Program:
+    """A program that runs by itself, with its output in a file."""
+
+    def __init__(self, step: Step, log: Path) -> None:
+        self.step, self._began = step, time.monotonic()
+        with log.open("w") as file:
+            self.process = subprocess.Popen(step.arguments, stdout=file, stderr=file, start_new_session=True)
+
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._began
+
+    def left(self) -> float:
+        """Until its limit."""
+        return self.step.limit - self.seconds()
+
+    def result(self, seconds: float) -> str:
+        """How it ended within some seconds, in words; "" if well."""
+        try:
+            status = self.process.wait(max(seconds, 0.1))
+        except subprocess.TimeoutExpired:
+            return f"took more than {self.seconds():.0f} s"
+        return f"failed ({status})" if status else ""
+
+    def end(self) -> None:
+        """It, and the processes that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
 @dataclass
 class Day:
     """A run of the steps.
@@ -148,73 +180,78 @@ class Day:
         out: the folder of the results.
         ends: when it has to be over, on the monotonic clock.
         archive: what the folder is packed into after each step; None: nothing.
+        seconds: of every step, and why it failed.
     """
 
     out: Path
     ends: float
     archive: Path | None
+    seconds: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def run(self, steps: Sequence[Step]) -> int:
         """Runs what there is time for; returns how many steps failed or were left out."""
-        began, seconds, bad = time.monotonic(), {}, 0
-        workers = Workers()
+        began = time.monotonic()
+        workers, beside = Workers(), list[tuple[Step, Program]]()
         try:
             workers.waiting[0].await_ready(self._left())
             print(f"imported in {time.monotonic() - began:.0f} s", flush=True)
             for step in steps:
+                if step.beside and self._left() >= step.least:
+                    beside.append((step, Program(step, self._log(step))))
+                    continue
                 start = time.monotonic()
                 failure = self._step(workers, step)
-                seconds[step.name] = {"seconds": round(time.monotonic() - start, 1), "failure": failure}
-                bad += bool(failure)
-                (self.out / "seconds.json").write_text(json.dumps(seconds, indent=2) + "\n")
-                self._say(step, seconds[step.name]["seconds"], failure)
-                self._pack()
+                self._done(step, time.monotonic() - start, failure)
+                for pair in [pair for pair in beside if pair[1].process.poll() is not None]:
+                    beside.remove(pair)
+                    self._done(pair[0], pair[1].seconds(), pair[1].result(0))
+            for step, program in beside:
+                failure = program.result(min(program.left(), self._left()))
+                self._done(step, program.seconds(), failure)
         finally:
             workers.end()
-        total = time.monotonic() - began
-        print(f"\n{len(steps) - bad} of {len(steps)} steps in {total:.0f} s: ", end="")
-        print(", ".join(f"{name} {found['seconds']:.0f}" for name, found in seconds.items()), flush=True)
+            for _, program in beside:
+                program.end()
+        bad = sum(bool(found["failure"]) for found in self.seconds.values())
+        print(f"\n{len(steps) - bad} of {len(steps)} steps in {time.monotonic() - began:.0f} s: ", end="")
+        print(", ".join(f"{name} {found['seconds']:.0f}" for name, found in self.seconds.items()), flush=True)
         return bad
 
     def _step(self, workers: Workers, step: Step) -> str:
         if self._left() < step.least:
             return f"left out: it takes {step.least} s, {max(self._left(), 0):.0f} s are left"
-        log = self.out / f"{step.name}.txt"
         if not step.module:
-            return self._command(step, log)
+            program = Program(step, self._log(step))
+            try:
+                return program.result(min(step.limit, self._left()))
+            finally:
+                program.end()
         worker = workers.get(step.fresh)
         if not worker.await_ready(self._left()):
             workers.drop()
             return "its process did not start"
-        failure = worker.run(step, log, min(step.limit, self._left()))
+        failure = worker.run(step, self._log(step), min(step.limit, self._left()))
         if failure:
             workers.drop()
         return failure
 
-    def _command(self, step: Step, log: Path) -> str:
-        with log.open("w") as file:
-            process = subprocess.Popen(step.arguments, stdout=file, stderr=file, start_new_session=True)
-            try:
-                status = process.wait(min(step.limit, self._left()))
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                return f"took more than {step.limit} s"
-        return f"failed ({status})" if status else ""
-
     def _left(self) -> float:
         return self.ends - time.monotonic()
 
-    def _say(self, step: Step, seconds: float, failure: str) -> None:
+    def _log(self, step: Step) -> Path:
+        return self.out / f"{step.name}.txt"
+
+    def _done(self, step: Step, seconds: float, failure: str) -> None:
+        """Keeps how a step ended, prints its table and packs all there is."""
+        self.seconds[step.name] = {"seconds": round(seconds, 1), "failure": failure}
+        (self.out / "seconds.json").write_text(json.dumps(self.seconds, indent=2) + "\n")
         print(f"\n== {step.name}: {seconds:.0f} s{'; ' + failure if failure else ''}", flush=True)
-        log = self.out / f"{step.name}.txt"
+        log = self._log(step)
         if log.is_file():
             lines = [
                 line.rstrip()[:WIDEST] for line in log.read_text(errors="replace").splitlines() if not NOISE.match(line)
             ]
             print("\n".join(lines)[-LONGEST:], flush=True)
-
-    def _pack(self) -> None:
         if self.archive is None:
             return
         part = self.archive.with_name(self.archive.name + ".part")

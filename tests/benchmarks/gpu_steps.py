@@ -1,7 +1,7 @@
 """What `tests.benchmarks.gpu_day` runs, in the order of what matters."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 SEQUENTIAL = "metapix/sequential"
@@ -17,11 +17,13 @@ class Step:
 
     Attributes:
         name: of its files.
-        module: ``segzoo``, whose command is run, or a module of `tests.benchmarks`; "": the arguments are a program's.
+        module: ``segzoo``, whose command is run, or a module of `tests.benchmarks`; "": the arguments are a program's, which
+            runs in a process of its own.
         arguments: of the command.
         limit: seconds after which it is stopped.
         least: seconds that have to be left for it to begin.
         fresh: whether its process must have run nothing before.
+        beside: whether the program runs beside the steps that follow; it leaves the GPU alone.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Step:
     limit: int
     least: int = 5
     fresh: bool = False
+    beside: bool = False
 
 
 def full(out: Path, scratch: Path) -> list[Step]:
@@ -76,11 +79,12 @@ def full(out: Path, scratch: Path) -> list[Step]:
         first_order(segformer, "bf16"),
         phases(deeplab),
         phases(segformer),
+        # Three of many cores are busy with it while the methods' steps, a matter of one core, are measured.
+        Step("loading", "", [*program("loading"), *images, "--json", str(out / "loading.json")], 90, 30, beside=True),
         adaptation("bf16,bf16/channels-last", "adaptation-bf16"),
         first_order(deeplab, "32"),
         first_order(segformer, "32"),
         distributed(deeplab),
-        Step("loading", "loading", [*images, "--json", str(out / "loading.json")], 35, 15, fresh=True),
         second_order(deeplab, "bf16"),
         adaptation("32", "adaptation-32"),
         second_order(segformer, "bf16"),
@@ -107,8 +111,14 @@ def tiny(out: Path, scratch: Path) -> list[Step]:
         if step.module == "adaptation":
             arguments += ["--architecture", "unet", "--rows", "source-only;joint;sepico/bank;ssda"]
         if step.module == "reductions":
-            launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "tests.benchmarks.reductions"]
-            found.append(Step(step.name, "", [sys.executable, *launcher, *arguments], 120))
+            launcher = [*program("reductions")[:1], "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+            arguments = [*launcher, *program("reductions")[1:], *arguments]
+            found.append(Step(step.name, "", arguments, 120))
         else:
-            found.append(Step(step.name, step.module, arguments, 120, fresh=step.fresh))
+            found.append(replace(step, arguments=arguments, limit=120))
     return found
+
+
+def program(module: str) -> list[str]:
+    """A module of `tests.benchmarks` as a program of its own."""
+    return [sys.executable, "-m", f"tests.benchmarks.{module}"]
