@@ -10,7 +10,7 @@ import numpy as np
 from segzoo.bench.rows import Task
 from segzoo.errors import ConfigError
 
-SETTINGS = ("architecture", "encoder", "size", "batch", "device", "suite", "start_steps")
+SETTINGS = ("architecture", "encoder", "size", "batch", "device", "suite", "start_steps", "weight_width")
 """What the start and the reference depend on; the precision and the rows of a run are its own."""
 
 

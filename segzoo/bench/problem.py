@@ -37,6 +37,9 @@ def create_method(task: Task, row: Row) -> SegmentationMethod:
     Dropout masks differ between implementations; without them all rows compute the same hypergradient.
     """
     space = LabelSpace("bench", tuple(f"class{i}" for i in range(CLASSES)), tuple((i, i, i) for i in range(CLASSES)))
+    options = dict(row.options)
+    if "weight_width" in options:
+        options["weight_width"] = task.weight_width
     torch.manual_seed(0)
     create: Callable[..., SegmentationMethod] = load_method(row.method)  # type: ignore[assignment]  # all rows segment
     method = create(
@@ -44,7 +47,7 @@ def create_method(task: Task, row: Row) -> SegmentationMethod:
         network=Network(architecture=task.architecture, encoder=task.encoder, encoder_weights=None),
         optimizer=Optimizer(name="adamw", lr=LR, weight_decay=WEIGHT_DECAY, schedule="constant"),
         speed=Speed(**row.speed),
-        **row.options,
+        **options,
     )
     for module in method.modules():
         if isinstance(module, Dropout):

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from segzoo.bench.peers import Peer, default_peers, load_peers
-from segzoo.bench.rows import SUITES, Suite, Task
+from segzoo.bench.rows import SUITES, WEIGHT_WIDTH, Suite, Task
 from segzoo.cli.parser import Parser
 from segzoo.errors import ConfigError
 from segzoo.suggest import did_you_mean
@@ -93,6 +93,13 @@ def _parser() -> Parser:
     add("--encoder", default="resnet18", metavar="NAME", help="of the segmenter (default: resnet18)")
     add("--size", type=int, nargs=2, default=(192, 192), metavar=("H", "W"), help="of the images (default: 192 192)")
     add("--batch", type=int, default=2, metavar="N", help="images per domain and step (default: 2)")
+    add(
+        "--weight_width",
+        type=int,
+        default=WEIGHT_WIDTH,
+        metavar="N",
+        help=f"channels of bilevel's weight network (default: {WEIGHT_WIDTH})",
+    )
     add("--precision", choices=["32", "bf16", "16"], default="32", help="16 on CUDA only (default: 32)")
     add("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
     add("--threads", type=int, metavar="N", help="threads of torch on the CPU (default: torch's own choice)")
@@ -146,7 +153,7 @@ def _check(args: argparse.Namespace) -> None:
         from segzoo.models.segmenter import check_names
 
         check_names(args.architecture, args.encoder)
-    for name in ("batch", "steps", "warmup", "rounds", "threads", "start_steps"):
+    for name in ("batch", "steps", "warmup", "rounds", "threads", "start_steps", "weight_width"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name} {value}: expected at least 1")
@@ -208,6 +215,7 @@ def _task(args: argparse.Namespace, peers: Path | None) -> Task:
         peers=str(peers) if peers else None,
         suite=args.what,
         start_steps=args.start_steps,
+        weight_width=args.weight_width,
     )
 
 
@@ -222,6 +230,7 @@ def _settings(args: argparse.Namespace, environment: Mapping[str, Any]) -> dict[
         "warmup",
         "rounds",
         "start_steps",
+        "weight_width",
         "one_process",
     )
     return dict(environment) | {name: getattr(args, name) for name in names}

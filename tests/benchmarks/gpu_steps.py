@@ -37,7 +37,8 @@ class Step:
 
 def full(out: Path, scratch: Path) -> list[Step]:
     """The steps on a CUDA device: 512 x 512, four images per domain."""
-    shape = ["--size", "512", "512", "--batch", "4"]
+    # The width that is recommended for photographs (docs/defaults.md).
+    shape = ["--size", "512", "512", "--batch", "4", "--weight_width", "16"]
 
     def network(name: str) -> list[str]:
         architecture, encoder = NETWORKS[name]

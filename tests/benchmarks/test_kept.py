@@ -10,8 +10,8 @@ import torch
 
 from segzoo.bench.costs import cosine
 from segzoo.bench.measure import measure
-from segzoo.bench.problem import write_start
-from segzoo.bench.rows import REFERENCE, UNIT, Task
+from segzoo.bench.problem import create_method, write_start
+from segzoo.bench.rows import REFERENCE, ROWS, UNIT, Task
 from segzoo.cli.main import main
 from tests.benchmarks.adaptation import measure_rows, report
 from tests.benchmarks.conftest import SMALL
@@ -70,3 +70,11 @@ def test_the_adaptation_methods_steps(task: Make, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.count("joint steps") == 3
     refused = measure_rows(task("", size=(0, 0)), "32", ["source-only"], rounds=1, steps=1)
     assert isinstance(refused["source-only"], str) and "failed" in report(refused)["source-only"]
+
+
+def test_the_weight_network_is_as_wide_as_asked_for(task: Make) -> None:
+    for width in (8, 12):
+        method = create_method(task("", weight_width=width), ROWS["metapix/sequential"])
+        assert max(p.shape[0] for p in method.weighting.parameters() if p.ndim == 4) >= width  # type: ignore[union-attr]
+        assert method.hparams["weight_width"] == width
+    assert "weight_width" not in create_method(task("", weight_width=12), ROWS[UNIT]).hparams
