@@ -35,14 +35,14 @@ TRAINER_PRECISION = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed", "16
 
 def main(argv: Sequence[str]) -> int:
     """Measures one task; errors of the user and a lack of memory are results, too."""
-    be_quiet()
-    keep_freed_memory()  # as in `segzoo fit`
     write_result(Task.from_json(argv[0]), _wait)
     return 0
 
 
 def write_result(task: Task, wait: Callable[[], None] = lambda: None) -> None:
     """Measures a task, see `measure`, and writes what it found, or why it could not, to its file."""
+    be_quiet()
+    keep_freed_memory()  # as in `segzoo fit`
     try:
         result = measure(task, wait)
     except SegzooError as error:
