@@ -190,6 +190,8 @@ class Runner:
             self.skipped[_key(task)] = failure
             return None
         self.environment = found["environment"]
+        if self.one_process and not self.task.device.startswith("cuda"):
+            found["peak_bytes"] = None  # what rows before left in the process would hide it
         if gradient.is_file():
             found["gradient"] = np.load(gradient)
         return found

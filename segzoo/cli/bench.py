@@ -122,7 +122,7 @@ def _parser() -> Parser:
     add(
         "--one_process",
         action="store_true",
-        help="measure all rows in this process, one after the other: quick to start on CUDA; a CPU's memory is then rough",
+        help="measure all rows in this process, one after the other: quick to start; memory is then counted on CUDA only",
     )
     add(
         "--keep",

@@ -32,6 +32,7 @@ def test_runs_share_a_start_and_its_reference(tmp_path: Path, capsys: pytest.Cap
         found.append(json.loads((tmp_path / f"{precision}.json").read_text())["metapix/sequential"]["cosine"])
     out = capsys.readouterr().out
     assert out.count("reference in float64") == 1 and "1/2  round 1, joint" in out
+    assert json.loads((tmp_path / "32.json").read_text())["joint"]["peak_bytes"] is None
     assert found[0] > 0.9999 and found[1] != found[0]
     assert main([*BENCH, "--keep", str(tmp_path / "kept"), "--batch", "3"]) == 2
     assert "kept: its start is of batch 2, not 3; name another folder" in capsys.readouterr().err
