@@ -82,10 +82,11 @@ def full(out: Path, scratch: Path) -> list[Step]:
         phases(segformer),
         # Three of many cores are busy with it while the methods' steps, a matter of one core, are measured.
         Step("loading", "", [*program("loading"), *images, "--json", str(out / "loading.json")], 90, 30, beside=True),
-        adaptation("bf16,bf16/channels-last", "adaptation-bf16"),
+        adaptation("bf16", "adaptation-bf16"),
         first_order(deeplab, "32"),
         first_order(segformer, "32"),
         distributed(deeplab),
+        adaptation("bf16/channels-last", "adaptation-bf16-channels-last"),
         second_order(deeplab, "bf16"),
         adaptation("32", "adaptation-32"),
         second_order(segformer, "bf16"),

@@ -146,21 +146,34 @@ def main() -> None:
     add("--json", type=Path)
     args = parser.parse_args()
     be_quiet()
-    if "RANK" not in os.environ:  # not torchrun: a world of one
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-        os.environ |= {"MASTER_PORT": port, "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "none"}
-    first, world = os.environ["RANK"] == "0", int(os.environ["WORLD_SIZE"])
     size = (args.size, args.size)
-    found: dict[str, Any] = {"settings": vars(args) | {"json": None, "world": world, "torch": torch.__version__}}
+    tasks = [
+        Task(row, args.architecture, args.encoder, size, args.batch, args.precision, args.device, None, 0, args.steps)
+        for row in args.rows.split(",")
+    ]
+    environment = {} if "RANK" in os.environ else world_of_one()
+    with patch.dict(os.environ, environment):
+        measure_all(tasks, vars(args), args.json)
+
+
+def world_of_one() -> dict[str, str]:
+    """What torchrun would say to the only process of a run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    ranks = {"RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+    return ranks | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "none"}
+
+
+def measure_all(tasks: list[Task], settings: dict[str, Any], file: Path | None) -> None:
+    """Prints a line per row on the first process, and writes after each."""
+    first, world = os.environ["RANK"] == "0", int(os.environ["WORLD_SIZE"])
+    found: dict[str, Any] = {"settings": settings | {"json": None, "world": world, "torch": torch.__version__}}
     if first:
-        print(f"{args.architecture} on {args.encoder}, precision {args.precision}, {args.device}, {world} processes")
-    for row in args.rows.split(","):
-        task = Task(
-            row, args.architecture, args.encoder, size, args.batch, args.precision, args.device, None, 0, args.steps
-        )
+        one = tasks[0]
+        print(f"{one.architecture} on {one.encoder}, precision {one.precision}, {one.device}, {world} processes")
+    for task in tasks:
+        row = task.row
         try:
             found[row] = measure(task)
         except (SegzooError, RuntimeError) as error:
@@ -170,8 +183,8 @@ def main() -> None:
                 print(f"  {row:20} {found[row]['failed']}")
             else:
                 report(row, found[row])
-            if args.json:
-                args.json.write_text(json.dumps(found, indent=2) + "\n")
+            if file:
+                file.write_text(json.dumps(found, indent=2) + "\n")
     if dist.is_initialized():
         dist.destroy_process_group()
 
