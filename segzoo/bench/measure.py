@@ -4,6 +4,7 @@ When all is imported and the device is ready, and before every measured step (or
 and reads one: so the steps of several processes take turns. It ends where its standard input does: nobody waits for it then.
 """
 
+import gc
 import json
 import platform
 import sys
@@ -34,17 +35,24 @@ TRAINER_PRECISION = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed", "16
 
 def main(argv: Sequence[str]) -> int:
     """Measures one task; errors of the user and a lack of memory are results, too."""
-    task = Task.from_json(argv[0])
+    write_result(Task.from_json(argv[0]), _wait)
+    return 0
+
+
+def write_result(task: Task, wait: Callable[[], None] = lambda: None) -> None:
+    """Measures a task, see `measure`, and writes what it found, or why it could not, to its file."""
     be_quiet()
     keep_freed_memory()  # as in `segzoo fit`
     try:
-        result = measure(task, _wait)
+        result = measure(task, wait)
     except SegzooError as error:
         result = {"error": str(error)}
     except torch.OutOfMemoryError:
         result = {"failed": "out of memory"}
+    gc.collect()  # a trainer and its networks hold each other, and the next row may be measured in this process
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
     Path(task.result).write_text(json.dumps(result))
-    return 0
 
 
 def _wait() -> None:
@@ -133,21 +141,22 @@ def _run_own(task: Task, row: Row, device: torch.device, wait: Callable[[], None
     return watch.meter, watch.gradient
 
 
-def train(task: Task, row: Row, device: torch.device, callback: L.Callback, steps: int) -> None:
+def train(task: Task, row: Row, device: torch.device, callback: L.Callback, steps: int, **trainer_options: Any) -> None:
     """The real training loop on one batch in memory: trainer, hooks, logging and all."""
-    trainer = L.Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=1 if device.index is None or device.type == "cpu" else [device.index],
-        precision=TRAINER_PRECISION[task.precision],  # type: ignore[arg-type]
-        max_steps=steps,
-        callbacks=[callback],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        use_distributed_sampler=False,
-    )
+    options: dict[str, Any] = {
+        "accelerator": "gpu" if device.type == "cuda" else "cpu",
+        "devices": 1 if device.index is None or device.type == "cpu" else [device.index],
+        "precision": TRAINER_PRECISION[task.precision],
+        "max_steps": steps,
+        "callbacks": [callback],
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "limit_val_batches": 0,
+        "use_distributed_sampler": False,
+    }
+    trainer = L.Trainer(**(options | trainer_options))
     method = create_method(task, row)
     images = create_batch(task, device)
     batch: dict[str, Batch] = {name: images[name] for name in method.streams}

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from segzoo.bench.rows import LR, VIRTUAL_LR, WEIGHT_DECAY, Row, Task
 from segzoo.compat.tensors import Dropout
@@ -36,6 +37,9 @@ def create_method(task: Task, row: Row) -> SegmentationMethod:
     Dropout masks differ between implementations; without them all rows compute the same hypergradient.
     """
     space = LabelSpace("bench", tuple(f"class{i}" for i in range(CLASSES)), tuple((i, i, i) for i in range(CLASSES)))
+    options = dict(row.options)
+    if "weight_width" in options:
+        options["weight_width"] = task.weight_width
     torch.manual_seed(0)
     create: Callable[..., SegmentationMethod] = load_method(row.method)  # type: ignore[assignment]  # all rows segment
     method = create(
@@ -43,7 +47,7 @@ def create_method(task: Task, row: Row) -> SegmentationMethod:
         network=Network(architecture=task.architecture, encoder=task.encoder, encoder_weights=None),
         optimizer=Optimizer(name="adamw", lr=LR, weight_decay=WEIGHT_DECAY, schedule="constant"),
         speed=Speed(**row.speed),
-        **row.options,
+        **options,
     )
     for module in method.modules():
         if isinstance(module, Dropout):
@@ -60,8 +64,14 @@ def write_start(task: Task, device: torch.device) -> None:
 
     The gradient of an untrained network with batch norm is so large that after one step along it float32 and float64 part:
     cosines would say more of that than of the rows. The small networks of a CPU need few steps, and the measured batch will do.
+    The residual branches of a ResNet begin at zero: a deep one of random branches amplifies rounding by itself, trained ones do
+    not, and training from there keeps them small.
     """
-    segmenter = create_method(task, Row("joint")).segmenter.to(device).train()
+    segmenter = create_method(task, Row("joint")).segmenter
+    for block in segmenter.modules():
+        if isinstance(block, Bottleneck | BasicBlock):
+            nn.init.zeros_((block.bn3 if isinstance(block, Bottleneck) else block.bn2).weight)
+    segmenter.to(device).train()
     optimizer = AdamW(segmenter.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
     batches = _batches(task, device)
     batch = next(batches)
@@ -73,7 +83,9 @@ def write_start(task: Task, device: torch.device) -> None:
             image, label = batch[domain]["image"], batch[domain]["label"]
             cross_entropy(segmenter(image), label, pixel_count(valid_pixels(label))).backward()
         optimizer.step()
-    torch.save(segmenter.state_dict(), task.start)
+    part = Path(f"{task.start}.part")  # a run that is stopped must not leave half a start for the next one
+    torch.save(segmenter.state_dict(), part)
+    part.replace(task.start)
 
 
 def create_batch(task: Task, device: torch.device) -> dict[str, Batch]:
@@ -140,7 +152,8 @@ class Problem:
 
     def optimizer(self, module: nn.Module) -> AdamW:
         """The real optimiser of a network's parameters, the same in all rows."""
-        return AdamW(module.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
+        fused = True if next(module.parameters()).is_cuda else None  # as for our own rows
+        return AdamW(module.parameters(), lr=LR, weight_decay=WEIGHT_DECAY, fused=fused)
 
 
 def create_problem(task: Task, row: Row, device: torch.device) -> Problem:

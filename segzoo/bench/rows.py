@@ -14,6 +14,8 @@ WAITS = "segzoo bench: waits for its turn"
 LR, WEIGHT_DECAY = 1e-3, 1e-4
 VIRTUAL_LR = 0.1
 """Step of the meta objective: large enough that the look-ahead shows in the hypergradient."""
+WEIGHT_WIDTH = 8
+"""Channels of the weight network: enough for squares of one colour."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ class Row:
 def _metapix(speed: Mapping[str, Any] | None = None, device: str | None = None, warmup: int = 0, **options: Any) -> Row:
     # No normalisation of the weights: the peers, which have none, compute the same hypergradient.
     shared = {"normalize": "none", "virtual": "sgd", "virtual_lr": VIRTUAL_LR, "weight_lr": LR}
-    shared |= {"weight_width": 8}  # enough for squares of one colour
-    return Row("metapix", shared | options, speed or {}, device, warmup)
+    shared |= {"weight_width": WEIGHT_WIDTH}
+    # Captured on CUDA only where the row says so.
+    return Row("metapix", shared | options, {"cuda_graph": False} | dict(speed or {}), device, warmup)
 
 
 REFERENCE = "metapix/double-backward"
@@ -130,6 +133,7 @@ class Task:
         suite: a key of `SUITES`.
         start_steps: steps of joint training, each on a batch of its own, that the segmenter starts with; None: a few on the
             measured batch.
+        weight_width: channels of the weight network, for rows that have one.
     """
 
     row: str
@@ -148,6 +152,7 @@ class Task:
     peers: str | None = None
     suite: str = "bilevel"
     start_steps: int | None = None
+    weight_width: int = WEIGHT_WIDTH
 
     def to_json(self) -> str:
         """As an argument of a process."""

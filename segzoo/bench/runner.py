@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from segzoo.bench.costs import MIB, StepCost, cosine
-from segzoo.bench.process import Process, start
+from segzoo.bench.kept import KeptStart
+from segzoo.bench.process import Process, start, start_here
 from segzoo.bench.rows import SUITES, Task
 from segzoo.errors import ConfigError, SegzooError
 
@@ -33,6 +34,8 @@ class Runner:
         folder: for what the processes write.
         rounds: how often the processes that measure time are started.
         write: is given the pieces of a report of what runs, lines and their beginnings.
+        one_process: whether this process measures all rows, one after the other.
+        kept: the start and its reference of an earlier run, or where to leave them; None: they are this run's own.
 
     Attributes:
         skipped: the rows that could not be measured, and why.
@@ -40,9 +43,16 @@ class Runner:
     """
 
     def __init__(
-        self, task: Task, folder: Path, rounds: int, write: Callable[[str], object] = lambda text: None
+        self,
+        task: Task,
+        folder: Path,
+        rounds: int,
+        write: Callable[[str], object] = lambda text: None,
+        one_process: bool = False,
+        kept: KeptStart | None = None,
     ) -> None:
-        self.task, self.folder, self.rounds = replace(task, start=str(folder / "start.pt")), folder, rounds
+        self.folder, self.rounds, self.one_process, self.kept = folder, rounds, one_process, kept
+        self.task = replace(task, start=str(kept.start if kept else folder / "start.pt"))
         self.suite = SUITES[task.suite]
         self.write = write
         self.skipped: dict[str, str] = {}
@@ -55,34 +65,37 @@ class Runner:
         Raises:
             SegzooError: wrong settings, or a row of our own that fails for another reason than a lack of memory.
         """
-        found, rounds = (self._on_cuda if self.task.device.startswith("cuda") else self._on_cpu)(names)
+        in_order = self.one_process or self.task.device.startswith("cuda")
+        found, rounds = (self._in_order if in_order else self._in_turns)(names)
         unit = self.suite.unit
         if not rounds or unit not in rounds[-1]:
             raise SegzooError(f"row '{unit}' could not be measured: {self.skipped[unit]}")
         gradient = found.get(COSINE, {}).get("gradient")
+        if self.kept:
+            gradient = self.kept.reference(gradient)
         return {
             name: _cost([second for result in rounds for second in result[name]["seconds"]], found[name], gradient)
             for name in names
             if name in rounds[-1]
         }
 
-    def _on_cpu(self, names: Sequence[str]) -> tuple[Found, list[Found]]:
+    def _in_turns(self, names: Sequence[str]) -> tuple[Found, list[Found]]:
         """Peaks and gradients, found in processes of their own, and the rounds, whose processes take turns."""
-        self._total = 1 + len(names) + self.rounds * (len(names) + self.task.steps)
+        self._total = len(self._reference()) + len(names) + self.rounds * (len(names) + self.task.steps)
         found = self._one_by_one(self._reference())
         for name in names:
             task = replace(self.task, row=name, warmup=MEMORY_WARMUP, steps=self._period(name))
             found |= self._one_by_one({f"memory of {name}": task}, ALLOCATOR)
         return found, self._rounds([name for name in names if name in found], self._take_turns)
 
-    def _on_cuda(self, names: Sequence[str]) -> tuple[Found, list[Found]]:
-        """The rounds, whose processes run one after the other; counting peaks costs no time there: the first round does."""
+    def _in_order(self, names: Sequence[str]) -> tuple[Found, list[Found]]:
+        """The rounds, whose rows run one after the other. On CUDA, counting peaks costs no time: the first round does."""
 
         def measure(names: Sequence[str], number: int) -> Found:
             tasks = self._reference() if number == 1 else {}
             return self._one_by_one(tasks | {f"round {number}, {name}": self._timed(name) for name in names})
 
-        self._total = 1 + self.rounds * len(names)
+        self._total = len(self._reference()) + self.rounds * len(names)
         rounds = self._rounds(names, measure)
         return rounds[0], rounds
 
@@ -97,6 +110,8 @@ class Runner:
 
     def _reference(self) -> dict[str, Task]:
         row = self.suite.reference
+        if self.kept and self.kept.has_reference:
+            return {}
         return {"reference in float64": replace(self.task, row=row, precision="64", warmup=0, steps=1)}
 
     def _one_by_one(self, tasks: Mapping[str, Task], environment: Mapping[str, str] | None = None) -> Found:
@@ -109,7 +124,7 @@ class Runner:
             running = []
             for label, task in tasks.items():
                 task = self._with_files(task)
-                running.append((label, task, stack.enter_context(start(task, environment or {}))))
+                running.append((label, task, stack.enter_context(self._start(task, environment or {}))))
             importing = [process for *_, process in running]
             for label, task, process in running:
                 self._say(label)
@@ -131,7 +146,7 @@ class Runner:
             for name in names:
                 self._say(f"round {number}, warm-up of {name}")
                 task = self._with_files(self._timed(name))
-                running[name] = task, stack.enter_context(start(task, {}))
+                running[name] = task, stack.enter_context(self._start(task, {}))
                 running[name][1].await_turn()
                 running[name][1].proceed()
                 if running[name][1].status is not None:  # it should wait for its first turn
@@ -145,6 +160,9 @@ class Runner:
                 self._done_with("")
         found = {name: self._result(*run) for name, run in running.items()}
         return {name: result for name, result in found.items() if result}
+
+    def _start(self, task: Task, environment: Mapping[str, str]) -> Process:
+        return (start_here if self.one_process else start)(task, environment)
 
     def _timed(self, name: str) -> Task:
         row = self.suite.rows.get(name)
@@ -164,12 +182,16 @@ class Runner:
         found: dict[str, Any] = json.loads(result.read_text()) if result.is_file() else {}
         failure = found.get("error") or found.get("failed") or (None if found else process.last_words())
         if failure:
-            if task.row in self.suite.rows and ("error" in found or (process.status or 0) > 0):
+            # One process stands for a machine that is lent for minutes: what the other rows found is not thrown away.
+            ours = task.row in self.suite.rows and not self.one_process
+            if ours and ("error" in found or (process.status or 0) > 0):
                 self.write("\n")
                 raise ConfigError(failure) if "error" in found else SegzooError(f"row '{task.row}' failed: {failure}")
             self.skipped[_key(task)] = failure
             return None
         self.environment = found["environment"]
+        if self.one_process and not self.task.device.startswith("cuda"):
+            found["peak_bytes"] = None  # what rows before left in the process would hide it
         if gradient.is_file():
             found["gradient"] = np.load(gradient)
         return found

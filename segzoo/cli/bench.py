@@ -5,13 +5,16 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segzoo.bench.peers import Peer, default_peers, load_peers
-from segzoo.bench.rows import SUITES, Suite, Task
+from segzoo.bench.rows import SUITES, WEIGHT_WIDTH, Suite, Task
 from segzoo.cli.parser import Parser
 from segzoo.errors import ConfigError
 from segzoo.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from segzoo.bench.kept import KeptStart
 
 DESCRIPTION = """\
 Measure one training step. bilevel: MetaPix's update orders, meta update included, and the same step written with other
@@ -55,7 +58,9 @@ def bench(argv: list[str]) -> int:
     from segzoo.bench.runner import Runner
 
     with TemporaryDirectory() as folder:
-        runner = Runner(_task(args, file), Path(folder), args.rounds, _write)
+        task = _task(args, file)
+        kept = _kept(args.keep, task)
+        runner = Runner(task, Path(folder), args.rounds, _write, args.one_process, kept)
         costs = runner.run([name for name in names if name not in skipped])
     skipped |= runner.skipped
 
@@ -88,6 +93,13 @@ def _parser() -> Parser:
     add("--encoder", default="resnet18", metavar="NAME", help="of the segmenter (default: resnet18)")
     add("--size", type=int, nargs=2, default=(192, 192), metavar=("H", "W"), help="of the images (default: 192 192)")
     add("--batch", type=int, default=2, metavar="N", help="images per domain and step (default: 2)")
+    add(
+        "--weight_width",
+        type=int,
+        default=WEIGHT_WIDTH,
+        metavar="N",
+        help=f"channels of bilevel's weight network (default: {WEIGHT_WIDTH})",
+    )
     add("--precision", choices=["32", "bf16", "16"], default="32", help="16 on CUDA only (default: 32)")
     add("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
     add("--threads", type=int, metavar="N", help="threads of torch on the CPU (default: torch's own choice)")
@@ -106,6 +118,17 @@ def _parser() -> Parser:
         default=3,
         metavar="N",
         help="times that all rows are timed, in new processes (default: 3)",
+    )
+    add(
+        "--one_process",
+        action="store_true",
+        help="measure all rows in this process, one after the other: quick to start; memory is then counted on CUDA only",
+    )
+    add(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the start and its float64 gradient there, or take them from there: runs in several precisions share them",
     )
     add("--peers", type=Path, metavar="FILE", help="adapters (default: tests/benchmarks/peers.py of a checkout)")
     add("--json", type=Path, metavar="FILE", help="write the numbers there")
@@ -130,7 +153,7 @@ def _check(args: argparse.Namespace) -> None:
         from segzoo.models.segmenter import check_names
 
         check_names(args.architecture, args.encoder)
-    for name in ("batch", "steps", "warmup", "rounds", "threads", "start_steps"):
+    for name in ("batch", "steps", "warmup", "rounds", "threads", "start_steps", "weight_width"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name} {value}: expected at least 1")
@@ -150,6 +173,17 @@ def _peers(file: Path | None) -> dict[str, Peer]:
         return load_peers(file)
     except ConfigError as error:
         raise ConfigError(f"--peers {error}") from error
+
+
+def _kept(folder: Path | None, task: Task) -> "KeptStart | None":
+    if folder is None:
+        return None
+    from segzoo.bench.kept import KeptStart
+
+    try:
+        return KeptStart(folder, task)
+    except (ConfigError, OSError) as error:
+        raise ConfigError(f"--keep {error}") from error
 
 
 def _write(text: str) -> None:
@@ -181,6 +215,7 @@ def _task(args: argparse.Namespace, peers: Path | None) -> Task:
         peers=str(peers) if peers else None,
         suite=args.what,
         start_steps=args.start_steps,
+        weight_width=args.weight_width,
     )
 
 
@@ -195,6 +230,8 @@ def _settings(args: argparse.Namespace, environment: Mapping[str, Any]) -> dict[
         "warmup",
         "rounds",
         "start_steps",
+        "weight_width",
+        "one_process",
     )
     return dict(environment) | {name: getattr(args, name) for name in names}
 

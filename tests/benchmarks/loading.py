@@ -2,12 +2,13 @@
 
     python -m tests.benchmarks.loading --images 64 --workers 0,2
 
-Draws street-like images of 1920x1080 (smooth areas, edges, noise), as PNG, as simulators write them, or as JPEG, with masks
-of 19 classes, copies them, and reads both as a training does: decoding, crop, resizing, mirror, colours. With --step a step of
-deeplabv3plus takes its turn, too, and the share of the time that it waits for data is printed.
+Draws street-like images of 1920x1080, or of --shape (smooth areas, edges, noise), as PNG, as simulators write them, or as JPEG,
+with masks of 19 classes, copies them, and reads both as a training does: decoding, crop, resizing, mirror, colours. With --step
+a step of deeplabv3plus takes its turn, too, and the share of the time that it waits for data is printed.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,22 +31,21 @@ from segzoo.data.workers import start_worker
 from segzoo.models.network import Network
 
 CLASSES, BATCH = 19, 2
-SHAPE = (1080, 1920)
 
 
-def draw(folder: Path, count: int, suffix: str) -> None:
+def draw(folder: Path, count: int, suffix: str, shape: tuple[int, int] = (1080, 1920)) -> None:
     """Images and masks of polygons, blurred a little and noisy."""
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True)
     for i in range(count):
         rng = np.random.default_rng(i)
-        mask = np.zeros(SHAPE, np.uint8)
+        mask = np.zeros(shape, np.uint8)
         for _ in range(60):
-            centre, spread = rng.uniform(0, 1, 2) * SHAPE[::-1], rng.uniform(30, 400)
+            centre, spread = rng.uniform(0, 1, 2) * shape[::-1], rng.uniform(30, 400)
             corners = (centre + rng.normal(0, spread, (6, 2))).astype(np.int32)
             cv2.fillPoly(mask, [corners], int(rng.integers(CLASSES)))
         colours = rng.integers(30, 220, (CLASSES, 3))[mask].astype(np.float32)
-        image = cv2.GaussianBlur(colours, (0, 0), 1.0) + rng.normal(0, 4, (*SHAPE, 3))
+        image = cv2.GaussianBlur(colours, (0, 0), 1.0) + rng.normal(0, 4, (*shape, 3))
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / "images" / f"{i:04}{suffix}", quality=92)
         Image.fromarray(mask).save(folder / "masks" / f"{i:04}.png")
 
@@ -116,6 +116,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--draws", type=int, default=128)
     parser.add_argument("--size", type=int, nargs=2, default=(512, 512))
+    parser.add_argument("--shape", type=int, nargs=2, default=(1080, 1920), help="height and width of the images")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--suffix", choices=[".png", ".jpg"], default=".png")
     parser.add_argument("--workers", default="0,1,2")
     parser.add_argument("--step", action="store_true")
@@ -123,11 +125,12 @@ def main() -> None:
     cv2.setNumThreads(0)
     with TemporaryDirectory() as folder:
         root = Path(folder)
-        draw(root / "large", args.images, args.suffix)
+        draw(root / "large", args.images, args.suffix, tuple(args.shape))
         large = describe(root, tuple(args.size))
         began = time.perf_counter()
         assert segzoo(["data", "prepare", str(large), "--out", str(root / "copy")]) == 0
         print(f"copied in {time.perf_counter() - began:.1f} s")
+        found: dict[str, Any] = {"settings": vars(args) | {"json": None}}
         for name, file in (("as they are", large), ("prepared", root / "copy" / "data.yaml")):
             data = build_data(read_invocation(str(file), []))
             for workers in map(int, args.workers.split(",")):
@@ -136,6 +139,9 @@ def main() -> None:
                 if args.step:
                     line += f", {100 * waiting(data, workers, args.draws):.0f} % of a training waits for data"
                 print(line, flush=True)
+                found[f"{name}, {workers} workers"] = {"images_per_second": speed}
+                if args.json:
+                    args.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Where the time of a whole training step goes, phase by phase; on CUDA, also how much of it the device computes.
 
 python -m tests.benchmarks.phases [--rows joint,metapix/sequential] [--architecture segformer --encoder mit_b2]
-    [--size 512 512] [--batch 4] [--precision bf16] [--device cuda] [--steps 10] [--kernels 8]
+    [--size 512 512] [--batch 4] [--weight_width 16] [--precision bf16] [--device cuda] [--steps 10] [--kernels 8]
 
 A step is that of `segzoo bench bilevel`: trainer, hooks and logging included. On CUDA a phase lasts from the moment that the
 device reaches it to the moment that the device leaves it, and "busy" is the time that its kernels take: where the two part, the
@@ -26,7 +26,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from segzoo.bench.measure import train
-from segzoo.bench.rows import ROWS, Task
+from segzoo.bench.rows import ROWS, WEIGHT_WIDTH, Task
 from segzoo.bilevel import engines
 from segzoo.methods.meta_update import MetaUpdate
 from segzoo.runtime.memory import keep_freed_memory
@@ -148,7 +148,7 @@ def main() -> None:
     ):
         add(f"--{name}", default=default)
     add("--size", type=int, nargs=2, default=(192, 192))
-    for name, count in (("batch", 2), ("steps", 10), ("kernels", 8)):
+    for name, count in (("batch", 2), ("steps", 10), ("kernels", 8), ("weight_width", WEIGHT_WIDTH)):
         add(f"--{name}", type=int, default=count)
     args = parser.parse_args()
     be_quiet()
