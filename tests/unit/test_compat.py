@@ -422,6 +422,22 @@ def _(tmp_path: Path) -> None:
     assert not training.validates_by_time(trainer(tmp_path, val_check_interval=10))
 
 
+@name(
+    "Optimizer._step_supports_amp_scaling", "clips the gradients of a fused optimiser, and lets a scaler look at them"
+)
+def _(_: Path) -> None:
+    optimizer: Any = torch.optim.AdamW(nn.Linear(2, 2).parameters(), fused=True)
+    assert optimizer._step_supports_amp_scaling is True
+    tensors.leave_scaling_to_scaler(optimizer)
+    assert optimizer._step_supports_amp_scaling is False
+
+
+@name("torch._C._cuda_endAllocateToPool", "gives memory back after a CUDA graph could not be captured")
+def _(_: Path) -> None:
+    assert callable(torch.cuda.memory._cuda_endAllocateToPool)
+    assert torch._C._cuda_endAllocateToPool is torch.cuda.memory._cuda_endAllocateToPool
+
+
 @name("_ResultMetric.has_reset", "empties the row of a step without waiting for the device that holds it")
 def _(tmp_path: Path) -> None:
     collection = _ResultCollection(True)
