@@ -18,7 +18,7 @@ class Speed:
             channels.
         cuda_graph: Captures the meta update as a CUDA graph in the third step and launches it as a whole from then on, which
             saves the time that Python needs to launch kernels, in 32 or bf16-mixed precision; auto does so on a single GPU
-            where it can, true demands it, of several processes too (with NCCL), and false leaves it out.
+            where it can, and true demands it, of several processes too (with NCCL).
         keep_outputs: Keeps what large layers of the network returned, for the derivative that metapix and reweight take after
             the source pass; switch it off to save this memory, for half a pass more per step.
         micro_batches: Passes a batch through the network in so many parts, which needs the memory of one part; batch norms then
@@ -27,7 +27,7 @@ class Speed:
 
     compile: bool = False
     channels_last: bool = False
-    cuda_graph: bool | Literal["auto"] = "auto"
+    cuda_graph: bool | Literal["auto"] = False
     keep_outputs: bool = True
     micro_batches: int = 1
 

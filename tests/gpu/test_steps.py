@@ -112,7 +112,7 @@ def test_parts_of_the_network_are_captured(options: dict[str, Any]) -> None:
         torch.testing.assert_close(captured[name], expected, rtol=1e-7, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_a_step_is_captured_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_captures_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     end, graphs = MetaPix.on_train_end, []
 
     def ended(self: MetaPix) -> None:
@@ -120,11 +120,11 @@ def test_a_step_is_captured_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
         end(self)
 
     monkeypatch.setattr(MetaPix, "on_train_end", ended)
-    tiny.fit("metapix", 4, trainer_options=ON_CUDA)
-    tiny.fit("metapix", 4, trainer_options=ON_CUDA | {"precision": "bf16-mixed"})
+    tiny.fit("metapix", 4, cuda_graph="auto", trainer_options=ON_CUDA)
+    tiny.fit("metapix", 4, cuda_graph="auto", trainer_options=ON_CUDA | {"precision": "bf16-mixed"})
     assert graphs == [True, True]
-    tiny.fit("metapix", 4, trainer_options=ON_CUDA | {"precision": "16-mixed"})
-    tiny.fit("metapix", 4, virtual="optimizer", trainer_options=ON_CUDA)
+    tiny.fit("metapix", 4, cuda_graph="auto", trainer_options=ON_CUDA | {"precision": "16-mixed"})
+    tiny.fit("metapix", 4, cuda_graph="auto", virtual="optimizer", trainer_options=ON_CUDA)
     assert graphs == [True, True, False, False]
 
 
