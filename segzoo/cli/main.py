@@ -9,6 +9,7 @@ from typing import NamedTuple
 import segzoo
 from segzoo.cli.errors import explain, speaks, translate
 from segzoo.cli.moved import MOVED_COMMANDS
+from segzoo.cli.neighbour import neighbour_warning
 from segzoo.cli.rundir import check_launcher
 from segzoo.cli.streams import tolerant_streams
 from segzoo.errors import ConfigError, NonFiniteLossError, SaidElsewhere
@@ -117,6 +118,8 @@ def _dispatch(arguments: list[str]) -> int:
             raise ConfigError(f"the command '{name}' is `segzoo {MOVED_COMMANDS[name]}` now")
         what = "option" if name.startswith("-") else "command"
         raise ConfigError(f"unknown {what} '{name}'{did_you_mean(name, COMMANDS)}")
+    if (warning := neighbour_warning()) is not None and speaks():
+        print(f"warning: {warning}", file=sys.stderr)
     check_launcher()
     module, _, function = COMMANDS[name].target.partition(":")
     run: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
