@@ -51,7 +51,9 @@ def test_the_sdist_can_be_tested_and_read(dist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {PurePosixPath(*PurePosixPath(name).parts[1:]).as_posix() for name in archive.getnames()}
     pages = {"README.md", "LICENSE", "CITATION.cff", "CHANGELOG.md", "SECURITY.md", "docs/versions.md"}
-    assert pages | {"tests/conftest.py", "pyproject.toml", "segzoo/py.typed"} <= names
+    assert pages | {"tests/conftest.py", "pyproject.toml", "segzoo/py.typed", ".github/workflows/tests.yml"} <= names
+    tested = run("git", "ls-files", "tests", "notebooks", ".github", cwd=ROOT).split()
+    assert not set(tested) - names
 
 
 @pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
