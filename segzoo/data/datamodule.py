@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-import numpy as np
-import numpy.typing as npt
 from albumentations import Compose
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -18,15 +16,15 @@ from torch.utils.data import DataLoader
 from segzoo.checks import check_range
 from segzoo.compat.training import shards_data
 from segzoo.data.data_options import check_domains, check_options, check_stream
-from segzoo.data.domains import Domain, ImageSet, JoinedImages, Split
+from segzoo.data.domain_images import DomainImages
+from segzoo.data.domains import Domain, ImageSet, Split
 from segzoo.data.label_check import doubts, look_at_labels
 from segzoo.data.label_shares import Looked
-from segzoo.data.label_spaces import LabelSpace
-from segzoo.data.order import drawn_shares, training_batches
-from segzoo.data.several import SeveralDomains, by_domain
+from segzoo.data.order import training_batches
+from segzoo.data.several import by_domain
 from segzoo.data.shared_images import shared_images
-from segzoo.data.splits import evenly, labelled_subset
-from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset, collate, with_labels, without_labels
+from segzoo.data.splits import evenly
+from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset, collate, without_labels
 from segzoo.data.transforms import CropRule, evaluation_transform, training_transform
 from segzoo.data.views import SECTION, Views
 from segzoo.data.workers import start_worker
@@ -34,7 +32,7 @@ from segzoo.errors import ConfigError, SegzooError
 from segzoo.options import resolve
 
 
-class DomainDataModule(L.LightningDataModule):
+class DomainDataModule(DomainImages, L.LightningDataModule):
     """Feeds ``{"source": batch, "target": batch}`` (or the streams a method asks for) and evaluates on the target.
 
     Training loaders have no end: ``max_steps`` rules, and batch ``t`` is a function of (seed, t) alone, in whatever epoch and
@@ -120,11 +118,9 @@ class DomainDataModule(L.LightningDataModule):
         seed: int | None = None,
         protocol: Views | dict[str, Any] | None = None,
     ) -> None:
-        super().__init__()
         check_domains(source, target)
-        self.source, self.target, self.name, self.root = source, target, name, Path(root)
-        self.size, self.batch_size, self.eval_batch_size = size, batch_size, eval_batch_size
-        self.target_labels, self.labelled_order = target_labels, labelled_order
+        super().__init__(source, target, Path(root), target_labels, labelled_order)
+        self.name, self.size, self.batch_size, self.eval_batch_size = name, size, batch_size, eval_batch_size
         self.num_workers, self.seed = num_workers, seed
         self.train_sizes = {"source": source_size or size, "target": target_size or size}
         self.crop_scale, self.crop_size, self.crop_max_class_share = crop_scale, crop_size, crop_max_class_share
@@ -135,8 +131,6 @@ class DomainDataModule(L.LightningDataModule):
         self.protocol = resolve(Views, protocol, SECTION)
         check_options(self)
         self._eval_transform = evaluation_transform(size)
-        self._images: dict[tuple[str, Split], ImageSet] = {}
-        self._further: list[ImageSet | None] = []
         self.looked: dict[str, Looked] = {}
 
     @property
@@ -154,51 +148,6 @@ class DomainDataModule(L.LightningDataModule):
     def views(self) -> Views:
         """How the network gets the images that are scored now: within a training whole and resized, which takes the least."""
         return Views() if self.trainer is not None and self.trainer.state.fn == "fit" else self.protocol
-
-    @property
-    def label_space(self) -> LabelSpace:
-        """The classes that both domains share."""
-        return self.target.label_space
-
-    def images(self, domain: str, split: Split) -> ImageSet:
-        """The images of one split of one domain, read from disk once."""
-        if (key := (domain, split)) not in self._images:
-            self._images[key] = getattr(self, domain).images(split, self.root)
-        return self._images[key]
-
-    def class_shares(self, domain: Literal["source", "target"]) -> npt.NDArray[np.float64]:
-        """The share (C,) of every class in the labelled pixels that a training may see; of several sources as it draws them.
-
-        Raises:
-            DataError: a label cannot be read.
-        """
-        indices = self._labelled_target() if domain == "target" else None
-        weights = self.source_weights if domain == "source" else {}
-        return drawn_shares(self.images(domain, "train"), indices, weights, self.label_space.num_classes)
-
-    @property
-    def source_weights(self) -> dict[str, float]:
-        """The weight of each of several sources by its name; {} for a single one."""
-        return self.source.weights if isinstance(self.source, SeveralDomains) else {}
-
-    @property
-    def sources(self) -> dict[str, dict[str, float]]:
-        """Of each of several sources the number of its training ``images`` and its ``weight``; {} for a single one."""
-        parts = self.images("source", "train").parts if self.source_weights else {}
-        return {name: {"images": len(part), "weight": self.source_weights[name]} for name, part in parts.items()}
-
-    def scored(self, split: Split) -> ImageSet | None:
-        """The target's images of a split to score on; None where it has no such split or no masks in it."""
-        if not self.target.has_split(split, self.root):
-            return None
-        images = self.images("target", split)
-        return images if images.has_labels else None
-
-    def lacking(self, split: Split) -> str:
-        """Why a split is not scored."""
-        if self.target.has_split(split, self.root):
-            return f"the target's {split} split has no masks"
-        return f"the target has no {split} split (blocks, or {{split}} in its folders, make one)"
 
     def check_labels(self, streams: Mapping[str, Stream], scored: Sequence[Split]) -> list[str]:
         """Looks at the labels that these streams and splits use, once; see `segzoo.data.label_check`.
@@ -268,25 +217,6 @@ class DomainDataModule(L.LightningDataModule):
         if error is not None:
             raise error
 
-    def counts(self) -> dict[str, int]:
-        """Number of images per domain and split that this run opened; of several sources also of each (``source/train: NAME``).
-
-        ``target/labelled`` are those of the budget, ``target/unlabelled`` those that a method sees without labels; each only
-        where the trainer's method uses them.
-        """
-        counts = {}
-        for (domain, split), images in sorted(self._images.items()):
-            counts[f"{domain}/{split}"] = len(images)
-            counts |= {name: len(part) for name, part in by_domain(f"{domain}/{split}", images)}
-        if ("target", "train") in self._images:
-            module = self.trainer.lightning_module if self.trainer else None
-            streams: Mapping[str, Stream] | None = getattr(module, "streams", None)
-            if self.images("target", "train").has_labels and (streams is None or with_labels(streams)):
-                counts["target/labelled"] = len(self._labelled_target())
-            if streams and without_labels(streams):
-                counts["target/unlabelled"] = len(self._unlabelled_target())
-        return counts
-
     def train_dataloader(self) -> CombinedLoader:
         """One endless loader per stream of the method.
 
@@ -325,37 +255,6 @@ class DomainDataModule(L.LightningDataModule):
             images.has_labels = False
         dataset = EvaluationDataset(images, self._eval_transform, evenly(len(images), count))
         return collate([dataset[i] for i in range(len(dataset))])
-
-    def _method(self) -> Any:
-        # The method says what it needs; without a trainer there is none to ask.
-        if self.trainer is None:
-            raise ConfigError("DomainDataModule needs a Trainer: pass it to trainer.fit(method, datamodule=...)")
-        return self.trainer.lightning_module
-
-    def _labelled_target(self) -> Sequence[int]:
-        total = len(self.images("target", "train"))
-        budget = total if self.target_labels is None else self.target_labels
-        chosen = labelled_subset(total, budget)
-        return range(budget) if self.labelled_order == "sorted" else [int(i) for i in chosen]
-
-    def _unlabelled_target(self) -> ImageSet:
-        """The target's training images without their labels; for a method that has the labels of some, all but those.
-
-        Where every one of them is labelled and there are no others, they serve without their labels, too.
-        """
-        images, further = self.images("target", "train"), self.further_images()
-        indices: Sequence[int] = range(len(images))
-        if with_labels(self._method().streams):
-            labelled = set(self._labelled_target())
-            rest = [i for i in indices if i not in labelled]
-            indices = rest or ([] if further is not None else indices)
-        return JoinedImages([(images, indices), *([] if further is None else [(further, range(len(further)))])])
-
-    def further_images(self) -> ImageSet | None:
-        """The target's folder of photographs that nobody labelled, beside its splits; None where there is none."""
-        if not self._further:
-            self._further = [self.target.unlabelled(self.root)]
-        return self._further[0]
 
     def _train_loader(self, name: str, stream: Stream) -> DataLoader[Batch]:
         labelled_target = stream.domain == "target" and stream.labelled
