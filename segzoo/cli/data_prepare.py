@@ -15,19 +15,20 @@ from segzoo.cli.errors import translate
 from segzoo.cli.parser import Parser
 from segzoo.cli.rundir import create
 from segzoo.configs import config_path
-from segzoo.errors import ConfigError
 from segzoo.files import write_text
 from segzoo.runtime.lock import locked
 from segzoo.yaml_files import dump_yaml, read_yaml
 
 if TYPE_CHECKING:
     from segzoo.data import DomainDataModule
+    from segzoo.data.domains import ImageSet
     from segzoo.dataprep.sets import Sets
 
 DESCRIPTION = """\
 Copy the images and masks of both domains at the size that is trained on, which is read many times as fast as large images.
 
-Writes OUT/{source,target}/{train,val,test}/images/NAME.jpg and masks/NAME.png (label ids, in the classes' colours), and
+Writes OUT/{source,target}/{train,val,test}/images/NAME.jpg and masks/NAME.png (label ids, in the classes' colours), of several
+sources in a folder each (OUT/source/train/carla/images), and
   OUT/data.yaml       the same data set, to train on: segzoo fit --data OUT/data.yaml
   OUT/manifest.json   the SHA-256 of every file, and the pixels of every class in every set
 
@@ -57,7 +58,7 @@ def prepare(argv: list[str]) -> int:
     from segzoo.dataprep.sets import find_sets
 
     sets = find_sets(data)
-    init_args = {domain: _domain(data, sets, domain) for domain in ("source", "target")}
+    domains = {domain: _domain(data, sets, domain) for domain in ("source", "target")}
     with locked(folder):
         writer = Copy(folder, data, args.png, args.resize_scored)
         todo = writer.missing(sets)
@@ -70,39 +71,52 @@ def prepare(argv: list[str]) -> int:
             print(f"{len(problems)} errors: put the files right and give the command again", file=sys.stderr)
             return 1
         writer.write_manifest(sets)
-        _write_yaml(folder, args.data, [option for option in options if option.startswith("--")], data, init_args)
+        _write_yaml(folder, args.data, [option for option in options if option.startswith("--")], data, domains)
     before = f", {sets.total - len(todo)} were before" if len(todo) < sets.total else ""
     print(f"{len(todo)} images copied{before}: {folder}")
     print(f"train on them: segzoo fit --method joint --data {shlex.quote(str(folder / FILE))}")
     return 0
 
 
-def _domain(data: "DomainDataModule", sets: "Sets", domain: str) -> dict[str, Any]:
+def _domain(data: "DomainDataModule", sets: "Sets", domain: str) -> Any:
+    """A domain of the copy as the YAML has it, without its label space: a class and its options, or a list of several."""
+    from segzoo.dataprep.sets import parts_of
+
+    entries = []
+    for end, part in parts_of(getattr(data, domain)).items():
+        names = {split: f"{domain}/{split}{end}" for split in ("train", "val", "test", "unlabelled")}
+        mine = {split: sets.images[one] for split, one in names.items() if one in sets.images}
+        options = _options(domain, end.replace(": ", "/"), part.name, mine)
+        entries.append({"class_path": "segzoo.data.PairedFolders", "init_args": options})
+    if not data.source_weights or domain == "target":
+        return entries[0]
+    return [entry | {"weight": weight} for entry, weight in zip(entries, data.source_weights.values(), strict=True)]
+
+
+def _options(domain: str, inner: str, name: str, mine: "Mapping[str, ImageSet]") -> dict[str, Any]:
     """The options of a domain in the copy.
 
-    Raises:
-        ConfigError: the target has one of val and test, which no folders of the copy could say.
+    Args:
+        domain: ``source`` or ``target``.
+        inner: what its folders have after the split, e.g. ``/carla`` for one of several sources.
+        name: its own.
+        mine: its sets by split, and ``unlabelled``.
     """
-    mine = {name.partition("/")[2]: images for name, images in sets.images.items() if name.startswith(domain)}
     splits = [split for split in mine if split != "unlabelled"]
     labelled = [split for split in splits if mine[split].has_labels]
-    alone = splits == ["train"]
-    if domain == "target" and labelled and not alone and not sets.problems:
-        for split in ("val", "test"):
-            if split not in splits:
-                raise ConfigError(
-                    f"the target has no {split} split, and in a copy with a folder per split it would be missing: give it a "
-                    "share in `data.target.blocks`"
-                )
-    split = "train" if alone and domain == "target" else "{split}"
+    folder = f"{domain}/{'train' if splits == ['train'] else '{split}'}{inner}"
     found: dict[str, Any] = {
-        "images": f"{domain}/{split}/images",
-        "masks": f"{domain}/{split}/masks" if labelled else None,
-        "name": getattr(data, domain).name,
+        "images": f"{folder}/images",
+        "masks": f"{folder}/masks" if labelled else None,
+        "name": name,
         "upright": False,
     }
-    if labelled and (without := [one for one in splits if one not in labelled]):
-        found["splits_without_masks"] = without
+    if labelled and splits != ["train"]:
+        # Those that are missing, too, as it would be a mistake otherwise.
+        without = [split for split in ("train", "val", "test") if split in mine and split not in labelled]
+        without += [split for split in ("val", "test") if split not in mine]
+        if without:
+            found["splits_without_masks"] = without
     if "unlabelled" in mine:
         found["unlabelled"] = f"{domain}/unlabelled/images"
     if domain == "target" and "train" in mine and mine["train"].has_references:
@@ -115,7 +129,7 @@ def _write_yaml(
     name: str,
     options: Sequence[str],
     data: "DomainDataModule",
-    domains: Mapping[str, dict[str, Any]],
+    domains: Mapping[str, Any],
 ) -> None:
     """What `fit` reads: the data's own YAML, with the folders of the copy and the options that were given."""
     from segzoo.data.label_spaces import load_label_space
@@ -144,11 +158,10 @@ def _write_yaml(
             )
             section[key] = list(value) if isinstance(value, tuple) else value
     section["root"] = str(folder.absolute())
-    for domain, init_args in domains.items():
-        section[domain] = {
-            "class_path": "segzoo.data.PairedFolders",
-            "init_args": init_args | {"label_space": label_space},
-        }
+    for domain, described in domains.items():
+        for entry in described if isinstance(described, list) else [described]:
+            entry["init_args"]["label_space"] = label_space
+        section[domain] = described
     head = f"# A copy of {name}, made by `segzoo data prepare`. After it was moved: --data.root FOLDER\n"
     write_text(folder / FILE, head + dump_yaml(own | {"data": section}))
 

@@ -101,6 +101,16 @@ def sections_of(method: str | None) -> list[str]:
     return [section for section in DATACLASSES if parameters is None or section in parameters]
 
 
+def protocol_texts() -> dict[str, str]:
+    """What the section ``protocol`` says of each of its options, as a sentence in one line."""
+    from docstring_parser import parse
+
+    found = _find(*PROTOCOL)
+    assert found is not None and isinstance(found[1], ast.ClassDef)
+    said = {one.arg_name: one.description or "" for one in parse(ast.get_docstring(found[1]) or "").params}
+    return {name: " ".join(said[name].split()) for name in _fields(*PROTOCOL) or {}}
+
+
 def _add(index: OptionIndex, section: str, parameters: dict[str, Kind] | None, skip: tuple[str, ...]) -> None:
     if parameters is None:
         index.open.add(section)

@@ -4,19 +4,9 @@ import argparse
 from dataclasses import fields
 from typing import Any
 
+from segzoo.cli.option_index import protocol_texts
 from segzoo.errors import ConfigError
 from segzoo.yaml_files import parse_yaml
-
-HELP = {
-    "name": "name that the protocol was published under; null: none",
-    "input": "what the network gets: resized (as in training) or native (images at their own size)",
-    "window": "height and width of the windows that the input is divided into; null: it is given whole",
-    "overlap": "share of a window that it has in common with the next (default: 0.25)",
-    "blend": "how overlapping windows are averaged: linear, less towards their borders, or mean",
-    "flips": "true: average with the mirrored image",
-    "scales": "factors of the input's size whose predictions are averaged, e.g. 0.75 1 1.25",
-}
-"""By option of `segzoo.data.views.Views`."""
 
 
 def add_protocol(parser: argparse.ArgumentParser, names: list[str]) -> None:
@@ -28,7 +18,7 @@ def add_protocol(parser: argparse.ArgumentParser, names: list[str]) -> None:
     """
     group = parser.add_argument_group("protocol (default: that of the training's test)")
     group.add_argument("--protocol", metavar="NAME", help=f"a published one, or your own YAML: {', '.join(names)}")
-    for name, text in HELP.items():
+    for name, text in protocol_texts().items():
         group.add_argument(f"--protocol.{name}", nargs="+", metavar="V", help=text)
 
 

@@ -29,6 +29,11 @@ def matching_folders(folder: Path) -> list[tuple[PurePosixPath, Path]]:
     return found
 
 
+def has_folder(pattern: str, name: str, root: Path) -> bool:
+    """Whether there is the folder of `folder_path`, or one that it stands for."""
+    return bool(matching_folders(folder_path(pattern, name, root)))
+
+
 def filled(folder: Path, name: PurePosixPath) -> tuple[Path, PurePosixPath]:
     """A path with ``*`` and a name in it: the folder of that name alone, and the rest of the name."""
     parts = list(name.parts)
@@ -47,7 +52,7 @@ def existing_folder(pattern: str, name: str, root: Path) -> Path:
         DataError: it does not exist.
     """
     folder = folder_path(pattern, name, root)
-    if matching_folders(folder):
+    if has_folder(pattern, name, root):
         return folder
     found = "is not a folder" if folder.exists() else "does not exist"
     splits = (

@@ -13,8 +13,7 @@ from segzoo.data.folder_names import (
     check_folders,
     default_name,
     existing_folder,
-    folder_path,
-    matching_folders,
+    has_folder,
 )
 from segzoo.data.image_files import check_pages, drawn_upright, opened, read_image, sizes_of, turned, used_bits
 from segzoo.data.label_spaces import load_class_map, load_label_space
@@ -55,7 +54,7 @@ class PairedFolders(Domain):
             folder are skipped.
         split_folders: Gives what ``{split}`` stands for where that is not the split's own name, such as ``{test: val}`` for
             Cityscapes, whose test masks are not public.
-        splits_without_masks: Lists the splits that have no masks, such as ``[train]`` where only val and test are labelled.
+        splits_without_masks: Lists the splits that have no masks, such as ``[train]``; val and test may then have no folder.
         unlabelled: Names a folder, below the data root, of further photographs of a target, which nobody labelled: they are
             trained on beside those of the train split, or instead of one, by methods that learn from unlabelled images.
         references: Names a folder with another image of the same place for every training image, such as one by day for one by
@@ -137,15 +136,15 @@ class PairedFolders(Domain):
     def has_split(self, split: Split, root: Path) -> bool:
         """Whether there is such a split. Images that have no masks and no such folder, or one folder for all, are train.
 
-        Beside a folder of unlabelled photographs there need not be a train split.
+        Beside a folder of unlabelled photographs there need not be a train split, nor a val or test split without masks.
         """
         if self._blocks is not None:
             return self._blocks[SPLITS.index(split)] > 0
         if "{split}" not in self._images:
             return split == "train"
-        if self._unlabelled is None if split == "train" else self._masks is not None:
-            return True
-        return bool(matching_folders(folder_path(self._images, self._split_folders.get(split, split), root)))
+        labelled = self._masks is not None and split not in self._without_masks
+        expected = self._unlabelled is None if split == "train" else labelled
+        return expected or has_folder(self._images, self._split_folders.get(split, split), root)
 
     def unlabelled(self, root: Path) -> "FolderImages | None":
         """The photographs of the folder ``unlabelled``; None where none is named.

@@ -93,7 +93,9 @@ class Copy:
                     (self.folder / file).unlink(missing_ok=True)
                 del self._done[place]
         known = {file for entry in self._done.values() for file in entry.files}
-        begun = {f"{name}/{kind}/{one}" for name, one in wanted for kind in ("images", "masks", "references")}
+        begun = {
+            f"{folder_of(name)}/{kind}/{one}" for name, one in wanted for kind in ("images", "masks", "references")
+        }
         for domain in ("source", "target"):
             for path in sorted((self.folder / domain).rglob("*")):
                 inner = path.relative_to(self.folder)
@@ -177,7 +179,7 @@ class Copy:
         return {(entry.set, entry.name): entry for entry in entries}
 
     def _copy(self, name: str, images: ImageSet, position: int, of: str) -> Entry:
-        one, native = images.names[position], name in self.native
+        one, native, place = images.names[position], name in self.native, folder_of(name)
         image = images.image(position)
         height, width = image.shape[:2]
         size = (height, width) if native else kept_size((height, width), self.sizes[name.partition("/")[0]])
@@ -189,11 +191,11 @@ class Copy:
         else:
             # What is scored is not changed at all.
             suffix, content = self._encoded(_resized(image, size, cv2.INTER_AREA), self.png or native)
-        self._write(f"{name}/images/{one}{suffix}", content, files)
+        self._write(f"{place}/images/{one}{suffix}", content, files)
         if images.has_references and name == "target/train":
             reference = _resized(images.reference(position), size, cv2.INTER_AREA)
             suffix, content = self._encoded(reference, self.png)
-            self._write(f"{name}/references/{one}{suffix}", content, files)
+            self._write(f"{place}/references/{one}{suffix}", content, files)
         pixels: dict[int, int] = {}
         if label is not None:
             if label.shape != (height, width):
@@ -206,7 +208,7 @@ class Copy:
             encoded = io.BytesIO()
             with_palette(label, self.space).save(encoded, "PNG")
             # The mask comes last: where it is, the pair is whole.
-            self._write(f"{name}/masks/{one}.png", encoded.getvalue(), files)
+            self._write(f"{place}/masks/{one}.png", encoded.getvalue(), files)
         return Entry(name, one, of, files, pixels)
 
     def _encoded(self, image: Pixels, png: bool) -> tuple[str, bytes]:
@@ -221,6 +223,11 @@ class Copy:
         with whole_file(self.folder / file) as partial:
             partial.write_bytes(content)
         files[file] = hashlib.sha256(content).hexdigest()
+
+
+def folder_of(name: str) -> str:
+    """The folder of a set, below that of the copy: ``source/train/carla`` of ``source/train: carla``."""
+    return name.replace(": ", "/", 1)
 
 
 def kept_size(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:

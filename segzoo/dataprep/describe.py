@@ -97,14 +97,14 @@ def _domain(domain: str, found: Found, root: Path) -> list[str]:
         named = ", ".join(f"{split}: {quoted(name)}" for split, name in layout.splits.items() if split != name)
         lines.append(_line(3, "split_folders", f"{{{named}}}", "what {split} stands for"))
     without = [split for split in layout.splits if layout.masks and not masked[split]]
-    if without:
-        lines.append(_line(3, "splits_without_masks", f"[{', '.join(without)}]", "these have no masks"))
-    if layout.splits and domain == "target":
-        missing = [split for split in ("val", "test") if split not in layout.splits]
-        lines += [
-            f"      # GUESSED: there is no folder for {split}; make one, or {split} cannot be scored"
-            for split in missing
-        ]
+    missing = [
+        split for split in ("val", "test") if layout.splits and split not in layout.splits and domain == "target"
+    ]
+    if listed := without + (missing if layout.masks else []):
+        lines.append(_line(3, "splits_without_masks", f"[{', '.join(listed)}]", "these have no masks, or no folder"))
+    lines += [
+        f"      # GUESSED: there is no folder for {split}; make one, or {split} cannot be scored" for split in missing
+    ]
     for kind, suffix in (("image", pairs.image_suffix), ("mask", pairs.mask_suffix)):
         if suffix:
             lines.append(

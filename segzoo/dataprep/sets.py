@@ -7,8 +7,9 @@ from itertools import islice
 from typing import TypeVar
 
 from segzoo.data import DomainDataModule
-from segzoo.data.domains import SPLITS, ImageSet
+from segzoo.data.domains import SPLITS, Domain, ImageSet, Split
 from segzoo.data.folders import PairedFolders
+from segzoo.data.several import SeveralDomains
 from segzoo.errors import DataError
 
 UNLABELLED = "target/unlabelled"
@@ -21,7 +22,7 @@ class Sets:
     """All sets of a DataModule.
 
     Attributes:
-        images: by name, e.g. ``source/train``; empty sets are left out.
+        images: by name, e.g. ``source/train``, of several sources ``source/train: NAME``; empty sets are left out.
         problems: lines by name of the set, on files without a partner and on sets that cannot be listed.
     """
 
@@ -40,22 +41,20 @@ def find_sets(data: DomainDataModule) -> Sets:
     Of the source a training needs its train split alone: others are taken where they are there.
     """
     found = Sets()
-    for domain in ("source", "target"):
-        for split in SPLITS:
-            described = getattr(data, domain)
-            if not described.has_split(split, data.root):
-                continue
-            unpaired: list[str] = []
-            try:
-                if isinstance(described, PairedFolders):
-                    images = described.images(split, data.root, unpaired)
-                else:
-                    images = described.images(split, data.root)
-            except DataError as error:
-                if domain == "target" or split == "train":
-                    found.problems[f"{domain}/{split}"] = [str(error)]
-                continue
-            _add(found, f"{domain}/{split}", images, unpaired)
+    for name, split, described in _described(data):
+        if not described.has_split(split, data.root):
+            continue
+        unpaired: list[str] = []
+        try:
+            if isinstance(described, PairedFolders):
+                images = described.images(split, data.root, unpaired)
+            else:
+                images = described.images(split, data.root)
+        except DataError as error:
+            if name.startswith("target") or split == "train":
+                found.problems[name] = [str(error)]
+            continue
+        _add(found, name, images, unpaired)
     try:
         further = data.further_images()
     except DataError as error:
@@ -64,6 +63,20 @@ def find_sets(data: DomainDataModule) -> Sets:
         if further is not None:
             _add(found, UNLABELLED, further, [])
     return found
+
+
+def parts_of(domain: Domain) -> dict[str, Domain]:
+    """The domains that one consists of, by what their sets' names have after the split: several sources, or itself alone."""
+    several = domain.domains if isinstance(domain, SeveralDomains) else {}
+    return {f": {name}": one for name, one in several.items()} or {"": domain}
+
+
+def _described(data: DomainDataModule) -> Iterator[tuple[str, Split, Domain]]:
+    """The name, the split and the domain of every set that there may be; several sources have a set each."""
+    for name, domain in (("source", data.source), ("target", data.target)):
+        for split in SPLITS:
+            for end, part in parts_of(domain).items():
+                yield f"{name}/{split}{end}", split, part
 
 
 def in_threads(work: Callable[[Job], Done], jobs: Iterable[Job], threads: int) -> Iterator[tuple[Job, Done]]:

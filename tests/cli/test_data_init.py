@@ -39,6 +39,18 @@ def test_from_folders_to_a_check(segzoo: Segzoo) -> None:
     assert again.status == 2 and "my.yaml exists" in again.err
 
 
+def test_a_target_without_a_folder_for_val(segzoo: Segzoo) -> None:
+    write_pairs(Path("syn"), 3)
+    for split in ("train", "test"):
+        write_pairs(Path("real") / split, 2)
+    command = ("data", "init", "--source_images", "syn", "--target_images", "real", "--out", "my.yaml")
+    assert segzoo(*command).status == 0
+    text = Path("my.yaml").read_text()
+    assert "splits_without_masks: [val]" in text and "GUESSED: there is no folder for val" in text
+    checked = segzoo("data", "check", "my.yaml")
+    assert checked.status == 0 and "7 images, 0 errors" in checked.out, checked.err
+
+
 def test_masks_of_0_and_255_keep_their_foreground(segzoo: Segzoo) -> None:
     for name, count in (("syn", 6), ("real", 20)):
         write_pairs(Path(name), count)

@@ -163,6 +163,66 @@ def test_photographs_without_masks_and_one_folder(segzoo: Segzoo, own: Path) -> 
     assert not sets["target/train"].has_labels
 
 
+@pytest.mark.parametrize("how", ["blocks", "folders"])
+def test_a_target_without_val_keeps_its_test_split(segzoo: Segzoo, own: Path, how: str) -> None:
+    options = ["--data.target.splits_without_masks", "[val]"]
+    if how == "folders":
+        shutil.rmtree("data/real/val")
+    else:
+        options = ["--data.target.images", "syn/image", "--data.target.masks", "syn/mask"]
+        options += ["--data.target.blocks", "0.5", "0", "0.5"]
+    result = segzoo("data", "prepare", own, "--data.root", "data", *options, "--out", "copy", "--png")
+    assert result.status == 0, result.err
+    before = find_sets(build_data(read_invocation(str(own), ["--data.root", "data", *options]))).images
+    copied = find_sets(data := build_data(read_invocation("copy/data.yaml", [])))
+    assert list(before) == list(copied.images) == ["source/train", "target/train", "target/test"]
+    assert not copied.problems and data.scored("val") is None and len(data.images("target", "test")) == 2
+    assert segzoo("data", "check", "copy/data.yaml").status == 0
+    result = segzoo("fit", "--method", "joint", "--data", "copy/data.yaml", "--data.target_labels", "2")
+    assert result.status == 0 and Path("runs/joint/toy/default-s0/scores-test.json").is_file(), result.err
+
+
+def test_several_sources_stay_several(segzoo: Segzoo, own: Path) -> None:
+    write_pairs(Path("data/more"), 3)
+    for path in Path("data/more/mask").iterdir():  # other ids
+        Image.fromarray(np.asarray(Image.open(path)) + np.uint8(10)).save(path)
+    space = SPACE | {"maps": {"shifted": {10: "sky", 11: "road", 12: "car"}}}
+    Path("space.yaml").write_text(yaml.safe_dump(space, sort_keys=False))
+    described = yaml.safe_load(own.read_text())
+    target, first = (described["data"][domain] for domain in ("target", "source"))
+    for domain in (target, first):
+        domain["init_args"]["label_space"] = "space.yaml"
+    folders = {"images": "more/image", "masks": "more/mask", "label_space": "space.yaml", "class_map": "shifted"}
+    second = {"class_path": first["class_path"], "init_args": folders | {"blocks": [0.7, 0, 0.3]}}
+    described["data"] |= {"root": "data", "source": [first | {"weight": 3}, second], "size": [16, 16]}
+    Path("own.yaml").write_text(yaml.safe_dump(described))
+
+    result = segzoo("data", "check", "own.yaml", "--out", "seen")
+    assert result.status == 0, result.err
+    assert "source/train: syn " in result.out and "source/train: more " in result.out
+    assert "10 (0 sky" not in result.out and "10 (sky" in result.out, "the ids of the second source stand by themselves"
+
+    result = segzoo("data", "prepare", "own.yaml", "--out", "copy", "--png")
+    assert result.status == 0 and "15 images copied" in result.out, result.err
+    assert len(list(Path("copy/source/train/more/masks").iterdir())) == 2
+    before, after = (build_data(read_invocation(name, [])) for name in ("own.yaml", "copy/data.yaml"))
+    assert after.source_weights == before.source_weights == {"syn": 3.0, "more": 1.0}
+    assert after.images("source", "train").names == before.images("source", "train").names
+    for i in range(6):
+        old, new = before.images("source", "train").label(i), after.images("source", "train").label(i)
+        assert (cv2.resize(old, new.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT) == new).all()
+    result = segzoo("fit", "--method", "joint", "--data", "copy/data.yaml")
+    assert result.status == 0 and "syn 4 images (weight 3, 75%), more 2 images (weight 1, 25%)" in result.out, (
+        result.err
+    )
+
+    Path("data/more/mask/001.png").unlink()
+    Path("data/syn/image/001.png").write_bytes(b"nothing")
+    result = segzoo("data", "check", "own.yaml", "--out", "seen")
+    assert result.status == 1 and "source/train: more: " in result.err and "source/train: syn: " in result.err
+    assert segzoo("data", "prepare", "own.yaml", "--out", "copy", "--png").status == 1
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -174,10 +234,6 @@ def test_photographs_without_masks_and_one_folder(segzoo: Segzoo, own: Path) -> 
         ("TOY --out TOY", "cannot write to"),
         ("TOY --out new --workers 0", "--workers 0: expected 1 or more"),
         ("TOY --out new --quality 9", "unknown option '--quality'"),
-        (
-            "TOY --out new --data.target.blocks 0.5 0 0.5 --data.target.images syn/image --data.target.masks syn/mask",
-            "no val",
-        ),
     ],
 )
 def test_what_is_wrong_is_one_line(segzoo: Segzoo, toy: Path, options: str, words: str) -> None:

@@ -5,16 +5,19 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import cv2
+import docstring_parser
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
 from segzoo.cli.main import main
+from segzoo.data import Views
 from segzoo.data.label_spaces import load_label_space
 from tests.cli.conftest import Segzoo
 
@@ -88,6 +91,14 @@ def test_confidences_that_come_later_are_added(segzoo: Segzoo, toy: Path, checkp
     Path("seen/probabilities").mkdir()
     np.savez(Path("seen/probabilities/000.npz"), other=np.zeros(1))
     assert "seen/probabilities/000.npz exists and is not of this command" in segzoo(*command, "--probabilities").err
+
+
+def test_the_help_says_of_every_option_what_the_section_says_of_it(segzoo: Segzoo) -> None:
+    said = " ".join(segzoo("predict", "--help").out.split())
+    params = docstring_parser.parse(Views.__doc__ or "").params
+    assert [one.arg_name for one in params] == [field.name for field in fields(Views)]
+    for one in params:
+        assert f"--protocol.{one.arg_name} V [V ...] {' '.join((one.description or '').split())}" in said
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,18 @@ def test_a_split_can_have_another_folder_and_no_masks(tmp_path: Path) -> None:
     assert str(tmp_path / "Rome/Images/test") in message
 
 
+def test_what_has_no_masks_may_have_no_folder(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write_image(tmp_path / f"{split}/images/1.png")
+        write_mask(tmp_path / f"{split}/masks/1.png")
+    options = {"images": "{split}/images", "masks": "{split}/masks"}
+    assert "splits_without_masks` to its name, e.g. '[val]'" in refused(tmp_path, "val", **options)
+    domain = folders(**options, splits_without_masks=("val",))
+    assert [split for split in ("train", "val", "test") if domain.has_split(split, tmp_path)] == ["train", "test"]  # type: ignore[arg-type]
+    write_image(tmp_path / "val/images/1.png")
+    assert domain.has_split("val", tmp_path) and not domain.images("val", tmp_path).has_labels
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
