@@ -21,8 +21,9 @@ def add_data(parser: Parser) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="comes first: a packaged data set or your own YAML, as in `segzoo fit --data`; --data.OPTION V changes an "
-        "option of it, as there",
+        nargs="?",
+        help="comes first: a packaged data set, two public sets by name (gta5_to_cityscapes) or your own YAML, as in "
+        "`segzoo fit --data`; --data.OPTION V changes an option of it, as there",
     )
 
 
@@ -38,15 +39,25 @@ def split_data_options(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, options
 
 
-def read_invocation(name: str, options: Sequence[str]) -> Invocation:
+def read_invocation(name: str | None, options: Sequence[str]) -> Invocation:
     """What a training on these data would be told.
+
+    Args:
+        name: as for ``--data``; None where options name both domains.
+        options: ``--data.OPTION`` and values.
 
     Raises:
         ConfigError: no such data, or an option that is none.
     """
-    if name.startswith("-") or not name:
+    if name is None and not any(option.partition("=")[0] in ("--data.source", "--data.target") for option in options):
+        raise ConfigError(
+            "the following arguments are required: DATA, the name of a packaged data set or a YAML of your own, which comes "
+            "before all options; or --data.source NAME and --data.target NAME"
+        )
+    if name is not None and (name.startswith("-") or not name):
         raise ConfigError(f"DATA is '{name}': expected the name of a packaged data set, or a YAML of your own")
-    found = expand("fit", ["--method", METHOD, "--data", name, *options], read)
+    data = [] if name is None else ["--data", name]
+    found = expand("fit", ["--method", METHOD, *data, *options], read)
     assert found is not None
     return found
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from segzoo.checks import check_range
 from segzoo.cli.counting import counting
 from segzoo.cli.data_options import add_data, build_data, read_invocation, split_data_options
+from segzoo.cli.domain_names import pair_of
 from segzoo.cli.errors import translate
 from segzoo.cli.parser import Parser
 from segzoo.cli.rundir import create
@@ -126,12 +127,12 @@ def _options(domain: str, inner: str, name: str, mine: "Mapping[str, ImageSet]")
 
 def _write_yaml(
     folder: Path,
-    name: str,
+    name: str | None,
     options: Sequence[str],
     data: "DomainDataModule",
     domains: Mapping[str, Any],
 ) -> None:
-    """What `fit` reads: the data's own YAML, with the folders of the copy and the options that were given."""
+    """What `fit` reads: the data's own YAML, if any, with the folders of the copy and the options that were given."""
     from segzoo.data.label_spaces import load_label_space
     from segzoo.dataprep.copies import same_space
 
@@ -145,8 +146,11 @@ def _write_yaml(
             "classes": {one: list(colour) for one, colour in zip(space.classes, space.palette, strict=True)},
             "subsets": {key: [space.classes[i] for i in ids] for key, ids in space.subsets.items()},
         }
-        write_text(folder / CLASSES, f"# The classes of {name}\n{dump_yaml(content)}")
-    own = copy.deepcopy(read_yaml(config_path("data", name)) or {})
+        write_text(folder / CLASSES, f"# The classes of {data.name}\n{dump_yaml(content)}")
+    if name is None or pair_of(name):
+        own: dict[str, Any] = {"data": {"name": data.name, "size": list(data.size)}}
+    else:
+        own = copy.deepcopy(read_yaml(config_path("data", name)) or {})
     section = {key: value for key, value in own.get("data", {}).items() if key not in ("source", "target", "root")}
     for option in options:
         key = option.removeprefix("--data.").partition("=")[0]
@@ -162,7 +166,7 @@ def _write_yaml(
         for entry in described if isinstance(described, list) else [described]:
             entry["init_args"]["label_space"] = label_space
         section[domain] = described
-    head = f"# A copy of {name}, made by `segzoo data prepare`. After it was moved: --data.root FOLDER\n"
+    head = f"# A copy of {name or data.name}, made by `segzoo data prepare`. After it was moved: --data.root FOLDER\n"
     write_text(folder / FILE, head + dump_yaml(own | {"data": section}))
 
 

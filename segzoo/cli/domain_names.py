@@ -48,6 +48,14 @@ def by_name(value: Any, where: str) -> Any:
     return Named({**entry, CLASS: known[CLASS], OPTIONS: options})
 
 
+def pair_of(data: str) -> dict[str, str]:
+    """The names of source and target in ``gta5_to_cityscapes``; {} where they are none, or a packaged file has that name."""
+    names = dict(zip(DOMAINS, data.split("_to_"), strict=False))
+    known = config_names(KIND)
+    are_two = len(names) == 2 and data not in config_names("data") and all(name in known for name in names.values())
+    return names if are_two else {}
+
+
 def complete_pair(data: dict[str, Any], where: str) -> None:
     """Gives data whose domains both are names what else they need, in place: a name, and the size that fits the target.
 

@@ -1,10 +1,10 @@
 """From what a user types to what the parser reads: layers of configuration, then flags. Free of torch.
 
 ``--method NAME`` stands for the packaged YAML of the method; ``--data``, ``--recipe`` and ``--protocol`` likewise, and
-``--data.source`` and ``--data.target`` for that of a domain. Later layers win: packaged defaults, method, data, recipe, what a
-checkpoint carries, the user's files, the protocol (in place of what those say of it), flags; what a file says for the method
-alone, below its key ``methods``, comes right after that file. A training that goes on takes the recipe after its checkpoint:
-what it changes has to be seen.
+``--data.source`` and ``--data.target`` for that of a domain, ``--data A_to_B`` for both of these. Later layers win: packaged
+defaults, method, data, recipe, what a checkpoint carries, the user's files, the protocol (in place of what those say of it),
+flags; what a file says for the method alone, below its key ``methods``, comes right after that file. A training that goes on
+takes the recipe after its checkpoint: what it changes has to be seen.
 """
 
 import re
@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from segzoo.checkpoint_path import checkpoint_file
-from segzoo.cli.domain_names import DOMAINS, forget_replaced, input_size, is_name, pair_name, sections_of_names
+from segzoo.cli.domain_names import (
+    DOMAINS,
+    forget_replaced,
+    input_size,
+    is_name,
+    pair_name,
+    pair_of,
+    sections_of_names,
+)
 from segzoo.cli.early import check_options
 from segzoo.cli.label_paths import absolute, anchor
 from segzoo.cli.label_paths import check as check_label_spaces
@@ -137,20 +145,23 @@ def expand(command: str, argv: Sequence[str], read_checkpoint: ReadCheckpoint) -
     ]
     flags, named = _take(flags, own_options)
     flags, chosen = _take_domains(flags)
-    pair = _pair_layer(chosen, [])
+    if pair := pair_of(named.get("--data", "")):
+        chosen = pair | chosen
+        del named["--data"]
+    by_flags = _pair_layer(chosen, [])
     user = [_read_file(Path(path)) for path in files]
     recipe = [_read_file(config_path("recipe", named["--recipe"]))] if "--recipe" in named else []
     method = named.get("--method") or last_value([*recipe, *user], "method", "name")
 
     # Whatever comes next may take seconds, or blame something else: a mistyped --method is no missing one.
     known = method if method in methods() else None
-    check_options(flags, _for(known, [*recipe, *user, *pair]), known, command)
+    check_options(flags, _for(known, [*recipe, *user, *by_flags]), known, command)
     carried: list[Layer] = []
     checkpoint, in_place, from_python = None, False, False
     if "--ckpt_path" in named and named["--ckpt_path"] != "null":
         checkpoint = Path(named["--ckpt_path"])
         if named["--ckpt_path"] == "last":
-            checkpoint = _last_checkpoint(command, method, named.get("--data"), flags, [*recipe, *user, *pair])
+            checkpoint = _last_checkpoint(command, method, named.get("--data"), flags, [*recipe, *user, *by_flags])
         checkpoint = checkpoint_file(checkpoint)
         if not checkpoint.is_file():
             raise CheckpointError(f"no checkpoint at {checkpoint}")

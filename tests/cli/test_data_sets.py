@@ -6,6 +6,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 
+from segzoo.cli.data_options import build_data, read_invocation
 from tests.cli.conftest import Segzoo
 from tests.unit.test_data_sets import SETS
 
@@ -25,6 +26,46 @@ PAIRS = [
     ("synthia", "supervisely", ("--data.target.blocks=[0.5,0,0.5]",)),  # 16 bits; bitmaps
     ("carla", "mapillary", ()),  # a channel; a map of classes with ranges
 ]
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.filterwarnings("ignore")
+def test_every_set_is_checked_by_its_name(name: str, tmp_path: Path, segzoo: Segzoo) -> None:
+    """As the target where it has something to score on, else as the source."""
+    _, classes, scored = SETS[name]
+    other = "gta5" if scored else "cityscapes"
+    source, target = ("camvid", "camvid") if name == "camvid" else (other, name) if scored else (name, other)
+    root = tmp_path / "sets"
+    for one in {source, target}:
+        SETS[one][0](root)
+    result = segzoo(
+        "data", "check", "--data.source", source, "--data.target", target, "--data.root", root, "--out", "seen"
+    )
+    assert result.status == 0, result.err
+    assert " 0 errors" in result.out
+    head, *rows = Path("seen/report.txt").read_text().split("share of the labelled pixels")[1].splitlines()
+    sets = ["target/val", "target/test"] if scored else ["source/train"]
+    columns = [head.split().index(one) - len(head.split()) for one in sets]
+    shares = {
+        row.split("  ")[0].partition(" ")[2]: row.replace(" %", "").replace("< ", "").split() for row in rows if row
+    }
+    for column in columns:
+        assert {one for one in classes if shares[one][column] == "-"} == set()
+    again = segzoo("data", "check", f"{source}_to_{target}", "--data.root", root, "--out", "again")
+    assert again.out.replace("again", "seen") == result.out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_pair_is_copied_by_its_names(tmp_path: Path, segzoo: Segzoo) -> None:
+    root = tmp_path / "sets"
+    for name in ("gta5", "cityscapes"):
+        SETS[name][0](root)
+    options = ("gta5_to_cityscapes", "--data.root", root, "--data.size", "12", "24", "--out", "copy")
+    result = segzoo("data", "prepare", *options)
+    assert result.status == 0 and "8 images copied" in result.out, result.err
+    data = build_data(read_invocation("copy/data.yaml", []))
+    assert (data.name, data.size, data.label_space.name) == ("gta5_to_cityscapes", (12, 24), "cityscapes")
+    assert len(data.images("target", "val")) == 2
 
 
 @pytest.mark.parametrize(
@@ -54,7 +95,7 @@ def test_from_the_archives_to_a_score(
     seen = {entry["name"] for entry in scores["classes"] if entry["share"]}
     assert seen == set(SETS[target][1])
     last = run / "checkpoints/last.ckpt"
-    again = segzoo("test", "--ckpt_path", last, "--out", "again", *names[2:4])
+    again = segzoo("test", "--ckpt_path", last, "--out", "again", *names[2:4], *options)
     assert again.status == 0, again.err
     photographs = next(path.parent for path in sorted(root.rglob("*")) if path.suffix in (".png", ".jpg"))
     predicted = segzoo("predict", "--ckpt_path", last, "--input", photographs, "--out", "predicted")

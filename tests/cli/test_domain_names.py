@@ -45,6 +45,18 @@ def test_two_names_are_all_that_a_training_needs() -> None:
     assert invocation.flags == ["--data.target.gap=0"]
 
 
+def test_a_pair_is_short_for_its_two_names() -> None:
+    invocation = expanded("--data", "gta5_to_cityscapes")
+    assert both(invocation) == [options("gta5"), options("cityscapes")]
+    assert (data(invocation, "name"), data(invocation, "size")) == ("gta5_to_cityscapes", [512, 1024])
+    assert both(expanded("--data", "gta5_to_acdc", "--data.source", "synthia"))[0] == options("synthia")
+    assert both(expanded("--recipe", "gta5_maxsquare", "--data", "synthia_to_acdc"))[1] == options("acdc")
+    packaged = both(expanded("--data", "carla_to_camvid"))
+    assert packaged[0]["images"] == "carla/image", "a packaged file of that name is meant"
+    with pytest.raises(ConfigError, match="unknown data 'gta_to_cityscapes'"):
+        expanded("--data", "gta_to_cityscapes")
+
+
 def test_a_name_in_a_file_stands_for_the_same(tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
     file.write_text("data: {source: synthia, target: {class_path: acdc, init_args: {name: bad_weather}}}\n")
