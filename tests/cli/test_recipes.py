@@ -46,7 +46,17 @@ TRAIN_IDS = (0, 2, 6, 10, 12, 13, 255)
 
 
 def load(name: str) -> dict[str, Any]:
+    """A recipe, with the options that the names of its domains stand for."""
     content: dict[str, Any] = yaml.safe_load(config_path("recipe", name).read_text())
+    for domain in ("source", "target"):
+        written = content["data"][domain]
+        known = written if isinstance(written, str) else written["class_path"]
+        options = yaml.safe_load(config_path("domains", known).read_text())
+        own = {} if isinstance(written, str) else written["init_args"]
+        content["data"][domain] = {
+            "class_path": options["class_path"],
+            "init_args": options["init_args"] | own,
+        }
     return content
 
 
@@ -206,7 +216,7 @@ def test_nothing_is_left_to_the_defaults_of_short_runs(name: str) -> None:
     [
         ("target_weight:", "targt_weight:", "targt_weight"),
         ("crop_scale:", "crop_scal:", "crop_scal"),
-        ("mask_suffix:", "mask_sufix:", "mask_sufix"),
+        ("target: cityscapes", "target: cityscape", "unknown domain 'cityscape'; did you mean 'cityscapes'"),
     ],
 )
 def test_a_typo_in_a_recipe_is_refused(old: str, new: str, message: str, tmp_path: Path, segzoo: Segzoo) -> None:
