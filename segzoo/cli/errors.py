@@ -51,7 +51,7 @@ DISK = {
 }
 
 
-PARAMETER = re.compile(r"`((?:method|network|optimizer|loss|speed|data|trainer)(?:\.\w+)+(?: [^`\n]*)?)`")
+PARAMETER = re.compile(r"`((?:method|network|optimizer|loss|speed|data|protocol|trainer)(?:\.\w+)+(?: [^`\n]*)?)`")
 """How a message names a parameter, with or without a value: `data.batch_size`, `optimizer.schedule constant`."""
 
 ENTRY = re.compile(r"`(data\.source\[\d+\][\w.]*)`")

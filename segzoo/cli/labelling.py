@@ -108,7 +108,7 @@ class Labelling:
                     except DataError as error:
                         short = isinstance(error.__cause__, MemoryError)
                         why = "; make the image smaller or cut it" if short else ""
-                        self.failed[item.name] = str(error).partition("; replace")[0] + why
+                        self.failed[item.name] = str(error).replace(" and its partner", "") + why
                 paths = {item.name: item.path for item in chosen}
                 for name, image, logits in self._logits(pixels):
                     path = paths[name]

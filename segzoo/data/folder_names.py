@@ -45,8 +45,14 @@ def are_one(first: Path, second: Path) -> bool:
     return first.samefile(second) if first.is_dir() and second.is_dir() else first == second
 
 
-def existing_folder(pattern: str, name: str, root: Path) -> Path:
+def existing_folder(pattern: str, name: str, root: Path, split: str = "") -> Path:
     """The folder of `folder_path`, which has to be there; with ``*`` in it at least one that it stands for.
+
+    Args:
+        pattern: as the data set has it.
+        name: what ``{split}`` in it stands for.
+        root: the folder that it starts from.
+        split: whose folder that is; the same where it is not given.
 
     Raises:
         DataError: it does not exist.
@@ -57,7 +63,7 @@ def existing_folder(pattern: str, name: str, root: Path) -> Path:
     found = "is not a folder" if folder.exists() else "does not exist"
     splits = (
         ", `data.DOMAIN.split_folders` to the names of its folders, e.g. '{val: test}', or, where a split has no masks, "
-        f"`data.DOMAIN.splits_without_masks` to its name, e.g. '[{name}]'"
+        f"`data.DOMAIN.splits_without_masks` to its name, e.g. '[{split or name}]'"
     )
     raise DataError(
         f"the folder {folder} {found}; set `data.root` to the folder that '{pattern}' starts from"

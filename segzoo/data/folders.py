@@ -178,8 +178,8 @@ class PairedFolders(Domain):
         masks = None if split in self._without_masks else self._masks
         folder = self._split_folders.get(split, split)
         places = (
-            existing_folder(self._images, folder, root),
-            None if masks is None else existing_folder(masks, folder, root),
+            existing_folder(self._images, folder, root, split),
+            None if masks is None else existing_folder(masks, folder, root, split),
         )
         if self._of_images == self._of_masks and places[1] is not None and are_one(places[0], places[1]):
             raise DataError(f"{places[0]} and {places[1]} are one folder; set masks to the folder of the masks")
@@ -334,7 +334,7 @@ class FolderImages(ImageSet):
         if size != (width, height):
             raise DataError(
                 f"{self._mask_files[name]} is {size[0]}x{size[1]} (width x height) but its image {image} is {width}x{height}; "
-                "both must agree"
+                "both must agree: export the mask anew, or resize it without mixing ids (nearest neighbour)"
             )
 
     def _is_turned(self, name: str, drawn_size: tuple[int, int] | None = None) -> bool:

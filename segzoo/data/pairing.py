@@ -56,6 +56,7 @@ def files_by_stem(folder: Path, what: str, types: Sequence[str], affixes: Affixe
         DataError: no such folder, no such file, or two files of one stem.
     """
     files: dict[str, Path] = {}
+    others: list[str] = []
     places = matching_folders(folder)
     if not places:
         raise DataError(f"the {what} folder {folder} does not exist")
@@ -66,6 +67,7 @@ def files_by_stem(folder: Path, what: str, types: Sequence[str], affixes: Affixe
             if path.suffix.lower() == ".json" and Path(stem).suffix.lower() in IMAGE_TYPES:
                 stem = Path(stem).stem
             if path.suffix.lower() not in types or not affixes.fits(stem):
+                others.append(path.name)
                 continue
             name = (above / path.relative_to(place)).with_name(affixes.removed(stem)).as_posix()
             if name in files:
@@ -75,7 +77,11 @@ def files_by_stem(folder: Path, what: str, types: Sequence[str], affixes: Affixe
     if not files:
         ending = f" whose stem ends in '{affixes.suffix}'" if affixes.suffix else ""
         ending += f"{' and' if ending else ' whose stem'} begins with '{affixes.prefix}'" if affixes.prefix else ""
-        raise DataError(f"no {what}s in {folder}: expected files of type {', '.join(types)}{ending}")
+        found = f"; found {len(others)} others, such as {min(others)}" if others else "; it is empty"
+        remedy = (
+            f": set {what}_suffix and {what}_prefix to what all stems have in addition" if ending and others else ""
+        )
+        raise DataError(f"no {what}s in {folder}: expected files of type {', '.join(types)}{ending}{found}{remedy}")
     return files
 
 

@@ -200,7 +200,8 @@ class Copy:
         if label is not None:
             if label.shape != (height, width):
                 raise DataError(
-                    f"the mask of '{one}' is {label.shape[1]}x{label.shape[0]}, its image {width}x{height}; both must agree"
+                    f"the mask of '{one}' is {label.shape[1]}x{label.shape[0]}, its image {width}x{height}; both must agree: "
+                    "export the mask anew"
                 )
             label = _resized(label, size, LABELS)
             counts = np.bincount(label.ravel(), minlength=256)
