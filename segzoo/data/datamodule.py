@@ -52,7 +52,8 @@ class DomainDataModule(DomainImages, L.LightningDataModule):
         target_size: Sets another height and width that target images are resized to in training, before a crop; null takes
             size. MaxSquare resizes Cityscapes to 512 1024, SePiCo to 640 1280.
         batch_size: Sets how many images of each domain a training step sees per process; lower it when the memory is too small.
-        eval_batch_size: Sets how many images, or windows of one, are scored at once per process, which changes no score.
+        eval_batch_size: Sets how many images, or windows of one (on a CPU two at most), are scored at once per process, which
+            changes no score.
         target_labels: Limits how many labelled target images a method may see; null gives all of them. Every seed has the
             same ones, and a smaller budget is a part of a larger one.
         labelled_order: Chooses which target images are the labelled ones where their number is limited: random draws them from

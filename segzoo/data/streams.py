@@ -21,7 +21,7 @@ Batch = dict[str, Any]
 """``image`` (B, 3, H, W) float32 RGB in [0, 1]; ``label`` (B, H, W) int64, 255 ignored, absent without labels; ``name``;
 ``reference`` (B, 3, H, W) for streams that ask for it; ``counted`` (B,) bool where some images of an evaluation are not;
 ``origin`` (B,) int64 in training on several domains, the position of each image's domain among them. An evaluation in several
-views has, as ``image``, lists of inputs (3, h, w) uint8 of an image, see `segzoo.data.views.Views`."""
+views has, as ``image``, lists of inputs (3, h, w) uint8 of an image, see `segzoo.data.views.Views`, and labels of uint8."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +152,13 @@ class EvaluationDataset(Dataset[Batch]):
         counted = position < len(self) - self.padding
         if label is not None and not counted:
             label = np.full_like(label, IGNORE_INDEX)
-        image = self.images.image(index)
-        sample = _sample(self.resize(image=image)["image"], label, self.images.names[index])
-        if self.inputs is not None:
-            sample["image"] = [channels_first(one) for one in self.inputs(image)]
+        image, name = self.images.image(index), self.images.names[index]
+        if self.inputs is None:
+            sample = _sample(self.resize(image=image)["image"], label, name)
+        else:  # the label stays a byte per pixel, as photographs may be large
+            sample = {"image": [channels_first(one) for one in self.inputs(image)], "name": name}
+            if label is not None:
+                sample["label"] = torch.from_numpy(np.ascontiguousarray(label))
         return sample | ({"counted": torch.tensor(counted)} if self.padding else {})
 
 

@@ -9,6 +9,15 @@ from segzoo.data.views import Views
 
 Network = Callable[[Tensor], Tensor]
 """Images (B, 3, H, W), RGB in [0, 1], to logits (B, C, H, W)."""
+ROWS = 64
+"""Rows of logits that are handed on at a time, at most, while further windows follow."""
+FEW = 2
+"""Windows that a CPU gets at once: more take more memory and no less time."""
+
+
+def windows_at_once(wanted: int, device: torch.device) -> int:
+    """How many windows a network on a device gets at once where so many would be allowed."""
+    return min(wanted, FEW) if device.type == "cpu" else wanted
 
 
 def window_starts(length: int, window: int, overlap: float) -> list[int]:
@@ -44,7 +53,7 @@ def window_weights(length: int, window: int, starts: list[int], blend: str) -> T
 
 
 def windowed(network: Network, image: Tensor, views: Views, at_once: int) -> Iterator[Tensor]:
-    """The logits (C, rows, W) of an image (3, H, W) uint8, as many rows at a time as are done, from the top down.
+    """The logits (C, rows, W) of an image (3, H, W) uint8, from the top down, rows as soon as they are done.
 
     No more than the rows of one row of windows are kept, however high the image is. Windows are cut to images that are smaller.
 
@@ -78,7 +87,8 @@ def windowed(network: Network, image: Tensor, views: Views, at_once: int) -> Ite
             yield sums
             return
         done = tops[number + 1] - top
-        yield sums[:, :done].clone()  # a part of `sums` would keep all of it
+        for first in range(0, done, ROWS):  # in parts, as they are kept until the last row of one is used
+            yield sums[:, first : min(first + ROWS, done)].clone()  # a part of `sums` would keep all of it
         sums[:, : rows - done] = sums[:, done:].clone()  # what is moved may overlap where it comes from
         sums[:, rows - done :] = 0
 

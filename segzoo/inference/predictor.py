@@ -18,6 +18,7 @@ from segzoo.data.streams import channels_first
 from segzoo.data.views import SECTION, Views
 from segzoo.errors import ConfigError, DataError
 from segzoo.evaluation.strips import logit_strips
+from segzoo.evaluation.windows import FEW
 from segzoo.inference.checkpoints import Size, load_checkpoint, trained_on
 from segzoo.inference.logits import (
     evaluating,
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     OneImage = npt.NDArray[Any] | Image.Image | Path | str
-
-
-WINDOWS_AT_ONCE = 2
-"""More would need more memory than all else of a large photograph, and a CPU is not faster with them."""
 
 
 def load(
@@ -112,7 +109,7 @@ class Predictor:
         self.method, self.size = method, None if size is None else (int(size[0]), int(size[1]))
         trained = (method.run_config or {}).get(SECTION)
         self.views = resolve(Views, trained if protocol is None else protocol, SECTION)
-        self.windows_at_once = WINDOWS_AT_ONCE
+        self.windows_at_once = FEW
         self.check_size()
         target = trained_on(method)  # what the images are read like
         self.image_bits: int | None = image_bits or target.get("image_bits")

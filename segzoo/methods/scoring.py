@@ -12,7 +12,7 @@ from segzoo.distributed import sum_across_ranks
 from segzoo.errors import NonFinitePredictionError
 from segzoo.evaluation import ConfusionMatrix, Scores, confusion_metric, count_unusable, update_confusion
 from segzoo.evaluation.strips import logit_strips
-from segzoo.evaluation.windows import Network
+from segzoo.evaluation.windows import Network, windows_at_once
 from segzoo.methods.logged import LoggedSteps
 
 
@@ -68,11 +68,12 @@ class ScoredImages(LoggedSteps):
             update_confusion(confusion, logits, batch["label"])
             return count_unusable(logits)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        at_once = windows_at_once(data.eval_batch_size, self.device)
         unusable = torch.zeros((), dtype=torch.long, device=self.device)
         for inputs, label in zip(batch["image"], batch["label"], strict=True):
             finite = torch.ones((), dtype=torch.bool, device=self.device)
             size = (label.shape[0], label.shape[1])
-            for top, logits in logit_strips(network, inputs, data.views, size, data.eval_batch_size):
+            for top, logits in logit_strips(network, inputs, data.views, size, at_once):
                 update_confusion(confusion, logits[None], label[None, top : top + logits.shape[1]])
                 finite &= torch.isfinite(logits).all()
             unusable += ~finite

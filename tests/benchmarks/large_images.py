@@ -1,4 +1,4 @@
-"""Time and memory of a large photograph, whole, in windows and in several views, through `segzoo predict`.
+"""Time and memory of a large photograph, whole, in windows and in several views, through `segzoo predict` and `segzoo test`.
 
     python -m tests.benchmarks.large_images --checkpoint runs/.../last.ckpt --size 3000 4096 --device cpu
 
@@ -43,8 +43,13 @@ ROWS = {
         *("--protocol.scales", "0.75", "1", "1.25"),
     ],
     "whole": ["--protocol.input", "native"],
+    "test, windows": ["--protocol.input", "native", "--protocol.window", "512", "512"],
+    "test, windows, flips": [
+        *("--protocol.input", "native", "--protocol.window", "512", "512"),
+        *("--protocol.flips", "true"),
+    ],
 }
-"""Options of `segzoo predict` by the name of the row."""
+"""Options of `segzoo predict`, or of `segzoo test`, by the name of the row."""
 
 
 def main() -> None:
@@ -69,21 +74,17 @@ def main() -> None:
             # Noise of large grains: a photograph of noise would take its time to write, and that of one colour none.
             coarse = np.random.default_rng(0).integers(0, 256, (size[0] // 16, size[1] // 16, 3), np.uint8)
             Image.fromarray(coarse).resize((size[1], size[0]), Image.Resampling.BICUBIC).save(root / name / "image.jpg")
+        data = _labelled(root, (args.size[0], args.size[1]))
         for row in args.rows:
             photographs = root / ("small" if row == "small image" else "large")
             out = root / row.replace(" ", "-")
-            call = [
-                "--ckpt_path",
-                checkpoint,
-                "--input",
-                photographs,
-                "--out",
-                out,
-                "--device",
-                args.device,
-                *ROWS[row],
-            ]
-            words = [sys.executable, "-m", "tests.benchmarks.large_images", "--command", "predict", *map(str, call)]
+            call = ["--ckpt_path", checkpoint, "--out", out, *ROWS[row]]
+            if row.startswith("test"):
+                accelerator = "cpu" if args.device == "cpu" else "gpu"
+                call = ["test", *call, "--data", data, "--trainer.accelerator", accelerator, "--data.num_workers", "0"]
+            else:
+                call = ["predict", *call, "--input", photographs, "--device", args.device]
+            words = [sys.executable, "-m", "tests.benchmarks.large_images", "--command", *map(str, call)]
             done = subprocess.run(words, capture_output=True, text=True)
             if done.returncode:
                 print(json.dumps({"row": row, "error": done.stderr.strip().splitlines()[-1]}), flush=True)
@@ -117,6 +118,22 @@ def _measure(command: list[str]) -> None:
     if torch.cuda.is_available():
         row["GPU GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
     print(json.dumps(row | {"threads": torch.get_num_threads(), "cores": os.cpu_count()}))
+
+
+def _labelled(root: Path, size: tuple[int, int]) -> Path:
+    """The data of a test on the large image, with a mask of 19 classes."""
+    (root / "masks").mkdir()
+    coarse = np.random.default_rng(0).integers(0, 19, (size[0] // 64, size[1] // 64), np.uint8)
+    Image.fromarray(coarse).resize((size[1], size[0]), Image.Resampling.NEAREST).save(root / "masks" / "image.png")
+    options = {"images": "{split}", "masks": "masks-{split}", "label_space": "cityscapes"}
+    for split in ("train", "test"):
+        (root / split).symlink_to("large")
+        (root / f"masks-{split}").symlink_to("masks")
+    domain = {"class_path": "segzoo.data.PairedFolders", "init_args": options}
+    data = {"name": "large", "root": str(root), "size": [512, 704], "source": domain, "target": domain}
+    path = root / "large.yaml"
+    path.write_text(json.dumps({"data": data}))
+    return path
 
 
 def _untrained(folder: Path) -> Path:

@@ -22,6 +22,16 @@ CASES: dict[str, dict[str, Any]] = {
     "two batches": {"images": 5, "eval_batch_size": 2, "trainer": {"limit_val_batches": 2, "limit_test_batches": 1}},
     "half of the batches": {"images": 4, "eval_batch_size": 1, "trainer": {"limit_test_batches": 0.5}},
     "a dry run": {"images": 3, "trainer": {"fast_dev_run": 1}},
+    "windows": {
+        "images": 3,
+        "eval_batch_size": 2,
+        "protocol": {"input": "native", "window": (24, 40), "overlap": 0.5, "flips": True, "scales": (0.75, 1.0)},
+    },
+    "windows, limited": {
+        "images": 3,
+        "protocol": {"window": (24, 40)},
+        "trainer": {"limit_test_batches": 2},
+    },
 }
 
 

@@ -26,4 +26,9 @@ def test_two_processes_score_as_one(tmp_path: Path) -> None:
     one, two = (json.loads(file.read_text()) for file in files)
     assert one == two
     assert one["one image"]["test"]["images"] == 1 and one["three images"]["fit"]["images"] == 3
+    assert (
+        one["windows"]["test"]["images"] == 3
+        and one["windows"]["test"]["confusion"] != one["windows"]["fit"]["confusion"]
+    )
+    assert one["windows, limited"]["test"]["images"] == 2
     assert one["two batches"]["validate"]["images"] == 4 and one["half of the batches"]["test"]["images"] == 2
