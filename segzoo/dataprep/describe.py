@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 from segzoo.data.image_files import sizes_of, turned
 from segzoo.data.splits import evenly
@@ -112,7 +113,7 @@ def _domain(domain: str, found: Found, root: Path) -> list[str]:
             )
     if found.stored is not None:
         held = {"ids": "ids", "binary": "0 and 255", "colours": "colours", "red": "ids in red"}[found.stored.kind]
-        what = f"the masks hold {held}: {_values(found.stored)}"
+        what = f"the masks hold {held}" + ("" if found.stored.kind == "binary" else f": {_values(found.stored)}")
         lines.append(_line(3, "class_map", found.class_map, f"{found.note}{what}"))
         if found.stored.kind == "red":
             lines.append(_line(3, "channel", "red", "the other channels hold something else, such as instances"))
@@ -141,10 +142,15 @@ def _size(pairs: Pairs) -> tuple[tuple[int, int], str]:
     files = [image for found in pairs.files.values() for image, _ in found]
     sizes = Counter(turned(*sizes_of(files[i])) for i in evenly(len(files), SAMPLE))
     (width, height), count = sizes.most_common(1)[0]
+    if 2 * count < sizes.total():  # no size is that of most: the one in the middle
+        width, height = (int(median(size[axis] for size in sizes.elements())) for axis in (0, 1))
     scale = min(1.0, SHORTER_SIDE / min(width, height))
     rounded = [max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in (height, width)]
-    share = "all" if len(sizes) == 1 else f"{count} of {sum(sizes.values())}"
-    return (rounded[0], rounded[1]), f"{share} target images are {height} x {width}"
+    share = "all" if len(sizes) == 1 else f"{count} of {sizes.total()}"
+    said = f"{share} target images are {height} x {width}"
+    if 2 * count < sizes.total():
+        said = f"the target's images have {len(sizes)} sizes, the median is {height} x {width}"
+    return (rounded[0], rounded[1]), said
 
 
 def _is_sequence(pairs: Pairs) -> bool:

@@ -135,11 +135,12 @@ def main() -> None:
             data = build_data(read_invocation(str(file), []))
             for workers in map(int, args.workers.split(",")):
                 speed = images_per_second(data, workers, args.draws)
-                line = f"{name:12} {workers} workers: {speed:6.1f} images/s"
+                line, row = f"{name:12} {workers} workers: {speed:6.1f} images/s", {"images_per_second": speed}
                 if args.step:
-                    line += f", {100 * waiting(data, workers, args.draws):.0f} % of a training waits for data"
+                    row["waiting"] = waiting(data, workers, args.draws)
+                    line += f", {100 * row['waiting']:.0f} % of a training waits for data"
                 print(line, flush=True)
-                found[f"{name}, {workers} workers"] = {"images_per_second": speed}
+                found[f"{name}, {workers} workers"] = row
                 if args.json:
                     args.json.write_text(json.dumps(found, indent=2) + "\n")
 

@@ -51,6 +51,16 @@ def test_a_target_without_a_folder_for_val(segzoo: Segzoo) -> None:
     assert checked.status == 0 and "7 images, 0 errors" in checked.out, checked.err
 
 
+def test_images_of_many_sizes_are_resized_to_the_median(segzoo: Segzoo) -> None:
+    write_pairs(Path("syn"), 2)
+    Path("real").mkdir()
+    for number, size in enumerate([(64, 96), (64, 96), (90, 130), (128, 160), (200, 320), (256, 400), (300, 500)]):
+        Image.fromarray(np.zeros((*size, 3), np.uint8)).save(f"real/{number}.png")
+    assert segzoo("data", "init", "--source_images", "syn", "--target_images", "real", "--out", "my.yaml").status == 0
+    text = Path("my.yaml").read_text()
+    assert "size: [128, 160]" in text and "images have 6 sizes, the median is 128 x 160" in text
+
+
 def test_masks_of_0_and_255_keep_their_foreground(segzoo: Segzoo) -> None:
     for name, count in (("syn", 6), ("real", 20)):
         write_pairs(Path(name), count)
