@@ -32,7 +32,8 @@ SECTIONS: dict[str, tuple[type, str]] = {
 SHARED = ("label_space", "network", "optimizer", "loss", "speed", "source", "target", "protocol", "seed")
 """What has a section of its own, or comes from the command."""
 DATA_COMMANDS = ("init", "check", "prepare", "convert")
-EQUATIONS, OPTIONS = "<!-- equations -->", "<!-- options -->"
+EQUATIONS, OPTIONS, TAKES, METHODS = (f"<!-- {name} -->" for name in ("equations", "options", "takes", "methods"))
+RESOURCES = {"source": "synthetic images", "labels": "labelled target images", "unlabelled": "unlabelled target images"}
 
 
 def fill(slug: str, text: str) -> str:
@@ -42,13 +43,37 @@ def fill(slug: str, text: str) -> str:
         slug: name of the page, which is the method's.
         text: the page.
     """
+    text = text.replace(METHODS, methods_table())
     if EQUATIONS not in text:
         return text
     cls = load_method(slug)
     module = sys.modules[cls.__module__]
-    return text.replace(EQUATIONS, inspect.cleandoc(module.__doc__ or "")).replace(
-        OPTIONS, options_table(cls, "method")
-    )
+    parts = {
+        EQUATIONS: inspect.cleandoc(module.__doc__ or ""),
+        OPTIONS: options_table(cls, "method"),
+        TAKES: takes(slug),
+    }
+    for mark, part in parts.items():
+        text = text.replace(mark, part)
+    return text
+
+
+def takes(slug: str) -> str:
+    """One line on what a method learns from.
+
+    Args:
+        slug: its name.
+    """
+    return "It learns from " + " and ".join(RESOURCES[name] for name in methods()[slug].resources) + "."
+
+
+def methods_table() -> str:
+    """All methods, with what each learns from."""
+    rows = ["| method | source | target labels | unlabelled target | idea |", "|---|:-:|:-:|:-:|---|"]
+    for slug, info in methods().items():
+        marks = " | ".join("✓" if name in info.resources else " " for name in RESOURCES)
+        rows.append(f"| [`{slug}`]({slug}.md) | {marks} | {info.summary} |")
+    return "\n".join(rows)
 
 
 def generated_pages() -> dict[str, str]:
@@ -87,8 +112,8 @@ def options_page() -> str:
     head = """# Options
 
 An option has the same name on the command line (`--loss.overlap lovasz`), in a YAML (`loss: {overlap: lovasz}`) and in Python
-(`loss={"overlap": "lovasz"}`). The options of a method stand on [its page](methods/index.md). Defaults are those of the classes;
-what a run on photographs starts from instead is on [another page](defaults.md)."""
+(`loss={"overlap": "lovasz"}`). The options of a method stand on [its page](methods/index.md). Defaults are those of the
+classes; what a run on photographs starts from instead is on [another page](defaults.md)."""
     parts = [head]
     for name, (cls, what) in SECTIONS.items():
         parts += [f"## `{name}`: {what}", options_table(cls, name.partition(",")[0])]
