@@ -86,7 +86,7 @@ def with_files(source: Path, target: Path, pages: Path) -> str:
         if found in GENERATED:  # the builder looks at these
             return match[0]
         if not found.is_relative_to(ROOT) or not found.is_file():
-            raise BrokenLinkError(f"{source.relative_to(ROOT)} links to {path}, where there is no file")
+            raise BrokenLinkError(f"{source.name} links to {path}, where there is no file")
         if found.suffix == ".md" and found.is_relative_to(DOCS):
             return match[0]
         if found == ROOT / "README.md":
