@@ -50,7 +50,7 @@ def fill(slug: str, text: str) -> str:
     module = sys.modules[cls.__module__]
     parts = {
         EQUATIONS: inspect.cleandoc(module.__doc__ or ""),
-        OPTIONS: options_table(cls, "method"),
+        OPTIONS: options_table(cls),
         TAKES: takes(slug),
     }
     for mark, part in parts.items():
@@ -116,7 +116,8 @@ An option has the same name on the command line (`--loss.overlap lovasz`), in a 
 classes; what a run on photographs starts from instead is on [another page](defaults.md)."""
     parts = [head]
     for name, (cls, what) in SECTIONS.items():
-        parts += [f"## `{name}`: {what}", options_table(cls, name.partition(",")[0])]
+        first = name.partition(",")[0]
+        parts += [f"## `{name}`: {what}", f"Each is `--{first}.OPTION` on the command line.", options_table(cls)]
     parts += [
         "## `trainer`",
         "These are the arguments of "
@@ -126,12 +127,11 @@ classes; what a run on photographs starts from instead is on [another page](defa
     return "\n\n".join(parts) + "\n"
 
 
-def options_table(cls: type, section: str) -> str:
+def options_table(cls: type) -> str:
     """The options of a class as a table.
 
     Args:
         cls: whose constructor takes them, and whose docstring explains each.
-        section: what stands before their names.
     """
     said = {p.arg_name: " ".join((p.description or "").split()) for p in parse(cls.__doc__ or "").params}
     constructor: Any = cls.__init__
@@ -141,9 +141,7 @@ def options_table(cls: type, section: str) -> str:
         if name in SHARED or parameter.kind is parameter.VAR_KEYWORD:
             continue
         default = "required" if parameter.default is parameter.empty else f"`{_value(parameter.default)}`"
-        rows.append(
-            f"| `{section}.{name}` | {_cell(values(hints.get(name)))} | {_cell(default)} | {_cell(said.get(name, ''))} |"
-        )
+        rows.append(f"| `{name}` | {_cell(values(hints.get(name)))} | {_cell(default)} | {_cell(said.get(name, ''))} |")
     return "\n".join(rows) if len(rows) > 2 else "It has no options of its own."
 
 

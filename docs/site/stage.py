@@ -42,7 +42,7 @@ def stage(out: Path) -> Path:
     pages = out / "docs"
     shutil.rmtree(pages, ignore_errors=True)
     for source in written_pages():
-        target = pages / source.relative_to(DOCS)
+        target = pages / str(source.relative_to(DOCS)).replace("README.md", "index.md")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(fill(source.stem, with_files(source, target, pages)), encoding="utf-8")
     for name, text in generated_pages().items():
@@ -88,7 +88,7 @@ def with_files(source: Path, target: Path, pages: Path) -> str:
         if not found.is_relative_to(ROOT) or not found.is_file():
             raise BrokenLinkError(f"{source.name} links to {path}, where there is no file")
         if found.suffix == ".md" and found.is_relative_to(DOCS):
-            return match[0]
+            return match[0].replace("README.md", "index.md")
         if found == ROOT / "README.md":
             return f"{match[1]}{os.path.relpath(pages / 'index.md', target.parent)}{match[3]}"
         copy = pages / (found.relative_to(DOCS) if found.is_relative_to(DOCS) else "files" / found.relative_to(ROOT))

@@ -46,12 +46,12 @@ def test_a_method_has_a_page_with_the_parts_of_its_code(slug: str) -> None:
     filled = generated.fill(slug, text)
     assert not any(mark in filled for mark in MARKS)
     for section in ("label_space", "network", "optimizer"):
-        assert f"`method.{section}`" not in filled
+        assert f"| `{section}` |" not in filled
 
 
 def test_the_options_of_a_method_are_those_of_its_class() -> None:
     filled = generated.fill("joint", "<!-- equations --><!-- options --><!-- takes -->")
-    assert "| `method.weight` | number |" in filled
+    assert "| `weight` | number |" in filled
     assert "L = (1/N_S) sum_i w_i l_i(theta) + L_T(theta)" in filled
     assert "It learns from synthetic images and labelled target images." in filled
 
@@ -59,8 +59,8 @@ def test_the_options_of_a_method_are_those_of_its_class() -> None:
 def test_the_navigation_has_every_page_once() -> None:
     named = list(nav_pages(yaml.safe_load(CONFIG.read_text())["nav"]))
     assert len(named) == len(set(named))
-    there = {str(page.relative_to(DOCS)) for page in (*written_pages(), *GENERATED)}
-    tables = {name for name in there if name.startswith("photographs/") and name != "photographs/README.md"}
+    there = {str(page.relative_to(DOCS)).replace("README", "index") for page in (*written_pages(), *GENERATED)}
+    tables = {name for name in there if name.startswith("photographs/") and name != "photographs/index.md"}
     assert set(named) | tables | TODAY_ELSEWHERE == there | TODAY_ELSEWHERE
 
 
@@ -82,7 +82,7 @@ def test_every_option_has_a_default_and_a_sentence() -> None:
 
 def test_a_broken_link_is_an_error(tmp_path: Path) -> None:
     page = DOCS / "losses.md"
-    assert "](photographs/README.md)" in with_files(page, tmp_path / "losses.md", tmp_path)
+    assert "](photographs/index.md)" in with_files(page, tmp_path / "losses.md", tmp_path)
     broken = tmp_path / "page.md"
     broken.write_text("[nowhere](no_such_page.md)")
     with pytest.raises(BrokenLinkError, match=r"page\.md links to no_such_page\.md"):
