@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from docs.figures.paired import differences
+
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "tests/benchmarks/results"
 PERFORMANCE = (ROOT / "docs/performance.md").read_text()
@@ -81,3 +83,13 @@ def test_scores_that_are_quoted_stand_in_a_table(page: str) -> None:
     cells = set(re.findall(r"\d+\.\d", "\n".join(line for line in tables.splitlines() if line.startswith("|"))))
     found = list(quoted(page))
     assert found and set(found) <= cells | {"3.0"}
+
+
+def test_figures_of_paired_differences_read_the_tables() -> None:
+    found = {row.row: row for row in differences("results.md", "## MiniCity, 16")}
+    assert (found["source-only"].mean, found["source-only"].spread, found["source-only"].above) == (-22.2, 0.9, 0)
+    assert (
+        found["region-selection, a weight per class"].above == found["region-selection, a weight per class"].seeds == 5
+    )
+    assert len(differences("results.md", "## MiniCity without")) == 5
+    assert len(differences("region_selection.md", "## Ablation")) == 9

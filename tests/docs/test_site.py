@@ -17,7 +17,7 @@ from segzoo.cli.main import COMMANDS
 from segzoo.methods.registry import methods
 
 MARKS = (generated.EQUATIONS, generated.OPTIONS, generated.TAKES)
-TODAY_ELSEWHERE = {"studies.md", "sweeps.md", "versions.md"}
+TODAY_ELSEWHERE = {"studies.md", "sweeps.md"}
 """Pages that the navigation names before they are there."""
 
 
