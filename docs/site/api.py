@@ -3,26 +3,36 @@
 PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "segzoo": (
         "Train, load and predict",
-        ("segzoo.inference.predictor", "segzoo.inference.prediction", "segzoo.methods.registry"),
+        (
+            "segzoo.inference.predictor.load",
+            "segzoo.inference.predictor.Predictor",
+            "segzoo.inference.prediction.Prediction",
+            "segzoo.methods.registry.methods",
+            "segzoo.methods.registry.MethodInfo",
+        ),
     ),
     "data": (
         "Data",
         (
-            "segzoo.data.two_folders",
-            "segzoo.data.datamodule",
-            "segzoo.data.folders",
-            "segzoo.data.label_spaces",
-            "segzoo.data.views",
+            "segzoo.data.two_folders.from_folders",
+            "segzoo.data.datamodule.DomainDataModule",
+            "segzoo.data.folders.PairedFolders",
+            "segzoo.data.several.SeveralDomains",
+            "segzoo.data.label_spaces.LabelSpace",
+            "segzoo.data.label_spaces.load_label_space",
+            "segzoo.data.views.Views",
+            "segzoo.data.domains.Domain",
+            "segzoo.data.domains.ImageSet",
         ),
     ),
     "methods": (
         "Methods",
         (
-            "segzoo.methods.base",
-            "segzoo.methods.segmentation",
-            "segzoo.methods.joint",
-            "segzoo.methods.meta_update",
-            "segzoo.methods.self_training",
+            "segzoo.methods.base.Method",
+            "segzoo.methods.segmentation.SegmentationMethod",
+            "segzoo.methods.joint.WeightedJointTraining",
+            "segzoo.methods.meta_update.MetaUpdate",
+            "segzoo.methods.self_training.SelfTraining",
         ),
     ),
     "bilevel": ("The bilevel step", ("segzoo.bilevel",)),
@@ -30,19 +40,19 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "adaptation": ("Adaptation", ("segzoo.adaptation",)),
     "evaluation": ("Evaluation", ("segzoo.evaluation",)),
 }
-"""Title and modules of a page, by its name."""
+"""Title of a page and what it shows (packages, classes, functions), by its name."""
 
 
 def api_pages() -> dict[str, str]:
     """The pages by their file's name."""
-    return {f"api/{name}.md": page(title, modules) for name, (title, modules) in PAGES.items()}
+    return {f"api/{name}.md": page(title, shown) for name, (title, shown) in PAGES.items()}
 
 
-def page(title: str, modules: tuple[str, ...]) -> str:
+def page(title: str, names: tuple[str, ...]) -> str:
     """A page of the reference.
 
     Args:
         title: its heading.
-        modules: import paths.
+        names: import paths.
     """
-    return "\n\n".join([f"# {title}", *(f"::: {module}" for module in modules)]) + "\n"
+    return "\n\n".join([f"# {title}", *(f"::: {name}" for name in names)]) + "\n"
