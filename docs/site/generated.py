@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import re
 import sys
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -43,7 +44,7 @@ def fill(slug: str, text: str) -> str:
         slug: name of the page, which is the method's.
         text: the page.
     """
-    text = text.replace(METHODS, methods_table())
+    text = _fill(text, METHODS, methods_table())
     if EQUATIONS not in text:
         return text
     cls = load_method(slug)
@@ -54,8 +55,13 @@ def fill(slug: str, text: str) -> str:
         TAKES: takes(slug),
     }
     for mark, part in parts.items():
-        text = text.replace(mark, part)
+        text = _fill(text, mark, part)
     return text
+
+
+def _fill(text: str, mark: str, part: str) -> str:
+    # Behind a mark stands what readers of the repository see in its place.
+    return re.sub(rf"^{mark}.*$", lambda _: part, text, flags=re.MULTILINE)
 
 
 def takes(slug: str) -> str:

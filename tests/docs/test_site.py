@@ -50,7 +50,7 @@ def test_a_method_has_a_page_with_the_parts_of_its_code(slug: str) -> None:
 
 
 def test_the_options_of_a_method_are_those_of_its_class() -> None:
-    filled = generated.fill("joint", "<!-- equations --><!-- options --><!-- takes -->")
+    filled = generated.fill("joint", "<!-- equations -->a\n<!-- options -->b\n<!-- takes -->c\n")
     assert "| `weight` | number |" in filled
     assert "L = (1/N_S) sum_i w_i l_i(theta) + L_T(theta)" in filled
     assert "It learns from synthetic images and labelled target images." in filled
