@@ -1,9 +1,7 @@
 """segzoo: learning semantic segmentation from synthetic images, the published ways side by side.
 
-::
-
-    segzoo.methods()                                    # what there is, by name
-    segzoo.load("last.ckpt").predict("photo.jpg")       # labels of a photograph
+segzoo.methods()                                    # what there is, by name
+segzoo.load("last.ckpt").predict("photo.jpg")       # labels of a photograph
 """
 
 import os

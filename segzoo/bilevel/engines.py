@@ -74,9 +74,9 @@ def hypergradient(
         scope: names of the parameters that the virtual step moves; all when None. The rest stay where they are.
         reuse: what the caller wants of the gradients. v is taken for all parameters if it is to be used again, else for those
             of the scope; nothing is kept longer than needed, as each is as large as the network.
-        keep: engine ``forward`` takes up what large convolutions and linear layers returned in the source passes, for the
-            memory of these maps: two forward passes instead of three, and what comes before the scope not at all
-            (`segzoo.bilevel.kept`).
+        keep: engine ``forward`` uses again what large convolutions and linear layers returned in the source passes. It then
+            takes two forward passes instead of three, skips all layers before the scope, and needs the memory of the kept
+            maps (`segzoo.bilevel.kept`).
         scale: factor on both losses during their backward passes, taken out of the gradients again: float16 needs it (not in
             ``double_backward``). With one, an overflow of g shows in g alone.
         radius: length of the finite difference.

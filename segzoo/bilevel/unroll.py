@@ -23,7 +23,7 @@ from segzoo.bilevel.passes import Params, check_weights
 
 @dataclass(frozen=True)
 class UnrolledHypergradient:
-    """What came of it.
+    """The gradient through all steps, and the loss at their end.
 
     Attributes:
         weights: dL_T(theta_K) / dw of every step, each of its weights' shape.

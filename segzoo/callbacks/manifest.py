@@ -105,7 +105,7 @@ class RunManifest(L.Callback):
         self._begin(trainer, pl_module)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Nor does a validation of its own."""
+        """Begins the file when the command is a validation; one within a training changes nothing."""
         if trainer.state.fn == "validate":
             self._begin(trainer, pl_module)
 

@@ -1,6 +1,6 @@
 """Classes, their colours and the maps that turn what a data set's masks hold into label ids.
 
-Label spaces are data: one YAML per space (``configs/label_spaces/<name>.yaml`` or a file of one's own)::
+Label spaces are data: one YAML per space (``configs/label_spaces/<name>.yaml`` or a file of one's own):
 
     name: camvid10
     classes: {Sky: [128, 128, 128], Building: [128, 0, 0], ...}   # in the order of the label ids
@@ -23,7 +23,7 @@ A raw id or a colour that a map does not list is an error when a mask holds it; 
 its classes) and, in a space of two classes that has no map of that name, ``binary`` (0 is the first class, 255 or 1 the
 second).
 
-A space can be another one with fewer classes::
+A space can be another one with fewer classes:
 
     name: cityscapes16
     extends: cityscapes                                           # a packaged space, or a YAML beside this one

@@ -13,7 +13,7 @@ from segzoo.errors import ConfigError, DataError
 class SeveralDomains(Domain):
     """Several domains with one label space; a step's images come from each by its weight, whatever its size.
 
-    In YAML it is a list of sources, each with a ``weight`` beside its class::
+    In YAML it is a list of sources, each with a ``weight`` beside its class:
 
         source:
           - class_path: segzoo.data.PairedFolders

@@ -68,8 +68,6 @@ def from_folders(
 ) -> DomainDataModule:
     """The data of two folders, of synthetic images and of photographs.
 
-    ::
-
         data = from_folders("synthetic", "photos", label_space=["ground", "crack"], size=(256, 256), target_labels=16)
 
     ``synthetic/images/a/7.jpg`` belongs to ``synthetic/masks/a/7.png``; a mask holds one class id per pixel. Photographs that

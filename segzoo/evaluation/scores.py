@@ -29,7 +29,7 @@ class Scores:
     """The scores of a set of images: functions of the confusion matrix of all their pixels together.
 
     All scores are fractions in [0, 1]; NaN stands for a score that does not exist. After ``trainer.test(method, data)``
-    they are ``method.scores``::
+    they are ``method.scores``:
 
         print(method.scores)            # a table; a notebook shows one by itself, `markdown()` is one for a README
         method.scores.miou              # 0.578

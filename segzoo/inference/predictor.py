@@ -49,8 +49,6 @@ def load(
 ) -> "Predictor":
     """The network of a checkpoint, ready to label images; it labels them as ``segzoo predict`` does.
 
-    ::
-
         found = segzoo.load("runs/joint/minicity/default-s0").predict("photo.jpg")
         found.labels, found.confidence      # (H, W) class ids and probabilities, at the photograph's size
         found.overlay().save("seen.jpg")

@@ -32,9 +32,9 @@ from segzoo.models.generators.critic import ImageCritic
 from segzoo.models.generators.load import create_generator
 
 BETAS = (0.0, 0.99)
-"""Of Adam: momentum would carry each player past the other's last move."""
+"""Adam's betas. The first is 0: momentum would carry each player past the other's last move."""
 ROWS, COLUMNS = 4, 8
-"""Of the grid of pictures."""
+"""Size of the grid of pictures."""
 
 
 class GAN(Method):

@@ -1,0 +1,1 @@
+"""Draws the figures of README and site from runs."""

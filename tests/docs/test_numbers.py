@@ -1,0 +1,95 @@
+"""The tables of the pages are those of the JSON files that they link to."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs.figures.paired import differences
+
+ROOT = Path(__file__).parents[2]
+BENCH = ROOT / "tests/benchmarks/results"
+PERFORMANCE = (ROOT / "docs/performance.md").read_text()
+RESULTS = (ROOT / "docs/results.md").read_text()
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The rows of the first table of a text by their first cell."""
+    table = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert table
+    cells = [[cell.strip(" *`") for cell in line.strip("|").split("|")] for line in table[0].splitlines()]
+    return {name: rest for name, *rest in cells[2:]}
+
+
+@pytest.mark.parametrize(
+    "name", ["cpu-deeplabv3plus-resnet18", "cpu-segformer-mit_b0", "h200-deeplabv3plus-resnet50-32"]
+)
+def test_a_table_of_the_bench_is_its_json(name: str) -> None:
+    measured = json.loads((BENCH / f"{name}.json").read_text())
+    table = rows(PERFORMANCE[PERFORMANCE.index(f"results/{name}.json") :])
+    assert set(table) == set(measured) - {"settings"}
+    for row, (seconds, ratio, quartiles, peak, peak_ratio, cosine) in table.items():
+        found = measured[row]
+        assert seconds == f"{found['seconds']:.3f}" and ratio == f"{found['ratio']:.2f}"
+        assert quartiles == "–".join(f"{q:.2f}" for q in found["ratio_quartiles"])
+        assert peak == f"{found['peak_bytes'] / 2**20:.0f}" and peak_ratio == f"{found['peak_ratio']:.2f}"
+        assert cosine.replace("−", "-") == ("–" if found["cosine"] is None else f"{found['cosine']:.6f}")
+
+
+def scores(folder: str, *files: str) -> dict[str, Any]:
+    """The test scores of a study by row; later files fill what earlier ones lack."""
+    found: dict[str, Any] = {}
+    for file in files:
+        for run in json.loads((ROOT / "docs/photographs" / folder / file).read_text()):
+            if "test" in run["scores"]:
+                found.setdefault(run["row"], run["scores"]["test"])
+    return found
+
+
+def section(title: str) -> str:
+    return RESULTS[RESULTS.index(f"## {title}") :]
+
+
+def test_the_table_of_camvid_is_its_json() -> None:
+    measured = scores("carla", "results.json")
+    table = rows(section("Photographs: CARLA"))
+    assert set(table) == set(measured)
+    for row, cells in table.items():
+        assert cells[-2:] == [f"{100 * measured[row][key]:.1f}" for key in ("miou", "pixel_accuracy")]
+
+
+def test_the_table_of_cracks_is_its_json() -> None:
+    measured = scores("cracks", "results.json", "unaligned.json")
+    table = {name.rstrip(" `*"): cells for name, cells in rows(section("Photographs: cracks")).items()}
+    assert len(table) == 11
+    for row, cells in table.items():
+        crack = measured[row]["classes"]["crack"]
+        expected = [crack[key] for key in ("iou", "precision", "recall")] + [measured[row]["miou"]]
+        assert cells[-4:] == [f"{100 * value:.1f}" for value in expected], row
+
+
+def quoted(page: str) -> Iterator[str]:
+    yield from re.findall(r"`[\w-]+`[^.\n]{0,40}?\b(\d\d\.\d)\b", (ROOT / page).read_text())
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/choosing.md"])
+def test_scores_that_are_quoted_stand_in_a_table(page: str) -> None:
+    tables = "\n".join(
+        (ROOT / name).read_text() for name in ("docs/results.md", "docs/gradient_annotator.md", "docs/performance.md")
+    )
+    cells = set(re.findall(r"\d+\.\d", "\n".join(line for line in tables.splitlines() if line.startswith("|"))))
+    found = list(quoted(page))
+    assert found and set(found) <= cells | {"3.0"}
+
+
+def test_figures_of_paired_differences_read_the_tables() -> None:
+    found = {row.row: row for row in differences("results.md", "## MiniCity, 16")}
+    assert (found["source-only"].mean, found["source-only"].spread, found["source-only"].above) == (-22.2, 0.9, 0)
+    assert (
+        found["region-selection, a weight per class"].above == found["region-selection, a weight per class"].seeds == 5
+    )
+    assert len(differences("results.md", "## MiniCity without")) == 5
+    assert len(differences("region_selection.md", "## Ablation")) == 9
