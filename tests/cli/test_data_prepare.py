@@ -226,7 +226,7 @@ def test_several_sources_stay_several(segzoo: Segzoo, own: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("", "DATA"),
+        ("--out copy", "DATA"),
         ("TOY", "--out"),
         ("TOY --out copy --png", "begun with other settings"),
         ("TOY --out copy --data.size 16 16", "begun with other settings"),

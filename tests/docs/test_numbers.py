@@ -53,9 +53,10 @@ def section(title: str) -> str:
     return RESULTS[RESULTS.index(f"## {title}") :]
 
 
-def test_the_table_of_camvid_is_its_json() -> None:
-    measured = scores("carla", "results.json")
-    table = rows(section("Photographs: CARLA"))
+@pytest.mark.parametrize(("folder", "title"), [("carla", "CARLA"), ("airsim", "AirSim")])
+def test_a_table_of_camvid_is_its_json(folder: str, title: str) -> None:
+    measured = scores(folder, "results.json")
+    table = rows(section(f"Photographs: {title}"))
     assert set(table) == set(measured)
     for row, cells in table.items():
         assert cells[-2:] == [f"{100 * measured[row][key]:.1f}" for key in ("miou", "pixel_accuracy")]
