@@ -25,7 +25,7 @@ class FCN8s(smp.base.SegmentationModel):  # type: ignore[misc]
 
     Args:
         encoder_name: a VGG of segmentation_models_pytorch; published: vgg16, which has no batch norm.
-        encoder_weights: pretrained weights by name, or None; with them fc6 and fc7 of 4096 channels are those of the classifier.
+        encoder_weights: pretrained weights by name, or None; fc6 and fc7 of 4096 channels then come from the classifier.
         classes: number of logits per pixel.
         stems: 2 (published) for first layers (two convolutions) of their own for source images, or 1.
         fc_channels: channels of fc6 and fc7.

@@ -290,8 +290,8 @@ def create_segmenter(
     """Builds a segmenter by name.
 
     Args:
-        architecture: ``deeplabv2``, ``daformer``, ``fcn8s``, or a name of segmentation_models_pytorch: ``unet``, ``deeplabv3plus``,
-            ``fpn``, ``segformer``, ...
+        architecture: ``deeplabv2``, ``daformer``, ``fcn8s``, or a name of segmentation_models_pytorch: ``unet``,
+            ``deeplabv3plus``, ``fpn``, ``segformer``, ...
         encoder: an encoder of segmentation_models_pytorch: ``resnet50``, ``mit_b2``, ``tu-convnext_tiny``, ...
         num_classes: number of logits per pixel.
         encoder_weights: pretrained weights by name (``imagenet``); they are downloaded.
