@@ -14,6 +14,7 @@ from segzoo.models.fcn8s import CAFFE_MEAN, FCN8s
 from segzoo.models.segmenter import Segmenter, create_segmenter
 from segzoo.models.state_dicts import check_state
 from segzoo.models.stems import DomainConv2d, as_source
+from tests.methods import catching
 from tests.parity.problems import problem, relative_error
 
 SMALL: dict[str, Any] = {"fc_channels": 8}
@@ -176,3 +177,20 @@ def test_what_it_cannot_be_is_refused(encoder: str, options: dict[str, Any], mes
 
 def test_images_too_small_for_the_published_padding_are_refused_with_a_size_that_fits() -> None:
     assert "256 256 would fit" in str(small(fc_padding=0).refusal((64, 64), "`data.size`"))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("update", ["sequential", "paper"])
+def test_metapix_looks_ahead_through_the_sources_stem(update: str) -> None:
+    """A whole step with two stems and dropout, by one forward-mode pass and by double backward."""
+    network = {"architecture": "fcn8s", "encoder": "vgg11", "options": SMALL | {"stems": 2}}
+    found = {}
+    for engine in ("forward", "double_backward"):
+        options = {"update": update, "engine": engine, "virtual_lr": 0.5, "normalize": "none"}
+        found[engine] = catching.caught("metapix", network=network, **options)[1].gradients
+    assert found["forward"].keys() == found["double_backward"].keys()
+    stem = "segmenter.network.encoder.features.0.source_weight"
+    assert float(found["forward"][stem].norm()) > 0
+    for name, gradient in found["forward"].items():
+        torch.testing.assert_close(gradient, found["double_backward"][name], rtol=1e-8, atol=1e-13)
+    assert any(float(g.norm()) > 0 for name, g in found["forward"].items() if name.startswith("weighting."))
