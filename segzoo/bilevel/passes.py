@@ -195,16 +195,24 @@ class Replayed:
         loss: maps its output to the result.
         seed: of dropout and drop path. Two calls that should share masks (a pass and its derivative) share the seed.
         track: whether batch norms update their running statistics; for at most one pass of a step.
+        around: makes the context of every call from the module.
     """
 
     def __init__(
-        self, module: nn.Module, inputs: Tensor, loss: Callable[[Any], Tensor], seed: int, track: bool = False
+        self,
+        module: nn.Module,
+        inputs: Tensor,
+        loss: Callable[[Any], Tensor],
+        seed: int,
+        track: bool = False,
+        around: Callable[[nn.Module], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         self.module, self.inputs, self.loss, self.seed, self.track = module, inputs, loss, seed, track
+        self.around = around
 
     def __call__(self, params: Mapping[str, Tensor] | None = None) -> Tensor:
         keep = contextlib.nullcontext() if self.track else frozen_buffers(self.module)
-        with seeded(self.seed, self.inputs.device), keep:
+        with seeded(self.seed, self.inputs.device), keep, self.around(self.module):
             if params is None:
                 reshard: Any = getattr(self.module, "reshard", None)
                 if reshard is not None:  # FSDP2's root keeps what it gathered, moved parameters or not

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Self
 
@@ -255,12 +255,16 @@ class Method(LoggedSteps):
         """The groups of parameters that learn, each made by `segzoo.methods.optimizer.parameter_group`."""
         raise NotImplementedError
 
+    def rate(self) -> Callable[[int], float]:
+        """The factor of the scheduled learning rates by step."""
+        return self.optimizer_options.factor(training_steps(self.trainer))
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimiser for all networks, in few kernels where it can, and a schedule per step."""
         groups = self.optimizer_groups()
         fused = self.fuses and all(p.is_cuda for group in groups for p in group["params"])
         optimizer = self.optimizer_options.create(groups, fused)
-        scheduler = self.optimizer_options.scheduler(optimizer, training_steps(self.trainer))
+        scheduler = self.optimizer_options.scheduler(optimizer, self.rate())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     @property

@@ -29,6 +29,7 @@ from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.segmentation import SegmentationMethod, loss_pixels, pixel_count, valid_pixels
 from segzoo.methods.speed import Speed
 from segzoo.models.network import Network
+from segzoo.models.stems import as_source
 from segzoo.models.sync_norm import SyncBatchNorm
 
 
@@ -74,7 +75,7 @@ class WeightedJointTraining(SegmentationMethod):
     def weighted_terms(self, weights: Tensor, source: Batch, target: Batch) -> dict[str, Tensor]:
         """L_S with these weights (B, H, W), and L_T."""
         # The target alone updates the running statistics: it is the domain that is tested.
-        with frozen_buffers(self.segmenter):
+        with frozen_buffers(self.segmenter), as_source(self.segmenter):
             source_logits = self(source["image"])
         return self.joint_terms(weights, source_logits, source["label"], self(target["image"]), target["label"])
 
@@ -171,7 +172,7 @@ def source_norms(segmenter: nn.Module) -> Iterator[None]:
     for norm in norms:
         norm.train()  # frozen ones stay as they are
     try:
-        with frozen_buffers(segmenter):
+        with frozen_buffers(segmenter), as_source(segmenter):
             yield
     finally:
         for norm in norms:

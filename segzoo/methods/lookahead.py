@@ -20,6 +20,7 @@ from segzoo.methods.segmentation import pixel_count, valid_pixels
 from segzoo.methods.speed import Speed
 from segzoo.models.network import Network
 from segzoo.models.segmenter import Scope
+from segzoo.models.stems import as_source
 
 
 class LookAheadTraining(WeightedJointTraining):
@@ -97,7 +98,8 @@ class LookAheadTraining(WeightedJointTraining):
     def source_pass(self, batch: Batch) -> Replayed:
         """The per-pixel losses l_i (B, H, W) of a batch as a function of theta; running statistics stay as they are."""
         label = batch["label"]
-        return Replayed(self.segmenter, batch["image"], lambda z: self.pixel_losses(z, label), any_seed())
+        loss = partial(self.pixel_losses, label=label)
+        return Replayed(self.segmenter, batch["image"], loss, any_seed(), around=as_source)
 
     def target_pass(self, batch: Batch, track: bool, count: Tensor | None = None) -> Replayed:
         """L_T of a batch as a function of theta: of pixels, and of areas where `Loss` has one.

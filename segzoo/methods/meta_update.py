@@ -32,7 +32,8 @@ from segzoo.methods.lookahead import LookAheadTraining, split
 from segzoo.methods.segmentation import pixel_count, valid_pixels
 
 # What the segmenter's own update takes over from the meta update; `paper` has batches of its own for it.
-REUSE: dict[str, Literal["nothing", "g", "g + v"]] = {"sequential": "g + v", "fused": "g", "paper": "nothing"}
+Reuse = Literal["nothing", "g", "g + v"]
+REUSE: dict[str, Reuse] = {"sequential": "g + v", "fused": "g", "paper": "nothing"}
 
 
 class Meta(NamedTuple):
@@ -62,6 +63,7 @@ class MetaUpdate(LookAheadTraining):
         meta_start: the first step with one.
         held_out: share of the target images that only the meta objective sees.
         per_image: whether all pixels of an image have one weight.
+        stages: those of a training in which one of the networks rests; None where there are none.
     """
 
     SPEED: ClassVar[tuple[str, ...]] = (*LookAheadTraining.SPEED, "cuda_graph", "micro_batches")
@@ -74,6 +76,7 @@ class MetaUpdate(LookAheadTraining):
     meta_start: int
     held_out: float
     per_image: bool
+    stages: object | None
     _captures = False
     _captured: Graphed[Any] | None = None
 
@@ -165,20 +168,22 @@ class MetaUpdate(LookAheadTraining):
         source, target = ({"image": image, "label": label} for image, label in (tensors[:2], tensors[2:]))
         raw = self._raw_weights(source)
         weights, pull_back = self._normalise(raw, source["label"])
-        reach, parts, track = self.reach, self.speed.micro_batches, self.update == "sequential"
+        reach, parts = self.reach, self.speed.micro_batches
+        reuse: Reuse = "nothing" if self.stages else REUSE[self.update]  # the segmenter rests where the weights learn
+        track = reuse == "g + v"
         count = pixel_count(valid_pixels(target["label"]))
         found = hypergradient(
             self.segmenter,
             [self.source_pass(part) for part in split(source, parts)],
             [self.target_pass(part, track, count) for part in split(target, parts)],
-            reach if self.update == "paper" else self.theta,
+            reach if reuse == "nothing" else self.theta,
             weights,
             self.source_count(source["label"]),
             self.virtual_step(reach),
             self.engine,
             average_gradients,
             scope=reach,
-            reuse=REUSE[self.update],
+            reuse=reuse,
             keep=self.speed.keep_outputs and parts == 1,
             scale=self.loss_scale if self.scaler else None,
         )
@@ -256,7 +261,7 @@ class MetaUpdate(LookAheadTraining):
         speed, plain = self.speed, (self.virtual, self.engine) == ("sgd", "forward")
         if speed.cuda_graph is True and (reason := self._why_not_captured()):
             raise ConfigError(f"`speed.cuda_graph` true: {reason}; or set it to auto")
-        if self.held_out and self.update == "sequential":
+        if self.held_out and self.update == "sequential" and not self.stages:
             raise ConfigError(
                 "`method.held_out` needs a target gradient of its own, which 'sequential' does not compute; use "
                 "`method.update` fused or paper, or `method.held_out` 0"

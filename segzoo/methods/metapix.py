@@ -14,6 +14,8 @@ segmenter on the weighted source loss:
 l_i and L_T are as in `segzoo.methods.joint`.
 """
 
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -23,15 +25,18 @@ from segzoo.bilevel import Engine, Hypergradient, attach_gradient
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch, Stream
 from segzoo.methods.loss import Loss
-from segzoo.methods.meta_update import Meta, MetaUpdate
+from segzoo.methods.meta_update import Meta
 from segzoo.methods.optimizer import Optimizer, parameter_group
 from segzoo.methods.speed import Speed
+from segzoo.methods.stages import StagedUpdate, Stages
 from segzoo.models.network import Network
 from segzoo.models.segmenter import Scope
+from segzoo.models.state_dicts import load_part
 from segzoo.models.weighting import ImageWeightNet, PixelWeightNet, WeightNorm
+from segzoo.options import resolve
 
 
-class MetaPix(MetaUpdate):
+class MetaPix(StagedUpdate):
     """Pixel weights learned through a one-step bilevel update.
 
     Update orders, with the cost of a step in joint steps (forward 1, backward 2, forward-mode pass 2; joint is 6):
@@ -40,6 +45,8 @@ class MetaPix(MetaUpdate):
     * ``fused`` (1.83): as published on one pair of batches: the segmenter's target gradient is taken at theta.
     * ``paper`` (2.33): as published, the meta objective on fresh batches of its own. The published code alternates; here both
       updates of a step start from the same (theta, phi), so the segmenter sees weights that are one meta update older.
+
+    In stages (`segzoo.methods.stages`) a step of the weights costs 1.33, one of the segmenter as much as a joint step.
 
     Args:
         label_space: Gives the classes; the command takes them from the data.
@@ -67,7 +74,10 @@ class MetaPix(MetaUpdate):
         meta_every: Updates the weight network every so many steps; more than 1 is cheaper.
         meta_start: Names the first step that updates the weight network; before it the weights are those of the untrained one.
         held_out: Keeps this share of the labelled target images for judging the weights alone, so that they cannot be learned
-            by heart; it needs update fused or paper.
+            by heart; it needs update fused or paper, or stages.
+        stages: Trains the networks by turns, as the published README says, with a mapping of lengths: joint (the network
+            without weights), then weights (the network rests) and segmenter (the weights rest), the two so many generations,
+            the network's rate times lr_factor; all in steps, or in shares of the training. Null trains both in every step.
         scope: Chooses the part of the network that the virtual step moves: all, as published, decoder (with the head) or head;
             less is cheaper.
         virtual: Chooses the virtual step: sgd, as published, or optimizer, the very step that the network's optimiser would
@@ -102,6 +112,7 @@ class MetaPix(MetaUpdate):
         meta_every: int = 1,
         meta_start: int = 0,
         held_out: float = 0.0,
+        stages: dict[str, float] | None = None,
         scope: Scope = "all",
         virtual: Literal["sgd", "optimizer"] = "sgd",
         virtual_lr: float | None = None,
@@ -123,10 +134,15 @@ class MetaPix(MetaUpdate):
         self.update, self.unroll, self.unroll_chain, self.normalize = update, unroll, unroll_chain, normalize
         self.meta_every, self.meta_start, self.held_out = meta_every, meta_start, held_out
         self.weight_lr, self.weight_net_decay = weight_lr, weight_net_decay
+        self.stages = None if stages is None else resolve(Stages, stages, "method.stages")
         self.check_combinations()
         self.per_image = weights == "image"
         net = ImageWeightNet if self.per_image else PixelWeightNet
-        self.weighting = net(self.num_classes, weight_width, weight_net_norm, weight_stride)
+        self.create_weighting = partial(net, self.num_classes, weight_width, weight_net_norm, weight_stride)
+        self.weighting = self.create_weighting()
+        start = self.network_options.initial_checkpoint
+        if self.stages is not None and not self.stages.weights and start:
+            load_part(self.weighting, Path(start), self.label_space.classes, "weighting")
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -160,6 +176,8 @@ class MetaPix(MetaUpdate):
         if self.trainer.accumulate_grad_batches == 1:
             # Lightning drops them after this method; until then they would lie beside g and v, as large as the network.
             self.zero_grad()
+        if self.stages and self.is_meta_step():
+            return self.weights_alone(batch)
         if not self.is_meta_step():
             # Zero gradients, dropped before the optimiser sees them: distributed training expects one per parameter.
             phi = list(self.weighting.parameters())
@@ -167,6 +185,12 @@ class MetaPix(MetaUpdate):
             return self.total(self._joint_terms(batch)) + resting
         step = {"sequential": self.sequential, "fused": self.fused, "paper": self.paper}[self.update]
         return step(batch)
+
+    def weights_alone(self, batch: dict[str, Batch]) -> Tensor:
+        """The meta update while the segmenter rests: no gradient of its own, no running statistics."""
+        meta, _, weights = self.meta_update(batch["source"], batch.get("meta_target", batch["target"]))
+        self.log_weights(weights, batch["source"])
+        return self._finish({"target": meta.target_loss}, meta)
 
     def sequential(self, batch: dict[str, Batch]) -> Tensor:
         """The source step is the virtual step: theta moves along g + v, with v = grad L_T at theta'."""
@@ -190,6 +214,9 @@ class MetaPix(MetaUpdate):
         return self._finish(self._joint_terms(batch), meta)
 
     def _joint_terms(self, batch: dict[str, Batch]) -> dict[str, Tensor]:
+        if self.in_stage("joint"):
+            source = batch["source"]
+            return self.weighted_terms(source["image"].new_ones(source["label"].shape), source, batch["target"])
         with torch.no_grad():
             weights = self.weights(batch["source"])
         self.log_weights(weights, batch["source"])

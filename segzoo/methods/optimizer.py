@@ -1,6 +1,6 @@
 """The optimiser of a method: which one, how fast each part learns, and how the rate falls."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -89,17 +89,18 @@ class Optimizer:
             leave_scaling_to_scaler(optimizer)
         return optimizer
 
-    def scheduler(self, optimizer: torch.optim.Optimizer, steps: int | None) -> LambdaLR:
+    def scheduler(self, optimizer: torch.optim.Optimizer, factor: Callable[[int], float]) -> LambdaLR:
         """The rate of every group by step; groups whose ``schedule`` is False keep theirs.
 
         Args:
             optimizer: what `create` returned.
-            steps: length of the training, None where nobody knows it.
+            factor: of the rate by step.
         """
         groups = optimizer.param_groups
-        return LambdaLR(optimizer, [self._factor(steps) if group["schedule"] else lambda step: 1.0 for group in groups])
+        return LambdaLR(optimizer, [factor if group["schedule"] else lambda step: 1.0 for group in groups])
 
-    def _factor(self, length: int | None) -> Any:
+    def factor(self, length: int | None) -> Callable[[int], float]:
+        """The factor of the learning rate by step, for so many steps; None where nobody knows."""
         steps = self.schedule_steps or length
 
         def factor(step: int) -> float:

@@ -48,6 +48,7 @@ from segzoo.models.discriminators import (
     frozen,
 )
 from segzoo.models.network import Network
+from segzoo.models.stems import as_source
 
 SATURATED = (
     "step {step}: the {level} discriminator is saturated (AUC {auc:.3f}, mean score of the source {score:.3f}): it tells the "
@@ -160,7 +161,7 @@ class RegionSelection(WeightedJointTraining):
         """One update of the segmenter and of the discriminators; one loss for both."""
         source, target = batch["source"], batch["target"]
         # Each domain passes alone, or batch statistics would tell the discriminators which is which.
-        with frozen_buffers(self.segmenter):  # the running statistics are the target's
+        with frozen_buffers(self.segmenter), as_source(self.segmenter):  # the running statistics are the target's
             source_logits = self(source["image"])
         target_logits = self(target["image"])
         real_batch, real_logits = target, target_logits

@@ -14,7 +14,7 @@ class Network:
 
     Args:
         architecture: Chooses the network around the encoder by its name in segmentation_models_pytorch, such as unet, fpn,
-            deeplabv3plus or segformer, or by ours, deeplabv2 and daformer.
+            deeplabv3plus or segformer, or by ours, deeplabv2, daformer and fcn8s.
         encoder: Chooses the backbone by its name in segmentation_models_pytorch, such as resnet50 or mit_b2; names that begin
             with tu- are those of timm, such as tu-convnext_tiny.
         encoder_weights: Names the pretrained weights that are downloaded for the encoder, most often imagenet; null starts from

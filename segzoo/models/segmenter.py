@@ -16,6 +16,7 @@ from segzoo.errors import ConfigError, SegzooError
 from segzoo.models.daformer import DAFormer
 from segzoo.models.deeplabv2 import DeepLabV2
 from segzoo.models.dry_run import fitting_size, image_size, output_size
+from segzoo.models.fcn8s import FCN8s
 from segzoo.models.norms import Norm, replace_norms
 from segzoo.models.state_dicts import load_encoder
 from segzoo.suggest import did_you_mean
@@ -25,6 +26,7 @@ Scope = Literal["all", "decoder", "head"]
 ARCHITECTURES: dict[str, Any] = {
     "deeplabv2": DeepLabV2,
     "daformer": DAFormer,
+    "fcn8s": FCN8s,
     **{name.lower(): network_class for name, network_class in architectures().items()},
 }
 """Network classes by name; all take ``encoder_name``, ``encoder_weights`` and ``classes``."""
@@ -288,8 +290,8 @@ def create_segmenter(
     """Builds a segmenter by name.
 
     Args:
-        architecture: ``deeplabv2``, ``daformer``, or a name of segmentation_models_pytorch: ``unet``, ``deeplabv3plus``,
-            ``fpn``, ``segformer``, ...
+        architecture: ``deeplabv2``, ``daformer``, ``fcn8s``, or a name of segmentation_models_pytorch: ``unet``,
+            ``deeplabv3plus``, ``fpn``, ``segformer``, ...
         encoder: an encoder of segmentation_models_pytorch: ``resnet50``, ``mit_b2``, ``tu-convnext_tiny``, ...
         num_classes: number of logits per pixel.
         encoder_weights: pretrained weights by name (``imagenet``); they are downloaded.
@@ -337,7 +339,8 @@ def create_segmenter(
     if encoder_checkpoint:
         load_encoder(network.encoder, Path(encoder_checkpoint), encoder)
     replace_norms(network, norm)
-    mean, std = _input_statistics(encoder, encoder_weights, local=bool(encoder_checkpoint))
+    own = getattr(network, "input_statistics", None)
+    mean, std = own or _input_statistics(encoder, encoder_weights, local=bool(encoder_checkpoint))
     origin = f"{architecture} on {encoder}" + (f" with `network.options` {_spelled(options)}" if options else "")
     return Segmenter(network, mean, std, 32, origin, _upsampling(network_class, options))
 

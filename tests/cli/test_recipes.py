@@ -20,6 +20,7 @@ from segzoo.configs import config_names, config_path, config_root
 from segzoo.data import PairedFolders
 from segzoo.data.label_spaces import load_label_space
 from segzoo.methods.registry import load_method, method_defaults
+from segzoo.methods.stages import Stages
 from segzoo.models.segmenter import create_segmenter
 from tests.cli.conftest import Segzoo
 
@@ -35,6 +36,8 @@ ORDINARY = {
     "synthia_sepico_deeplabv2",
     "cityscapes_crosscity_maxsquare",
     "cityscapes_darkzurich_sepico_daformer",
+    "gta5_synthia_metapix",
+    "gta5_region_selection",
 }
 stepped_recipe = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in ORDINARY else pytest.mark.slow) for name in RECIPES]
@@ -143,6 +146,13 @@ def small(name: str, root: Path, initial: bool = False) -> list[str]:
         options |= {"data.crop_size": [32, 32], "data.ignore_top": 1, "data.ignore_bottom": 4}
     if recipe["method"]["name"] == "sepico":
         options |= {"method.projection_dim": 8, "method.contrast_start": 1}
+    if recipe["method"]["name"] == "metapix":  # a stage of each
+        options |= {"method.stages": {"weights": 1, "segmenter": 1}, "method.weight_width": 4}
+    if recipe["method"]["name"] == "region-selection":
+        options |= {"method.discriminator_width": 4, "method.region_cell": 8}
+    if recipe["network"]["architecture"] == "fcn8s":
+        options |= {"network.encoder": "vgg11"}
+        options |= {"network.options": recipe["network"]["options"] | {"fc_channels": 8, "fc_padding": 3}}
     return [f"--{option}={json.dumps(value, default=str)}".replace('"', "") for option, value in options.items()]
 
 
@@ -164,7 +174,9 @@ def documented() -> list[str]:
 
 
 def leaves(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Paths and values of a nested mapping."""
+    """Paths and values of a nested mapping, and of the mappings in its lists."""
+    if isinstance(content, list) and any(isinstance(value, dict) for value in content):
+        content = dict(enumerate(content))
     if isinstance(content, dict) and content:
         for key, value in content.items():
             yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
@@ -185,7 +197,11 @@ def test_every_value_arrives(command: str, segzoo: Segzoo) -> None:
     result = segzoo("fit", *flags, "--print_config")
     assert result.status == 0, result.err
     printed = dict(leaves(yaml.safe_load(result.out)))
-    expected = dict(leaves(load(flags[1])))
+    recipe = load(flags[1])
+    if isinstance(recipe["data"]["source"], list):  # several sources are one domain
+        weights = [float(source.pop("weight")) for source in recipe["data"]["source"]]
+        recipe["data"]["source"] = {"init_args": {"domains": recipe["data"]["source"], "weights": weights}}
+    expected = dict(leaves(recipe))
     for option, value in zip(flags[2::2], flags[3::2], strict=True):
         path = option.removeprefix("--").replace("label_space", "init_args.label_space")
         expected[path] = yaml.safe_load(value)
@@ -208,7 +224,9 @@ def test_nothing_is_left_to_the_defaults_of_short_runs(name: str) -> None:
     assert shortened <= stated.keys()
     assert {"seed_everything", "trainer.max_steps", "trainer.val_check_interval"} <= stated.keys()
     assert {f"data.{key}" for key in ("size", "batch_size", "flip", "color_jitter", "blur")} <= stated.keys()
-    assert "labels" not in load_method(recipe["method"]["name"]).resources
+    # What learns from target labels learns from all of them, as published.
+    learns = "labels" in load_method(recipe["method"]["name"]).resources
+    assert not learns or recipe["data"]["target_labels"] is None
 
 
 @pytest.mark.parametrize(
@@ -230,14 +248,16 @@ def test_a_typo_in_a_recipe_is_refused(old: str, new: str, message: str, tmp_pat
 @every_recipe
 def test_labels_are_read_from_the_files_as_they_come(name: str, root: Path) -> None:
     data = load(name)["data"]
-    source, target = (PairedFolders(**data[domain]["init_args"]) for domain in ("source", "target"))
-    assert source.label_space == target.label_space
-    space = source.label_space
+    target = PairedFolders(**data["target"]["init_args"])
+    listed = data["source"] if isinstance(data["source"], list) else [data["source"]]
+    sources = [PairedFolders(**source["init_args"]) for source in listed]
+    assert all(source.label_space == target.label_space for source in sources)
+    space = target.label_space
     expected = {space.classes.index(c) for c in ("road", "building", "traffic light", "sky", "rider", "car")} | {255}
     train, val, test = (target.images(split, root) for split in ("train", "val", "test"))
-    images = source.images("train", root)
-    assert len(images) == 3 and len(train) >= 2 and not {*train.names} & {*val.names}
-    for labelled in (images, val, test):
+    images = [source.images("train", root) for source in sources]
+    assert all(len(one) == 3 for one in images) and len(train) >= 2 and not {*train.names} & {*val.names}
+    for labelled in (*images, val, test):
         for i in range(len(labelled)):
             assert {*np.unique(labelled.label(i)).tolist()} == expected
     assert val.names == test.names
@@ -273,6 +293,13 @@ def test_the_first_phase_is_a_recipe_of_the_same_network(name: str) -> None:
     assert first["data"]["source"] == recipe["data"]["source"]
 
 
+def test_the_stages_of_metapix_are_its_training() -> None:
+    for recipe in (load(name) for name in RECIPES if name.endswith("_metapix")):
+        last = Stages(**recipe["method"]["stages"]).plan(None)[-1]
+        assert recipe["trainer"]["max_steps"] == last.start + last.length == 225_000
+        assert last.name == "segmenter" and last.generation == 2
+
+
 NETWORKS = {json.dumps([load(n)["network"][key] for key in ("architecture", "encoder", "options")]): n for n in RECIPES}
 
 
@@ -283,14 +310,17 @@ def test_the_published_network_can_be_built(name: str) -> None:
         segmenter = create_segmenter(
             network["architecture"], network["encoder"], 19, norm=network["norm"], options=network["options"]
         ).eval()
-    image = torch.rand(1, 3, 64, 64)
+    side = 256 if network["architecture"] == "fcn8s" else 64
+    image = torch.rand(1, 3, side, side)
     with torch.no_grad():
         maps = segmenter.features(image)
-        assert segmenter.decode(maps, (64, 64)).shape == (1, 19, 64, 64)
-    strides = {"deeplabv2": [2, 4, 8, 8, 8], "daformer": [2, 4, 8, 16, 32]}[network["architecture"]]
-    assert [64 // m.shape[-1] for m in maps[1:]] == strides
+        assert segmenter.decode(maps, (side, side)).shape == (1, 19, side, side)
+    strides = {"deeplabv2": [2, 4, 8, 8, 8]}.get(network["architecture"], [2, 4, 8, 16, 32])
+    assert [side // m.shape[-1] for m in maps[1:]] == strides
     if network["architecture"] == "deeplabv2":
         assert segmenter.feature_channels[-2:] == [1024, 2048]
+    elif network["architecture"] == "fcn8s":
+        assert segmenter.feature_channels == [64, 128, 256, 512, 512, 512]
     else:
         assert segmenter.feature_channels[2:] == [64, 128, 320, 512]
 

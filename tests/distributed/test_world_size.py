@@ -25,6 +25,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "metapix-paper": META | {"update": "paper", "normalize": "softmax", "weight_lr": 0.1},
     "metapix-paper-optimizer": META | {"update": "paper", "virtual": "optimizer"},
     "metapix-every-second": META | {"meta_every": 2},
+    "metapix-stages": META | {"stages": {"joint": 1, "weights": 1, "segmenter": 1}},
     "metapix-image": META | {"weights": "image"},
     "metapix-balanced": META | {"loss": {"class_balance": 1.0, "focal": 2.0}},
     "joint-balanced": DESCENT | {"loss": {"class_balance": 1.0, "focal": 0.5}},

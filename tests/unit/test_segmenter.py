@@ -30,10 +30,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "segformer": {"decoder_segmentation_channels": 32},
     "deeplabv2": {},
     "daformer": {"channels": 32},
+    "fcn8s": {"fc_channels": 8},
 }
 REFUSED = {("unetplusplus", "mit_b0"), ("linknet", "mit_b0"), ("deeplabv2", "mit_b0")}
-PAIRS = [(a, e) for a in SMALL for e in ("tu-test_resnet", "resnet18", "mit_b0") if (a, e) not in REFUSED]
-OURS = [("deeplabv2", "tu-test_resnet"), ("daformer", "tu-test_resnet"), ("daformer", "mit_b0")]
+ENCODERS = {"fcn8s": ("vgg11",)}
+OTHERS = ("tu-test_resnet", "resnet18", "mit_b0")
+PAIRS = [(a, e) for a in SMALL for e in ENCODERS.get(a, OTHERS) if (a, e) not in REFUSED]
+OURS = [("deeplabv2", "tu-test_resnet"), ("daformer", "tu-test_resnet"), ("daformer", "mit_b0"), ("fcn8s", "vgg11")]
 
 
 def segmenter(architecture: str, encoder: str, **options: Any) -> Segmenter:
@@ -106,7 +109,7 @@ def test_a_wrong_name_is_explained(architecture: str, options: dict[str, Any], m
         create_segmenter(architecture, "resnet18", 5, options=options)
 
 
-@pytest.mark.parametrize(("architecture", "encoder"), OURS)
+@pytest.mark.parametrize(("architecture", "encoder"), [pair for pair in OURS if pair[0] != "fcn8s"])  # it has none
 @pytest.mark.parametrize("norm", ["frozen", "group", "sync"])
 def test_norms_are_replaced_in_our_networks(architecture: str, encoder: str, norm: Norm) -> None:
     net = segmenter(architecture, encoder, norm=norm).train()
@@ -136,7 +139,7 @@ def test_the_scopes_of_our_networks(architecture: str, encoder: str) -> None:
     net = segmenter(architecture, encoder)
     everything, decoder, head = (net.parameters_of(scope).keys() for scope in ("all", "decoder", "head"))
     assert head <= decoder < everything
-    assert len(head) == {"deeplabv2": 4 * 2, "daformer": 2}[architecture]
+    assert len(head) == {"deeplabv2": 4 * 2, "daformer": 2, "fcn8s": 3 * 2}[architecture]
     assert decoder == {name for name, _ in net.named_parameters() if "encoder" not in name}
 
 
