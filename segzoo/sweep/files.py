@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class Sweep:
         for word in map(str, utils.create_sweep_command(deepcopy(self.content.get("command")))):
             macro = word.startswith("${") and word.endswith("}")
             words += values.get(word[2:-1], []) if macro else [word]
-        for at, (word, following) in enumerate(zip(words, words[1:], strict=False)):
+        for at, (word, following) in enumerate(pairwise(words)):
             if Path(word).name == "segzoo" and following == "fit":
                 return words[at + 2 :]
         raise ConfigError(
@@ -114,8 +115,8 @@ def draw(sweep: Sweep, runs: Sequence[Mapping[str, Any]], seed: int = 0) -> dict
 
     Args:
         sweep: what is searched.
-        runs: those that there are, in their order: ``parameters``, ``state`` as wandb calls it and, where it is known, ``value``,
-            that of the metric.
+        runs: those that there are, in their order: ``parameters``, ``state`` as wandb calls it, and ``value``, the metric,
+            where it is known.
         seed: of the draw.
 
     Returns:
