@@ -127,19 +127,21 @@ def draw(sweep: Sweep, runs: Sequence[Mapping[str, Any]], seed: int = 0) -> dict
     import numpy as np
 
     search = library()
-    before = [
-        search.SweepRun(
-            config={name: {"value": one} for name, one in run["parameters"].items()},
-            state=run["state"],
-            summaryMetrics={} if run.get("value") is None else {sweep.metric: run["value"]},
-        )
-        for run in runs
-    ]
     states = random.getstate(), np.random.get_state()
     random.seed(seed * 10_007 + len(runs))
     np.random.seed(seed * 10_007 + len(runs))
     try:
-        found = search.next_run(sweep.content, before)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as of a Gaussian process that sees its first points
+            before = [
+                search.SweepRun(
+                    config={name: {"value": one} for name, one in run["parameters"].items()},
+                    state=run["state"],
+                    summaryMetrics={} if run.get("value") is None else {sweep.metric: run["value"]},
+                )
+                for run in runs
+            ]
+            found = search.next_run(sweep.content, before)
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
