@@ -1,6 +1,7 @@
 """Loggers that do not end a training: what goes wrong in one is said once, and it logs nothing more."""
 
 import csv
+import json
 import math
 import os
 import sys
@@ -117,7 +118,7 @@ class CarefulWandb(WandbLogger):
         checkpoint: file that is sent as an artifact when a training has ended; None sends none.
 
     Attributes:
-        id_file: holds the id of wandb's run, so that a training that goes on in this folder goes on there, too.
+        id_file: holds the id of wandb's run and its project: a training that goes on in this folder goes on there, too.
     """
 
     label = "wandb"
@@ -131,11 +132,11 @@ class CarefulWandb(WandbLogger):
         settings = Settings(
             **{n: value for n, value in wanted.items() if n in known and f"WANDB_{n.upper()}" not in os.environ}
         )
-        self.id_file, self._best, self._checkpoint = folder / "wandb" / "id", _best_so_far(folder), checkpoint
+        self.id_file, self._best, self._checkpoint = folder / "wandb" / "run.json", _best_so_far(folder), checkpoint
+        self._place = _place(self.id_file)
         super().__init__(
-            project=os.environ.get("WANDB_PROJECT") or "segzoo",
+            **self._place,
             name="/".join(folder.parts[-3:]),
-            id=_read_id(self.id_file),
             save_dir=str(folder),
             config=config,
             mode=mode,
@@ -166,7 +167,7 @@ class CarefulWandb(WandbLogger):
                 wandb_arguments(self)["mode"] = "offline"
                 run = super().experiment
             if begins:
-                write_text(self.id_file, f"{run.id}\n")
+                write_text(self.id_file, json.dumps({**self._place, "id": run.id}) + "\n")
             return run
         except (AuthenticationError, UsageError) as error:
             raise ConfigError(f"wandb: {_short(error)}; or set WANDB_MODE=offline") from error
@@ -258,9 +259,17 @@ class CarefulWandb(WandbLogger):
             run.log_artifact(artifact, aliases=["last"])
 
 
-def _read_id(path: Path) -> str | None:
-    """The id of a run that goes on; None where there is none, or where an agent of wandb has given one."""
-    return None if os.environ.get("WANDB_RUN_ID") or not path.is_file() else path.read_text().strip() or None
+def _place(path: Path) -> dict[str, str | None]:
+    """Id, project and entity of the run that goes on; those that the variables of wandb or of its agent name come first."""
+    try:
+        before = json.loads(path.read_text())
+    except (OSError, ValueError):
+        before = {}
+    return {
+        "id": None if os.environ.get("WANDB_RUN_ID") else before.get("id"),
+        "project": os.environ.get("WANDB_PROJECT") or before.get("project") or "segzoo",
+        "entity": os.environ.get("WANDB_ENTITY") or before.get("entity"),
+    }
 
 
 def _best_so_far(folder: Path) -> float:

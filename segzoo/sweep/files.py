@@ -97,14 +97,15 @@ def read_sweep(path: Path) -> Sweep:
     content = read_yaml(path, "sweep")
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected a sweep of wandb, with 'method', 'metric' and 'parameters'")
+    metric = content.get("metric")
+    if not isinstance(metric, dict) or not metric.get("name"):
+        raise ConfigError(f"{path}: 'metric.name' is missing; expected what a run logs, e.g. val/miou")
     try:
         problems = library().schema_violations_from_proposed_config(content)
     except ValueError as error:  # of what is no mapping where it must be one
         problems = [str(error)]
     if problems:
         raise ConfigError(f"{path} is no sweep of wandb: {'; '.join(' '.join(str(one).split()) for one in problems)}")
-    if not content.get("metric", {}).get("name"):
-        raise ConfigError(f"{path}: 'metric.name' is missing; expected what a run logs, e.g. val/miou")
     sweep = Sweep(path, content)
     sweep.words({})
     return sweep

@@ -113,8 +113,8 @@ def test_the_words_are_those_of_wandbs_agent(tmp_path: Path) -> None:
         ({"parameters": {"a": {"min": 3, "max": 1}}}, "is no sweep of wandb: a: min 3 is not less than max 1"),
         ({"parameters": {"a": {"value": 1, "valuse": 2}}}, "is no sweep of wandb: "),
         ({"parameters": {"a": 3}}, "is no sweep of wandb: "),
-        ({"method": "rnadom"}, "'rnadom' is not one of ['grid', 'random', 'bayes', 'custom']"),
-        ({"metric": {"goal": "maximize"}}, "metric"),
+        ({"method": "rnadom"}, "is no sweep of wandb: 'rnadom' is not one of ["),
+        ({"metric": {"goal": "maximize"}}, "'metric.name' is missing; expected what a run logs, e.g. val/miou"),
         ({"command": ["python", "train.py", "${args}"]}, "'command' is 'python train.py'; expected one of segzoo"),
     ],
 )
@@ -255,7 +255,12 @@ def test_what_an_agent_starts_is_a_run_with_configuration_and_metric_and_goes_on
     parameters = two_sets(sweep)[0] | {"method.fourier": 0.0}
     given = tmp_path / "config.yaml"
     given.write_text(yaml.safe_dump({"wandb_version": 1} | {name: {"value": one} for name, one in parameters.items()}))
-    agent = {"WANDB_SWEEP_ID": "abcd", "WANDB_RUN_ID": "ofagent", "WANDB_SWEEP_PARAM_PATH": str(given)}
+    agent = {
+        "WANDB_SWEEP_ID": "abcd",
+        "WANDB_SWEEP_PARAM_PATH": str(given),
+        "WANDB_RUN_ID": "ofagent",
+        "WANDB_PROJECT": "mine",
+    }
     for name, value in (agent | {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}).items():
         monkeypatch.setenv(name, value)
     words = [*sweep.words(parameters), "--data", str(toy), "--data.target_labels", "2", "--upload_checkpoint", "True"]
@@ -263,7 +268,11 @@ def test_what_an_agent_starts_is_a_run_with_configuration_and_metric_and_goes_on
         assert segzoo("fit", *words).status == 0
         wandb.finish()
         folder = Path("runs/ssda/toy/default-s0")
-        assert (folder / "wandb" / "id").read_text() == "ofagent\n"
+        assert json.loads((folder / "wandb" / "run.json").read_text()) == {
+            "id": "ofagent",
+            "project": "mine",
+            "entity": None,
+        }
         for name in agent:
             monkeypatch.delenv(name)
         assert (
@@ -274,7 +283,7 @@ def test_what_an_agent_starts_is_a_run_with_configuration_and_metric_and_goes_on
     finally:
         wandb.teardown()
     first, second = wandb_files.read(folder)
-    assert first.id == second.id == "ofagent" and first.project == "segzoo"
+    assert first.id == second.id == "ofagent" and first.project == second.project == "mine"
     # Whole, nested, and with the sweep's own names; nothing beside it.
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert (
@@ -290,7 +299,7 @@ def test_what_an_agent_starts_is_a_run_with_configuration_and_metric_and_goes_on
     assert second.summary["test/miou"] == pytest.approx(scores["miou"])
     # Pictures, masks, tables, the checkpoint.
     overlay = first.summary["overlay/target"]
-    assert set(overlay["all_masks"][0]) == {"label", "prediction"} and overlay["count"] == 4
+    assert set(overlay["all_masks"][0]) == {"label", "prediction"} and overlay["count"] == 2
     assert first.summary["classes/test"]["ncols"] == 4 and first.summary["confusion/test_table"]["nrows"] == 9
     assert "checkpoint-ofagent" in first.artifacts
 
