@@ -73,7 +73,7 @@ def _train(runs: Runs, count: int | None, jobs: int) -> int:
 
         def work(_: int) -> None:
             while failures_in_a_row(ended) < MOST_FAILURES and (one := runs.next(count)) is not None:
-                words, log = runs.words(one), one.folder / "fit.log"
+                words, log = _words(runs, one), one.folder / "fit.log"
                 _check(runs.sweep, one, words)
                 print(f"trains {one.number}{f'/{count}' if count else ''}: {log}", flush=True)
                 status = trainings.run(["fit", *words], log, threads)
@@ -91,6 +91,12 @@ def _train(runs: Runs, count: int | None, jobs: int) -> int:
         print(f"stopped: {MOST_FAILURES} trainings in a row failed", file=sys.stderr)
         return 1
     return 0
+
+
+def _words(runs: Runs, one: SetOfOptions) -> list[str]:
+    """The words after ``segzoo fit``: those of wandb's agent, and where the run is."""
+    words = [*runs.sweep.words(one.parameters), *runs.options, "--runs", str(one.folder)]
+    return [*words, "--ckpt_path", "last"] if one.checkpoint else words
 
 
 def _check(searched: Sweep, one: SetOfOptions, words: list[str]) -> None:

@@ -124,11 +124,6 @@ class Runs:
             self.sets.append(one)
             return one
 
-    def words(self, one: SetOfOptions) -> list[str]:
-        """The words after ``segzoo fit`` for a set: those of wandb's agent, and where its run is."""
-        words = [*self.sweep.words(one.parameters), *self.options, "--runs", str(one.folder)]
-        return [*words, "--ckpt_path", "last"] if one.checkpoint else words
-
     def ranking(self) -> list[SetOfOptions]:
         """The complete sets that have the metric, the best first."""
         valued = [(value, one) for one in self.sets if one.complete and (value := self._value(one)) is not None]
