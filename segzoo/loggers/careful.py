@@ -259,7 +259,7 @@ class CarefulWandb(WandbLogger):
             run.log_artifact(artifact, aliases=["last"])
 
 
-def _place(path: Path) -> dict[str, str | None]:
+def _place(path: Path) -> dict[str, Any]:
     """Id, project and entity of the run that goes on; those that the variables of wandb or of its agent name come first."""
     try:
         before = json.loads(path.read_text())
