@@ -35,6 +35,8 @@ PACKAGES = (
     "albumentations",
     "numpy",
 )
+LOGGED = ("segzoo", "git", "python", "packages", "device", "resources")
+"""What a logger with ``log_record`` gets of the record."""
 BLOCK = 4096
 SECRET = re.compile(r"(?i)(key|token|secret|passw\w*)")
 
@@ -86,6 +88,10 @@ class RunManifest(L.Callback):
             "resources": cast(Shown, pl_module).learned_from,
             "sources": cast(Shown, pl_module).sources,
         }
+        for logger in trainer.loggers:
+            taker: Any = logger
+            if hasattr(taker, "log_record"):
+                taker.log_record({name: self.content[name] for name in LOGGED})
         if trainer.global_step:
             self._continue(trainer.global_step)
         else:

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segzoo.callbacks.publish import publish
+from segzoo.callbacks.publish import publish, publish_overlays
 from segzoo.callbacks.shown import LabelsImages, Shown
 from segzoo.evaluation.confusion import predict_labels
 from segzoo.evaluation.panels import panel_figure
@@ -96,6 +96,7 @@ class ImagePanels(L.Callback):
                 columns = _columns(module, batch, domain)
             figure = panel_figure(columns, space, f"{domain}, step {step}", batch.get("name"))
             publish(trainer, figure, self.folder / f"panel-{domain}-step{step:06d}.png", f"panel/{domain}")
+            publish_overlays(trainer, columns, space, f"overlay/{domain}")
         if pictures := shown.step_pictures:
             columns = {name: [_pixels(one) for one in maps[: self.count]] for name, maps in pictures.items()}
             rows = {len(column) for column in columns.values()}

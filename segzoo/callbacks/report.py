@@ -6,7 +6,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 
-from segzoo.callbacks.publish import publish
+from segzoo.callbacks.publish import publish, publish_scores
 from segzoo.evaluation.plots import scores_figure
 from segzoo.evaluation.protocol import Protocol
 from segzoo.evaluation.tables import print_scores
@@ -16,7 +16,8 @@ class FinalReport(L.Callback):
     """After a test (or a validation of its own, not those during training) reports ``pl_module.scores``.
 
     Prints the table and the protocol; writes ``scores-<split>.json`` and ``.csv``, ``confusion.npz``
-    and ``figures/scores-<split>.png``; sends the figure to the loggers.
+    and ``figures/scores-<split>.png``; sends the figure to the loggers, and to wandb the
+    table of classes and the confusion matrix.
 
     Args:
         run_dir: folder of the run, or of this evaluation.
@@ -42,6 +43,7 @@ class FinalReport(L.Callback):
         scores.save(self.run_dir, f"scores-{split}", protocol, module.learned_from, module.sources)
         figure = scores_figure(scores, module.label_space, protocol.describe())
         publish(trainer, figure, self.run_dir / "figures" / f"scores-{split}.png", f"scores/{split}")
+        publish_scores(trainer, scores, split)
 
 
 def run_protocol(trainer: L.Trainer, split: str) -> Protocol:

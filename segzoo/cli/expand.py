@@ -26,6 +26,7 @@ from segzoo.cli.domain_names import (
 from segzoo.cli.early import check_options
 from segzoo.cli.label_paths import absolute, anchor
 from segzoo.cli.label_paths import check as check_label_spaces
+from segzoo.cli.literals import plain_pairs
 from segzoo.cli.option_index import sections_of
 from segzoo.cli.rundir import newest_checkpoint
 from segzoo.cli.sections import BY_METHOD, SHARED, Layer, carried_config, check_sections, for_method, last_value
@@ -112,7 +113,7 @@ def split_arguments(argv: Sequence[str]) -> Pairs:
         option, equals, value = option.partition("=")
         option = {"-c": "--config", "-h": "--help"}.get(option, option)
         if equals or option in SWITCHES:
-            pairs.append((option, value if equals else None))
+            pairs += plain_pairs(option, value) if equals else [(option, None)]
             continue
         values = []
         while rest and not _is_option(rest[0]):
@@ -120,7 +121,7 @@ def split_arguments(argv: Sequence[str]) -> Pairs:
         if len(values) > 1:
             pairs.append((option, f"[{', '.join(values)}]"))
         else:
-            pairs.append((option, values[0] if values else None))
+            pairs += plain_pairs(option, values[0]) if values else [(option, None)]
     return pairs
 
 

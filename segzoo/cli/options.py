@@ -203,6 +203,12 @@ def create_parser(command: str, slug: str, method: type[Method]) -> Parser:
         default=None,
         help="steps between two pictures; null: at steps 10, 20, 50, 100, 200, 500, ..., however the training ends",
     )
+    parser.add_argument(
+        "--upload_checkpoint",
+        type=bool,
+        default=False,
+        help="send the last checkpoint to wandb when the training has ended",
+    )
     return parser
 
 

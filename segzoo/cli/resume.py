@@ -22,6 +22,7 @@ HONOURED = (
     "checkpoint_steps",
     "keep_steps",
     "panel_steps",
+    "upload_checkpoint",
     "data.num_workers",
     "data.eval_batch_size",
     # Where the data lies; that it is the same is looked at when its files are (`segzoo.callbacks.SameData`).

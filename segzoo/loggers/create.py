@@ -32,7 +32,8 @@ def create_loggers(names: str, folder: Path, config: dict[str, Any]) -> list[Log
     if "wandb" in wanted and (mode := _mode(folder)) != "disabled":
         from segzoo.loggers.careful import CarefulWandb
 
-        loggers.append(CarefulWandb(folder, mode, config))
+        last = folder / "checkpoints" / "last.ckpt" if config.get("upload_checkpoint") else None
+        loggers.append(CarefulWandb(folder, mode, config, last))
     return loggers
 
 

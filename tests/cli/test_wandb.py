@@ -165,6 +165,47 @@ def test_a_server_that_refuses_makes_the_run_one_offline_and_a_bad_key_is_one_li
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
 
 
+@pytest.mark.fault("wandb-server-slow")
+def test_a_server_that_takes_calls_and_answers_none_makes_the_run_one_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import wandb
+
+    asked, over = threading.Event(), threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            asked.set()
+            over.wait(60)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as serving:
+        serving.daemon_threads = True
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{serving.server_address[1]}"
+        for name, value in (("BASE_URL", address), ("API_KEY", KEY), ("INIT_TIMEOUT", "1")):
+            monkeypatch.setenv(f"WANDB_{name}", value)
+        try:
+            logger = create_loggers("wandb", tmp_path, {})[1]
+            started = time.monotonic()
+            logger.log_metrics({"loss": 1.0}, 0)
+            waited = time.monotonic() - started
+            assert isinstance(logger, CarefulWandb) and logger.experiment.settings._offline and asked.is_set()
+            wandb.finish()
+        finally:
+            over.set()
+            wandb.teardown()
+            serving.shutdown()
+    assert waited < 30  # of which one second is the server's, and the rest a busy machine's
+    assert "the run is logged offline, send it later with" in capfd.readouterr().err
+
+
 @pytest.mark.fault("wandb-dies")
 def test_a_training_outlives_wandb(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     logger = CarefulWandb(tmp_path, "offline", {})

@@ -14,6 +14,7 @@ ROOT = Path(segzoo.__file__).parent
 MAY_IMPORT = {
     "cli": {
         "study",
+        "sweep",
         "bench",
         "dataprep",
         "inference",
@@ -26,6 +27,7 @@ MAY_IMPORT = {
         "runtime",
     },
     "study": {"methods", "evaluation", "runtime"},
+    "sweep": set(),
     "bench": {"methods", "losses", "models", "data", "evaluation", "runtime"},
     "dataprep": {"inference", "data", "evaluation"},
     "inference": {"methods", "models", "data", "evaluation", "runtime"},

@@ -1,0 +1,123 @@
+"""``segzoo sweep``: a sweep of wandb without its server."""
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from segzoo.checks import check_range
+from segzoo.cli.expand import expand
+from segzoo.cli.parser import Parser
+from segzoo.cli.rundir import create, without_launcher
+from segzoo.cli.train import read
+from segzoo.configs import config_path
+from segzoo.errors import ConfigError, SegzooError
+from segzoo.files import write_text
+from segzoo.runtime.lock import locked
+from segzoo.study.trainings import Trainings
+from segzoo.sweep.files import Sweep, read_sweep
+from segzoo.sweep.runs import Runs, SetOfOptions, failures_in_a_row
+
+DESCRIPTION = """\
+Draw sets of options from a sweep of wandb, as its server would, train them one after the other with the command that its agent
+would run, and print a table of them. No network and no account are needed.
+
+FILE is a packaged sweep (metapix, region-selection, sepico, ssda, methods, budgets) or a YAML of your own. The same command
+continues what was interrupted, and with a larger --count goes on; complete sets are not repeated. Everything after `--` goes to
+every `segzoo fit`. With a server, `wandb sweep FILE` and `wandb agent ID` take the same files."""
+EXAMPLES = """\
+examples:
+  segzoo sweep metapix --count 20
+  segzoo sweep methods --jobs 2
+  segzoo sweep my_sweep.yaml --count 30 -- --data my_data.yaml --trainer.max_steps 2000"""
+OWN_OPTIONS = ("--runs", "--ckpt_path", "--out")
+"""Of `segzoo fit`, which sweep gives itself."""
+PROGRAM = (sys.executable, "-m", "segzoo.cli.follow")
+"""`segzoo` that ends when this process does."""
+MOST_FAILURES = 3
+"""Trainings that fail one after the other end a sweep, as they do with wandb's agent."""
+
+
+def sweep(argv: list[str]) -> int:
+    """Runs the command."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    args, options = _parser().parse(argv[:at]), argv[at + 1 :]
+    check_range("--jobs", args.jobs, 1)
+    for option in (word.partition("=")[0] for word in options):
+        if option in OWN_OPTIONS:
+            raise ConfigError(f"{option}: `segzoo sweep` gives every run its own; leave it out")
+    searched = read_sweep(config_path("sweeps", args.file))
+    for option in (word.partition("=")[0].removeprefix("--") for word in options):
+        if option in searched.content["parameters"]:
+            raise ConfigError(f"--{option}: the sweep draws it; leave it out here, or take it out of {searched.path}")
+    if args.count is None and not searched.ends:
+        raise ConfigError(f"a search by '{searched.content['method']}' has no end: add --count N")
+    if args.count is not None:
+        check_range("--count", args.count, 1)
+    folder = create(args.out or Path("runs/sweeps") / searched.name)
+    with locked(folder):
+        runs = Runs(folder, searched, args.seed, tuple(options))
+        status = _train(runs, args.count, args.jobs)
+        table = runs.table()
+        write_text(folder / "sweep.md", table + "\n")
+        print(f"\n{table}\n\nwritten to {folder / 'sweep.md'}")
+    return status
+
+
+def _train(runs: Runs, count: int | None, jobs: int) -> int:
+    """Trains what is left, some at a time; 1 where too many failed."""
+    ended: list[bool] = []
+    environment = without_launcher(os.environ) | {"WANDB_RUN_GROUP": runs.sweep.name}
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))}
+    with Trainings(PROGRAM, environment, _say_stopped) as trainings, ThreadPoolExecutor(jobs) as pool:
+
+        def work(_: int) -> None:
+            while failures_in_a_row(ended) < MOST_FAILURES and (one := runs.next(count)) is not None:
+                words, log = _words(runs, one), one.folder / "fit.log"
+                _check(runs.sweep, one, words)
+                print(f"trains {one.number}{f'/{count}' if count else ''}: {log}", flush=True)
+                status = trainings.run(["fit", *words], log, threads)
+                one.running = False
+                if status < 0 or status > 128:  # told to stop
+                    return
+                if status:
+                    lines = log.read_text(errors="replace").strip().splitlines() or [f"exit status {status}"]
+                    one.failed = lines[-1].removeprefix("error: ")
+                    print(f"failed {one.number}: {one.failed}", file=sys.stderr, flush=True)
+                ended.append(not status)
+
+        list(pool.map(work, range(jobs)))
+    if failures_in_a_row(ended) >= MOST_FAILURES:
+        print(f"stopped: {MOST_FAILURES} trainings in a row failed", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _words(runs: Runs, one: SetOfOptions) -> list[str]:
+    """The words after ``segzoo fit``: those of wandb's agent, and where the run is."""
+    words = [*runs.sweep.words(one.parameters), *runs.options, "--runs", str(one.folder)]
+    return [*words, "--ckpt_path", "last"] if one.checkpoint else words
+
+
+def _check(searched: Sweep, one: SetOfOptions, words: list[str]) -> None:
+    """Refuses before a training what `segzoo fit` would refuse in seconds."""
+    try:
+        expand("fit", words, read)
+    except SegzooError as error:
+        raise ConfigError(f"{searched.path}, set {one.number}: {error}") from error
+
+
+def _say_stopped() -> None:
+    print("stopped; the same command continues", file=sys.stderr)
+
+
+def _parser() -> Parser:
+    parser = Parser("segzoo sweep", DESCRIPTION, EXAMPLES)
+    parser.add_argument("file", metavar="FILE", help="a packaged sweep, or a YAML of your own")
+    parser.add_argument("--count", type=int, metavar="N", help="sets of options in all (default: all of a grid)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the draws (default: 0)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the runs and of sweep.md (default: runs/sweeps/NAME)"
+    )
+    return parser
