@@ -48,18 +48,21 @@ SYNTHIA = (3, 2, 15, 1, 17, 8, 0)
 TRAIN_IDS = (0, 2, 6, 10, 12, 13, 255)
 
 
+def described(written: str | dict[str, Any]) -> dict[str, Any]:
+    """A domain by its name, or by its name and options of its own, with all options."""
+    known, own = (written, {}) if isinstance(written, str) else (written["class_path"], written["init_args"])
+    options = yaml.safe_load(config_path("domains", known).read_text())
+    return {"class_path": options["class_path"], "init_args": options["init_args"] | own}
+
+
 def load(name: str) -> dict[str, Any]:
     """A recipe, with the options that the names of its domains stand for."""
     content: dict[str, Any] = yaml.safe_load(config_path("recipe", name).read_text())
     for domain in ("source", "target"):
         written = content["data"][domain]
-        known = written if isinstance(written, str) else written["class_path"]
-        options = yaml.safe_load(config_path("domains", known).read_text())
-        own = {} if isinstance(written, str) else written["init_args"]
-        content["data"][domain] = {
-            "class_path": options["class_path"],
-            "init_args": options["init_args"] | own,
-        }
+        content["data"][domain] = (
+            [described(one) for one in written] if isinstance(written, list) else described(written)
+        )
     return content
 
 
@@ -199,7 +202,7 @@ def test_every_value_arrives(command: str, segzoo: Segzoo) -> None:
     printed = dict(leaves(yaml.safe_load(result.out)))
     recipe = load(flags[1])
     if isinstance(recipe["data"]["source"], list):  # several sources are one domain
-        weights = [float(source.pop("weight")) for source in recipe["data"]["source"]]
+        weights = [float(source.pop("weight", 1)) for source in recipe["data"]["source"]]
         recipe["data"]["source"] = {"init_args": {"domains": recipe["data"]["source"], "weights": weights}}
     expected = dict(leaves(recipe))
     for option, value in zip(flags[2::2], flags[3::2], strict=True):
