@@ -15,7 +15,8 @@ from segzoo.suggest import did_you_mean
 from segzoo.yaml_files import read_yaml
 
 KEYS = ("question", "seeds", "options", "data", "budgets", "rows", "reference")
-ROW_KEYS = ("run", "cost", "reference", "data", "budgets")
+ROW_KEYS = ("run", "cost", "reference", "data", "budgets", "published")
+NUMBERS = ("cost", "published")
 GROUPS = ("with labels", "without labels")
 """What `reference` may be divided by: whether a row learns from target labels."""
 PATH_SIGNS = re.compile(r"[/\\,:\s]")
@@ -45,6 +46,7 @@ class Comparison:
         references: the row that each row is compared with.
         budgets: what the rows are that stand there once for every budget, by name.
         costs: how long a step of a row takes, beside others: the longest runs begin first.
+        published: the mIoU, a fraction, that somebody published for a row.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Comparison:
     references: Mapping[str, str]
     budgets: Mapping[str, Budget] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
+    published: Mapping[str, float] = field(default_factory=dict)
 
     def folder(self, out: Path) -> Path:
         """Where its runs are."""
@@ -109,7 +112,7 @@ def read_study(path: Path, *, seeds: str | None = None, only: Sequence[str] = ()
         if kept:
             reference = one.plan.reference if one.plan.reference in {row.name for row in kept} else kept[0].name
             plan = Plan(kept, numbers, reference, common)
-            found.append(Comparison(name, data, plan, one.references, one.budgets, one.costs))
+            found.append(Comparison(name, data, plan, one.references, one.budgets, one.costs, one.published))
     if not found:
         raise ConfigError(f"nothing in {path} is called {' or '.join(only)}; expected a DATA, a ROW or DATA/ROW")
     names = [one.name for one in found]
@@ -158,8 +161,20 @@ def _comparison(
         row.name: _reference(content, described[texts[row.name][0]], row, budgets_of.get(row.name), tuple(texts), where)
         for row in rows
     }
-    costs = {row.name: float(described[texts[row.name][0]].get("cost", 1)) for row in rows}
-    return Comparison(name, data, Plan(rows, seeds, references[rows[0].name], common), references, budgets_of, costs)
+    numbers = {
+        key: _numbers(key, rows, {row.name: described[texts[row.name][0]] for row in rows}, where) for key in NUMBERS
+    }
+    plan = Plan(rows, seeds, references[rows[0].name], common)
+    published = {row: value / 100 for row, value in numbers["published"].items()}
+    return Comparison(name, data, plan, references, budgets_of, numbers["cost"], published)
+
+
+def _numbers(key: str, rows: Sequence[Row], entries: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, float]:
+    found = {row.name: entries[row.name][key] for row in rows if key in entries[row.name]}
+    for row, value in found.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ConfigError(f"{where}: rows.{row}.{key}: expected a number above 0, found '{value}'")
+    return {row: float(value) for row, value in found.items()}
 
 
 def _entry(entry: Any, where: str) -> dict[str, Any]:
