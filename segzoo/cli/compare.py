@@ -10,7 +10,7 @@ from segzoo.checks import check_range
 from segzoo.cli.expand import expand
 from segzoo.cli.parser import Parser
 from segzoo.cli.slurm import slurm_script
-from segzoo.cli.study_run import perform, run_study
+from segzoo.cli.study_run import perform, report_results, run_study
 from segzoo.cli.train import read
 from segzoo.configs import config_path
 from segzoo.errors import ConfigError, SegzooError
@@ -68,7 +68,10 @@ def compare(argv: list[str]) -> int:
             )
     args = _parser().parse(own)
     check_range("--jobs", args.jobs, 1)
-    path = None if args.study is None else _study_path(args.study)
+    command = shlex.join(["segzoo", "compare", *argv])
+    if args.study and args.study.endswith(".json"):
+        return report_results(Path(args.study), command)
+    path = None if args.study is None else config_path("study", args.study)
     study = _rows_of_flags(args, common) if path is None else _study_of_file(path, args, common)
     out = args.out or Path("runs") / (path.stem if path else "compare")
     for one in study.comparisons:
@@ -87,13 +90,7 @@ def compare(argv: list[str]) -> int:
             )
     if args.run:
         return perform(out, study, args.run)
-    command = shlex.join(["segzoo", "compare", *argv])
     return run_study(out, study, args.jobs, command, per_class=args.per_class, train=not args.report)
-
-
-def _study_path(name: str) -> Path:
-    """A file of the user's, or one of the packaged studies."""
-    return config_path("study", name)
 
 
 def _study_of_file(path: Path, args: argparse.Namespace, common: Sequence[str]) -> Study:
@@ -118,7 +115,9 @@ def _rows_of_flags(args: argparse.Namespace, common: Sequence[str]) -> Study:
 
 def _parser() -> Parser:
     parser = Parser("segzoo compare", DESCRIPTION, EXAMPLES)
-    parser.add_argument("study", nargs="?", metavar="STUDY", help="a YAML of rows, seeds and data, or a packaged one")
+    parser.add_argument(
+        "study", nargs="?", metavar="STUDY", help="a YAML of rows, seeds and data, a packaged one, or results.json"
+    )
     parser.add_argument("--rows", metavar="LIST", help="methods, separated by commas; see above")
     parser.add_argument(
         "--variant",

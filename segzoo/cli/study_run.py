@@ -8,7 +8,7 @@ from pathlib import Path
 from segzoo.cli.places import Places, environment, visible_gpus
 from segzoo.cli.rundir import create, without_launcher
 from segzoo.cli.study_display import StudyDisplay
-from segzoo.errors import ConfigError
+from segzoo.errors import ConfigError, SegzooError
 from segzoo.files import write_text
 from segzoo.runtime.lock import locked
 from segzoo.study.results import SCORES, check_beginnings, find_run
@@ -36,14 +36,52 @@ def run_study(out: Path, study: Study, jobs: int, command: str, *, per_class: bo
     Raises:
         SegzooError: a training failed, or another process writes there.
     """
+    failure: SegzooError | None = None
     with locked(create(out)):
         for one in study.comparisons:
             check_beginnings(one.folder(out), one.plan)
-        if train:
-            _train(out, study, jobs)
+        try:
+            if train:
+                _train(out, study, jobs)
+        except ConfigError:
+            raise
+        except SegzooError as error:  # what is complete is reported all the same
+            failure = error
         for one in study.comparisons:
             if not left(out, Study("", (one,))):
                 _print_table(one, one.folder(out), per_class)
+        if failure is None or len(left(out, study)) < sum(map(len, waves(study))):
+            report(out, study, command)
+    if failure is not None:
+        raise failure
+    return 0
+
+
+def report(out: Path, study: Study, command: str) -> None:
+    """Writes results and the report of the runs that are complete.
+
+    Raises:
+        ConfigError: none is.
+    """
+    from segzoo.study.entries import RESULTS, missing_runs, study_entries, write_results
+    from segzoo.study.report import FILE, write_report
+
+    entries = study_entries(out, study)
+    if not entries:
+        raise ConfigError(f"no run in {out} is complete: there is nothing to report yet")
+    missing = [run.name for run in missing_runs(entries, study)]
+    write_results(out / RESULTS, entries)
+    write_report(out / FILE, entries, out, question=study.question, command=command, missing=missing)
+    rest = f", without {len(missing)} runs that are not complete" if missing else ""
+    print(f"written to {out / FILE}{rest}")
+
+
+def report_results(path: Path, command: str) -> int:
+    """Writes the report of results of another machine, beside their file."""
+    from segzoo.study.entries import read_results
+    from segzoo.study.report import FILE, write_report
+
+    print(f"written to {write_report(path.parent / FILE, read_results(path), path.parent, command=command)}")
     return 0
 
 

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from segzoo.evaluation.plots import INK, LINES, MUTED, NORMAL, style
 from segzoo.study.entries import Entry
-from segzoo.study.findings import Findings
+from segzoo.study.findings import Findings, RowFinding
 
 DASHES = {"source": "-", "labels": (0, (5, 2)), "both": (0, (1, 1.2))}
 """Of rows that have no target labels, that have no source, and that have both."""
 MARKERS = "osD^vPX*<>"
-SIZE = (6.4, 3.7)
+SIZE = (5.6, 4.1)
 CURVE = "val/miou"
 
 
@@ -28,7 +28,7 @@ def learning_figure(findings: Findings) -> Figure | None:
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     drawn = False
-    for number, row in enumerate(findings.rows):
+    for number, row in enumerate(shown_curves(findings)):
         curves = [one["curve"][CURVE] for one in row.entries if CURVE in one["curve"]]
         steps = sorted(set.intersection(*(set(curve["steps"]) for curve in curves))) if curves else []
         if not steps:
@@ -40,6 +40,16 @@ def learning_figure(findings: Findings) -> Figure | None:
         return None
     _finish(figure, axes, "step", "mIoU on the validation images, %")
     return figure
+
+
+def shown_curves(findings: Findings) -> list[RowFinding]:
+    """The rows whose learning is drawn: of those with several budgets the one with the most labels."""
+    most = {name: curve[-1][0] for name, curve in findings.budgets.items()}
+    return [
+        row
+        for row in findings.rows
+        if (name := str((row.entries[0].get("budget") or {}).get("row"))) not in most or row.labels == most[name]
+    ]
 
 
 def budget_figure(findings: Findings) -> Figure | None:
@@ -63,10 +73,10 @@ def budget_figure(findings: Findings) -> Figure | None:
         number = len(findings.budgets) + place
         level = 100 * np.array([[one["scores"][findings.split]["miou"]] * 2 for one in row.entries])
         _line(axes, np.array([min(ticks), max(ticks)]), level, row.name, number, DASHES["source"])
+    _finish(figure, axes, "labelled images", f"mIoU on the {findings.split} images, %")
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted(ticks), [str(tick) for tick in sorted(ticks)])
     axes.minorticks_off()
-    _finish(figure, axes, "labelled images", f"mIoU on the {findings.split} images, %")
     return figure
 
 
@@ -114,7 +124,8 @@ def _finish(figure: Figure, axes: Any, x: str, y: str) -> None:
     figure.legend(
         [handles[i] for i in order],
         [names[i] for i in order],
-        loc="outside right upper",
+        loc="outside lower center",
+        ncol=3,
         frameon=False,
         fontsize=NORMAL,
         labelcolor=INK,

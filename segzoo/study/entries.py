@@ -12,7 +12,7 @@ from segzoo.files import write_text
 from segzoo.methods.registry import methods
 from segzoo.study.plan import Plan, Row
 from segzoo.study.results import SCORES, find_run, read_resources
-from segzoo.study.running import Run, waves
+from segzoo.study.running import Run, is_complete, waves
 from segzoo.study.statistics import Floats
 from segzoo.study.study_file import Budget, Study
 
@@ -61,7 +61,8 @@ def make_entry(one: Compared, row: Row, seed: int, run: Path, scores: Mapping[st
     """
     from segzoo.evaluation.history import read_history
 
-    manifest = json.loads((run / "manifest.json").read_text())
+    path = run / "manifest.json"
+    manifest = json.loads(path.read_text()) if path.is_file() else {}
     history = read_history(run / "metrics.csv")
     there = {split: path for split, path in scores.items() if path.is_file()}
     learned = next((read_resources(path, row.method) for path in there.values()), {})
@@ -119,8 +120,8 @@ def study_entries(out: Path, study: Study) -> list[dict[str, Any]]:
     for one in study.comparisons:
         for row in one.plan.rows:
             for seed in one.plan.seeds:
-                run = find_run(one.folder(out), row, seed)
-                if (run / SCORES).is_file() and (run / "manifest.json").is_file():
+                if is_complete(one.folder(out), one.plan, row, seed):
+                    run = find_run(one.folder(out), row, seed)
                     entry = make_entry(one, row, seed, run, {"test": run / SCORES})
                     entry["data"] = one.data or entry["manifest"].get("data", {}).get("name", "")
                     entry["run"] = os_path(run, out)

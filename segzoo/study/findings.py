@@ -126,6 +126,8 @@ def _find_pair(entries: Sequence[Entry], out: Path) -> Findings:
             differences[name] = found
     differences = corrected(differences)
     rows = [_row(name, runs, split, by_row, differences.get(name)) for name, runs in by_row.items()]
+    if any("budget" in one for one in entries):  # what had the same labels stands together
+        rows.sort(key=lambda row: row.labels or 0)
     groups = dict.fromkeys(row.group for row in rows)
     ordered = tuple(row for group in groups for row in rows if row.group == group)
     budgets = _budgets(by_row, values)

@@ -196,5 +196,18 @@ def complete(
     return row, seed
 
 
+def is_complete(folder: Path, plan: Plan, row: Row, seed: int) -> bool:
+    """Whether a run is there, came to its end, and is of the options of today."""
+    run = find_run(folder, row, seed)
+    if not (run / SCORES).is_file():
+        return False
+    try:
+        check_orders(run, _record(folder, row, seed), orders(row, plan.common))
+        check_complete(run)
+    except ConfigError:
+        return False
+    return True
+
+
 def _record(folder: Path, row: Row, seed: int) -> Path:
     return folder / f"{row.name}-s{seed}.json"

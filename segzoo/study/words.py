@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from segzoo.study.findings import Findings, RowFinding, Worth
 from segzoo.study.statistics import LEVEL, Difference, Interval
 
+LISTED = 6
+"""Rows that are compared from which on their numbers are left to the table."""
 FEW = 5
 """Seeds below which only large differences can be shown."""
 
@@ -26,16 +28,14 @@ def _sentences(one: Findings, named: bool) -> Iterator[str]:
     yield capital(
         f"{start}the highest mean is that of {best.name}: {spread(*best.miou)} % mIoU on the {one.split} images."
     )
+    brief = len(compared) > LISTED
     for rows, word in ((better, "better"), (worse, "worse")):
         if rows:
-            ordered = sorted(rows, key=lambda row: -abs(row.difference.mean if row.difference else 0))
-            listed = ", ".join(f"{row.name} than {row.reference} ({_points(row)})" for row in ordered)
-            yield f"The runs show that these are {word}: {listed}."
+            yield f"The runs show that these are {word}: {_listed(rows, brief, True)}."
     if unclear:
-        listed = ", ".join(f"{row.name} ({_points(row)})" for row in unclear)
         yield (
-            f"For {listed} the difference to {_references(unclear)} may be the luck of the seeds: the runs do not show "
-            "that there is one, nor that there is none."
+            f"For {_listed(unclear, brief, False)} the difference to {_references(unclear)} may be the luck of the seeds: "
+            "the runs do not show that there is one, nor that there is none."
         )
     if alone:
         whose = "Each row has" if len(alone) == len(compared) else f"{', '.join(row.name for row in alone)} has"
@@ -45,8 +45,8 @@ def _sentences(one: Findings, named: bool) -> Iterator[str]:
         )
     elif compared and one.seeds < FEW:
         yield f"With {one.seeds} seeds only large differences can be shown; five or more show smaller ones."
-    for worth in one.worths:
-        yield worth_sentence(worth)
+    for name in dict.fromkeys(worth.row for worth in one.worths):
+        yield _worths_sentence([worth for worth in one.worths if worth.row == name])
 
 
 def worth_sentence(worth: Worth) -> str:
@@ -65,6 +65,30 @@ def worth_sentence(worth: Worth) -> str:
         f"more than {worth.largest}" if math.isinf(high) else f"{high:.0f}",
     )
     return f"{text} (by seed: {ends[0]} to {ends[1]})."
+
+
+def _worths_sentence(worths: Sequence[Worth]) -> str:
+    """All budgets of a row in one sentence."""
+    equal = [worth for worth in worths if 0 < worth.equal < math.inf]
+    first, parts = worths[0], []
+    if equal:
+        labels, others = (
+            and_list([str(worth.labels) for worth in equal]),
+            and_list([f"{worth.equal:.0f}" for worth in equal]),
+        )
+        parts.append(f"with {labels} labels equals {first.other} with about {others}")
+    for found, text in (
+        (math.inf, f"is above {first.other} with all its {first.largest}"),
+        (0, f"is below {first.other} with its fewest"),
+    ):
+        if rest := [str(worth.labels) for worth in worths if worth.equal == found]:
+            parts.append(f"with {and_list(rest)} {text}")
+    return f"{first.row} {'; '.join(parts)}."
+
+
+def and_list(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def spread(mean: float, std: float) -> str:
@@ -103,6 +127,15 @@ def verdict_text(found: Difference | None) -> str:
 def capital(text: str) -> str:
     """The text with a capital letter."""
     return text[:1].upper() + text[1:]
+
+
+def _listed(rows: Sequence[RowFinding], brief: bool, against: bool) -> str:
+    """Rows with their differences, the largest first; in brief only with their references."""
+    ordered = sorted(rows, key=lambda row: -abs(row.difference.mean if row.difference else 0))
+    texts = [f"{row.name} than {row.reference}" if against else row.name for row in ordered]
+    if not brief:
+        texts = [f"{text} ({_points(row)})" for text, row in zip(texts, ordered, strict=True)]
+    return and_list(texts)
 
 
 def _points(row: RowFinding) -> str:
