@@ -18,9 +18,8 @@ mkdir -p {logs}
 after=
 """
 WAVE = """
-runs=({runs})
 job=$(sbatch --parsable --job-name=segzoo --array=0-{last} --output={logs}/%A-%a.log --signal=TERM@120 --requeue $after "$@" \\
-  --export=ALL,RUNS="${{runs[*]}}" --wrap 'runs=($RUNS); exec {command} --run "${{runs[$SLURM_ARRAY_TASK_ID]}}"{words}')
+  --wrap {command})
 after=--dependency=afterany:${{job%%;*}}
 """
 REPORT = """
@@ -42,12 +41,9 @@ def slurm_script(study: Study, own: Sequence[str], common: Sequence[str], out: P
     logs = shlex.quote(str(out / "slurm"))
     parts = [HEAD.format(command=shlex.join(command) + words, logs=logs)]
     for wave in waves(study):
-        runs = " ".join(shlex.quote(run.name) for run in wave)
-        quoted = _within_quotes(shlex.join(command)), _within_quotes(words)
-        parts.append(WAVE.format(runs=runs, last=len(wave) - 1, logs=logs, command=quoted[0], words=quoted[1]))
+        names = shlex.join(run.name for run in wave)
+        # For the plainest of shells, in which `--wrap` runs.
+        one = f'set -- {names}; shift "$SLURM_ARRAY_TASK_ID"; exec {shlex.join(command)} --run "$1"{words}'
+        parts.append(WAVE.format(last=len(wave) - 1, logs=logs, command=shlex.quote(one)))
     report = shlex.quote(f"{shlex.join([*command, '--report'])}{words}")
     return "".join([*parts, REPORT.format(logs=logs, command=report)])
-
-
-def _within_quotes(text: str) -> str:
-    return text.replace("'", "'\\''")

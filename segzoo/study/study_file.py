@@ -157,8 +157,11 @@ def _comparison(
     if not rows:
         raise ConfigError(f"{where}: no row is for the data '{name}'")
     budgets_of = {text: budget for text, (_, budget) in texts.items() if budget}
+    first = next(iter(described))
     references = {
-        row.name: _reference(content, described[texts[row.name][0]], row, budgets_of.get(row.name), tuple(texts), where)
+        row.name: _reference(
+            content, described[texts[row.name][0]], row, budgets_of.get(row.name), first, tuple(texts), where
+        )
         for row in rows
     }
     numbers = {
@@ -215,6 +218,7 @@ def _reference(
     entry: Mapping[str, Any],
     row: Row,
     budget: Budget | None,
+    first: str,
     rows: tuple[str, ...],
     where: str,
 ) -> str:
@@ -223,7 +227,7 @@ def _reference(
     if isinstance(found, dict):
         _check_keys(found, GROUPS, f"{where}: reference")
         found = found.get(GROUPS[0] if "labels" in methods()[row.method].resources else GROUPS[1])
-    name = rows[0] if found is None else str(found)
+    name = first if found is None else str(found)
     if budget and (same := "@".join(_with_labels(part, budget.labels) for part in name.split("@"))) in rows:
         return same
     if name not in rows:
