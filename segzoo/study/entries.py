@@ -145,10 +145,23 @@ def os_path(run: Path, out: Path) -> str:
     return run.relative_to(out).as_posix() if run.is_relative_to(out) else str(run)
 
 
+def kept(entry: Entry, out: Path, name: str) -> Path | None:
+    """What a run, or a test of it in a folder ``test`` of its own, kept under a name; None where it did not.
+
+    Args:
+        entry: of the run.
+        out: folder that it is named from.
+        name: of a file or a folder.
+    """
+    run = out / str(entry["run"]) if "run" in entry else None
+    places = [run / name, run / "test" / name] if run else []
+    return next((place for place in places if place.exists()), None)
+
+
 def image_counts(entry: Entry, out: Path) -> Floats | None:
     """Pixels of every test image by class (N, 3, C), as the run kept them; None where it did not."""
-    path = out / str(entry.get("run", "")) / "images-test.npz"
-    if "run" not in entry or not path.is_file():
+    path = kept(entry, out, "images-test.npz")
+    if path is None:
         return None
     with np.load(path) as file:
         return np.asarray(file["counts"], dtype=np.float64)

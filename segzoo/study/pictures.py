@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segzoo.study.entries import Entry
+from segzoo.study.entries import Entry, kept
 from segzoo.study.findings import Findings
 
 FOLDER, IGNORED = "examples", 255
@@ -76,7 +76,10 @@ def find_pictures(findings: Findings, out: Path) -> Pictures | None:
     """
     common = set.intersection(*(set(row.seeds) for row in findings.rows))
     for seed in sorted(common):
-        folders = {row.name: _folder(row.entries, seed, out) for row in findings.rows}
+        found = {row.name: _folder(row.entries, seed, out) for row in findings.rows}
+        folders = {name: folder for name, folder in found.items() if folder is not None}
+        if len(folders) < len(found):
+            continue
         if positions := sorted(set.intersection(*(_positions(folder) for folder in folders.values()))):
             occurring: set[int] = set()
             examples = tuple(_example(position, folders, occurring) for position in positions)
@@ -121,9 +124,9 @@ def _legend(path: Path, classes: Sequence[str], occurring: set[int]) -> tuple[tu
     )
 
 
-def _folder(entries: Sequence[Entry], seed: int, out: Path) -> Path:
+def _folder(entries: Sequence[Entry], seed: int, out: Path) -> Path | None:
     one = next(one for one in entries if one["seed"] == seed)
-    return out / str(one.get("run", "-")) / FOLDER
+    return kept(one, out, FOLDER)
 
 
 def _positions(folder: Path) -> set[int]:
