@@ -72,6 +72,7 @@ def test_a_study_goes_on_and_more_seeds_or_rows_only_run_what_is_new(tmp_path: P
         train(other, tmp_path / "out")
 
 
+@pytest.mark.fault("one-run-of-a-study-fails")
 def test_a_run_that_fails_keeps_only_those_that_start_from_it_from_running(tmp_path: Path) -> None:
     trainer, out = Trainer(read(tmp_path), tmp_path / "out", ("source-only-s1",)), tmp_path / "out"
     with pytest.raises(
