@@ -69,6 +69,7 @@ CIRCLES: dict[frozenset[str], str] = {}
 WITH_FLAGS = {
     "segzoo.callbacks.manifest": "options of git",
     "segzoo.study.curves": "variables of a style sheet, which look like flags",
+    "segzoo.study.study_file": "the words of runs",
     "segzoo.study.results": "the words of a command, as a comparison notes them",
 }
 """Modules below the command line with flags in texts, and why."""
