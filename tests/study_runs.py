@@ -60,7 +60,13 @@ def write_run(one: Comparison, out: Path, row: Any, seed: int, skill: float) -> 
     Scores(found.sum(0), CLASSES).save(run, "scores-test", Protocol(**facts), resources)
     lines = ["step,val/miou", *(f"{step},{skill * (1 - 0.5 ** (step / 50)):.4f}" for step in range(24, 200, 25))]
     (run / "metrics.csv").write_text("\n".join(lines) + "\n")
-    training = {"steps": 200, "seconds": 61.0, "images_per_second": 9.5, "peak_memory_mib": {"process": 512.0}}
+    training = {
+        "steps": 200,
+        "seconds": 61.0,
+        "steps_per_second": 2.0,
+        "images_per_second": 9.5,
+        "peak_memory_mib": {"process": 512.0},
+    }
     manifest = {"status": "finished", "max_steps": 200, "training": training, "device": "cpu", "precision": "32-true"}
     versions = {"segzoo": "0.1.0", "python": "3.11", "packages": {"torch": "2.14"}, "command": "segzoo fit <toy>"}
     data = {"name": "toy", "images": {"source/train": 40, "target/test": IMAGES}}

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 STEP = re.compile(rb"^step (\d+)/(\d+) [^\n]*$", re.MULTILINE)
+LEFT = re.compile(r", ([\d:]+) left")
 TAIL = 4096
 """Bytes at the end of a log that hold its last line of progress."""
 
@@ -25,13 +26,11 @@ class Shown:
         log: file of what it prints.
         place: the device it was given; empty where none was.
         began: when it did, in seconds.
-        first: its step when it was first seen, as one that goes on has some behind it.
     """
 
     log: Path
     place: str
     began: float
-    first: int | None = None
 
 
 class StudyDisplay:
@@ -114,24 +113,22 @@ class StudyDisplay:
         for name, shown in running.items():
             line = last_line(shown.log)
             match = re.match(r"step (\d+/\d+) \((\d+)%\)(.*)", line)
-            step, latest = (f"{match[1]} {match[2]:>3}%", match[3].lstrip(", ")) if match else ("", "begins")
+            step, latest = (
+                (f"{match[1]} {match[2]:>3}%", re.sub(LEFT, "", match[3]).lstrip(", ")) if match else ("", "begins")
+            )
             _, rest = self._projected(shown)
             table.add_row(name, shown.place, step, "" if rest is None else span(rest), latest)
         return table
 
     def _projected(self, shown: Shown) -> tuple[float | None, float | None]:
-        """How long a training takes as a whole, and how long from now; None before its second line."""
-        steps = re.match(r"step (\d+)/(\d+)", last_line(shown.log))
-        if not steps:
+        """How long a training takes as a whole, and how long from now; None before it says so itself."""
+        match = LEFT.search(last_line(shown.log))
+        if not match:
             return None, None
-        step, total = int(steps[1]), int(steps[2])
-        if shown.first is None:
-            shown.first = 0 if step < total / 2 else step
-        passed = self._clock() - shown.began
-        if step <= shown.first:
-            return None, None
-        whole = passed * (total - shown.first) / (step - shown.first)
-        return whole, max(0.0, whole - passed)
+        rest = 0.0
+        for part in match[1].split(":"):
+            rest = 60 * rest + float(part)
+        return self._clock() - shown.began + rest, rest
 
 
 def last_line(log: Path) -> str:

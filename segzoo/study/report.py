@@ -155,7 +155,10 @@ def _costs(row: RowFinding) -> dict[str, Any]:
         known = mean_std([math.nan if value is None else float(value) for value in values])[0]
         return None if math.isnan(known) else known
 
-    seconds = mean([one.get("seconds") for one in trainings])
+    # Not its seconds, which are those of the last start of a run that went on.
+    seconds = mean(
+        [one["steps"] / one["steps_per_second"] if one.get("steps_per_second") else None for one in trainings]
+    )
     return {
         "row": row.name,
         "steps": ", ".join(dict.fromkeys(str(one["manifest"].get("max_steps", "–")) for one in row.entries)),

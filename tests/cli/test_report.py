@@ -66,6 +66,7 @@ def test_a_complete_study_trains_nothing_and_is_reported(
     assert not re.search(r"(src|href)=\"(?!data:|#)", page), "it needs another file"
     assert "joint with 4 labels equals target-only with about" in html.unescape(page)
     assert f"segzoo compare {path} --out {out}" in page and "40.5" in page
+    assert "<td>200</td><td>1.7</td>" in page, "minutes of a whole run, although its last start took 61 seconds"
     entries = json.loads((out / "results.json").read_text())
     assert len(entries) == 21 and entries[-1]["budget"] == {"row": "joint", "labels": 32}
     (out / "report.html").unlink()

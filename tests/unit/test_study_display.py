@@ -16,9 +16,9 @@ from segzoo.cli.places import Places, environment, visible_gpus
 from segzoo.cli.study_display import StudyDisplay, last_line, span
 
 
-def step(log: Path, number: int, of: int = 100) -> None:
+def step(log: Path, number: int, of: int = 100, left: str = "0:30") -> None:
     with log.open("a") as file:
-        file.write(f"step {number}/{of} ({number}%), 2.00 steps/s, 0:40 left, train/loss 0.5\n")
+        file.write(f"step {number}/{of} ({number}%), 2.00 steps/s, {left} left, train/loss 0.5\n")
 
 
 def test_the_last_line_of_progress(tmp_path: Path) -> None:
@@ -54,8 +54,8 @@ def test_the_time_that_is_left(tmp_path: Path) -> None:
     assert display.seconds_left() == pytest.approx(3 * 40 / 2)
     display.begin("c", logs["c"])
     now[0] = 50.0
-    step(logs["c"], 90)  # goes on from an earlier start
-    assert display.seconds_left() is not None
+    step(logs["c"], 1, left="1:00:05")
+    assert display.seconds_left() == pytest.approx(3605), "no sooner than the longest one"
 
 
 def test_a_terminal_shows_all_runs_and_a_file_only_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
