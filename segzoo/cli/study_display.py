@@ -136,12 +136,10 @@ def last_line(log: Path) -> str:
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - TAIL))
-            found = STEP.findall(tail := file.read())
+            found = list(STEP.finditer(file.read()))
     except OSError:
         return ""
-    if not found:
-        return ""
-    return [match[0] for match in STEP.finditer(tail)][-1].decode(errors="replace").rstrip()
+    return found[-1][0].decode(errors="replace").rstrip() if found else ""
 
 
 def span(seconds: float) -> str:
