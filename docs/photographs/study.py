@@ -9,6 +9,7 @@ request. Everything after `--` goes to every `segzoo fit`. Run it in the project
 
 import argparse
 import json
+import shlex
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ from segzoo.study.results import check_orders, find_run, orders
 from segzoo.study.running import Training, complete
 
 HERE = Path(__file__).parent
+QUESTION = "Which way of using synthetic images labels photographs best?"
 Key = tuple[str, str, int]
 """Pair, row and seed."""
 
@@ -155,7 +157,7 @@ class Study:
         from docs.photographs.results import entry
 
         with self._writing:
-            self.entries[pair.name, row.name, seed] = entry(pair, row, seed, run)
+            self.entries[pair.name, row.name, seed] = entry(pair, row, seed, run, self.out)
             if write:
                 self.write_report(figures=False)
 
@@ -167,7 +169,7 @@ class Study:
 
     def write_report(self, figures: bool) -> None:
         """Results and tables, and by request figures, of what there is."""
-        from docs.photographs.results import write_results
+        from segzoo.study.entries import write_results
 
         self.report.mkdir(parents=True, exist_ok=True)
         if self.entries:
@@ -175,8 +177,11 @@ class Study:
         write_text(self.report / "tables.md", study_tables(self._ordered(), self.splits[-1]) + "\n")
         if figures and self.entries:
             from docs.photographs.figures import draw
+            from segzoo.study.report import FILE, write_report
 
             draw(self._ordered(), self.report, self.splits[-1], self.args.root)
+            command = shlex.join(["python", "-m", "docs.photographs.study", *sys.argv[1:]])
+            write_report(self.report / FILE, self._ordered(), self.out, question=QUESTION, command=command)
 
 
 def say(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from segzoo.callbacks.checkpoint import LastCheckpoint
 from segzoo.callbacks.collapse import CollapseWatch
+from segzoo.callbacks.examples import ExampleImages
 from segzoo.callbacks.history import HistoryFigures
 from segzoo.callbacks.interruption import Interruption
 from segzoo.callbacks.manifest import RunManifest
@@ -13,6 +14,7 @@ from segzoo.callbacks.same_data import SameData
 
 __all__ = [
     "CollapseWatch",
+    "ExampleImages",
     "FinalReport",
     "HistoryFigures",
     "ImagePanels",

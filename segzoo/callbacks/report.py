@@ -4,19 +4,23 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
+import numpy.typing as npt
 from lightning.pytorch.trainer.states import TrainerFn
 
 from segzoo.callbacks.publish import publish, publish_scores
 from segzoo.evaluation.plots import scores_figure
 from segzoo.evaluation.protocol import Protocol
+from segzoo.evaluation.scores import IMAGE_COUNTS
 from segzoo.evaluation.tables import print_scores
+from segzoo.files import whole_file
 
 
 class FinalReport(L.Callback):
     """After a test (or a validation of its own, not those during training) reports ``pl_module.scores``.
 
     Prints the table and the protocol; writes ``scores-<split>.json`` and ``.csv``, ``confusion.npz``
-    and ``figures/scores-<split>.png``; sends the figure to the loggers, and to wandb the
+    and ``figures/scores-<split>.png``, and of a test ``images-test.npz``; sends the figure to the loggers, and to wandb the
     table of classes and the confusion matrix.
 
     Args:
@@ -40,10 +44,27 @@ class FinalReport(L.Callback):
             return
         scores, protocol = module.scores, run_protocol(trainer, split)
         print_scores(scores, protocol)
+        if split == "test":
+            save_image_counts(self.run_dir, module.image_counts)
         scores.save(self.run_dir, f"scores-{split}", protocol, module.learned_from, module.sources)
         figure = scores_figure(scores, module.label_space, protocol.describe())
         publish(trainer, figure, self.run_dir / "figures" / f"scores-{split}.png", f"scores/{split}")
         publish_scores(trainer, scores, split)
+
+
+def save_image_counts(folder: Path, counts: npt.NDArray[np.int64] | None) -> None:
+    """Writes ``images-test.npz``: by image the pixels of every class that are right, that are true, and that are called so.
+
+    Args:
+        folder: of the run.
+        counts: (N, 3, C); None: nobody counted, and no file of another test stays.
+    """
+    path = folder / IMAGE_COUNTS
+    if counts is None:
+        path.unlink(missing_ok=True)
+        return
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, counts=counts)
 
 
 def run_protocol(trainer: L.Trainer, split: str) -> Protocol:

@@ -1,36 +1,38 @@
 """``segzoo compare``: the same data, steps and seeds for several methods, and one table."""
 
-import os
-import sys
-from collections.abc import Mapping, Sequence
+import argparse
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from segzoo.checks import check_range
 from segzoo.cli.expand import expand
 from segzoo.cli.parser import Parser
-from segzoo.cli.rundir import create, without_launcher
+from segzoo.cli.slurm import slurm_script
+from segzoo.cli.study_run import perform, report_results, run_study
 from segzoo.cli.train import read
+from segzoo.configs import config_path
 from segzoo.errors import ConfigError, SegzooError
-from segzoo.files import write_text
 from segzoo.methods.registry import load_method
-from segzoo.runtime.lock import locked
 from segzoo.study.plan import CHECKPOINT, Plan, Row, parse_row, parse_seeds, parse_variants
-from segzoo.study.results import check_beginnings
-from segzoo.study.running import Training, train_all
-from segzoo.study.trainings import Trainings
+from segzoo.study.study_file import Study, read_study, single
 
 DESCRIPTION = """\
-Train several methods with the same data, steps and seeds, and print one table: mean and standard deviation of the test
-mIoU over the seeds, and the differences to one row, seed by seed.
+Train several methods with the same data, steps and seeds, print one table (mean and standard deviation of the test mIoU
+over the seeds, and the differences to one row, seed by seed), and write a report of them, one HTML file.
 
-A row is a method, a variant of one (`--variant`), or ROW@OTHER: ROW with the constant source weight that equals the mean
-weight of OTHER's run with the same seed (`joint@metapix`, the control of a learned weighting). In a variant's options,
-{ROW} is the last checkpoint of that row's run with the same seed. Runs that are complete are not repeated, so that an
-interrupted comparison continues; one with other options needs another folder. Everything after `--` goes to every
-`segzoo fit`."""
+What is compared stands in a YAML, STUDY (docs/studies.md), or in --rows and --seeds. A row is a method, a variant of one
+(`--variant`), or ROW@OTHER: ROW with the constant source weight that equals the mean weight of OTHER's run with the same
+seed (`joint@metapix`, the control of a learned weighting). In a variant's options, {ROW} is the last checkpoint of that
+row's run with the same seed. Runs that are complete are not repeated, so that an interrupted comparison continues and
+one with more rows or seeds runs what is new; one with other options needs another folder. Everything after `--` goes to
+every `segzoo fit`."""
 EXAMPLES = """\
 examples:
+  segzoo compare minicity --jobs 2
+  segzoo compare study.yaml --jobs 8 --seeds 0-4 -- --data.root /data
+  segzoo compare study.yaml --slurm > submit.sh; bash submit.sh --gres=gpu:1 --time=4:00:00
   segzoo compare --rows target-only,joint,metapix --seeds 0-4 --reference metapix
   segzoo compare --rows metapix,joint@metapix --seeds 0,1,2 --jobs 2 -- --data my_data.yaml --trainer.max_steps 2000
   segzoo compare --rows sepico,sepico-fast --variant 'sepico-fast: sepico --method.fast true'
@@ -53,8 +55,6 @@ FIT_OPTIONS = (
     "--keep_steps",
     "--panel_steps",
 )
-PROGRAM = (sys.executable, "-m", "segzoo.cli.follow")
-"""`segzoo` that ends when this process does."""
 
 
 def compare(argv: list[str]) -> int:
@@ -68,64 +68,57 @@ def compare(argv: list[str]) -> int:
             )
     args = _parser().parse(own)
     check_range("--jobs", args.jobs, 1)
-    variants = parse_variants(args.variant)
-    _check_options(common, *(variant.options for variant in variants.values()))
-    rows = tuple(parse_row(text, variants) for text in args.rows.split(","))
-    used = {name for row in rows for name in row.names}
-    if unused := [name for name in variants if name not in used]:
-        raise ConfigError(f"--variant {unused[0]} is in no row; add it to --rows, or leave it out")
-    plan = Plan(rows, parse_seeds(args.seeds), args.reference or rows[-1].name, tuple(common))
-    for row in plan.rows:
-        _check_row(row, common)
+    command = shlex.join(["segzoo", "compare", *argv])
+    if args.study and args.study.endswith(".json"):
+        return report_results(Path(args.study), command)
+    path = None if args.study is None else config_path("study", args.study)
+    study = _rows_of_flags(args, common) if path is None else _study_of_file(path, args, common)
+    out = args.out or Path("runs") / (path.stem if path else "compare")
+    for one in study.comparisons:
+        _check_options(one.plan.common, *(row.options for row in one.plan.rows))
+        for row in one.plan.rows:
+            _check_row(row, one.plan.common)
+    if args.slurm:
+        print(slurm_script(study, ["compare", *own], common, out), end="")
+        return 0
     from segzoo.methods.scoring import ScoredImages  # imports torch: a mistyped option is answered before
 
-    for row in plan.rows:
+    for row in (row for one in study.comparisons for row in one.plan.rows):
         if not issubclass(load_method(row.method), ScoredImages):
             raise ConfigError(
                 f"row '{row.name}': the method '{row.method}' labels no images, which leaves nothing to score"
             )
-    folder = create(args.out)
-    with locked(folder):
-        check_beginnings(folder, plan)
-        with Trainings(PROGRAM, without_launcher(os.environ), _say_stopped) as trainings:
-
-            def train(training: Training, log: Path, threads: Mapping[str, str]) -> int:
-                return trainings.run(_words(training), log, threads)
-
-            train_all(folder, plan, args.jobs, train, _say)
-        _print_table(folder, plan, args.per_class)
-    return 0
+    if args.run:
+        return perform(out, study, args.run)
+    return run_study(out, study, args.jobs, command, per_class=args.per_class, train=not args.report)
 
 
-def _words(training: Training) -> list[str]:
-    """The command of a training."""
-    if training.checkpoint:
-        where = ["--ckpt_path", str(training.checkpoint)]
-    else:
-        where = ["--seed_everything", str(training.seed), "--runs", str(training.folder)]
-    weight = ["--method.weight", training.weight] if training.weight else []
-    return ["fit", "--method", training.row.method, *where, *training.options, *weight]
+def _study_of_file(path: Path, args: argparse.Namespace, common: Sequence[str]) -> Study:
+    for option, value in (("--rows", args.rows), ("--variant", args.variant), ("--reference", args.reference)):
+        if value:
+            raise ConfigError(f"{option} {value}: the rows of {path} stand in it; leave out the option, or the study")
+    return read_study(path, seeds=args.seeds, only=args.only, words=common)
 
 
-def _print_table(folder: Path, plan: Plan, per_class: bool) -> None:
-    from segzoo.study.table import make_table
-
-    table = make_table(folder, plan, per_class=per_class)
-    write_text(folder / "comparison.md", table + "\n")
-    print(f"\n{table}\n\nwritten to {folder / 'comparison.md'}")
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _say_stopped() -> None:
-    print("stopped; the same command continues", file=sys.stderr)
+def _rows_of_flags(args: argparse.Namespace, common: Sequence[str]) -> Study:
+    if not args.rows:
+        raise ConfigError("nothing to compare: expected a study (segzoo compare STUDY.yaml) or --rows LIST")
+    if args.only:
+        raise ConfigError(f"--only {args.only[0]} chooses from a study's file; with --rows, name the rows there")
+    variants = parse_variants(args.variant)
+    rows = tuple(parse_row(text, variants) for text in args.rows.split(","))
+    used = {name for row in rows for name in row.names}
+    if unused := [name for name in variants if name not in used]:
+        raise ConfigError(f"--variant {unused[0]} is in no row; add it to --rows, or leave it out")
+    return single(Plan(rows, parse_seeds(args.seeds or "0-2"), args.reference or rows[-1].name, tuple(common)))
 
 
 def _parser() -> Parser:
     parser = Parser("segzoo compare", DESCRIPTION, EXAMPLES)
-    parser.add_argument("--rows", required=True, metavar="LIST", help="methods, separated by commas; see above")
+    parser.add_argument(
+        "study", nargs="?", metavar="STUDY", help="a YAML of rows, seeds and data, a packaged one, or results.json"
+    )
+    parser.add_argument("--rows", metavar="LIST", help="methods, separated by commas; see above")
     parser.add_argument(
         "--variant",
         action="append",
@@ -133,13 +126,25 @@ def _parser() -> Parser:
         metavar="'NAME: METHOD OPTIONS'",
         help="a row of its own name: a method and what follows it in `segzoo fit`; may be given several times",
     )
-    parser.add_argument("--seeds", default="0-2", metavar="LIST", help="e.g. 0-4 or 0,1,7 (default: 0-2)")
+    parser.add_argument("--seeds", metavar="LIST", help="e.g. 0-4 or 0,1,7 (default: those of STUDY, or 0-2)")
     parser.add_argument("--reference", metavar="ROW", help="row that the others are compared with (default: the last)")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/compare"), help="folder of the runs and of comparison.md"
+        "--only",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="of STUDY: DATA, ROW or DATA/ROW, with * and ?; may be given several times",
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="runs at a time, each with one GPU where there are several (default: 1)"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder of the runs and the report (default: runs/STUDY, or runs/compare)"
     )
     parser.add_argument("--per_class", action="store_true", help="add tables of IoU, precision and recall by class")
+    parser.add_argument("--report", action="store_true", help="train nothing, and report the runs that are complete")
+    parser.add_argument("--slurm", action="store_true", help="print a script that submits all runs to SLURM, and stop")
+    parser.add_argument("--run", metavar="RUN", help="train one run, such as joint-s0, and report nothing")
     return parser
 
 

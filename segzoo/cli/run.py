@@ -12,6 +12,7 @@ from lightning.pytorch.accelerators import CPUAccelerator
 
 from segzoo.callbacks import (
     CollapseWatch,
+    ExampleImages,
     FinalReport,
     HistoryFigures,
     ImagePanels,
@@ -235,6 +236,7 @@ class Run:
             ImagePanels(folder, every_n_steps=config["panel_steps"]),
             HistoryFigures(folder),
             CollapseWatch(folder),
+            ExampleImages(folder),
             FinalReport(folder),
             Interruption(self.request),
             LastCheckpoint(folder, config["checkpoint_steps"], config["keep_steps"]),

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 COLUMNS = ("iou", "precision", "recall", "share")
 """The scores of a class in files."""
+IMAGE_COUNTS = "images-test.npz"
+"""Where a run keeps the pixels of every test image by class."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,6 +26,8 @@ class ScoredImages(LoggedSteps):
         confusion: the confusion matrix of the evaluation in progress.
         scores: those of the last evaluation; None before.
         scored_images: how many images they are of.
+        image_counts: pixels by image of the last test, (N, 3, C): right ones, true ones, and those called so; None where
+            several processes shared the images.
     """
 
     label_space: LabelSpace
@@ -33,7 +37,9 @@ class ScoredImages(LoggedSteps):
         self.confusion = confusion_metric(num_classes)
         self.scores: Scores | None = None
         self.scored_images = 0
+        self.image_counts: npt.NDArray[np.int64] | None = None
         self._evaluated, self._unusable = 0, torch.zeros((), dtype=torch.long)
+        self._totals: list[Tensor] = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds a batch of the target's val split to the confusion matrix."""
@@ -65,7 +71,9 @@ class ScoredImages(LoggedSteps):
         """
         if isinstance(batch["image"], Tensor):
             logits = network(batch["image"])
-            update_confusion(confusion, logits, batch["label"])
+            for one, label in zip(logits, batch["label"], strict=True):
+                update_confusion(confusion, one[None], label[None])
+                self._note_image(confusion)
             return count_unusable(logits)
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         at_once = windows_at_once(data.eval_batch_size, self.device)
@@ -76,10 +84,25 @@ class ScoredImages(LoggedSteps):
             for top, logits in logit_strips(network, inputs, data.views, size, at_once):
                 update_confusion(confusion, logits[None], label[None, top : top + logits.shape[1]])
                 finite &= torch.isfinite(logits).all()
+            self._note_image(confusion)
             unusable += ~finite
         return unusable
 
+    def _note_image(self, confusion: ConfusionMatrix) -> None:
+        """Keeps what a matrix holds after an image of a test."""
+        if confusion is self.confusion and self._tests_alone():
+            matrix = confusion.confmat
+            self._totals.append(torch.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)]))
+
+    def _tests_alone(self) -> bool:
+        trainer: Any = getattr(self, "_trainer", None)
+        return trainer is not None and trainer.testing and trainer.world_size == 1
+
     def _score(self, split: str) -> None:
+        totals, self._totals = self._totals, []
+        self.image_counts = None
+        if totals:
+            self.image_counts = torch.stack(totals).diff(dim=0, prepend=torch.zeros_like(totals[0])[None]).cpu().numpy()
         matrix = self.confusion.compute().cpu().numpy()
         self.confusion.reset()
         # Counted, not taken from the split: a limited or interrupted evaluation must say so.

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from segzoo.errors import SegzooError
+from segzoo.errors import ConfigError, SegzooError
 from segzoo.files import write_text
 from segzoo.runtime.lock import locked
 from segzoo.study.plan import Plan, Row
@@ -21,6 +21,7 @@ from segzoo.study.results import (
     mean_weight,
     orders,
 )
+from segzoo.study.study_file import Comparison, Study
 
 
 @dataclass(frozen=True)
@@ -48,27 +49,85 @@ Train = Callable[[Training, Path, Mapping[str, str]], int]
 """Runs a training; takes a file for what it prints and further environment variables, and returns its exit status."""
 
 
-def train_all(folder: Path, plan: Plan, jobs: int, train: Train, say: Callable[[str], object]) -> None:
-    """Trains what is not complete.
+@dataclass(frozen=True)
+class Run:
+    """One line of what is to be done.
+
+    Attributes:
+        comparison: that it belongs to.
+        row: whose run it is.
+        seed: of the run.
+    """
+
+    comparison: Comparison
+    row: Row
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """``ROW-s<seed>``, below the name of the data where there is one."""
+        return "/".join(filter(None, [self.comparison.name, f"{self.row.name}-s{self.seed}"]))
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, [self.comparison.name, f"{self.row.name}, seed {self.seed}"]))
+
+
+def waves(study: Study) -> list[list[Run]]:
+    """All runs; those in one list may run at a time, after all in those before it, the longest first."""
+    found: dict[int, list[Run]] = {}
+    for one in study.comparisons:
+        for number, wave in enumerate(one.plan.waves):
+            found.setdefault(number, []).extend(Run(one, row, seed) for row, seed in wave)
+    return [sorted(found[n], key=lambda run: -run.comparison.costs.get(run.row.name, 1)) for n in sorted(found)]
+
+
+def train_all(out: Path, study: Study, jobs: int, train: Train, say: Callable[[str], object]) -> None:
+    """Trains what is not complete. A run that fails keeps none from running but those that start from it.
 
     Args:
-        folder: of the comparison.
-        plan: what is compared.
+        out: folder of the study.
+        study: what is compared.
         jobs: trainings at a time.
         train: starts one and waits for its end.
         say: is given a line when a training begins, and when it is complete.
 
     Raises:
-        SegzooError: a training failed, or one that is there is not what the plan wants.
+        SegzooError: trainings failed, or one that is there is not what the plan wants.
     """
-    total, done = len(plan.rows) * len(plan.seeds), 0
-    # Runs beside each other share the cores; more threads than cores slow all of them down.
-    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))}
+    planned = waves(study)
+    total, done, failed = sum(map(len, planned)), 0, dict[tuple[str, str, int], str]()
+    threads = threads_of(jobs)
+
+    def perform(run: Run) -> str:
+        before = (*run.row.starts, *([run.row.weight_of] if run.row.weight_of else []))
+        if lost := [row.name for row in before if (run.comparison.name, row.name, run.seed) in failed]:
+            return f"{run} waits for {lost[0]}, which failed"
+        folder = run.comparison.folder(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            complete(folder, run.comparison.plan, run.row, run.seed, train, threads, say)
+        except ConfigError:
+            raise
+        except SegzooError as error:
+            return str(error)
+        return ""
+
     with ThreadPoolExecutor(jobs) as pool:
-        for wave in plan.waves:  # rows that take something from others wait for them
-            for row, seed in pool.map(lambda one: complete(folder, plan, one[0], one[1], train, threads, say), wave):
+        for wave in planned:  # rows that take something from others wait for them
+            for run, error in zip(wave, pool.map(perform, wave), strict=True):
+                if error:
+                    failed[run.comparison.name, run.row.name, run.seed] = error
+                    continue
                 done += 1
-                say(f"{done}/{total}  {row.name}, seed {seed}")
+                say(f"{done}/{total}  {run}")
+    if failed:
+        first = next(iter(failed.values()))
+        raise SegzooError(first if len(failed) == 1 else f"{len(failed)} of {total} runs failed, the first: {first}")
+
+
+def threads_of(jobs: int) -> dict[str, str]:
+    """Environment of runs beside each other: they share the cores, and more threads than cores slow all of them down."""
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))}
 
 
 def next_training(folder: Path, plan: Plan, row: Row, seed: int, scores: str = SCORES) -> Training | None:
@@ -135,6 +194,19 @@ def complete(
         raise SegzooError(f"{row.name} with seed {seed} failed, see {log}: {lines[-1]}")
     check_complete(find_run(folder, row, seed, scores), scores)
     return row, seed
+
+
+def is_complete(folder: Path, plan: Plan, row: Row, seed: int) -> bool:
+    """Whether a run is there, came to its end, and is of the options of today."""
+    run = find_run(folder, row, seed)
+    if not (run / SCORES).is_file():
+        return False
+    try:
+        check_orders(run, _record(folder, row, seed), orders(row, plan.common))
+        check_complete(run)
+    except ConfigError:
+        return False
+    return True
 
 
 def _record(folder: Path, row: Row, seed: int) -> Path:

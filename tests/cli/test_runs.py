@@ -16,6 +16,7 @@ from PIL import Image
 
 from segzoo.cli.checkpoint import read_checkpoint
 from segzoo.data.mask_files import read_ids
+from segzoo.evaluation import Scores
 from segzoo.methods import registry
 from segzoo.methods.single_domain import SourceOnly
 from segzoo.models.segmenter import create_segmenter
@@ -38,6 +39,27 @@ def test_fit_writes_the_run_folder(trained: Path) -> None:
         row = list(csv.DictReader(file))[-1]
     assert row["test/miou"]
     assert "lightning_logs" not in names
+
+
+def test_a_test_keeps_the_pixels_of_every_image_and_shows_some(trained: Path) -> None:
+    scores = Scores.load(trained / "scores-test.json")
+    with np.load(trained / "images-test.npz") as file:
+        right, true, called = file["counts"].sum(0)
+        images = len(file["counts"])
+    assert np.array_equal(right, scores.confusion.diagonal())
+    assert np.array_equal(true, scores.confusion.sum(1)) and np.array_equal(called, scores.confusion.sum(0))
+    shown = sorted((trained / "examples").glob("*-image.jpg"))
+    assert len(shown) == min(8, images)
+    for path in shown:
+        place = int(path.name.split("-")[0])
+        label, said = (np.array(Image.open(path.with_name(f"{place:05d}-{k}.png"))) for k in ("label", "prediction"))
+        with np.load(trained / "images-test.npz") as file:
+            assert np.array_equal(
+                file["counts"][place][0], [np.sum((label == c) & (said == c)) for c in range(len(scores.classes))]
+            )
+            assert np.array_equal(
+                file["counts"][place][2], [np.sum((label != 255) & (said == c)) for c in range(len(scores.classes))]
+            )
 
 
 def test_the_checkpoint_carries_the_configuration(trained: Path, checkpoint: Path) -> None:

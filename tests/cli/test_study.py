@@ -183,6 +183,8 @@ def test_a_study_runs_goes_on_and_reports(toy: Path) -> None:
     entries = {one["row"]: one for one in json.loads((toy / "out/results.json").read_text())}
     assert set(entries["tuned"]["scores"]) == {"val", "test"}
     assert "toy, test" in (toy / "out/tables.md").read_text()
+    report = (toy / "out/report.html").read_text()
+    assert "one seed, which says nothing" in report and "image 3; rows differ on" in report
     (toy / "out/results.json").rename(toy / "before.json")
     assert study("--jobs", "0", "--splits", "test").returncode == 0
     assert (toy / "out/results.json").read_text() == (toy / "before.json").read_text()

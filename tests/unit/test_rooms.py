@@ -68,6 +68,8 @@ CIRCLES: dict[frozenset[str], str] = {}
 """Known ones, with what ties them."""
 WITH_FLAGS = {
     "segzoo.callbacks.manifest": "options of git",
+    "segzoo.study.curves": "variables of a style sheet, which look like flags",
+    "segzoo.study.study_file": "the words of runs",
     "segzoo.study.results": "the words of a command, as a comparison notes them",
 }
 """Modules below the command line with flags in texts, and why."""

@@ -13,6 +13,7 @@ from segzoo.evaluation import Protocol, Scores
 from segzoo.study.plan import Plan, Row, parse_row, parse_seeds, parse_variants
 from segzoo.study.results import find_run, mean_weight
 from segzoo.study.running import Training, next_training, train_all
+from segzoo.study.study_file import single
 from segzoo.study.table import make_table
 
 
@@ -99,7 +100,7 @@ def test_a_comparison_trains_what_is_left_and_hands_on_weights_and_checkpoints(t
     variants = parse_variants(["b: joint --x {metapix}/file"])
     rows = tuple(parse_row(name, variants) for name in ("b", "metapix", "joint@metapix"))
     plan, trainer, said = Plan(rows, (4,), "b", ("--common", "1")), Trainer(), []
-    train_all(tmp_path, plan, 1, trainer, said.append)
+    train_all(tmp_path, single(plan), 1, trainer, said.append)
     metapix, b, joint = trainer.given
     assert (metapix.row.name, metapix.seed, metapix.checkpoint) == ("metapix", 4, None)
     last = tmp_path / "metapix" / "metapix" / "toy" / "default-s4" / "checkpoints" / "last.ckpt"
@@ -108,14 +109,14 @@ def test_a_comparison_trains_what_is_left_and_hands_on_weights_and_checkpoints(t
     assert said[0] == f"trains metapix, seed 4: {tmp_path / 'metapix-s4.log'}" and said[-1].startswith("3/3  ")
     assert json.loads((tmp_path / "joint@metapix-s4.json").read_text())["command"][-1] == "@metapix"
     assert "| b | ✓ | ✓ |  | 1 |" in make_table(tmp_path, plan)  # what its method declares: these scores do not say it
-    train_all(tmp_path, plan, 1, trainer, said.append)
+    train_all(tmp_path, single(plan), 1, trainer, said.append)
     assert len(trainer.given) == 3, "a complete run was repeated"
 
 
 def test_an_interrupted_run_is_continued_from_its_last_checkpoint(tmp_path: Path) -> None:
     row = Row("joint", "joint")
     plan, trainer = Plan((row,), (0,), "joint"), Trainer()
-    train_all(tmp_path, plan, 1, trainer, lambda line: None)
+    train_all(tmp_path, single(plan), 1, trainer, lambda line: None)
     run = find_run(tmp_path, row, 0)
     (run / "scores-test.json").unlink()
     training = next_training(tmp_path, plan, row, 0)
@@ -125,4 +126,4 @@ def test_an_interrupted_run_is_continued_from_its_last_checkpoint(tmp_path: Path
 def test_the_last_line_of_a_failed_training_is_the_error(tmp_path: Path) -> None:
     plan = Plan((Row("joint", "joint"),), (0,), "joint")
     with pytest.raises(SegzooError, match=r"joint with seed 0 failed, see .*joint-s0.log: out of luck"):
-        train_all(tmp_path, plan, 1, Trainer(2), lambda line: None)
+        train_all(tmp_path, single(plan), 1, Trainer(2), lambda line: None)

@@ -1,0 +1,160 @@
+"""The trainings of a study as processes of their own, shown while they run, and what is written at their end."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from segzoo.cli.places import Places, environment, visible_gpus
+from segzoo.cli.rundir import create, without_launcher
+from segzoo.cli.study_display import StudyDisplay
+from segzoo.errors import ConfigError, SegzooError
+from segzoo.files import write_text
+from segzoo.runtime.lock import locked
+from segzoo.study.results import SCORES, check_beginnings, find_run
+from segzoo.study.running import Run, Training, complete, threads_of, train_all, waves
+from segzoo.study.study_file import Comparison, Study
+from segzoo.study.trainings import Trainings
+from segzoo.suggest import did_you_mean
+
+PROGRAM = (sys.executable, "-m", "segzoo.cli.follow")
+"""`segzoo` that ends when this process does."""
+OWN_DEVICES = "--trainer.devices"
+
+
+def run_study(out: Path, study: Study, jobs: int, command: str, *, per_class: bool, train: bool) -> int:
+    """Trains what is not complete, and reports.
+
+    Args:
+        out: folder of the study.
+        study: what is compared.
+        jobs: trainings at a time.
+        command: that was given, for the report.
+        per_class: with tables by class.
+        train: False: only reports what there is.
+
+    Raises:
+        SegzooError: a training failed, or another process writes there.
+    """
+    failure: SegzooError | None = None
+    with locked(create(out)):
+        for one in study.comparisons:
+            check_beginnings(one.folder(out), one.plan)
+        try:
+            if train:
+                _train(out, study, jobs)
+        except ConfigError:
+            raise
+        except SegzooError as error:  # what is complete is reported all the same
+            failure = error
+        for one in study.comparisons:
+            if not left(out, Study("", (one,))):
+                _print_table(one, one.folder(out), per_class)
+        if failure is None or len(left(out, study)) < sum(map(len, waves(study))):
+            report(out, study, command)
+    if failure is not None:
+        raise failure
+    return 0
+
+
+def report(out: Path, study: Study, command: str) -> None:
+    """Writes results and the report of the runs that are complete.
+
+    Raises:
+        ConfigError: none is.
+    """
+    from segzoo.study.entries import RESULTS, missing_runs, study_entries, write_results
+    from segzoo.study.report import FILE, write_report
+
+    entries = study_entries(out, study)
+    if not entries:
+        raise ConfigError(f"no run in {out} is complete: there is nothing to report yet")
+    missing = [run.name for run in missing_runs(entries, study)]
+    write_results(out / RESULTS, entries)
+    write_report(out / FILE, entries, out, question=study.question, command=command, missing=missing)
+    rest = f", without {len(missing)} runs that are not complete" if missing else ""
+    print(f"written to {out / FILE}{rest}")
+
+
+def report_results(path: Path, command: str) -> int:
+    """Writes the report of results of another machine, beside their file."""
+    from segzoo.study.entries import read_results
+    from segzoo.study.report import FILE, write_report
+
+    print(f"written to {write_report(path.parent / FILE, read_results(path), path.parent, command=command)}")
+    return 0
+
+
+def perform(out: Path, study: Study, name: str) -> int:
+    """Trains one run by its name, beside other processes that train others.
+
+    Raises:
+        ConfigError: no such run.
+        SegzooError: the training failed.
+    """
+    runs = {run.name: run for wave in waves(study) for run in wave}
+    if name not in runs:
+        raise ConfigError(f"--run {name} is not one of this study{did_you_mean(name, runs)}")
+    run = runs[name]
+    folder = create(run.comparison.folder(out))
+    with Trainings(PROGRAM, without_launcher(os.environ), _say_stopped) as trainings:
+
+        def train(training: Training, log: Path, threads: Mapping[str, str]) -> int:
+            return trainings.run(words(training), log, threads)
+
+        complete(folder, run.comparison.plan, run.row, run.seed, train, threads_of(1), _say)
+    _say(f"{run} is complete")
+    return 0
+
+
+def left(out: Path, study: Study) -> list[Run]:
+    """The runs that are not complete."""
+    runs = (run for wave in waves(study) for run in wave)
+    return [run for run in runs if not (find_run(run.comparison.folder(out), run.row, run.seed) / SCORES).is_file()]
+
+
+def words(training: Training) -> list[str]:
+    """The command of a training."""
+    if training.checkpoint:
+        where = ["--ckpt_path", str(training.checkpoint)]
+    else:
+        where = ["--seed_everything", str(training.seed), "--runs", str(training.folder)]
+    weight = ["--method.weight", training.weight] if training.weight else []
+    return ["fit", "--method", training.row.method, *where, *training.options, *weight]
+
+
+def _train(out: Path, study: Study, jobs: int) -> None:
+    pending = left(out, study)
+    options = {word for one in study.comparisons for row in one.plan.rows for word in (*one.plan.common, *row.options)}
+    own_devices = any(word.partition("=")[0] == OWN_DEVICES for word in options)
+    places = Places(jobs, visible_gpus() if jobs > 1 and pending and not own_devices else [])
+    display = StudyDisplay(len(pending), jobs)
+    with Trainings(PROGRAM, without_launcher(os.environ), _say_stopped) as trainings, display:
+
+        def train(training: Training, log: Path, threads: Mapping[str, str]) -> int:
+            name = str(log.with_suffix("").relative_to(out))
+            with places.take() as place:
+                display.begin(name, log, f"GPU {place}" if place else "")
+                try:
+                    return trainings.run(words(training), log, {**threads, **environment(place)})
+                finally:
+                    display.end(name)
+
+        train_all(out, study, jobs, train, display.say)
+
+
+def _print_table(one: Comparison, folder: Path, per_class: bool) -> None:
+    from segzoo.study.table import make_table
+
+    table = make_table(folder, one.plan, per_class=per_class)
+    write_text(folder / "comparison.md", table + "\n")
+    title = f"{one.name}\n\n" if one.name else ""
+    print(f"\n{title}{table}\n\nwritten to {folder / 'comparison.md'}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _say_stopped() -> None:
+    print("stopped; the same command continues", file=sys.stderr)

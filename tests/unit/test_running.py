@@ -1,0 +1,124 @@
+"""Which runs of a study are trained, in what order, and what one that fails keeps from running."""
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from segzoo.cli.main import main
+from segzoo.errors import ConfigError, SegzooError
+from segzoo.runtime.lock import locked
+from segzoo.study.running import Training, train_all
+from segzoo.study.study_file import Study, read_study
+from tests.study_runs import write_run, write_runs
+
+ROWS = {
+    "source-only": None,
+    "joint": None,
+    "tuned": "target-only --network.initial_checkpoint {source-only}",
+}
+
+
+def read(tmp_path: Path, seeds: str = "0-1", **change: Any) -> Study:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({"rows": ROWS, "seeds": seeds, "data": "minicity"} | change, sort_keys=False))
+    return read_study(path)
+
+
+class Trainer:
+    """Trains at once, and notes what."""
+
+    def __init__(self, study: Study, out: Path, failing: tuple[str, ...] = ()) -> None:
+        self.study, self.out, self.failing = study, out, failing
+        self.trained: list[str] = []
+        self._noting = threading.Lock()
+
+    def __call__(self, training: Training, log: Path, threads: Mapping[str, str]) -> int:
+        name = f"{training.row.name}-s{training.seed}"
+        log.write_text("a line\nthe reason\n")
+        with self._noting:
+            self.trained.append(name)
+        if name in self.failing:
+            return 1
+        one = next(one for one in self.study.comparisons if training.folder.is_relative_to(one.folder(self.out)))
+        run = write_run(one, self.out, training.row, training.seed, 0.7)
+        (run / "checkpoints").mkdir()
+        (run / "checkpoints" / "last.ckpt").touch()
+        return 0
+
+
+def train(study: Study, out: Path, failing: tuple[str, ...] = (), jobs: int = 2) -> tuple[list[str], list[str]]:
+    trainer, said = Trainer(study, out, failing), list[str]()
+    try:
+        train_all(out, study, jobs, trainer, said.append)
+    finally:
+        said.append(",".join(trainer.trained))
+    return trainer.trained, said
+
+
+def test_a_study_goes_on_and_more_seeds_or_rows_only_run_what_is_new(tmp_path: Path) -> None:
+    trained, said = train(read(tmp_path), tmp_path / "out")
+    assert sorted(trained) == sorted(f"{row}-s{seed}" for row in ROWS for seed in (0, 1))
+    assert said[-2].startswith("6/6  minicity/")
+    assert train(read(tmp_path), tmp_path / "out")[0] == []
+    assert sorted(train(read(tmp_path, "0-2"), tmp_path / "out")[0]) == ["joint-s2", "source-only-s2", "tuned-s2"]
+    more = read(tmp_path, "0-2", rows=ROWS | {"metapix": None})
+    assert sorted(train(more, tmp_path / "out")[0]) == ["metapix-s0", "metapix-s1", "metapix-s2"]
+    other = read(tmp_path, options="--trainer.max_steps 9")
+    with pytest.raises(ConfigError, match="choose another folder"):
+        train(other, tmp_path / "out")
+
+
+@pytest.mark.fault("one-run-of-a-study-fails")
+def test_a_run_that_fails_keeps_only_those_that_start_from_it_from_running(tmp_path: Path) -> None:
+    trainer, out = Trainer(read(tmp_path), tmp_path / "out", ("source-only-s1",)), tmp_path / "out"
+    with pytest.raises(
+        SegzooError, match=r"2 of 6 runs failed, the first: source-only with seed 1 failed, see .*: the reason"
+    ):
+        train_all(out, trainer.study, 1, trainer, lambda line: None)
+    assert sorted(trainer.trained) == ["joint-s0", "joint-s1", "source-only-s0", "source-only-s1", "tuned-s0"]
+    assert sorted(train(read(tmp_path), out)[0]) == ["source-only-s1", "tuned-s1"]
+
+
+def test_two_at_once_in_one_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study, out = read(tmp_path, rows={"joint": None}), tmp_path / "out"
+    write_runs(study, out, lambda row, seed: 0.6)
+    command = ["compare", str(tmp_path / "study.yaml"), "--out", str(out)]
+    with locked(out):
+        assert main(command) == 2
+    assert "is being written by another process" in capsys.readouterr().err
+    assert main(command) == 0
+
+
+def test_one_run_beside_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study, out = read(tmp_path, rows={"joint": None}), tmp_path / "out"
+    write_runs(study, out, lambda row, seed: 0.6)
+    command = ["compare", str(tmp_path / "study.yaml"), "--out", str(out)]
+    with locked(out):  # as tasks of a cluster run while another one reports
+        assert main([*command, "--run", "minicity/joint-s1"]) == 0
+    assert "minicity/joint, seed 1 is complete" in capsys.readouterr().out
+    assert main([*command, "--run", "minicity/jiont-s1"]) == 2
+    assert "is not one of this study; did you mean 'minicity/joint-s1'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to compare: expected a study (segzoo compare STUDY.yaml) or --rows LIST"),
+        (["minicty"], "unknown study 'minicty'; did you mean 'minicity'?"),
+        (["no.yaml"], "no such file: no.yaml"),
+        (["no.json"], "no.json is no results.json of a study"),
+        (["minicity", "--rows", "joint"], "--rows joint: the rows of"),
+        (["--rows", "joint", "--only", "joint"], "--only joint chooses from a study's file"),
+        (["minicity", "--", "--trainer.max_step", "2"], "row 'source-only': unknown option '--trainer.max_step'"),
+    ],
+)
+def test_wrong_arguments_are_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "--out", str(tmp_path / "out"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
