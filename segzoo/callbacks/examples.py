@@ -35,10 +35,11 @@ class ExampleImages(L.Callback):
         self.folder = Path(run_dir) / FOLDER
         self._chosen: set[int] = set()
         self._seen = 0
+        self._pictures: dict[str, Image.Image] = {}
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Chooses the images."""
-        self._seen, self._chosen = 0, set()
+        self._seen, self._chosen, self._pictures = 0, set(), {}
         data: Any = getattr(trainer, "datamodule", None)
         if data is not None and trainer.world_size == 1 and isinstance(pl_module, LabelsImages):
             self._chosen = set(evenly(data.counts()["target/test"], COUNT))
@@ -57,21 +58,26 @@ class ExampleImages(L.Callback):
             if self._seen + place in self._chosen:
                 with isolate_rng(), torch.no_grad(), trainer.precision_plugin.forward_context():
                     picture, said = _labelled(trainer, pl_module, batch["image"][place], label)
-                self._write(f"{self._seen + place:05d}", cast(Shown, pl_module), picture, label, said)
+                self._keep(f"{self._seen + place:05d}", cast(Shown, pl_module), picture, label, said)
         self._seen += len(batch["label"])
 
-    def _write(self, name: str, module: Shown, picture: Tensor, label: Tensor, said: Tensor) -> None:
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes them, now that the test has a score."""
+        for name, picture in self._pictures.items():
+            with whole_file(self.folder / name) as partial:
+                picture.save(partial, "JPEG" if name.endswith(".jpg") else "PNG", quality=85)
+        self._pictures = {}
+
+    def _keep(self, name: str, module: Shown, picture: Tensor, label: Tensor, said: Tensor) -> None:
         pixels = picture if picture.dtype == torch.uint8 else (picture.float().clamp(0, 1) * 255).round().byte()
         image = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))
         if image.width > WIDTH:
             image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
-        with whole_file(self.folder / f"{name}-image.jpg") as partial:
-            image.save(partial, "JPEG", quality=85)
+        self._pictures[f"{name}-image.jpg"] = image
         palette = np.zeros((256, 3), np.uint8)
         palette[: module.label_space.num_classes] = module.label_space.palette
         for kind, ids in (("label", label), ("prediction", said)):
-            with whole_file(self.folder / f"{name}-{kind}.png") as partial:
-                _indexed(ids.cpu().numpy(), palette).save(partial, "PNG")
+            self._pictures[f"{name}-{kind}.png"] = _indexed(ids.cpu().numpy(), palette)
 
 
 def _labelled(trainer: L.Trainer, network: Any, image: Any, label: Tensor) -> tuple[Tensor, Tensor]:

@@ -101,7 +101,7 @@ def _study_of_file(path: Path, args: argparse.Namespace, common: Sequence[str]) 
 
 
 def _rows_of_flags(args: argparse.Namespace, common: Sequence[str]) -> Study:
-    if not args.rows:
+    if args.rows is None:
         raise ConfigError("nothing to compare: expected a study (segzoo compare STUDY.yaml) or --rows LIST")
     if args.only:
         raise ConfigError(f"--only {args.only[0]} chooses from a study's file; with --rows, name the rows there")

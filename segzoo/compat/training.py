@@ -155,6 +155,11 @@ def wandb_arguments(logger: "WandbLogger") -> dict[str, Any]:
     return logger._wandb_init
 
 
+def has_experiment(logger: Any) -> bool:
+    """Whether a logger of wandb has begun its run, or was given one."""
+    return logger._experiment is not None
+
+
 def no_experiment() -> Any:
     """An experiment that takes whatever is logged and does nothing with it."""
     from lightning.fabric.loggers.logger import _DummyExperiment

@@ -17,7 +17,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from segzoo.compat.training import TENSORBOARD_THREAD, no_experiment, wandb_arguments
+from segzoo.compat.training import TENSORBOARD_THREAD, has_experiment, no_experiment, wandb_arguments
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.files import write_text
 
@@ -156,7 +156,7 @@ class CarefulWandb(WandbLogger):
 
         if self.failed:
             return no_experiment()
-        begins = self._experiment is None
+        begins = not has_experiment(self)
         try:
             try:
                 run = super().experiment

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from segzoo.compat.training import trainer_of
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.streams import Batch
 from segzoo.distributed import sum_across_ranks
@@ -95,7 +96,7 @@ class ScoredImages(LoggedSteps):
             self._totals.append(torch.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)]))
 
     def _tests_alone(self) -> bool:
-        trainer: Any = getattr(self, "_trainer", None)
+        trainer = trainer_of(self)
         return trainer is not None and trainer.testing and trainer.world_size == 1
 
     def _score(self, split: str) -> None:

@@ -93,7 +93,7 @@ class Toy(L.LightningModule):
         self.net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Conv2d(4, 3, 1))
         self.register_buffer("calls", torch.zeros(()))
         self.confusion = confusion_metric(3)
-        self.scores, self.scored_images = None, 4
+        self.scores, self.scored_images, self.image_counts = None, 4, None
         self.fail_at = None
         self.seen = []
         self.segmenter = self.net

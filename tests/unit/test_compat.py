@@ -536,6 +536,13 @@ def _(tmp_path: Path) -> None:
     assert "**self._wandb_init" in inspect.getsource(WandbLogger)
 
 
+@name("WandbLogger._experiment", "looks whether a run of wandb has begun")
+def _(tmp_path: Path) -> None:
+    logger = WandbLogger(project="one", save_dir=str(tmp_path), mode="disabled")
+    assert not training.has_experiment(logger)
+    assert logger.experiment is not None and training.has_experiment(logger)
+
+
 @name("lightning.fabric.loggers.logger._DummyExperiment", "takes what is logged after a logger has failed")
 def _(_: Path) -> None:
     experiment = training.no_experiment()
