@@ -3,6 +3,7 @@
 python -m torch.distributed.run --nproc_per_node 2 -m tests.distributed.second_order; fails where a number comes out.
 """
 
+import os
 from collections.abc import Callable
 
 import torch
@@ -40,8 +41,8 @@ def main() -> None:
     refused(lambda: unrolled_hypergradient([source] * 2, target, params, [weights] * 2, [72.0] * 2, 0.1, True))
     first_order = unrolled_hypergradient([source] * 2, target, params, [weights] * 2, [72.0] * 2, 0.1, False)
     assert all(torch.isfinite(g).all() for g in first_order.weights)
-    dist.barrier()  # a rank that ends while the other one still speaks to it may abort
-    dist.destroy_process_group()
+    dist.barrier()
+    os._exit(0)  # all is computed, and gloo's threads abort now and then while a process ends
 
 
 if __name__ == "__main__":
