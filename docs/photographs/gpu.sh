@@ -6,7 +6,7 @@
 #
 # A small network leaves a large GPU idle, so that the cores of the processor decide: JOBS a little below their number, as every
 # run has a process that loads its images. Kernels of several processes overlap only under CUDA's multi-process service (MPS), which is
-# used where it is installed and works, and ended afterwards; NO_MPS=1 leaves it out.
+# used where it is installed and works, and ended afterwards; NO_MPS=1 leaves it out. None of this has run on a GPU yet.
 set -u
 jobs=$1 seconds=$2
 shift 2
