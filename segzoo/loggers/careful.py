@@ -176,11 +176,12 @@ class CarefulWandb(WandbLogger):
             return no_experiment()
 
     def give_up(self) -> None:
-        """Otherwise wandb would say goodbye, at the end, to a service that is gone, with a traceback."""
+        """Otherwise wandb would say goodbye to a service that is gone, and the next training would log to its run."""
         import wandb
 
-        with suppress(Exception):
+        with suppress(Exception, SystemExit):  # it exits as its service did
             wandb.teardown()
+        wandb.run = None
 
     log_image = careful(WandbLogger.log_image)
     log_table = careful(WandbLogger.log_table)

@@ -225,6 +225,12 @@ def test_a_training_outlives_wandb(tmp_path: Path, capfd: pytest.CaptureFixture[
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert len(said) == 1 and said[0].startswith("warning: wandb stopped: ")
     assert said[0].endswith("; the training goes on, metrics.csv has all numbers")
+    after = CarefulWandb(tmp_path / "next", "offline", {})
+    try:
+        after.log_metrics({"loss": 2.0}, 0)
+        assert not after.failed and after.id_file.exists()
+    finally:
+        after.give_up()
 
 
 @pytest.mark.fault("tensorboard-cannot-write")
