@@ -1,10 +1,12 @@
 """What a step costs in every stage of MetaPix, in steps of `joint`, as processor time: other programs may run beside it.
 
-OMP_NUM_THREADS=1 python -m tests.benchmarks.stages [--size 96] [--steps 6] [--rounds 2]
+OMP_NUM_THREADS=1 python -m tests.benchmarks.stages [--size 96] [--steps 6] [--rounds 2] [--json FILE]
 """
 
 import argparse
+import json
 import time
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -46,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for option, default in (("--size", 96), ("--steps", 6), ("--rounds", 2)):
         parser.add_argument(option, type=int, default=default)
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
     total = WARMUP + args.steps
@@ -55,12 +58,16 @@ def main() -> None:
         "stage weights": {"stages": {"weights": total}},
         "stage segmenter": {"stages": {"weights": 1, "segmenter": total - 1}},
     }
+    ratios: dict[str, list[float]] = {name: [] for name in rows}
     for _ in range(args.rounds):
         joint = seconds("joint", args.size, args.steps)
-        print(f"joint {joint:.3f} s")
         for name, options in rows.items():
-            ratio = seconds("metapix", args.size, args.steps, weight_width=8, **options) / joint
-            print(f"metapix, {name}: {ratio:.2f}", flush=True)
+            ratios[name].append(seconds("metapix", args.size, args.steps, weight_width=8, **options) / joint)
+    for name, found in ratios.items():
+        print(f"{name:16} {median(found):.2f} joint steps, {min(found):.2f} to {max(found):.2f}")
+    if args.json:
+        settings = vars(args) | {"json": None, "torch": torch.__version__}
+        args.json.write_text(json.dumps({"settings": settings, **ratios}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -37,6 +38,25 @@ def test_a_table_of_the_bench_is_its_json(name: str) -> None:
         assert quartiles == "–".join(f"{q:.2f}" for q in found["ratio_quartiles"])
         assert peak == f"{found['peak_bytes'] / 2**20:.0f}" and peak_ratio == f"{found['peak_ratio']:.2f}"
         assert cosine.replace("−", "-") == ("–" if found["cosine"] is None else f"{found['cosine']:.6f}")
+
+
+def test_the_table_of_stages_is_its_json() -> None:
+    measured = json.loads((BENCH / "cpu-stages.json").read_text())
+    table = rows(PERFORMANCE[PERFORMANCE.index("results/cpu-stages.json") :])
+    assert set(table) == set(measured) - {"settings"}
+    for row, cells in table.items():
+        found = measured[row]
+        assert cells == [f"{median(found):.2f}", f"{min(found):.2f}–{max(found):.2f}"]
+
+
+def test_the_table_of_loading_is_its_json() -> None:
+    measured = json.loads((BENCH / "cpu-2-loading.json").read_text())
+    page = (ROOT / "docs/your_data.md").read_text()
+    lines = re.findall(r"^\| (as they are|prepared) \| (\d) \| ([\d.]+) \| (\d+) \|$", page, re.MULTILINE)
+    assert len(lines) == len(measured) - 1
+    for name, workers, speed, waiting in lines:
+        found = measured[f"{name}, {workers} workers"]
+        assert (speed, waiting) == (f"{found['images_per_second']:.1f}", f"{100 * found['waiting']:.0f}")
 
 
 def scores(folder: str, *files: str) -> dict[str, Any]:
