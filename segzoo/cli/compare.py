@@ -75,9 +75,9 @@ def compare(argv: list[str]) -> int:
     study = _rows_of_flags(args, common) if path is None else _study_of_file(path, args, common)
     out = args.out or Path("runs") / (path.stem if path else "compare")
     for one in study.comparisons:
-        _check_options(one.plan.common, *(row.options for row in one.plan.rows))
+        check_options(one.plan.common, *(row.options for row in one.plan.rows))
         for row in one.plan.rows:
-            _check_row(row, one.plan.common)
+            check_row(row, one.plan.common)
     if args.slurm:
         print(slurm_script(study, ["compare", *own], common, out), end="")
         return 0
@@ -153,13 +153,13 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(argv[:at]), list(argv[at + 1 :])
 
 
-def _check_options(*groups: Sequence[str]) -> None:
+def check_options(*groups: Sequence[str]) -> None:
     for option in (word.partition("=")[0] for words in groups for word in words):
         if option in OWN_OPTIONS:
             raise ConfigError(f"{option}: `segzoo compare` gives every run its own; leave it out")
 
 
-def _check_row(row: Row, common: Sequence[str]) -> None:
+def check_row(row: Row, common: Sequence[str]) -> None:
     """Refuses before the first training what `segzoo fit` would refuse after it, and what would be no row of a table."""
     options = [CHECKPOINT.sub("last.ckpt", option) for option in row.options]
     weight = ["--method.weight", "1"] if row.weight_of else []

@@ -38,13 +38,14 @@ COMMANDS = {
     "annotate": Command("segzoo.cli.annotate:annotate", "write labelled images of a gradient-annotator checkpoint"),
     "data": Command("segzoo.cli.data:data", "describe, check, convert and copy data before a training"),
     "compare": Command("segzoo.cli.compare:compare", "train several methods with the same seeds, and print one table"),
+    "choose": Command("segzoo.cli.choose:choose", "train what your images allow, and say which method to take"),
     "sweep": Command("segzoo.cli.sweep:sweep", "search options as a sweep of wandb does, without its server"),
     "bench": Command("segzoo.cli.bench:bench", "measure time and memory of a training step"),
     "methods": Command("segzoo.cli.methods:methods", "list the methods"),
 }
 
 # What these print is also in files: they go on when nobody can read it.
-WITH_FILES = ("fit", "validate", "test", "folds", "predict", "annotate", "data", "compare", "sweep")
+WITH_FILES = ("fit", "validate", "test", "folds", "predict", "annotate", "data", "compare", "choose", "sweep")
 
 EXAMPLES = """\
 examples:

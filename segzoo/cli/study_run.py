@@ -42,7 +42,7 @@ def run_study(out: Path, study: Study, jobs: int, command: str, *, per_class: bo
             check_beginnings(one.folder(out), one.plan)
         try:
             if train:
-                _train(out, study, jobs)
+                train_study(out, study, jobs)
         except ConfigError:
             raise
         except SegzooError as error:  # what is complete is reported all the same
@@ -123,7 +123,12 @@ def words(training: Training) -> list[str]:
     return ["fit", "--method", training.row.method, *where, *training.options, *weight]
 
 
-def _train(out: Path, study: Study, jobs: int) -> None:
+def train_study(out: Path, study: Study, jobs: int) -> None:
+    """Trains what is not complete, shown while it runs.
+
+    Raises:
+        SegzooError: a training failed.
+    """
     pending = left(out, study)
     options = {word for one in study.comparisons for row in one.plan.rows for word in (*one.plan.common, *row.options)}
     own_devices = any(word.partition("=")[0] == OWN_DEVICES for word in options)

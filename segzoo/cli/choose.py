@@ -1,0 +1,184 @@
+"""``segzoo choose``: which way of using synthetic images is the best for one's own photographs, by tomorrow morning."""
+
+import argparse
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from segzoo.checks import check_range
+from segzoo.cli.compare import check_options, check_row
+from segzoo.cli.data_options import build_data, read_invocation, split_data_options
+from segzoo.cli.parser import Parser
+from segzoo.cli.rundir import create
+from segzoo.cli.study_run import report, train_study
+from segzoo.errors import ConfigError, SegzooError
+from segzoo.files import write_text
+from segzoo.runtime.lock import locked
+from segzoo.study.choice import LEAST, MOST, PARTS, Cost, Photographs, as_json, in_words, judge, steps_within
+from segzoo.study.plan import Plan, Row, parse_row, parse_seeds
+from segzoo.study.results import find_run
+from segzoo.study.study_file import Comparison, Study
+
+DESCRIPTION = f"""\
+Train what your images allow, all rows for the same steps, and say which one to take for your photographs and how to label
+them with it. Rows are chosen on the target's validation images; its test images say how good the chosen one is.
+
+  labels, and photographs without    target-only, joint, semi-supervised, ssda
+  labels alone                       target-only, joint, metapix
+  photographs without labels         source-only, self-training, sepico (val and test need labels all the same)
+
+--hours says how long it may take: every row is first trained for a few steps, which shows what it costs, and the steps follow
+({MOST:,} at most). The same command goes on where it was interrupted. Everything after `--` goes to every `segzoo fit`.
+
+Writes OUT/choice.txt, what is printed; OUT/choice.json, the same for programs; OUT/report.html, tables, curves and the same
+test images of all rows; and the run folders."""
+EXAMPLES = """\
+examples:
+  segzoo choose my_data.yaml
+  segzoo choose my_data.yaml --hours 2 --jobs 2 -- --data.crop_size "[256,256]" --trainer.precision bf16-mixed
+  segzoo choose carla_to_camvid --data.root /data --data.target_labels 16 --hours 12 --seeds 0-2
+  segzoo choose my_data.yaml --steps 4000 --rows target-only,ssda,metapix"""
+PROBE_STEPS = 16
+QUESTION = "Which way of using synthetic images is the best for these photographs?"
+GIVEN = ("--trainer.max_steps", "--trainer.val_check_interval")
+"""Options of `segzoo fit` that follow from the time."""
+
+
+def choose(argv: list[str]) -> int:
+    """Runs the command."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    own, options = split_data_options(argv[:at])
+    args = _parser().parse(own)
+    check_range("--jobs", args.jobs, 1)
+    check_range("--hours", args.hours, 0)
+    if args.steps is not None:
+        check_range("--steps", args.steps, PARTS)
+    options += argv[at + 1 :]
+    common = (*(["--data", args.data] if args.data else []), *options)
+    _refuse(options)
+    data = build_data(read_invocation(args.data, options))
+    photographs = count(data)
+    wanted = photographs.rows()
+    rows = tuple(parse_row(text, {}) for text in (args.rows.split(",") if args.rows else wanted))
+    for row in rows:
+        check_row(row, common)
+    seeds = parse_seeds(args.seeds)
+    out = create(args.out or Path("runs") / "choose" / str(data.name))
+    print(opening(photographs, {row.name: wanted.get(row.name, "") for row in rows}), flush=True)
+    with locked(out):
+        steps = args.steps or _steps(out / "probe", rows, common, args, photographs, len(seeds))
+        steps = steps // PARTS * PARTS
+        print(f"{len(rows) * len(seeds)} trainings of {steps} steps: {out}", flush=True)
+        length = ("--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(steps // PARTS))
+        study = _study(rows, seeds, (*common, *length))
+        failure: SegzooError | None = None
+        try:
+            train_study(out, study, args.jobs)
+        except ConfigError:
+            raise
+        except SegzooError as error:  # the others can still be chosen from
+            failure = error
+        report(out, study, shlex.join(["segzoo", "choose", *argv]))
+        say_choice(out, study, photographs, steps)
+    if failure is not None:
+        raise failure
+    return 0
+
+
+def count(data: object) -> Photographs:
+    """What there is of the target of a `segzoo.data.DomainDataModule`.
+
+    Raises:
+        DataError: a split cannot be read.
+    """
+    from segzoo.data import DomainDataModule
+
+    assert isinstance(data, DomainDataModule)
+    images, further = data.images("target", "train"), data.further_images()
+    total = len(images)
+    budget = total if data.target_labels is None else min(total, data.target_labels)
+    labelled = budget if images.has_labels else 0
+    scored = {split: data.scored(split) for split in ("val", "test")}
+    sizes = {split: 0 if found is None else len(found) for split, found in scored.items()}
+    return Photographs(labelled, total - labelled + (0 if further is None else len(further)), **sizes)
+
+
+def opening(photographs: Photographs, rows: Mapping[str, str]) -> str:
+    """What is there, and what will be trained."""
+    counts = f"{photographs.labelled} labelled and {photographs.unlabelled} unlabelled photographs to learn from"
+    scored = f"{photographs.val} to choose by, {photographs.test} to test the chosen row"
+    width = max(map(len, rows))
+    return "\n".join([f"{counts}; {scored}", *(f"  {row:{width}}  {why}".rstrip() for row, why in rows.items())])
+
+
+def say_choice(out: Path, study: Study, photographs: Photographs, steps: int) -> None:
+    """Prints which row to take, and writes it beside the report."""
+    from segzoo.study.entries import read_results
+
+    (comparison,) = study.comparisons
+    judged = judge(read_results(out / "results.json"))
+    table = [f"{'row':20} {'val mIoU %':>12} {'seeds':>16} {'test mIoU %':>12}"]
+    for one in judged:
+        seeds = " ".join(f"{100 * value:.1f}" for value in one.val.values())
+        table.append(f"{one.row:20} {100 * one.mean:12.1f} {seeds:>16} {100 * one.test:12.1f}")
+    text = "\n".join([*table, "", *in_words(judged, photographs, out, comparison.plan.reference)])
+    write_text(out / "choice.txt", text + "\n")
+    write_text(out / "choice.json", as_json(judged, photographs, steps))
+    print(f"\n{text}")
+
+
+def _steps(
+    out: Path,
+    rows: Sequence[Row],
+    common: Sequence[str],
+    args: argparse.Namespace,
+    photographs: Photographs,
+    seeds: int,
+) -> int:
+    """As many as there is time for, by what a few of them cost."""
+    words = ["--trainer.max_steps", str(PROBE_STEPS), "--trainer.limit_val_batches", "0"]
+    study = _study(rows, (0,), (*common, *words))
+    print(f"what {PROBE_STEPS} steps of every row cost:", flush=True)
+    train_study(create(out), study, args.jobs)
+    manifests = {row.name: json.loads((find_run(out, row, 0) / "manifest.json").read_text()) for row in rows}
+    costs = {name: Cost.of(manifest) for name, manifest in manifests.items()}
+    for name, cost in costs.items():
+        print(f"  {name:16} {cost.step:7.3f} s a step, {cost.around:5.0f} s before and after")
+    return steps_within(3600 * args.hours, costs.values(), photographs, seeds, args.jobs)
+
+
+def _study(rows: Sequence[Row], seeds: tuple[int, ...], common: tuple[str, ...]) -> Study:
+    plan = Plan(tuple(rows), seeds, rows[0].name, common)
+    return Study(QUESTION, (Comparison("", "", plan, dict.fromkeys(plan.names, plan.reference)),))
+
+
+def _refuse(common: Sequence[str]) -> None:
+    check_options(common)
+    for word in common:
+        if word.partition("=")[0] in GIVEN:
+            raise ConfigError(f"{word}: `segzoo choose` sets the steps; give --steps N, or --hours")
+
+
+def _parser() -> Parser:
+    parser = Parser("segzoo choose", DESCRIPTION, EXAMPLES)
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        nargs="?",
+        help="comes first: your own YAML (`segzoo data init` writes one), a packaged data set, or two public sets by name; "
+        "--data.OPTION V changes an option of it",
+    )
+    parser.add_argument("--hours", type=float, default=8.0, help="that all of it may take (default: 8, a night)")
+    parser.add_argument(
+        "--steps", type=int, help=f"of every training, in the place of --hours; below {LEAST} they say nothing"
+    )
+    parser.add_argument(
+        "--seeds", metavar="LIST", default="0-1", help="of every row, e.g. 0-2; one says little (default: 0-1)"
+    )
+    parser.add_argument(
+        "--rows", metavar="LIST", help="methods in the place of those that fit; the first is the control"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, as in `segzoo compare` (default: 1)")
+    parser.add_argument("--out", type=Path, help="folder of the runs and the report (default: runs/choose/DATA)")
+    return parser
