@@ -68,6 +68,7 @@ def write_run(one: Comparison, out: Path, row: Any, seed: int, skill: float) -> 
         "peak_memory_mib": {"process": 512.0},
     }
     manifest = {"status": "finished", "max_steps": 200, "training": training, "device": "cpu", "precision": "32-true"}
+    manifest |= {"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:01:11+00:00"}
     versions = {"segzoo": "0.1.0", "python": "3.11", "packages": {"torch": "2.14"}, "command": "segzoo fit <toy>"}
     data = {"name": "toy", "images": {"source/train": 40, "target/test": IMAGES}}
     (run / "manifest.json").write_text(json.dumps(manifest | versions | {"data": data}))

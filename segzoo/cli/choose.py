@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segzoo.checks import check_range
-from segzoo.cli.compare import check_options, check_row
+from segzoo.cli.compare import check_options, check_row, check_scored
 from segzoo.cli.data_options import build_data, read_invocation, split_data_options
 from segzoo.cli.parser import Parser
 from segzoo.cli.rundir import create
@@ -63,6 +63,7 @@ def choose(argv: list[str]) -> int:
     rows = tuple(parse_row(text, {}) for text in (args.rows.split(",") if args.rows else wanted))
     for row in rows:
         check_row(row, common)
+    check_scored(rows)
     seeds = parse_seeds(args.seeds)
     out = create(args.out or Path("runs") / "choose" / str(data.name))
     print(opening(photographs, {row.name: wanted.get(row.name, "") for row in rows}), flush=True)

@@ -2,7 +2,7 @@
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +81,7 @@ def compare(argv: list[str]) -> int:
     if args.slurm:
         print(slurm_script(study, ["compare", *own], common, out), end="")
         return 0
-    from segzoo.methods.scoring import ScoredImages  # imports torch: a mistyped option is answered before
-
-    for row in (row for one in study.comparisons for row in one.plan.rows):
-        if not issubclass(load_method(row.method), ScoredImages):
-            raise ConfigError(
-                f"row '{row.name}': the method '{row.method}' labels no images, which leaves nothing to score"
-            )
+    check_scored(row for one in study.comparisons for row in one.plan.rows)
     if args.run:
         return perform(out, study, args.run)
     return run_study(out, study, args.jobs, command, per_class=args.per_class, train=not args.report)
@@ -154,9 +148,10 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def check_options(*groups: Sequence[str]) -> None:
+    """Refuses options of `segzoo fit` that every run is given."""
     for option in (word.partition("=")[0] for words in groups for word in words):
         if option in OWN_OPTIONS:
-            raise ConfigError(f"{option}: `segzoo compare` gives every run its own; leave it out")
+            raise ConfigError(f"{option}: every run is given its own; leave it out")
 
 
 def check_row(row: Row, common: Sequence[str]) -> None:
@@ -175,4 +170,15 @@ def check_row(row: Row, common: Sequence[str]) -> None:
             why = "stops before the last step" if option == "max_time" else "scores a part of the test images"
             raise ConfigError(
                 f"row '{row.name}': --trainer.{option} {value}{origin} {why}, which is no row of a table; leave it out"
+            )
+
+
+def check_scored(rows: Iterable[Row]) -> None:
+    """Refuses methods without scores. It imports torch: a mistyped option is answered before."""
+    from segzoo.methods.scoring import ScoredImages
+
+    for row in rows:
+        if not issubclass(load_method(row.method), ScoredImages):
+            raise ConfigError(
+                f"row '{row.name}': the method '{row.method}' labels no images, which leaves nothing to score"
             )

@@ -30,7 +30,7 @@ from tests.methods.test_contract import write_config
         (["--rows", "gan"], "the method 'gan' labels no images"),
         (
             ["--rows", "a", "--variant", "a: joint --ckpt_path x"],
-            "--ckpt_path: `segzoo compare` gives every run its own",
+            "--ckpt_path: every run is given its own",
         ),
         (["--rows", "joint", "--jobs", "0"], "--jobs 0: expected 1 or more"),
         (["--rows", "joint", "--reference", "metapix"], "is not a row"),
@@ -180,7 +180,7 @@ def test_scores_of_a_part_of_the_split_are_refused(tmp_path: Path, capsys: pytes
 
 def test_options_that_compare_gives_itself_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert again(tmp_path, "joint", options=("--name=mine",)) == 2
-    assert "--name: `segzoo compare` gives every run its own" in capsys.readouterr().err
+    assert "--name: every run is given its own" in capsys.readouterr().err
 
 
 def test_a_training_that_was_stopped_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

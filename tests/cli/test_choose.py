@@ -1,0 +1,147 @@
+"""`segzoo choose`: what it trains, what it refuses, and what it says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from segzoo.cli import choose as command
+from segzoo.study.study_file import Study
+from tests.cli.conftest import Segzoo
+from tests.study_runs import write_run
+
+SKILLS = {"target-only": 0.4, "joint": 0.3, "semi-supervised": 0.5, "ssda": 0.6, "metapix": 0.2}
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Study]]:
+    """The studies that were to be trained; their runs are made up."""
+    found: list[tuple[Path, Study]] = []
+
+    def train(out: Path, study: Study, jobs: int) -> None:
+        found.append((out, study))
+        (one,) = study.comparisons
+        for row in one.plan.rows:
+            for seed in one.plan.seeds:
+                if not (out / row.name).exists() or not any((out / row.name).glob(f"*/*/default-s{seed}")):
+                    write_run(one, out, row, seed, SKILLS[row.name] + 0.02 * seed)
+
+    monkeypatch.setattr(command, "train_study", train)
+    return found
+
+
+def option(study: Study, name: str) -> str:
+    common = study.comparisons[0].plan.common
+    return common[common.index(name) + 1]
+
+
+def test_a_few_steps_say_how_many_fit_and_the_best_row_is_named(
+    segzoo: Segzoo, toy: Path, trained: list[tuple[Path, Study]]
+) -> None:
+    result = segzoo("choose", toy, "--hours", "1")
+    assert result.status == 0, result.err
+    (probed, probe), (out, study) = trained
+    assert probed == out / "probe" and out == Path("runs/choose/toy") and option(probe, "--trainer.max_steps") == "16"
+    rows = study.comparisons[0].plan.names
+    assert rows == probe.comparisons[0].plan.names == ("target-only", "joint", "semi-supervised", "ssda")
+    # 61 s for 200 steps, 10 s around them, in which the 2 test images are; 5 validations have 2 images each.
+    steps = int(option(study, "--trainer.max_steps"))
+    assert steps == int((3600 - 8 * 60) / (8 * 61 / 200)) // 5 * 5
+    assert option(study, "--trainer.val_check_interval") == str(steps // 5)
+    assert "3 labelled and 1 unlabelled photographs to learn from; 2 to choose by, 2 to test" in result.out
+    assert "Take ssda: " in result.out and "points to target-only, with every seed" in result.out
+    assert (out / "choice.txt").read_text() in result.out and (out / "report.html").is_file()
+    chosen = json.loads((out / "choice.json").read_text())
+    assert chosen["take"] == "ssda" and chosen["steps"] == steps and (out / chosen["run"] / "manifest.json").is_file()
+    assert chosen["run"].endswith("default-s1")  # its better seed
+    again = segzoo("choose", toy, "--hours", "1")
+    assert again.status == 0 and [one for one, _ in trained[2:]] == [probed, out] and again.out == result.out
+
+
+def test_rows_and_steps_of_ones_own(segzoo: Segzoo, toy: Path, trained: list[tuple[Path, Study]]) -> None:
+    words = [
+        "--steps",
+        "43",
+        "--rows",
+        "target-only,metapix",
+        "--seeds",
+        "1",
+        "--data.target_labels",
+        "2",
+        "--out",
+        "mine",
+    ]
+    result = segzoo("choose", toy, *words, "--", "--optimizer.lr", "0.1")
+    assert result.status == 0 and "2 labelled and 2 unlabelled" in result.out
+    ((out, study),) = trained
+    plan = study.comparisons[0].plan
+    assert (out, plan.names, plan.seeds) == (Path("mine"), ("target-only", "metapix"), (1,))
+    assert option(study, "--trainer.max_steps") == "40" and option(study, "--trainer.val_check_interval") == "8"
+    assert option(study, "--data.target_labels") == "2" and option(study, "--optimizer.lr") == "0.1"
+    assert "Take target-only: " in result.out and "with one seed, which says nothing" in result.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--steps", "2"], "--steps 2: expected 5 or more"),
+        (["--hours", "-1"], "--hours -1.0: expected 0 or more"),
+        (["--jobs", "0"], "--jobs 0: expected 1 or more"),
+        (["--hours", "0.01"], "too little time: 100 steps, the least, of 4 rows and 2 seeds take 0."),
+        (["--rows", "target-only,jiont"], "unknown method 'jiont'; did you mean 'joint'?"),
+        (["--rows", "gan"], "labels no images"),
+        (["--seeds", "two"], "seeds two: expected numbers and ranges"),
+        (["--", "--trainer.max_steps", "7"], "`segzoo choose` sets the steps; give --steps N, or --hours"),
+        (["--", "--seed_everything", "7"], "--seed_everything: every run is given its own; leave it out"),
+        (["--", "--trainer.limit_test_batches", "1"], "scores a part of the test images"),
+        (["--data.sizes", "7"], "sizes"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    segzoo: Segzoo, toy: Path, trained: list[tuple[Path, Study]], words: list[str], message: str
+) -> None:
+    result = segzoo("choose", toy, *words)
+    assert result.status == 2 and message in result.err and result.err.count("\n") == 1
+
+
+def test_without_labelled_validation_images_there_is_nothing_to_choose_by(
+    segzoo: Segzoo, toy: Path, tmp_path: Path, trained: list[tuple[Path, Study]]
+) -> None:
+    content: dict[str, Any] = yaml.safe_load(toy.read_text())
+    del content["data"]["target"]["init_args"]["masks"]
+    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(content))
+    result = segzoo("choose", tmp_path / "bare.yaml")
+    assert result.status == 2 and not trained
+    assert "the target has no labelled val images: rows are chosen on val" in result.err
+    assert "--data.target.blocks 0.5 0.25 0.25" in result.err and "--method self-training" in result.err
+
+
+def test_a_row_that_failed_leaves_a_choice_of_the_others(
+    segzoo: Segzoo, toy: Path, trained: list[tuple[Path, Study]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segzoo.errors import SegzooError
+
+    whole = command.train_study
+
+    def train(out: Path, study: Study, jobs: int) -> None:
+        whole(out, study, jobs)
+        for run in out.glob("ssda/*/*/default-s*/scores-test.json"):
+            run.unlink()
+        raise SegzooError("ssda with seed 0 failed")
+
+    monkeypatch.setattr(command, "train_study", train)
+    result = segzoo("choose", toy, "--steps", "100")
+    assert result.status == 2 and "ssda with seed 0 failed" in result.err and "Take semi-supervised: " in result.out
+
+
+@pytest.mark.slow
+def test_it_trains_and_its_choice_can_be_used(segzoo: Segzoo, toy: Path) -> None:
+    result = segzoo("choose", toy, "--steps", "5", "--seeds", "0", "--rows", "target-only,ssda")
+    assert result.status == 0, result.err
+    chosen = json.loads(Path("runs/choose/toy/choice.json").read_text())
+    assert len(chosen["rows"]) == 2 and f"Take {chosen['take']}: " in result.out
+    run = Path("runs/choose/toy") / chosen["run"]
+    photos = toy.parent / "real" / "test" / "image"
+    assert segzoo("predict", "--ckpt_path", run, "--input", photos, "--out", "labelled").status == 0
