@@ -123,10 +123,16 @@ def say_choice(out: Path, study: Study, photographs: Photographs, steps: int) ->
     for one in judged:
         seeds = " ".join(f"{100 * value:.1f}" for value in one.val.values())
         table.append(f"{one.row:20} {100 * one.mean:12.1f} {seeds:>16} {100 * one.test:12.1f}")
-    text = "\n".join([*table, "", *in_words(judged, photographs, out, comparison.plan.reference)])
+    text = "\n".join([*table, "", *in_words(judged, photographs, comparison.plan.reference), use(out / judged[0].run)])
     write_text(out / "choice.txt", text + "\n")
     write_text(out / "choice.json", as_json(judged, photographs, steps))
     print(f"\n{text}")
+
+
+def use(run: Path) -> str:
+    """How photographs are labelled with a run."""
+    words = ["segzoo", "predict", "--ckpt_path", str(run), "--input", "PHOTOS", "--out", "labelled"]
+    return f"Label photographs with it:\n  {shlex.join(words)}"
 
 
 def _steps(

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from segzoo.errors import ConfigError
 from segzoo.study.entries import Entry
@@ -74,7 +73,7 @@ class Photographs:
                 raise ConfigError(
                     f"the target has no labelled {split} images: rows are chosen on val, and the chosen one is scored on test; "
                     "divide the labelled photographs (`data.target.blocks 0.5 0.25 0.25`), or label ten more. Without any, "
-                    "train `segzoo fit --method self-training`, which was ahead wherever it could be measured"
+                    "train `self-training`, which was ahead wherever it could be measured"
                 )
         found = ROWS.get((self.labelled > 0, self.unlabelled > 0))
         if found is None:
@@ -135,7 +134,7 @@ def steps_within(
         needed = (fixed + LEAST * step) / 3600
         raise ConfigError(
             f"too little time: {LEAST} steps, the least, of {len(costs)} rows and {seeds} seeds take {needed:.1f} hours; give "
-            "more --hours, fewer --seeds or --rows, or smaller images (`data.size`, `data.crop_size`)"
+            "more hours, fewer seeds or rows, or smaller images (`data.size`, `data.crop_size`)"
         )
     return max(PARTS, steps // PARTS * PARTS)
 
@@ -200,13 +199,12 @@ def _judge(row: str, runs: Sequence[Entry]) -> Judged:
     return Judged(row, val, 0.0 if rise != rise else rise, test, str(best["run"]))
 
 
-def in_words(judged: Sequence[Judged], photographs: Photographs, out: Path, control: str) -> list[str]:
+def in_words(judged: Sequence[Judged], photographs: Photographs, control: str) -> list[str]:
     """What is to be done, in sentences.
 
     Args:
         judged: the rows, the best first.
         photographs: that they learned from and were scored on.
-        out: folder of the study.
         control: the row that others must beat.
     """
     best, *others = judged
@@ -223,8 +221,6 @@ def in_words(judged: Sequence[Judged], photographs: Photographs, out: Path, cont
         lines.append(
             f"It still rose by {100 * best.rise:.1f} points in the last fifth of its training: more hours may give more."
         )
-    folder = out / best.run
-    lines.append(f"Label photographs with it:\n  segzoo predict --ckpt_path {folder} --input PHOTOS --out labelled")
     return lines
 
 

@@ -113,7 +113,11 @@ CASES: Mapping[str, tuple[Prepare, str, tuple[str, ...]]] = {
         'compare --rows a --out out --variant "a: joint --network.encoder \'x"',
         ("variant", "no closing quotation"),
     ),
-    "row-with-a-seed": (nothing, "compare --rows joint --out out -- --seed_everything 3", ("every run is given its own",)),
+    "row-with-a-seed": (
+        nothing,
+        "compare --rows joint --out out -- --seed_everything 3",
+        ("every run is given its own",),
+    ),
     "prepare-of-an-unknown-set": (
         nothing,
         "data convert cats --root . --out out",

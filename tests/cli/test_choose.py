@@ -56,6 +56,7 @@ def test_a_few_steps_say_how_many_fit_and_the_best_row_is_named(
     chosen = json.loads((out / "choice.json").read_text())
     assert chosen["take"] == "ssda" and chosen["steps"] == steps and (out / chosen["run"] / "manifest.json").is_file()
     assert chosen["run"].endswith("default-s1")  # its better seed
+    assert f"segzoo predict --ckpt_path {out / chosen['run']} --input PHOTOS --out labelled" in result.out
     again = segzoo("choose", toy, "--hours", "1")
     assert again.status == 0 and [one for one, _ in trained[2:]] == [probed, out] and again.out == result.out
 
@@ -115,7 +116,7 @@ def test_without_labelled_validation_images_there_is_nothing_to_choose_by(
     result = segzoo("choose", tmp_path / "bare.yaml")
     assert result.status == 2 and not trained
     assert "the target has no labelled val images: rows are chosen on val" in result.err
-    assert "--data.target.blocks 0.5 0.25 0.25" in result.err and "--method self-training" in result.err
+    assert "--data.target.blocks 0.5 0.25 0.25" in result.err and "train `self-training`" in result.err
 
 
 def test_a_row_that_failed_leaves_a_choice_of_the_others(
