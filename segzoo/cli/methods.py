@@ -2,10 +2,11 @@
 
 import argparse
 import json
+from dataclasses import replace
 from typing import Any
 
 from segzoo.errors import ConfigError
-from segzoo.methods.registry import RESOURCES, MethodInfo
+from segzoo.methods.registry import RESOURCES, MethodInfo, load_method
 from segzoo.methods.registry import methods as registered
 from segzoo.suggest import did_you_mean
 
@@ -22,12 +23,22 @@ def methods(argv: list[str]) -> int:
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         raise ConfigError(f"unknown option '{unknown[0]}'{did_you_mean(unknown[0], ['--json', '--help'])}")
-    found = list(registered().values())
+    found = [info if info.resources else asked(info) for info in registered().values()]
     if args.json:
         print(json.dumps([_entry(info) for info in found], indent=2))
     else:
         print(table(found))
     return 0
+
+
+def asked(info: MethodInfo) -> MethodInfo:
+    """What the class of a plugin says of itself, which imports it; one that cannot be used is listed with the reason."""
+    try:
+        cls = load_method(info.slug)
+    except ConfigError as error:
+        return replace(info, summary=f"{info.summary}: {error}")
+    first = (cls.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+    return replace(info, resources=cls.resources, summary=f"{first} ({info.summary})" if first else info.summary)
 
 
 def table(found: list[MethodInfo]) -> str:

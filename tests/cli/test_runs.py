@@ -356,7 +356,8 @@ def test_predict_says_what_is_wrong(
 def test_a_plugin_is_a_method_like_any_other(segzoo: Segzoo, toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("my-method", f"{__name__}:Plugin", registry.ENTRY_POINT_GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
-    assert "my-method" in segzoo("methods").out
+    (line,) = [line for line in segzoo("methods").out.splitlines() if line.startswith("my-method")]
+    assert "?" not in line and line.count(" x ") == len(Plugin.resources) and "plugin of " in line
     result = segzoo("fit", "--method", "my-method", "--data", toy, "--trainer.max_steps", "1")
     assert result.out.endswith("run folder: runs/my-method/toy/default-s0\n")
     last = "runs/my-method/toy/default-s0/checkpoints/last.ckpt"
