@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from segzoo.configs import config_names, config_path
 from segzoo.data import PairedFolders
