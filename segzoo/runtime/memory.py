@@ -26,8 +26,8 @@ def keep_freed_memory() -> bool:
 def give_freed_memory_back() -> bool:
     """Tells glibc's malloc to give large blocks back to the system when they are freed.
 
-    By itself it keeps ever larger ones, up to 32 MiB, whose gaps the windows of a large image do not fill: beside the logits
-    that are kept from window to window, the memory of a test grew by a quarter.
+    By itself it keeps ever larger ones, up to 32 MiB, whose gaps the windows of a large image do not fill beside the logits
+    that are kept from window to window.
 
     Returns:
         Whether it was told, see `keep_freed_memory`.
