@@ -15,6 +15,7 @@ from segzoo.callbacks.shown import LabelsImages, Shown
 from segzoo.data.splits import evenly
 from segzoo.evaluation.confusion import predict_labels
 from segzoo.evaluation.strips import logit_strips
+from segzoo.evaluation.windows import windows_at_once
 from segzoo.files import whole_file
 
 FOLDER = "examples"
@@ -57,7 +58,7 @@ class ExampleImages(L.Callback):
         for place, label in enumerate(batch["label"]):
             if self._seen + place in self._chosen:
                 with isolate_rng(), torch.no_grad(), trainer.precision_plugin.forward_context():
-                    picture, said = _labelled(trainer, pl_module, batch["image"][place], label)
+                    picture, said = _labelled(trainer, pl_module, batch["image"][place], label, place)
                 self._keep(f"{self._seen + place:05d}", cast(Shown, pl_module), picture, label, said)
         self._seen += len(batch["label"])
 
@@ -80,14 +81,17 @@ class ExampleImages(L.Callback):
             self._pictures[f"{name}-{kind}.png"] = _indexed(ids.cpu().numpy(), palette)
 
 
-def _labelled(trainer: L.Trainer, network: Any, image: Any, label: Tensor) -> tuple[Tensor, Tensor]:
+def _labelled(trainer: L.Trainer, network: Any, image: Any, label: Tensor, place: int) -> tuple[Tensor, Tensor]:
     """What an image of a batch shows, and what a network says of it at the size of its label."""
     height, width = label.shape
     if isinstance(image, Tensor):
         return image, predict_labels(network(image[None]), (height, width))[0]
+    if said := getattr(network, "labelled", []):
+        return image[0], said[place]  # windows of a large image take minutes
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    strips = logit_strips(network, image, data.views, (height, width), data.eval_batch_size)
-    return image[0], torch.cat([logits.max(0).indices for _, logits in strips])
+    at_once = windows_at_once(data.eval_batch_size, label.device)
+    strips = logit_strips(network, image, data.views, (height, width), at_once)
+    return image[0], torch.cat([logits.max(0).indices.byte() for _, logits in strips])
 
 
 def _indexed(ids: npt.NDArray[Any], palette: npt.NDArray[np.uint8]) -> Image.Image:

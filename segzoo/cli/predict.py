@@ -110,9 +110,12 @@ def _set_views(predictor: "Predictor", args: argparse.Namespace) -> None:
     """Takes the protocol and the size of the input that the command line gives."""
     from segzoo.data.views import SECTION, Views
     from segzoo.options import resolve
+    from segzoo.runtime.memory import give_freed_memory_back
 
     trained = (predictor.method.run_config or {}).get(SECTION) or {}
     predictor.views = resolve(Views, read_protocol(args, trained), SECTION)
+    if not predictor.views.plain:
+        give_freed_memory_back()
     predictor.windows_at_once = args.batch_size or predictor.windows_at_once
     if args.size and predictor.views.input == "native":
         raise ConfigError("--size has no effect where --protocol.input is native; leave one of them out")

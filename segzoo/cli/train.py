@@ -112,7 +112,8 @@ def _run(command: str, argv: list[str]) -> int:
     from segzoo.runtime.quiet import be_quiet
 
     be_quiet(translate)
-    keep_freed_memory()
+    if command == "fit":  # a test has no steps that gain by it
+        keep_freed_memory()
     request = StopRequest()
     try:
         with request.listening(), Watch(request) as watch, _observed(watch):
@@ -187,8 +188,12 @@ def _fit(run: "Run") -> int:
 
 
 def _score(run: "Run") -> int:
+    from segzoo.runtime.memory import give_freed_memory_back
+
     if not run.labels_images:
         raise ConfigError(f"the method '{run.method.slug}' labels no images: there is nothing to {run.command}")
+    if not run.data.views.plain:
+        give_freed_memory_back()
     score = run.trainer.validate if run.command == "validate" else run.trainer.test
     share = "limit_val_batches" if run.command == "validate" else "limit_test_batches"
     try:

@@ -10,8 +10,8 @@ from segzoo.data.views import Views
 from segzoo.evaluation.confusion import resize_logits
 from segzoo.evaluation.windows import Network, whole, windowed
 
-STRIP = 2**24
-"""Logits (of all classes and pixels) in a strip, about."""
+STRIP = 2**22
+"""Logits (of all classes and pixels) in a strip, about: the mean of several views holds some strips at once."""
 
 
 def logit_strips(

@@ -29,6 +29,8 @@ class ScoredImages(LoggedSteps):
         scored_images: how many images they are of.
         image_counts: pixels by image of the last test, (N, 3, C): right ones, true ones, and those called so; None where
             several processes shared the images.
+        labelled: label ids (H, W) uint8 of the images of a test's last batch that came in windows or in several views, which
+            nobody should have to compute again; empty for other batches.
     """
 
     label_space: LabelSpace
@@ -41,6 +43,7 @@ class ScoredImages(LoggedSteps):
         self.image_counts: npt.NDArray[np.int64] | None = None
         self._evaluated, self._unusable = 0, torch.zeros((), dtype=torch.long)
         self._totals: list[Tensor] = []
+        self.labelled: list[Tensor] = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds a batch of the target's val split to the confusion matrix."""
@@ -70,6 +73,8 @@ class ScoredImages(LoggedSteps):
         Returns:
             how many of its images have logits that are not finite, a scalar on the device.
         """
+        own = confusion is self.confusion and self._tests_alone()
+        self.labelled = [] if own else self.labelled
         if isinstance(batch["image"], Tensor):
             logits = network(batch["image"])
             for one, label in zip(logits, batch["label"], strict=True):
@@ -82,10 +87,14 @@ class ScoredImages(LoggedSteps):
         for inputs, label in zip(batch["image"], batch["label"], strict=True):
             finite = torch.ones((), dtype=torch.bool, device=self.device)
             size = (label.shape[0], label.shape[1])
+            strips: list[Tensor] = []
             for top, logits in logit_strips(network, inputs, data.views, size, at_once):
                 update_confusion(confusion, logits[None], label[None, top : top + logits.shape[1]])
                 finite &= torch.isfinite(logits).all()
+                if own:
+                    strips.append(logits.max(0).indices.byte())
             self._note_image(confusion)
+            self.labelled += [torch.cat(strips)] if own else []
             unusable += ~finite
         return unusable
 
@@ -100,7 +109,7 @@ class ScoredImages(LoggedSteps):
         return trainer is not None and trainer.testing and trainer.world_size == 1
 
     def _score(self, split: str) -> None:
-        totals, self._totals = self._totals, []
+        totals, self._totals, self.labelled = self._totals, [], []
         self.image_counts = None
         if totals:
             self.image_counts = torch.stack(totals).diff(dim=0, prepend=torch.zeros_like(totals[0])[None]).cpu().numpy()

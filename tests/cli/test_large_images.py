@@ -54,6 +54,9 @@ def test_what_is_scored_is_what_predict_writes(segzoo: Segzoo, toy: Path, checkp
     expected = confusion([ids(path) for path in masks], [ids(Path("seen/labels", path.name)) for path in masks], 3)
     scores = json.loads(Path("scores/scores-test.json").read_text())
     assert scores["confusion"] == expected.tolist()
+    for place, path in enumerate(masks):
+        shown = ids(Path(f"scores/examples/{place:05d}-prediction.png"))
+        assert np.array_equal(shown, ids(Path("seen/labels", path.name)))
 
 
 def test_the_protocol_is_printed_and_stored(segzoo: Segzoo, toy: Path, checkpoint: Path) -> None:

@@ -1,4 +1,4 @@
-"""What `segzoo fit` tells the allocator."""
+"""What `segzoo fit` tells the allocator, and `segzoo test` does not."""
 
 import os
 import platform
@@ -31,8 +31,12 @@ print(int(told), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 PAGES = (16 * 2**20 + 2**24) * 4 // os.sysconf("SC_PAGESIZE")
 
 
+def _clean():
+    return {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+
+
 def told_and_new_pages(**settings):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | settings
+    environment = _clean() | settings
     found = subprocess.run(
         [sys.executable, "-c", PASSES], env=environment, capture_output=True, text=True, check=True
     ).stdout.split()
@@ -43,6 +47,27 @@ def test_a_later_pass_needs_no_new_pages():
     told, pages = told_and_new_pages()
     assert told
     assert pages < PAGES / 10
+
+
+GROWING = """
+import resource
+import torch
+from segzoo.runtime.memory import give_freed_memory_back
+
+told = give_freed_memory_back()
+torch.ones(2**22)  # 16 MiB: without the setting blocks of this size come from the heap from now on
+block, small = torch.ones(2**21), bytearray(1000)
+before = int(open("/proc/self/statm").read().split()[1])
+del block
+print(int(told), before - int(open("/proc/self/statm").read().split()[1]))
+"""
+
+
+def test_a_freed_block_is_given_back():
+    done = subprocess.run([sys.executable, "-c", GROWING], env=_clean(), capture_output=True, text=True, check=True)
+    told, pages = map(int, done.stdout.split())
+    assert told
+    assert pages > 0.9 * 2**23 / os.sysconf("SC_PAGESIZE")
 
 
 def test_settings_of_the_environment_are_left_alone():
@@ -57,3 +82,10 @@ def test_fit_tells_it(monkeypatch):
     # Refused, but only by the parser behind.
     assert main(["fit", "--method", "joint", "--data.size", "1", "2", "3"]) == 2
     assert told
+
+
+def test_a_test_does_not(monkeypatch):
+    told = []
+    monkeypatch.setattr("segzoo.runtime.memory.keep_freed_memory", lambda: told.append(True))
+    assert main(["test", "--ckpt_path", "none.ckpt"]) != 0
+    assert not told

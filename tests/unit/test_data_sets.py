@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from segzoo.configs import config_names, config_path
 from segzoo.data import PairedFolders
@@ -331,6 +332,18 @@ def test_a_colour_without_a_name_in_its_own_frame_is_an_error(tmp_path: Path) ->
     images = domain("replicator").images("train", tmp_path)
     with pytest.raises(DataError, match=r"semantic_segmentation_0000\.png holds .* %.*labels_0000\.json does not name"):
         images.label(0)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_mask_of_replicator_without_colours_has_the_names_of_its_ids(depth: type, tmp_path: Path) -> None:
+    write_replicator(tmp_path / "replicator", 0, CITYSCAPES)
+    images = domain("replicator").images("train", tmp_path)
+    expected = images.label(0)
+    folder, numbers = tmp_path / "replicator", [7, 3, 200, 2, 9, 11, 0]
+    Image.fromarray(np.array(numbers, depth)[drawn(0)]).save(folder / "semantic_segmentation_0000.png")
+    entries = {str(i): {"class": name} for i, name in zip(numbers, (*CITYSCAPES, "BACKGROUND"), strict=True)}
+    write_json(folder / "semantic_segmentation_labels_0000.json", entries)
+    assert np.array_equal(domain("replicator").images("train", tmp_path).label(0), expected)
 
 
 def test_the_fingerprint_follows_the_names_beside_a_mask(tmp_path: Path) -> None:
