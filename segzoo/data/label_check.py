@@ -181,10 +181,10 @@ def _check_foreground(domain: Sequence[Looked], space: LabelSpace) -> None:
     known = space.num_classes == 2 and kept[0] == 0 and ids in ([0, 255], [0, 1, 255]) and BINARY not in space.maps
     written = f"write a map into the YAML of the label space, maps: {{{BINARY}: {{{', '.join(entries)}}}}}, and "
     written = "" if known else written
-    domain = looked.name.partition("/")[0]
+    side = looked.name.partition("/")[0]
     raise DataError(
         f"{looked}: the masks hold {held} and nothing else, and 255 is ignored, so that '{name}' is the only class; if 255 is "
-        f"one too, {written}set class_map to {BINARY} (`data.{domain}.class_map`, or {domain}_map of from_folders); if it is "
+        f"one too, {written}set class_map to {BINARY} (`data.{side}.class_map`, or {side}_map of from_folders); if it is "
         "not, a map with 255: ignore says so"
     )
 

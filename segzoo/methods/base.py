@@ -21,7 +21,7 @@ from segzoo.data.sampling import derived_seed, used_batches
 from segzoo.data.streams import Stream
 from segzoo.distributed import mean_terms, non_finite_terms
 from segzoo.errors import ConfigError, NonFiniteLossError
-from segzoo.methods.checkpoints import check_progress, check_weights
+from segzoo.methods.checkpoints import check_progress, check_weights, save_if_none
 from segzoo.methods.late_checks import LateChecks, skips_on_device
 from segzoo.methods.length import check_length, check_start, first_step, training_steps
 from segzoo.methods.logged import LoggedSteps
@@ -286,7 +286,8 @@ class Method(LoggedSteps):
         self._late = LateChecks()
 
     def on_fit_end(self) -> None:
-        """See `on_fit_start`; a test that follows says what was learned from."""
+        """See `on_fit_start`; a test that follows says what was learned from, and `segzoo.load` finds the network."""
+        save_if_none(self.trainer)
         torch.set_rng_state(self._global_draws)
         self._learned_from, self._sources = self.learned_from, self.sources
 

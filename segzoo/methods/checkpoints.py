@@ -1,10 +1,12 @@
-"""What a checkpoint must hold, and agree in with a method, before anything of it is used."""
+"""What a checkpoint must hold, and agree in with a method, before anything of it is used; and that there is one."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from segzoo.data.label_spaces import LabelSpace
@@ -107,6 +109,17 @@ def check_progress(method: Checked, checkpoint: Mapping[str, Any], name: str) ->
         raise CheckpointError(
             f"{name} holds numbers that are not finite, first in 'optimizer_states.{bad}': use an earlier one"
         )
+
+
+def save_if_none(trainer: L.Trainer) -> None:
+    """Saves a training that ends before Lightning's own callback, which waits for a validation, has saved anything."""
+    callback = trainer.checkpoint_callback
+    if (
+        type(callback) is ModelCheckpoint
+        and callback.dirpath
+        and not (callback.best_model_path or trainer.fast_dev_run)
+    ):
+        trainer.save_checkpoint(Path(callback.dirpath) / "last.ckpt")
 
 
 def _missing(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ import lightning as L
 import pytest
 import torch
 
+import segzoo
 from segzoo.data import from_folders
 from segzoo.evaluation import Scores
 from segzoo.methods import SourceOnly
@@ -27,10 +28,15 @@ def test_scripts_and_commands_train_the_same_network(
     method = SourceOnly(
         label_space=data.label_space, **{name: config[name] for name in ("network", "optimizer", "loss")}
     )
-    trainer = L.Trainer(max_steps=2, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False)
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(max_steps=2, val_check_interval=100, accelerator="cpu", **quiet)
     trainer.fit(method, data)
     trainer.test(method, data, verbose=False)
     state = method.state_dict()
     assert state.keys() == saved["state_dict"].keys()
     assert all(torch.equal(value, saved["state_dict"][name]) for name, value in state.items())
     assert method.scores == Scores.load(trained / "scores-test.json")
+    # No validation came, and so none of Lightning's checkpoints.
+    loaded = segzoo.load(str(trainer.log_dir)).method.state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in state.items())
+    assert [path.name for path in Path(str(trainer.log_dir)).glob("checkpoints/*")] == ["last.ckpt"]

@@ -161,7 +161,7 @@ def test_a_foreground_of_255_needs_no_map_of_ones_own() -> None:
     raw = [np.repeat(np.array([0, 0, 255], np.uint8)[:, None], 6, axis=1)]
     with pytest.raises(
         DataError,
-        match=r"if 255 is one too, set class_map to binary \(`data.source.class_map`, or source_map of from_folders\); if it is not",
+        match=r"if 255 is one too, set class_map to binary \(`data.source.class_map`, or source_map of from_folders\)",
     ):
         check_labels({"source/train": (Drawn([identity.apply(raw[0], "0.png")], raw, identity), [0])}, TWO)
 
