@@ -70,12 +70,12 @@ def draw(predictor: Predictor, images: int = IMAGES) -> Card:
     assert isinstance(trained, SePiCo)
     before, after = cells(untrained(trained), images), cells(trained, images)
     space = predictor.label_space
-    card = Card(7, 4.35, "sepico: pixels gather around the concept of their class")
+    card = Card(7, 4.55, "sepico: where the pixels of a class lie in feature space")
     titles = {"before: untrained": before, "after: trained": after}
     for column, (title, found) in enumerate(titles.items()):
         axes = plot(card, 0.3 + 3.35 * column, 0.85, 3.05, 2.85)
         axes.set(xticks=[], yticks=[])
-        axes.set_title(f"{title}\n{nearest(found):.0%} of target cells next to their own class", fontsize=9.5)
+        axes.set_title(f"{title}\n{nearest(found):.0%} of target pixels nearest to their own concept", fontsize=9.5)
         flat = plane(found.vectors)
         for name in SHOWN:
             label = space.classes.index(name)

@@ -42,7 +42,7 @@ def draw(predictor: Predictor) -> Card:
     made, space = city.images("source", "train"), predictor.label_space
     image, label = made.image(SOURCE), made.label(SOURCE)
     maps = city.maps(predictor, image, label)
-    card = Card(7, 5.2, "region-selection: what looks real counts more")
+    card = Card(7, 5.3, "region-selection: what looks real counts more")
     x, width = 0.2, 1.85
     card.picture((x, 3.35), image, width, "synthetic image")
     card.picture((x, 1.5), space.colorize(predictor.predict(image).labels), width, "prediction for it")
@@ -50,7 +50,7 @@ def draw(predictor: Predictor) -> Card:
     # The scale of all scores is one: what a judge cannot tell apart then looks even.
     scores = [maps[name] for name in LEVELS]
     low, high = min(float(s.min()) for s in scores), max(float(s.max()) for s in scores)
-    card.text((3.5, 4.78), "Does it look real?", size=10.5, weight="bold")
+    card.text((3.5, 4.8), "Does it look real?", size=10.5, weight="bold")
     for row, (name, judged) in enumerate(LEVELS.items()):
         y = 3.45 - 1.4 * row
         card.picture((2.75, y), maps[name], 1.5, f"by {judged}", cmap=MAP, vmin=low, vmax=high)
