@@ -75,7 +75,7 @@ def draw(predictor: Predictor, images: int = IMAGES) -> Card:
     for column, (title, found) in enumerate(titles.items()):
         axes = plot(card, 0.3 + 3.35 * column, 0.85, 3.05, 2.85)
         axes.set(xticks=[], yticks=[])
-        axes.set_title(f"{title}\n{nearest(found):.0%} of target pixels nearest to their own concept", fontsize=9.5)
+        axes.set_title(f"{title}\n{nearest(found):.0%} of ▲ nearest to their own ★", fontsize=9.5)
         flat = plane(found.vectors)
         for name in SHOWN:
             label = space.classes.index(name)

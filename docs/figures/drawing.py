@@ -170,6 +170,9 @@ def write(figure: Figure, path: Path) -> None:
     buffer = BytesIO()
     figure.savefig(buffer, dpi=DPI, format="png")
     # Without the channel of transparency, which a white card does not need.
-    Image.open(buffer).convert("RGB").save(path, optimize=True)
+    image = Image.open(buffer).convert("RGB")
+    image.save(path, optimize=True)
+    if path.stat().st_size > LIMIT:  # fewer colours, which shifts those of small patches a little
+        image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
     if (size := path.stat().st_size) > LIMIT:
         raise ValueError(f"{path} has {size} bytes, and a figure at most {LIMIT}: draw it smaller")
