@@ -14,15 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Rectangle
 
 import segzoo
-from segzoo.data import MiniCity
+from docs.figures import city
+from docs.figures.drawing import MAP, Card, write
 from segzoo.data.label_spaces import LabelSpace
-from segzoo.data.streams import image_tensor
-from segzoo.inference import Predictor
 
 Pictures = dict[str, np.ndarray]
 
@@ -46,67 +43,50 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments = parser.parse_args(argv)
     after = segzoo.load(arguments.run, device="cpu")
-    made = MiniCity("source").images("train", Path())
-    photographs = MiniCity("target").images("val", Path())
+    made, photographs = city.images("source", "train"), city.images("target", "val")
     photograph = photographs.image(TARGET)
     space = after.label_space
     above = {
         "synthetic image": made.image(SOURCE),
         "its label": space.colorize(made.label(SOURCE)),
-        "learned weight of every pixel": weights(after, made.image(SOURCE), made.label(SOURCE)),
+        "learned weight of every pixel": city.maps(after, made.image(SOURCE), made.label(SOURCE))["weight"],
     }
     below = {"target image": photograph, "true label": space.colorize(photographs.label(TARGET))}
     if arguments.before is not None:
         before = segzoo.load(arguments.before, device="cpu")
         below[f"before: {before.method.slug}"] = space.colorize(before.predict(photograph).labels)
     below[f"prediction of {after.method.slug}"] = space.colorize(after.predict(photograph).labels)
-    draw(above, below, space).savefig(arguments.out, dpi=110)
+    write(draw(above, below, space).figure, arguments.out)
 
 
-def draw(above: Pictures, below: Pictures, space: LabelSpace) -> Figure:
-    """Two rows of pictures, and a legend of the classes.
+def draw(above: Pictures, below: Pictures, space: LabelSpace) -> Card:
+    """Two rows of pictures; the classes beside the shorter row, or below.
 
     Args:
-        above: pictures by their title, (H, W, 3) or (H, W).
-        below: the same.
+        above: pictures by their title, (H, W, 3) or (H, W); the last is a map.
+        below: the same, as many or one more.
         space: names and colours of the classes.
     """
-    count = max(len(above), len(below))
-    figure = Figure(figsize=(3.1 * count, 4.6), layout="constrained", facecolor="white")
-    axes = figure.subplots(2, count, squeeze=False)
-    for cell in axes.flat:
-        cell.set_axis_off()
-    for row, pictures in zip(axes, (above, below), strict=True):
-        for cell, (title, picture) in zip(row, pictures.items(), strict=False):
-            cell.imshow(picture, interpolation="nearest")
-            cell.set_title(title, fontsize=12)
-    colours = [Patch(color=np.array(colour) / 255) for colour in space.palette]
-    figure.legend(
-        colours,
-        space.classes,
-        loc="outside lower center",
-        ncols=len(colours),
-        frameon=False,
-        fontsize=10,
-        handlelength=1,
-    )
-    return figure
-
-
-def weights(predictor: Predictor, image: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """The weights that a method gives the pixels of a source image.
-
-    Args:
-        predictor: the trained method.
-        image: (H, W, 3) uint8.
-        label: (H, W) label ids.
-
-    Returns:
-        (H, W) weights.
-    """
-    batch = {"image": image_tensor(image)[None], "label": torch.from_numpy(label.astype(np.int64))[None]}
-    with torch.no_grad():
-        return np.asarray(predictor.method.panel_maps(batch)["weight"][0].float())
+    count, width, room = max(len(above), len(below)), 2.3, 0.1
+    step, beside = width + room, len(above) < len(below)
+    height = width * 96 / 160 + 0.28
+    card = Card(count * step + room, 2 * height + (0.1 if beside else 0.4))
+    for row, pictures in enumerate((below, above)):
+        y = card.height - (2 - row) * height
+        for column, (title, picture) in enumerate(pictures.items()):
+            card.picture((room + column * step, y), picture, width, title, cmap=MAP)
+    if not beside:
+        card.legend(0.18, space)
+        return card
+    left, top = room + len(above) * step, card.height - 0.28
+    highest = list(above.values())[-1].max()
+    card.scale((left + 0.2, top - 0.35), 1.5, "0", f"{highest:.1f}")
+    card.text((left + 0.95, top - 0.14), "weight", size=9)
+    for number, (name, colour) in enumerate(zip(space.classes, space.palette, strict=True)):
+        x, y = left + 0.1 + 1.1 * (number % 2), top - 0.62 - 0.165 * (number // 2)
+        card.axes.add_patch(Rectangle((x, y - 0.05), 0.1, 0.1, color=np.array(colour) / 255))
+        card.text((x + 0.16, y), name, ha="left", size=9)
+    return card
 
 
 if __name__ == "__main__":
