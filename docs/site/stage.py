@@ -18,7 +18,7 @@ CONFIG = Path(__file__).with_name("site.yaml")
 LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 """A link or a picture of Markdown: what stands before its path, the path, and the rest with its anchor."""
 GENERATED = {DOCS / name for name in ("command_line.md", "options.md", *api_pages())}
-"""Pages that nobody wrote."""
+"""Pages that are made here; those of the repository say so, and where the same stands in a terminal."""
 CODE = re.compile(r"^(```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 
@@ -61,7 +61,8 @@ def stage(out: Path) -> Path:
 
 def written_pages() -> Iterator[Path]:
     """The pages that somebody wrote."""
-    return (path for path in sorted(DOCS.rglob("*.md")) if "site" not in path.relative_to(DOCS).parts)
+    pages = (path for path in sorted(DOCS.rglob("*.md")) if "site" not in path.relative_to(DOCS).parts)
+    return (path for path in pages if path not in GENERATED)
 
 
 def with_files(source: Path, target: Path, pages: Path) -> str:

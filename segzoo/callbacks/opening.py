@@ -165,8 +165,8 @@ def _batch(trainer: L.Trainer, data: Any) -> str:
         factors.append(f"{trainer.world_size} processes")
     if trainer.accumulate_grad_batches > 1:
         factors.append(f"{trainer.accumulate_grad_batches} accumulated")
-    crop = f", crops of {'x'.join(map(str, data.crop_size))}" if data.crop_size else ""
-    return f"{' x '.join(factors)}, {'x'.join(map(str, data.size))} (height x width){crop}"
+    crop = f", crops of {data.crop_size[1]}x{data.crop_size[0]}" if data.crop_size else ""
+    return f"{' x '.join(factors)}, {data.size[1]}x{data.size[0]} (WxH){crop}"
 
 
 def _steps(trainer: L.Trainer) -> str:
@@ -177,4 +177,8 @@ def _steps(trainer: L.Trainer) -> str:
         return ", ".join(
             [*([begun] if begun else []), f"until {limits[0]} have passed" if limits else "until interrupted"]
         )
-    return (f"{begun} of {total}" if begun else str(total)) + "".join(f", at most {limit}" for limit in limits)
+    text = (f"{begun} of {total}" if begun else str(total)) + "".join(f", at most {limit}" for limit in limits)
+    every = trainer.val_check_interval
+    if isinstance(every, int) and every > total and trainer.limit_val_batches:
+        text += f", without a validation, of which there is one every {every} (`trainer.val_check_interval`)"
+    return text

@@ -143,6 +143,11 @@ class Runs:
         text = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
         if ranking:
             text += f"\n\nbest: segzoo fit {shlex.join([*self.sweep.words(ranking[0].parameters), *self.options])}"
+        elif any(one.complete for one in self.sets):
+            text += (
+                f"\n\nno best one: no complete run has logged {self.sweep.metric}; a validation comes every "
+                "`trainer.val_check_interval` steps, which must not be more than `trainer.max_steps`"
+            )
         return text
 
     def _value(self, one: SetOfOptions) -> float | None:

@@ -30,7 +30,7 @@ def test_fit_says_what_it_trains_on_what_and_where(segzoo: Segzoo, toy: Path) ->
     assert re.fullmatch(network, said["joint"])
     assert said["device"] == "cpu, precision 32-true"
     assert said["data"] == "toy, source 4 images; target 3 of 4 images labelled; val 2; test 2"
-    assert said["batch"] == "2 images per domain, 32x32 (height x width)"
+    assert said["batch"] == "2 images per domain, 32x32 (WxH)"
     assert (said["steps"], said["writes to"]) == ("2", "runs/joint/toy/said-s0")
     assert result.out.endswith("run folder: runs/joint/toy/said-s0\n")
     last = "runs/joint/toy/said-s0/checkpoints/last.ckpt"
@@ -40,7 +40,7 @@ def test_fit_says_what_it_trains_on_what_and_where(segzoo: Segzoo, toy: Path) ->
     accumulated = ("--trainer.accumulate_grad_batches", "2")
     result = segzoo("fit", "--method", "source-only", "--data", toy, "--network.initial_checkpoint", last, *accumulated)
     said = opening(result.out)
-    assert said["batch"] == "2 images per domain x 2 accumulated, 32x32 (height x width)"
+    assert said["batch"] == "2 images per domain x 2 accumulated, 32x32 (WxH)"
     assert said["source-only"].endswith(f"; weights of {last}")
     assert said["data"] == "toy, source 4 images; val 2; test 2"
 

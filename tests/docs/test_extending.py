@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import tomllib
 import types
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ def test_the_method_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiny, "load_method", lambda slug: cls)
     trained = tiny.fit("half", 2)
     assert isinstance(trained, cls) and trained.trainer.global_step == 2
+
+
+def test_the_method_is_a_packages_entry_point() -> None:
+    project = tomllib.loads(blocks(PAGE, "toml")["A method"])["project"]
+    cls = run(blocks(PAGE, "python")["A method"])["HalfHalf"]
+    assert project["name"] and project["version"]
+    assert project["entry-points"]["segzoo.methods"] == {cls.slug: f"my_package.half:{cls.__name__}"}
 
 
 def test_the_data_set_is_read_and_its_yaml_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
