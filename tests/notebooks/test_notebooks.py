@@ -83,7 +83,7 @@ def test_it_was_run_from_top_to_bottom(name: str) -> None:
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     kinds = [output["output_type"] for output in outputs(name)]
     assert "error" not in kinds
-    assert not any("arning" in "".join(output.get("text", "")) for output in outputs(name))
+    assert not any("Warning: " in text for text in texts(name))
     pictures = [output for output in outputs(name) if "image/png" in output.get("data", {})]
     assert len(pictures) >= 3
     assert (NOTEBOOKS / f"{name}.ipynb").stat().st_size < LARGEST
