@@ -1,6 +1,7 @@
-"""Every command line in README and pages has commands, methods, data and options that there are."""
+"""Every command line in README, pages and notebooks has commands, methods, data and options that there are."""
 
 import itertools
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 
 from docs.site.generated import DATA_COMMANDS, printed
 from docs.site.stage import ROOT, written_pages
+from docs.site.tutorials import notebooks
 from segzoo.cli.main import COMMANDS
 from segzoo.cli.option_index import option_index
 from segzoo.configs import config_names, config_path
@@ -21,9 +23,17 @@ TRAINING = ("fit", "validate", "test")
 FOLDERS = {"source": "segzoo.data.PairedFolders", "target": "segzoo.data.PairedFolders"}
 
 
+def written(page: Path) -> str:
+    """What a person wrote there; of a notebook its cells of text."""
+    if page.suffix != ".ipynb":
+        return page.read_text()
+    cells = json.loads(page.read_text())["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
 def lines(page: Path) -> Iterator[str]:
     """The command lines of a page: those of blocks, without what stands behind a `#`."""
-    text = re.sub(r" *\\\n\s+", " ", page.read_text())
+    text = re.sub(r" *\\\n\s+", " ", written(page))
     text = re.sub(r"( --variant '[^'\n]*)\n\s+", r"\1 ", text)
     text = re.sub(r" *\\\n\s+", " ", text)
     for line in text.splitlines():
@@ -32,7 +42,7 @@ def lines(page: Path) -> Iterator[str]:
             yield re.sub(r"\s+#.*$", "", found[1])
 
 
-FOUND = [(page, line) for page in (ROOT / "README.md", *written_pages()) for line in lines(page)]
+FOUND = [(page, line) for page in (ROOT / "README.md", *written_pages(), *notebooks()) for line in lines(page)]
 
 
 @cache

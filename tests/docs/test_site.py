@@ -1,6 +1,7 @@
 """The site has a page for everything, its links lead somewhere, and it is built without a warning."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import yaml
 
 from docs.site import generated
 from docs.site.stage import CONFIG, DOCS, GENERATED, ROOT, BrokenLinkError, with_files, written_pages
+from docs.site.tutorials import NOTEBOOKS, as_markdown, notebooks, page_of
 from segzoo.cli.main import COMMANDS
 from segzoo.methods.registry import methods
 
@@ -35,7 +37,7 @@ def test_the_readme_is_one_page() -> None:
 def test_links_lead_to_files(page: Path) -> None:
     for path in re.findall(r"\]\(([^)\s#]+)", page.read_text()):
         found = (page.parent / path).resolve()
-        assert re.match(r"[a-z]+:", path) or found.exists() or found in GENERATED, f"there is no {path}"
+        assert re.match(r"[a-z]+:", path) or found.exists(), f"there is no {path}"
 
 
 @pytest.mark.parametrize("slug", methods())
@@ -95,6 +97,26 @@ def test_a_file_that_is_no_page_comes_with_it(tmp_path: Path) -> None:
     assert (tmp_path / name).read_bytes() == (
         ROOT / "tests/benchmarks/results/cpu-deeplabv3plus-resnet18.json"
     ).read_bytes()
+
+
+def test_links_to_and_from_notebooks_lead_to_their_pages(tmp_path: Path) -> None:
+    assert "](tutorials/your_own_data.md)" in with_files(DOCS / "index.md", tmp_path / "index.md", tmp_path)
+    notebook = NOTEBOOKS / "what_metapix_learns.ipynb"
+    text = "[r](../docs/results.md#top) [c](compare_methods.ipynb) [p](../docs/photographs/README.md) ![](a.png)"
+    moved = with_files(notebook, tmp_path / page_of(notebook), tmp_path, text, {"a.png"})
+    assert moved == "[r](../results.md#top) [c](compare_methods.md) [p](../photographs/index.md) ![](a.png)"
+    with pytest.raises(BrokenLinkError, match=r"what_metapix_learns\.ipynb links to a\.png"):
+        with_files(notebook, tmp_path / page_of(notebook), tmp_path, text)
+
+
+@pytest.mark.parametrize("notebook", notebooks(), ids=lambda path: path.stem)
+def test_a_notebook_becomes_a_page_with_its_pictures(notebook: Path) -> None:
+    pytest.importorskip("nbconvert", reason="pip install -e '.[docs]'")
+    cells = json.loads(notebook.read_text())["cells"]
+    text, pictures = as_markdown(notebook)
+    shown = [o for cell in cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    assert len(pictures) == len(shown) and all(text.count(f"]({name})") == 1 for name in pictures)
+    assert text.count("```python\n") == sum(cell["cell_type"] == "code" for cell in cells)
 
 
 @pytest.mark.slow
