@@ -114,11 +114,7 @@ def check_progress(method: Checked, checkpoint: Mapping[str, Any], name: str) ->
 def save_if_none(trainer: L.Trainer) -> None:
     """Saves a training that ends before Lightning's own callback, which waits for a validation, has saved anything."""
     callback = trainer.checkpoint_callback
-    if (
-        type(callback) is ModelCheckpoint
-        and callback.dirpath
-        and not (callback.best_model_path or trainer.fast_dev_run)
-    ):
+    if type(callback) is ModelCheckpoint and callback.dirpath and not callback.best_model_path:
         trainer.save_checkpoint(Path(callback.dirpath) / "last.ckpt")
 
 
