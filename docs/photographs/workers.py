@@ -72,7 +72,7 @@ def work(job: Job, log: str, starter: Connection) -> None:
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    follow(starter.fileno())
+    follow(lambda: os.read(starter.fileno(), 1))
     if sys.platform == "linux":  # loader processes are forks of this one, and not of one that would import again
         multiprocessing.set_start_method("fork", force=True)
     sys.exit(job.perform())

@@ -134,7 +134,8 @@ def train_study(out: Path, study: Study, jobs: int) -> None:
     own_devices = any(word.partition("=")[0] == OWN_DEVICES for word in options)
     places = Places(jobs, visible_gpus() if jobs > 1 and pending and not own_devices else [])
     display = StudyDisplay(len(pending), jobs)
-    with Trainings(PROGRAM, without_launcher(os.environ), _say_stopped) as trainings, display:
+    warm = len(pending) > 1
+    with Trainings(PROGRAM, without_launcher(os.environ), _say_stopped, warm=warm) as trainings, display:
 
         def train(training: Training, log: Path, threads: Mapping[str, str]) -> int:
             name = str(log.with_suffix("").relative_to(out))
