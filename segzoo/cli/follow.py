@@ -46,7 +46,7 @@ if __name__ == "__main__":
     if len(sys.argv) == 1:
         from segzoo.cli.warm import await_command
 
-        command = await_command()
+        command = await_command(follow)
         sys.exit(0 if command is None else main(command))
     if os.environ.get("LOCAL_RANK", "0") == "0":  # other ranks end with theirs
         follow()

@@ -130,7 +130,9 @@ def train_and_score(
         split: of the images. The test images are not touched where it is another one.
     """
     if split == "test":
-        return trainings.run(words(training), log, environment)
+        # One that goes on may have been trained for a choice, without its test.
+        whole = ["--trainer.limit_test_batches", "null"] if training.checkpoint else []
+        return trainings.run([*words(training), *whole], log, environment)
     if status := trainings.run([*words(training), "--trainer.limit_test_batches", "0"], log, environment):
         return status
     proof = SPLITS[split]
@@ -166,7 +168,7 @@ def train_study(out: Path, study: Study, jobs: int) -> None:
     own_devices = any(word.partition("=")[0] == OWN_DEVICES for word in options)
     places = Places(jobs, visible_gpus() if jobs > 1 and pending and not own_devices else [])
     display = StudyDisplay(len(pending), jobs)
-    warm = len(pending) > 1
+    warm = len(pending) > 1 or study.split != "test"  # more than one command
     with Trainings(PROGRAM, without_launcher(os.environ), _say_stopped, warm=warm) as trainings, display:
 
         def train(training: Training, log: Path, threads: Mapping[str, str]) -> int:

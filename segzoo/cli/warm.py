@@ -11,19 +11,24 @@ import os
 import selectors
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 IMPORTED = ("segzoo.cli.run", "segzoo.runtime.memory", "segzoo.runtime.quiet", "docstring_parser", "PIL.PpmImagePlugin")
 """What every run imports. None of it touches a device: a copy of a process that has used a GPU cannot use one."""
+Follow = Callable[[Callable[[], object]], object]
+"""Ends this process when what it is given returns."""
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if os.name == "posix" else ()
 
 
-def await_command() -> list[str] | None:
+def await_command(follow: Follow) -> list[str] | None:
     """Obeys the orders on the standard input; returns in every copy, and at the end in this process.
 
     Orders are lines of JSON: a run, ``{"number": 0, "words": [...], "log": FILE, "environment": {...}}``, or ``{"signal": 15}``
     for all runs. Answers are lines on the standard output: ``ready``, ``begun NUMBER`` and ``ended NUMBER STATUS``.
+
+    Args:
+        follow: called in every copy; see `segzoo.cli.follow`.
 
     Returns:
         The words of its command in a copy; None here, where neither orders nor copies are left.
@@ -38,7 +43,7 @@ def await_command() -> list[str] | None:
         import_all()
     gc.collect()
     gc.freeze()  # the collector of a copy leaves the pages alone that it shares with this process
-    return _Copies(orders, answers, before).await_command()
+    return _Copies(orders, answers, before, follow).await_command()
 
 
 def import_all() -> None:
@@ -52,8 +57,8 @@ def import_all() -> None:
 
 
 class _Copies:
-    def __init__(self, orders: int, answers: int, signals: Mapping[signal.Signals, object]) -> None:
-        self._orders, self._answers, self._signals = orders, answers, signals
+    def __init__(self, orders: int, answers: int, signals: Mapping[signal.Signals, object], follow: Follow) -> None:
+        self._orders, self._answers, self._signals, self._follow = orders, answers, signals, follow
         self._numbers: dict[int, int] = {}
         """Of runs, by the id of their process."""
         self._woken, self._waker = os.pipe()
@@ -112,8 +117,6 @@ class _Copies:
 
     def _become(self, number: int, words: list[str], log: str, environment: dict[str, str]) -> list[str]:
         """Makes this copy what a process of its own for the command would be."""
-        from segzoo.cli.follow import follow
-
         os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
         for file in (self._answers, self._woken, self._waker):
@@ -128,7 +131,7 @@ class _Copies:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         os.environ.update(environment)
         sys.argv = ["segzoo", *words]
-        follow(lambda: _hung_up(self._orders))
+        self._follow(lambda: _hung_up(self._orders))
         return words
 
 

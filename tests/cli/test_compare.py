@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from segzoo.cli.main import main
 from segzoo.evaluation import Protocol, Scores
@@ -223,6 +224,27 @@ def test_a_comparison_runs_resumes_and_prints_a_table(tmp_path: Path, capsys: py
     assert len(logs) == 2
     assert main([*arguments, "--", *shared]) == 0
     assert {log: log.stat().st_mtime_ns for log in logs} == logs, "a complete run was repeated"
+
+
+@pytest.mark.slow
+def test_a_choice_first_and_the_test_images_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, out = write_config(tmp_path, "joint"), tmp_path / "out"
+    command = ["compare", "--rows", "source-only", "--seeds", "0", "--out", str(out)]
+    shared = ["--", "--config", str(config), "--network.encoder", "tu-test_resnet"]
+    assert main([*command, "--split", "val", *shared]) == 0
+    (run,) = out.glob("source-only/source-only/tiny/default-s0")
+    assert (run / "val/scores-val.json").is_file() and not list(run.rglob("*scores-test*"))
+    assert [set(one["scores"]) for one in json.loads((out / "results.json").read_text())] == [{"val"}]
+    assert "scores:" in (out / "source-only-s0.log").read_text(), "the log of the validation"
+    weights = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert main([*command, *shared]) == 0
+    assert "nothing to train" in (out / "source-only-s0.log").read_text()
+    after = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, after[name]) for name, value in weights.items())
+    (one,) = json.loads((out / "results.json").read_text())
+    assert set(one["scores"]) == {"test", "val"} and one["manifest"]["training"] == manifest["training"]
+    assert (out / "comparison.md").read_text() in capsys.readouterr().out
 
 
 def test_a_variant_that_no_row_uses_is_refused(segzoo: Segzoo, toy: Path) -> None:

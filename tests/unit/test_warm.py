@@ -20,9 +20,10 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import os, signal, sys, time
 from segzoo.cli import warm
+from segzoo.cli.follow import follow
 
 warm.import_all = lambda: IMPORT
-words = sys.argv[1:] or warm.await_command()
+words = sys.argv[1:] or warm.await_command(follow)
 if words is None:
     sys.exit(0)
 kind = "copy" if sys.argv[0] == "segzoo" else "own"
