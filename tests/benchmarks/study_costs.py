@@ -19,7 +19,7 @@ from segzoo.study.study_file import read_study
 from tests.study_runs import write_runs
 
 FEW, MORE = 2, 42
-STEPS = (200, 400, 1000, 2000, 4000)
+STEPS = (200, 500, 1000, 2000, 4000)
 CODE = """
 import sys
 from segzoo.cli.main import main
