@@ -10,6 +10,7 @@ import torch
 
 from segzoo.cli.main import main
 from segzoo.evaluation import Protocol, Scores
+from segzoo.study import trainings
 from segzoo.study.plan import Row
 from segzoo.study.results import orders
 from tests.cli.conftest import Segzoo
@@ -224,6 +225,28 @@ def test_a_comparison_runs_resumes_and_prints_a_table(tmp_path: Path, capsys: py
     assert len(logs) == 2
     assert main([*arguments, "--", *shared]) == 0
     assert {log: log.stat().st_mtime_ns for log in logs} == logs, "a complete run was repeated"
+
+
+@pytest.mark.slow
+def test_copies_of_a_process_come_to_the_numbers_of_processes_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config(tmp_path, "self-training")
+    for name in ("copies", "own"):
+        monkeypatch.setattr(trainings, "AVAILABLE", trainings.AVAILABLE and name == "copies")
+        command = ["compare", "--rows", "self-training", "--seeds", "0-1", "--out", str(tmp_path / name)]
+        assert main([*command, "--", "--config", str(config), "--network.encoder", "tu-test_resnet"]) == 0
+    for seed in (0, 1):
+        one, other = (
+            tmp_path / name / f"self-training/self-training/tiny/default-s{seed}" for name in ("copies", "own")
+        )
+        for file in ("metrics.csv", "scores-test.json", "config.yaml"):
+            text = (other / file).read_text().replace(str(tmp_path / "own"), str(tmp_path / "copies"))
+            assert (one / file).read_text() == text, file
+        weights, same = (
+            torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in (one, other)
+        )
+        assert weights.keys() == same.keys() and all(torch.equal(value, same[key]) for key, value in weights.items())
 
 
 @pytest.mark.slow
