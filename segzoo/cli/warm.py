@@ -11,6 +11,7 @@ import os
 import selectors
 import signal
 import sys
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -118,6 +119,8 @@ class _Copies:
     def _become(self, number: int, words: list[str], log: str, environment: dict[str, str]) -> list[str]:
         """Makes this copy what a process of its own for the command would be."""
         os.setpgid(0, 0)
+        # What was made at an import, such as wandb's folder of pictures, is no copy's to remove when it ends.
+        vars(weakref.finalize)["_registry"].clear()
         signal.set_wakeup_fd(-1)
         for file in (self._answers, self._woken, self._waker):
             os.close(file)

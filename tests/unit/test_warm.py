@@ -18,7 +18,7 @@ from segzoo.study.warm import AVAILABLE, WarmProcess
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="processes are not copied here")
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
-import os, signal, sys, time
+import os, signal, sys, tempfile, time
 from segzoo.cli import warm
 from segzoo.cli.follow import follow
 
@@ -36,6 +36,8 @@ if words[0] == "wait":
         signal.signal(number, save)
     print("waits", flush=True)
     time.sleep(60)
+if words[0] == "look":
+    sys.exit(0 if os.path.isdir(sys.folder.name) else 9)
 if words[0] == "die":
     os.kill(os.getpid(), signal.SIGKILL)
 sys.exit(int(words[1]))
@@ -75,6 +77,12 @@ def test_one_that_dies_takes_no_other_with_it(trainings: Trainings, tmp_path: Pa
     said = [log.read_text().split() for log in logs]
     assert [words[:-1] for words in said] == [["copy", *c, str(n)] for n, c in enumerate(commands)]
     assert len({words[-1] for words in said}) == 1, "they are not copies of one process"
+
+
+def test_what_an_import_made_outlives_every_copy(environment: dict[str, str], tmp_path: Path) -> None:
+    made = "setattr(sys, 'folder', tempfile.TemporaryDirectory())"
+    with Trainings(program(made), environment, warm=True) as trainings:
+        assert [trainings.run(["look"], tmp_path / "a.log", {}) for _ in range(3)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
