@@ -4,9 +4,11 @@ To import takes as long as dozens of steps of a small network, on a GPU hundreds
 what one run breaks, leaks or seeds is no other's, and it comes to the same numbers as one that has imported for itself.
 """
 
+import atexit
 import gc
 import importlib
 import json
+import logging
 import os
 import selectors
 import signal
@@ -14,6 +16,7 @@ import sys
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from multiprocessing import util
 
 IMPORTED = ("segzoo.cli.run", "segzoo.runtime.memory", "segzoo.runtime.quiet", "docstring_parser", "PIL.PpmImagePlugin")
 """What every run imports. None of it touches a device: a copy of a process that has used a GPU cannot use one."""
@@ -120,7 +123,10 @@ class _Copies:
         """Makes this copy what a process of its own for the command would be."""
         os.setpgid(0, 0)
         # What was made at an import, such as wandb's folder of pictures, is no copy's to remove when it ends.
+        atexit._clear()
         vars(weakref.finalize)["_registry"].clear()
+        for function in (weakref.finalize._exitfunc, util._exit_function, logging.shutdown):  # type: ignore[attr-defined]
+            atexit.register(function)
         signal.set_wakeup_fd(-1)
         for file in (self._answers, self._woken, self._waker):
             os.close(file)

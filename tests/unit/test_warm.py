@@ -18,7 +18,7 @@ from segzoo.study.warm import AVAILABLE, WarmProcess
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="processes are not copied here")
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
-import os, signal, sys, tempfile, time
+import atexit, os, signal, sys, tempfile, time
 from segzoo.cli import warm
 from segzoo.cli.follow import follow
 
@@ -80,7 +80,7 @@ def test_one_that_dies_takes_no_other_with_it(trainings: Trainings, tmp_path: Pa
 
 
 def test_what_an_import_made_outlives_every_copy(environment: dict[str, str], tmp_path: Path) -> None:
-    made = "setattr(sys, 'folder', tempfile.TemporaryDirectory())"
+    made = "[setattr(sys, 'folder', tempfile.TemporaryDirectory()), atexit.register(sys.folder.cleanup)]"
     with Trainings(program(made), environment, warm=True) as trainings:
         assert [trainings.run(["look"], tmp_path / "a.log", {}) for _ in range(3)] == [0, 0, 0]
 
