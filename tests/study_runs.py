@@ -30,7 +30,7 @@ def truth(position: int) -> Any:
 
 
 def write_run(one: Comparison, out: Path, row: Any, seed: int, skill: float) -> Path:
-    """A complete run that labels a share of the pixels right."""
+    """A complete run that labels a share of the pixels right, on the validation images as on the test images."""
     folder = one.folder(out)
     run = folder / row.name / row.method / "toy" / f"default-s{seed}"
     (run / "examples").mkdir(parents=True)
@@ -58,6 +58,7 @@ def write_run(one: Comparison, out: Path, row: Any, seed: int, skill: float) -> 
         row.method, {"source": 40, "labels": number}
     )
     Scores(found.sum(0), CLASSES).save(run, "scores-test", Protocol(**facts), resources)
+    Scores(found.sum(0), CLASSES).save(run / "val", "scores-val", Protocol(**facts | {"split": "val"}), resources)
     lines = ["step,val/miou", *(f"{step},{skill * (1 - 0.5 ** (step / 50)):.4f}" for step in range(24, 200, 25))]
     (run / "metrics.csv").write_text("\n".join(lines) + "\n")
     training = {

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A study on one GPU, many runs side by side, for a limited time; the same command goes on with what is left.
 #
-#   bash docs/photographs/gpu.sh JOBS SECONDS OPTIONS...      OPTIONS: those of docs.photographs.study, --root first of all
-#   bash docs/photographs/gpu.sh 13 440 --root DATA --weights FILE --splits test --steps 1500 --minutes 6
+#   bash docs/photographs/gpu.sh JOBS SECONDS STUDY OPTIONS...      what follows SECONDS is that of `segzoo compare`
+#   bash docs/photographs/gpu.sh 13 440 photographs -- --data.root DATA --network.encoder_checkpoint FILE
 #
 # A small network leaves a large GPU idle, so that the cores of the processor decide: JOBS a little below their number, as every
 # run has a process that loads its images. Kernels of several processes overlap only under CUDA's multi-process service (MPS), which is
@@ -28,4 +28,9 @@ if [ -n "$service" ] && [ -z "${NO_MPS:-}" ]; then
 else
   echo "no MPS: kernels of the runs take turns"
 fi
-timeout -s INT -k 20 "$seconds" "$python" -m docs.photographs.study --jobs "$jobs" "$@"
+timeout -s INT -k 20 "$seconds" "$python" -m segzoo compare --jobs "$jobs" "$@"
+status=$?
+if [ "$status" -ge 124 ]; then  # out of time: what runs has saved, and what is complete is reported
+  "$python" -m segzoo compare --report "$@"
+fi
+exit "$status"

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from segzoo.configs import config_path
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.methods.registry import load_method
 from segzoo.study.plan import CHECKPOINT, Plan, Row, parse_row, parse_seeds, parse_variants
+from segzoo.study.results import SPLITS
 from segzoo.study.study_file import Study, read_study, single
 
 DESCRIPTION = """\
@@ -73,6 +75,8 @@ def compare(argv: list[str]) -> int:
         return report_results(Path(args.study), command)
     path = None if args.study is None else config_path("study", args.study)
     study = _rows_of_flags(args, common) if path is None else _study_of_file(path, args, common)
+    if args.split:
+        study = replace(study, split=args.split)
     out = args.out or Path("runs") / (path.stem if path else "compare")
     for one in study.comparisons:
         check_options(one.plan.common, *(row.options for row in one.plan.rows))
@@ -134,6 +138,11 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--out", type=Path, help="folder of the runs and the report (default: runs/STUDY, or runs/compare)"
+    )
+    parser.add_argument(
+        "--split",
+        choices=sorted(SPLITS),
+        help="images that rows are compared on; val: to choose by, the test images unseen (default: that of STUDY, or test)",
     )
     parser.add_argument("--per_class", action="store_true", help="add tables of IoU, precision and recall by class")
     parser.add_argument("--report", action="store_true", help="train nothing, and report the runs that are complete")

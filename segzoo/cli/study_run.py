@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from segzoo.cli.places import Places, environment, visible_gpus
@@ -11,7 +12,7 @@ from segzoo.cli.study_display import StudyDisplay
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.files import write_text
 from segzoo.runtime.lock import locked
-from segzoo.study.results import SCORES, check_beginnings, find_run
+from segzoo.study.results import SPLITS, check_beginnings, find_run
 from segzoo.study.running import Run, Training, complete, threads_of, train_all, waves
 from segzoo.study.study_file import Comparison, Study
 from segzoo.study.trainings import Trainings
@@ -48,8 +49,8 @@ def run_study(out: Path, study: Study, jobs: int, command: str, *, per_class: bo
         except SegzooError as error:  # what is complete is reported all the same
             failure = error
         for one in study.comparisons:
-            if not left(out, Study("", (one,))):
-                _print_table(one, one.folder(out), per_class)
+            if not left(out, replace(study, comparisons=(one,))):
+                _print_table(one, one.folder(out), per_class, study.split)
         if failure is None or len(left(out, study)) < sum(map(len, waves(study))):
             report(out, study, command)
     if failure is not None:
@@ -100,17 +101,50 @@ def perform(out: Path, study: Study, name: str) -> int:
     with Trainings(PROGRAM, without_launcher(os.environ), _say_stopped) as trainings:
 
         def train(training: Training, log: Path, threads: Mapping[str, str]) -> int:
-            return trainings.run(words(training), log, threads)
+            return train_and_score(trainings, training, log, threads, study.split)
 
-        complete(folder, run.comparison.plan, run.row, run.seed, train, threads_of(1), _say)
+        proof = SPLITS[study.split]
+        complete(folder, run.comparison.plan, run.row, run.seed, train, threads_of(1), _say, proof)
     _say(f"{run} is complete")
     return 0
 
 
 def left(out: Path, study: Study) -> list[Run]:
     """The runs that are not complete."""
-    runs = (run for wave in waves(study) for run in wave)
-    return [run for run in runs if not (find_run(run.comparison.folder(out), run.row, run.seed) / SCORES).is_file()]
+    runs, proof = (run for wave in waves(study) for run in wave), SPLITS[study.split]
+    return [
+        run for run in runs if not (find_run(run.comparison.folder(out), run.row, run.seed, proof) / proof).is_file()
+    ]
+
+
+def train_and_score(
+    trainings: Trainings, training: Training, log: Path, environment: Mapping[str, str], split: str
+) -> int:
+    """Trains, and scores the images that rows are compared on; returns the exit status of what failed, or 0.
+
+    Args:
+        trainings: run the commands.
+        training: what is to be done.
+        log: file of what it prints.
+        environment: further environment variables.
+        split: of the images. The test images are not touched where it is another one.
+    """
+    if split == "test":
+        # One that goes on may have been trained for a choice, without its test.
+        whole = ["--trainer.limit_test_batches", "null"] if training.checkpoint else []
+        return trainings.run([*words(training), *whole], log, environment)
+    if status := trainings.run([*words(training), "--trainer.limit_test_batches", "0"], log, environment):
+        return status
+    proof = SPLITS[split]
+    run = find_run(training.folder.parent, training.row, training.seed, proof)
+    last, own = run / "checkpoints" / "last.ckpt", log.with_suffix(f".{split}.log")
+    scoring = ["validate", "--ckpt_path", str(last), "--out", str((run / proof).parent)]
+    status = trainings.run([*scoring, "--trainer.limit_val_batches", "1.0"], own, environment)
+    if own.is_file():
+        with log.open("ab") as file:
+            file.write(own.read_bytes())
+        own.unlink()
+    return status
 
 
 def words(training: Training) -> list[str]:
@@ -134,24 +168,25 @@ def train_study(out: Path, study: Study, jobs: int) -> None:
     own_devices = any(word.partition("=")[0] == OWN_DEVICES for word in options)
     places = Places(jobs, visible_gpus() if jobs > 1 and pending and not own_devices else [])
     display = StudyDisplay(len(pending), jobs)
-    with Trainings(PROGRAM, without_launcher(os.environ), _say_stopped) as trainings, display:
+    warm = len(pending) > 1 or study.split != "test"  # more than one command
+    with Trainings(PROGRAM, without_launcher(os.environ), _say_stopped, warm=warm) as trainings, display:
 
         def train(training: Training, log: Path, threads: Mapping[str, str]) -> int:
             name = str(log.with_suffix("").relative_to(out))
             with places.take() as place:
                 display.begin(name, log, f"GPU {place}" if place else "")
                 try:
-                    return trainings.run(words(training), log, {**threads, **environment(place)})
+                    return train_and_score(trainings, training, log, {**threads, **environment(place)}, study.split)
                 finally:
                     display.end(name)
 
         train_all(out, study, jobs, train, display.say)
 
 
-def _print_table(one: Comparison, folder: Path, per_class: bool) -> None:
+def _print_table(one: Comparison, folder: Path, per_class: bool, split: str) -> None:
     from segzoo.study.table import make_table
 
-    table = make_table(folder, one.plan, per_class=per_class)
+    table = make_table(folder, one.plan, per_class=per_class, split=split)
     write_text(folder / "comparison.md", table + "\n")
     title = f"{one.name}\n\n" if one.name else ""
     print(f"\n{title}{table}\n\nwritten to {folder / 'comparison.md'}")

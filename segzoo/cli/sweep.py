@@ -69,7 +69,7 @@ def _train(runs: Runs, count: int | None, jobs: int) -> int:
     ended: list[bool] = []
     environment = without_launcher(os.environ) | {"WANDB_RUN_GROUP": runs.sweep.name}
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // jobs))}
-    with Trainings(PROGRAM, environment, _say_stopped) as trainings, ThreadPoolExecutor(jobs) as pool:
+    with Trainings(PROGRAM, environment, _say_stopped, warm=count != 1) as trainings, ThreadPoolExecutor(jobs) as pool:
 
         def work(_: int) -> None:
             while failures_in_a_row(ended) < MOST_FAILURES and (one := runs.next(count)) is not None:

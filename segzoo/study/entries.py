@@ -11,7 +11,7 @@ from segzoo.errors import ConfigError
 from segzoo.files import write_text
 from segzoo.methods.registry import methods
 from segzoo.study.plan import Plan, Row
-from segzoo.study.results import SCORES, find_run, read_resources
+from segzoo.study.results import SPLITS, find_run, read_resources
 from segzoo.study.running import Run, is_complete, waves
 from segzoo.study.statistics import Floats
 from segzoo.study.study_file import Budget, Study
@@ -116,13 +116,14 @@ def study_entries(out: Path, study: Study) -> list[dict[str, Any]]:
         out: folder of the study.
         study: what is compared.
     """
-    found = []
+    found, proof = [], SPLITS[study.split]
+    shown = SPLITS if study.split == "test" else {study.split: proof}
     for one in study.comparisons:
         for row in one.plan.rows:
             for seed in one.plan.seeds:
-                if is_complete(one.folder(out), one.plan, row, seed):
-                    run = find_run(one.folder(out), row, seed)
-                    entry = make_entry(one, row, seed, run, {"test": run / SCORES})
+                if is_complete(one.folder(out), one.plan, row, seed, proof):
+                    run = find_run(one.folder(out), row, seed, proof)
+                    entry = make_entry(one, row, seed, run, {split: run / file for split, file in shown.items()})
                     entry["data"] = one.data or entry["manifest"].get("data", {}).get("name", "")
                     entry["run"] = os_path(run, out)
                     if row.name in one.budgets:
@@ -146,14 +147,15 @@ def os_path(run: Path, out: Path) -> str:
 
 
 def kept(entry: Entry, out: Path, name: str) -> Path | None:
-    """What a run, or a test of it in a folder ``test`` of its own, kept under a name; None where it did not.
+    """What a run, or a test of it in a folder ``test`` of its own, kept under a name; None where it did not, or where the entry
+    has no score of a test.
 
     Args:
         entry: of the run.
         out: folder that it is named from.
         name: of a file or a folder.
     """
-    run = out / str(entry["run"]) if "run" in entry else None
+    run = out / str(entry["run"]) if "run" in entry and "test" in entry["scores"] else None
     places = [run / name, run / "test" / name] if run else []
     return next((place for place in places if place.exists()), None)
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segzoo.study.entries import Entry, image_counts
+from segzoo.study.results import SPLITS
 from segzoo.study.statistics import Difference, Floats, corrected, difference, equal_labels, mean_std
 
-SPLITS = ("test", "val")
-"""What is reported: the first of them that was scored."""
 RESOURCES = {"source": "source", "labels": "target labels", "unlabelled": "unlabelled target"}
 
 
@@ -108,6 +107,7 @@ def find(entries: Sequence[Entry], out: Path) -> list[Findings]:
 
 
 def _find_pair(entries: Sequence[Entry], out: Path) -> Findings:
+    # Of what was scored, that which rows are compared on if nobody says otherwise.
     split = next(split for split in SPLITS if any(split in one["scores"] for one in entries))
     entries = [one for one in entries if split in one["scores"]]
     by_row: dict[str, list[Entry]] = {}

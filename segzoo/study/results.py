@@ -14,8 +14,9 @@ from segzoo.errors import ConfigError
 from segzoo.methods.registry import load_method
 from segzoo.study.plan import Plan, Row
 
-SCORES = "scores-test.json"
-"""What a complete run has in its folder, if nobody says otherwise."""
+SPLITS = {"test": "scores-test.json", "val": "val/scores-val.json"}
+"""The images that rows are compared on, and what a run that is complete has of them in its folder."""
+SCORES = SPLITS["test"]
 
 
 def find_run(folder: Path, row: Row, seed: int, scores: str = SCORES) -> Path:

@@ -13,6 +13,7 @@ from segzoo.runtime.lock import locked
 from segzoo.study.plan import Plan, Row
 from segzoo.study.results import (
     SCORES,
+    SPLITS,
     all_runs,
     check_complete,
     check_orders,
@@ -105,7 +106,7 @@ def train_all(out: Path, study: Study, jobs: int, train: Train, say: Callable[[s
         folder = run.comparison.folder(out)
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            complete(folder, run.comparison.plan, run.row, run.seed, train, threads, say)
+            complete(folder, run.comparison.plan, run.row, run.seed, train, threads, say, SPLITS[study.split])
         except ConfigError:
             raise
         except SegzooError as error:
@@ -196,14 +197,14 @@ def complete(
     return row, seed
 
 
-def is_complete(folder: Path, plan: Plan, row: Row, seed: int) -> bool:
+def is_complete(folder: Path, plan: Plan, row: Row, seed: int, scores: str = SCORES) -> bool:
     """Whether a run is there, came to its end, and is of the options of today."""
-    run = find_run(folder, row, seed)
-    if not (run / SCORES).is_file():
+    run = find_run(folder, row, seed, scores)
+    if not (run / scores).is_file():
         return False
     try:
         check_orders(run, _record(folder, row, seed), orders(row, plan.common))
-        check_complete(run)
+        check_complete(run, scores)
     except ConfigError:
         return False
     return True

@@ -11,10 +11,11 @@ from typing import Any
 from segzoo.errors import ConfigError
 from segzoo.methods.registry import methods
 from segzoo.study.plan import CHECKPOINT, Plan, Row, Variant, parse_row, parse_seeds
+from segzoo.study.results import SPLITS
 from segzoo.suggest import did_you_mean
 from segzoo.yaml_files import read_yaml
 
-KEYS = ("question", "seeds", "options", "data", "budgets", "rows", "reference")
+KEYS = ("question", "seeds", "options", "data", "budgets", "rows", "reference", "split")
 ROW_KEYS = ("run", "cost", "reference", "data", "budgets", "published")
 NUMBERS = ("cost", "published")
 GROUPS = ("with labels", "without labels")
@@ -69,10 +70,12 @@ class Study:
     Attributes:
         question: what is asked, in words.
         comparisons: by pair of data sets.
+        split: the images that rows are compared on, see `segzoo.study.results.SPLITS`.
     """
 
     question: str
     comparisons: tuple[Comparison, ...]
+    split: str = "test"
 
 
 def single(plan: Plan) -> Study:
@@ -118,7 +121,10 @@ def read_study(path: Path, *, seeds: str | None = None, only: Sequence[str] = ()
     names = [one.name for one in found]
     if len(set(names)) < len(names):
         raise ConfigError(f"{where}: data: two of {', '.join(names)} have one name; rename a file")
-    return Study(str(content.get("question") or ""), tuple(found))
+    split = str(content.get("split", "test"))
+    if split not in SPLITS:
+        raise ConfigError(f"{where}: split: expected {' or '.join(SPLITS)}, found '{split}'")
+    return Study(str(content.get("question") or ""), tuple(found), split)
 
 
 def _comparison(

@@ -6,10 +6,10 @@ from pathlib import Path
 from segzoo.evaluation import Scores, comparison_table
 from segzoo.evaluation.tables import source_text
 from segzoo.study.plan import Plan
-from segzoo.study.results import check_comparable, find_run, read_resources, read_sources
+from segzoo.study.results import SPLITS, check_comparable, find_run, read_resources, read_sources
 
 
-def make_table(folder: Path, plan: Plan, *, per_class: bool = False) -> str:
+def make_table(folder: Path, plan: Plan, *, per_class: bool = False, split: str = "test") -> str:
     """Markdown: the rows' resources, mean and standard deviation of their scores over the seeds, differences to the reference.
 
     Where rows learned from several sources, a line says what they are.
@@ -18,11 +18,13 @@ def make_table(folder: Path, plan: Plan, *, per_class: bool = False) -> str:
         folder: of the comparison.
         plan: what was compared.
         per_class: with tables of IoU, precision and recall by class.
+        split: of the images that the scores are of.
 
     Raises:
         ConfigError: scores that were measured differently.
     """
-    files = {row.name: [find_run(folder, row, seed) / "scores-test.json" for seed in plan.seeds] for row in plan.rows}
+    proof = SPLITS[split]
+    files = {row.name: [find_run(folder, row, seed, proof) / proof for seed in plan.seeds] for row in plan.rows}
     check_comparable([path for paths in files.values() for path in paths])
     scores = {name: [Scores.load(path) for path in paths] for name, paths in files.items()}
     resources = {row.name: read_resources(files[row.name][0], row.method) for row in plan.rows}

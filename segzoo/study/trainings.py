@@ -10,6 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+from segzoo.study.warm import AVAILABLE, WarmProcess
+
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -22,12 +24,21 @@ class Trainings:
         program: what every command begins with.
         environment: of all commands.
         stopped: called when a signal has stopped them.
+        warm: whether they begin as copies of a process that has imported everything, where the system can do that. It is the
+            program without a command, and has the environment of the first one.
     """
 
     def __init__(
-        self, program: Sequence[str], environment: Mapping[str, str], stopped: Callable[[], object] = lambda: None
+        self,
+        program: Sequence[str],
+        environment: Mapping[str, str],
+        stopped: Callable[[], object] = lambda: None,
+        *,
+        warm: bool = False,
     ) -> None:
         self._program, self._environment, self._say_stopped = program, environment, stopped
+        self._copies = warm and AVAILABLE
+        self._warm: WarmProcess | None = None
         self._running: set[subprocess.Popen[bytes]] = set()
         self._changing = threading.RLock()
         self._stopped = False
@@ -41,6 +52,15 @@ class Trainings:
             log: file of what it prints.
             environment: further environment variables.
         """
+        if self._copies:
+            with self._changing:
+                if self._stopped:
+                    return -signal.SIGTERM
+                if self._warm is None:
+                    self._warm = WarmProcess(self._program, {**self._environment, **environment})
+                ended = self._warm.begin(command, log, environment)
+            if (status := ended.result()) is not None:
+                return status
         # A process group of its own: every signal reaches it once, from here.
         group: dict[str, Any] = {"process_group": 0} if os.name == "posix" else {}
         with log.open("wb") as out:
@@ -68,6 +88,8 @@ class Trainings:
         """Tells all that run to stop, and starts no further ones."""
         with self._changing:
             self._stopped = True
+            if self._warm is not None:
+                self._warm.signal(signum)
             for process in self._running:
                 with suppress(OSError):
                     process.send_signal(signum)
@@ -82,6 +104,8 @@ class Trainings:
     def __exit__(self, *_: object) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
+        if self._warm is not None:
+            self._warm.end()
 
     def _end(self, signum: int, frame: FrameType | None) -> None:
         self.stop(signal.SIGINT if signum == signal.SIGINT else signal.SIGTERM)

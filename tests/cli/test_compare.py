@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from segzoo.cli.main import main
 from segzoo.evaluation import Protocol, Scores
+from segzoo.study import trainings
 from segzoo.study.plan import Row
 from segzoo.study.results import orders
 from tests.cli.conftest import Segzoo
@@ -223,6 +225,49 @@ def test_a_comparison_runs_resumes_and_prints_a_table(tmp_path: Path, capsys: py
     assert len(logs) == 2
     assert main([*arguments, "--", *shared]) == 0
     assert {log: log.stat().st_mtime_ns for log in logs} == logs, "a complete run was repeated"
+
+
+@pytest.mark.slow
+def test_copies_of_a_process_come_to_the_numbers_of_processes_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config(tmp_path, "self-training")
+    for name in ("copies", "own"):
+        monkeypatch.setattr(trainings, "AVAILABLE", trainings.AVAILABLE and name == "copies")
+        command = ["compare", "--rows", "self-training", "--seeds", "0-1", "--out", str(tmp_path / name)]
+        assert main([*command, "--", "--config", str(config), "--network.encoder", "tu-test_resnet"]) == 0
+    for seed in (0, 1):
+        one, other = (
+            tmp_path / name / f"self-training/self-training/tiny/default-s{seed}" for name in ("copies", "own")
+        )
+        for file in ("metrics.csv", "scores-test.json", "config.yaml"):
+            text = (other / file).read_text().replace(str(tmp_path / "own"), str(tmp_path / "copies"))
+            assert (one / file).read_text() == text, file
+        weights, same = (
+            torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in (one, other)
+        )
+        assert weights.keys() == same.keys() and all(torch.equal(value, same[key]) for key, value in weights.items())
+
+
+@pytest.mark.slow
+def test_a_choice_first_and_the_test_images_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, out = write_config(tmp_path, "joint"), tmp_path / "out"
+    command = ["compare", "--rows", "source-only", "--seeds", "0", "--out", str(out)]
+    shared = ["--", "--config", str(config), "--network.encoder", "tu-test_resnet"]
+    assert main([*command, "--split", "val", *shared]) == 0
+    (run,) = out.glob("source-only/source-only/tiny/default-s0")
+    assert (run / "val/scores-val.json").is_file() and not list(run.rglob("*scores-test*"))
+    assert [set(one["scores"]) for one in json.loads((out / "results.json").read_text())] == [{"val"}]
+    assert "scores:" in (out / "source-only-s0.log").read_text(), "the log of the validation"
+    weights = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert main([*command, *shared]) == 0
+    assert "nothing to train" in (out / "source-only-s0.log").read_text()
+    after = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, after[name]) for name, value in weights.items())
+    (one,) = json.loads((out / "results.json").read_text())
+    assert set(one["scores"]) == {"test", "val"} and one["manifest"]["training"] == manifest["training"]
+    assert (out / "comparison.md").read_text() in capsys.readouterr().out
 
 
 def test_a_variant_that_no_row_uses_is_refused(segzoo: Segzoo, toy: Path) -> None:

@@ -125,7 +125,7 @@ def test_a_run_that_is_written_is_not_resumed_until_its_writer_is_gone(
 @pytest.mark.slow
 def test_the_trainings_of_a_comparison_end_with_it(start: Start, segzoo: Segzoo, toy: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = ["compare", "--rows", "source-only", "--seeds", "0", "--out", out, "--", "--data", toy, *ENDLESS]
+    command = ["compare", "--rows", "source-only", "--seeds", "0-1", "--out", out, "--", "--data", toy, *ENDLESS]
     run = out / "source-only" / "source-only" / "toy" / "default-s0"
     last, lock = run / "checkpoints" / "last.ckpt", run / ".lock"
 

@@ -1,7 +1,8 @@
 """Which runs of a study are trained, in what order, and what one that fails keeps from running."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,16 @@ import pytest
 import yaml
 
 from segzoo.cli.main import main
+from segzoo.cli.study_run import left, train_and_score, words
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.runtime.lock import locked
+from segzoo.study.entries import image_counts, study_entries
+from segzoo.study.findings import find
+from segzoo.study.plan import Row
 from segzoo.study.running import Training, train_all
 from segzoo.study.study_file import Study, read_study
+from segzoo.study.table import make_table
+from segzoo.study.trainings import Trainings
 from tests.study_runs import write_run, write_runs
 
 ROWS = {
@@ -81,6 +88,55 @@ def test_a_run_that_fails_keeps_only_those_that_start_from_it_from_running(tmp_p
         train_all(out, trainer.study, 1, trainer, lambda line: None)
     assert sorted(trainer.trained) == ["joint-s0", "joint-s1", "source-only-s0", "source-only-s1", "tuned-s0"]
     assert sorted(train(read(tmp_path), out)[0]) == ["source-only-s1", "tuned-s1"]
+
+
+class Recorder(Trainings):
+    """Runs nothing, and notes what it was told."""
+
+    def __init__(self, run: Path, statuses: dict[str, int]) -> None:
+        super().__init__(["segzoo"], {})
+        self.last, self.statuses, self.commands = run / "checkpoints" / "last.ckpt", statuses, list[list[str]]()
+
+    def run(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
+        self.commands.append(list(command))
+        log.write_text(f"log of {command[0]}\n")
+        self.last.parent.mkdir(parents=True, exist_ok=True)
+        self.last.touch()
+        return self.statuses.get(command[0], 0)
+
+
+@pytest.mark.parametrize("failing", [None, "fit", "validate"])
+def test_rows_of_a_choice_leave_the_test_images_alone(failing: str | None, tmp_path: Path) -> None:
+    row, log = Row("mine", "joint"), tmp_path / "mine-s3.log"
+    run = tmp_path / "mine/joint/toy/default-s3"
+    training = Training(row, 3, tmp_path / "mine", None, ("--data", "toy"))
+    recorder = Recorder(run, {failing: 7} if failing else {})
+    assert train_and_score(recorder, training, log, {}, "val") == (7 if failing else 0)
+    fit, *rest = recorder.commands
+    assert fit == [*words(training), "--trainer.limit_test_batches", "0"]
+    if failing == "fit":
+        assert rest == [] and log.read_text() == "log of fit\n"
+        return
+    assert [command[:5] for command in rest] == [
+        ["validate", "--ckpt_path", str(recorder.last), "--out", str(run / "val")]
+    ]
+    assert log.read_text() == "log of fit\nlog of validate\n" and list(tmp_path.glob("*.log")) == [log]
+
+
+def test_rows_of_a_choice_are_told_by_scores_of_validation_images_alone(tmp_path: Path) -> None:
+    study, out = read(tmp_path, split="val", rows={"joint": None}), tmp_path / "out"
+    write_runs(study, out, lambda row, seed: 0.6)
+    run = out / "minicity/joint/joint/toy/default-s1"
+    (entry, other), (tested, _) = study_entries(out, study), study_entries(out, replace(study, split="test"))
+    assert set(entry["scores"]) == {"val"} and set(tested["scores"]) == {"test", "val"}
+    assert image_counts(entry, out) is None and image_counts(tested, out) is not None, "of the test images"
+    assert [one.split for one in find([entry, other], out)] == ["val"] and left(out, study) == []
+    table = make_table(out / "minicity", study.comparisons[0].plan, split="val")
+    (run / "scores-test.json").unlink()
+    assert make_table(out / "minicity", study.comparisons[0].plan, split="val") == table and left(out, study) == []
+    assert [one.name for one in left(out, replace(study, split="test"))] == ["minicity/joint-s1"]
+    (run / "val/scores-val.json").unlink()
+    assert len(study_entries(out, study)) == 1 and [one.seed for one in left(out, study)] == [1]
 
 
 def test_two_at_once_in_one_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,6 +149,7 @@ def test_the_longest_runs_begin_first_and_rows_wait_for_those_that_they_start_fr
         ({"budgets": [4, 4]}, "each one once"),
         ({"seeds": "2-1"}, "seeds 2-1: expected numbers and ranges"),
         ({"options": ["--a"]}, "expected options in one text"),
+        ({"split": "train"}, "split: expected test or val, found 'train'"),
         ({"data": 3}, "data: expected a name, a list of names, or names with options, found '3'"),
     ],
 )

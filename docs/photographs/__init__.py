@@ -1,1 +1,0 @@
-"""The study on photographs: ``python -m docs.photographs.study``."""
