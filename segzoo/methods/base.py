@@ -281,7 +281,15 @@ class Method(LoggedSteps):
     # Seeds
 
     def on_fit_start(self) -> None:
-        """Remembers torch's own generator, which every step seeds: networks that are built later draw as if none had."""
+        """Remembers torch's own generator, which every step seeds: networks that are built later draw as if none had.
+
+        Raises:
+            ConfigError: the method is in evaluation mode, which Lightning would leave it in.
+        """
+        if not self.training:
+            raise ConfigError(
+                "the method is in evaluation mode, in which it would be trained: call train() on it before the fit"
+            )
         self._global_draws = torch.get_rng_state()
         self._late = LateChecks()
 

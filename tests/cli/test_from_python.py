@@ -9,8 +9,10 @@ import torch
 
 import segzoo
 from segzoo.data import from_folders
+from segzoo.errors import ConfigError
 from segzoo.evaluation import Scores
 from segzoo.methods import SourceOnly
+from tests import tiny
 
 OWN = ("source", "target", "name", "root")
 
@@ -40,3 +42,11 @@ def test_scripts_and_commands_train_the_same_network(
     loaded = segzoo.load(str(trainer.log_dir)).method.state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in state.items())
     assert [path.name for path in Path(str(trainer.log_dir)).glob("checkpoints/*")] == ["last.ckpt"]
+
+
+def test_a_method_that_was_loaded_is_not_trained_in_evaluation_mode() -> None:
+    method = tiny.method("source-only").eval()
+    with pytest.raises(ConfigError, match="is in evaluation mode"):
+        tiny.trainer(1).fit(method, datamodule=tiny.data())
+    tiny.trainer(1).fit(method.train(), datamodule=tiny.data())
+    assert method.trainer.global_step == 1
