@@ -92,6 +92,15 @@ def test_the_table_of_airsim_is_its_json() -> None:
         assert cells[-2:] == [f"{100 * measured[row][key]:.1f}" for key in ("miou", "pixel_accuracy")]
 
 
+def test_the_table_of_all_labels_is_its_json() -> None:
+    ((row, found),) = scores("carla", "all-labels.json").items()
+    page = (ROOT / "docs/photographs/README.md").read_text()
+    table = rows(page[page.index("### With all 367 labels") :])
+    classes = [one["iou"] for one in found["classes"].values()]
+    expected = [f"{100 * value:.1f}" for value in (found["miou"], found["pixel_accuracy"], *classes)]
+    assert row == "target-only-all" and table == {"target-only": expected}
+
+
 def test_the_table_of_cracks_is_its_json() -> None:
     measured = scores("cracks", "results.json", "unaligned.json")
     table = {name.rstrip(" `*"): cells for name, cells in rows(section("Photographs: cracks")).items()}
