@@ -3,6 +3,7 @@
 from segzoo.data.datamodule import DomainDataModule
 from segzoo.data.domains import Domain, ImageSet
 from segzoo.data.folders import PairedFolders
+from segzoo.data.harm import Harmed
 from segzoo.data.label_spaces import LabelSpace, load_label_space
 from segzoo.data.minicity import MiniCity
 from segzoo.data.minifaces import MiniFaces
@@ -14,6 +15,7 @@ from segzoo.data.views import Views
 __all__ = [
     "Domain",
     "DomainDataModule",
+    "Harmed",
     "ImageSet",
     "LabelSpace",
     "MiniCity",

@@ -7,7 +7,7 @@ import pytest
 from docstring_parser import parse
 
 from segzoo.adaptation import Night
-from segzoo.data import DomainDataModule, MiniCity, MiniFaces, PairedFolders, Views
+from segzoo.data import DomainDataModule, Harmed, MiniCity, MiniFaces, PairedFolders, Views
 from segzoo.methods.loss import Loss
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.registry import load_method, methods
@@ -17,7 +17,7 @@ from segzoo.models.network import Network
 CLASSES: dict[str, Any] = {
     **{slug: load_method(slug) for slug in methods()},
     **{cls.__name__: cls for cls in (Network, Optimizer, Loss, Speed, Night)},
-    **{cls.__name__: cls for cls in (DomainDataModule, PairedFolders, MiniCity, MiniFaces, Views)},
+    **{cls.__name__: cls for cls in (DomainDataModule, PairedFolders, Harmed, MiniCity, MiniFaces, Views)},
 }
 VERBS = """
     Adds Applies Averages Captures Chooses Compares Computes Crops Describes Divides Draws Gives Keeps Leaves Limits Lists Loads

@@ -1,0 +1,137 @@
+"""The rows of the study: joint training with weights that are given, and MetaPix under observation."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc
+
+from segzoo.data.streams import Batch
+from segzoo.methods.joint import WeightedJointTraining
+from segzoo.methods.metapix import MetaPix
+from segzoo.methods.segmentation import valid_pixels
+from segzoo.models.weighting import PixelWeightNet
+
+Rule = Callable[[Batch], Tensor]
+"""The weights (B, H, W) of a source batch, before they are divided by their mean."""
+EVERY = 10
+"""Steps between two looks at the weights."""
+
+
+def area(values: Tensor, source: Batch) -> float:
+    """Area under the ROC curve of "a right pixel has a higher value than a wrong one"; NaN where all are alike."""
+    valid = valid_pixels(source["label"])
+    right = ~source["wrong"][valid]
+    return float("nan") if right.all() else float(binary_auroc(values[valid].float(), right.long()))
+
+
+def seen(weights: Tensor, source: Batch, classes: tuple[str, ...]) -> dict[str, Any]:
+    """What weights (B, H, W) of a source batch know: their means on wrong and right pixels, by class, and `area`."""
+    valid = valid_pixels(source["label"])
+    values, wrong, label = weights[valid], source["wrong"][valid], source["label"][valid]
+    means = {name: round(float(values[label == k].mean()), 3) for k, name in enumerate(classes) if (label == k).any()}
+    return {
+        "auc": round(area(weights, source), 4),
+        "wrong": round(float(values[wrong].mean()), 4),
+        "right": round(float(values[~wrong].mean()), 4),
+        "spread": round(float(values.std()), 4),
+        "classes": means,
+    }
+
+
+class FixedWeights(WeightedJointTraining):
+    """Joint training with weights of mean one that a rule gives from the first step on.
+
+    Attributes:
+        rule: what they are.
+        found: what was seen of them, by step.
+    """
+
+    slug = "joint"
+    rule: Rule
+
+    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
+        """L_S with the rule's weights, plus L_T."""
+        source = batch["source"]
+        with torch.no_grad():
+            weights = self.to_mean_one(self.rule(source), source["label"])[0]
+        if self.global_step % EVERY == 0:
+            self.found[self.global_step] = seen(weights, source, self.label_space.classes)
+        return self.total(self.weighted_terms(weights, source, batch["target"]))
+
+
+class WatchedMetaPix(MetaPix):
+    """MetaPix that notes what its weights and the slopes of its pixels know.
+
+    Attributes:
+        found: what was seen, by step.
+    """
+
+    def meta_update(self, source: Batch, target: Batch) -> Any:
+        """See `MetaPix`; notes the area under the curve of the slopes of one batch, which is what the weights learn from."""
+        done = super().meta_update(source, target)
+        if self.global_step % EVERY == 0:
+            slopes = -done[1].weights
+            self.found[self.global_step] = {
+                **seen(done[2], source, self.label_space.classes),
+                "slope_auc": round(area(slopes, source), 4),
+            }
+        return done
+
+
+def no_weights(source: Batch) -> Tensor:
+    """One for every pixel: joint training."""
+    return torch.ones_like(source["label"], dtype=torch.float32)
+
+
+def oracle(low: float, high: float, classes: Mapping[int, float] | None = None) -> Rule:
+    """Weights of one who knows which pixels are wrong.
+
+    Args:
+        low: the weight of a wrong pixel.
+        high: of a right one.
+        classes: factors by the class that a pixel claims to be.
+    """
+
+    def rule(source: Batch) -> Tensor:
+        factors = torch.ones(256)
+        for k, factor in (classes or {}).items():
+            factors[k] = factor
+        return torch.where(source["wrong"], low, high) * factors[source["label"]]
+
+    return rule
+
+
+def learned(weighting: PixelWeightNet, change: Callable[[Tensor, Tensor], Tensor] = lambda weights, label: weights) -> Rule:
+    """The weights of a finished MetaPix.
+
+    Args:
+        weighting: its weight network.
+        change: from its weights (B, H, W), of mean one, and the labels to those that are used.
+    """
+    weighting.eval()
+
+    def rule(source: Batch) -> Tensor:
+        raw, valid = weighting(source["image"], source["label"]), valid_pixels(source["label"])
+        return change(raw / raw[valid].mean(), source["label"])
+
+    return rule
+
+
+def threshold(limit: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """Leaves out what weighs less."""
+    return lambda weights, label: (weights >= limit).float()
+
+
+def power(exponent: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """Sharpens weights (above 1) or flattens them."""
+    return lambda weights, label: weights**exponent
+
+
+def mean_one_by_class(weights: Tensor, label: Tensor) -> Tensor:
+    """Divides the weights by their mean over the pixels of the same label in the batch."""
+    sums, counts = weights.new_zeros(256), weights.new_zeros(256)
+    sums.index_add_(0, label.flatten(), weights.flatten())
+    counts.index_add_(0, label.flatten(), torch.ones_like(weights).flatten())
+    return weights / (sums / counts.clamp_min(1))[label]

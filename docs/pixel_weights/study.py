@@ -1,0 +1,166 @@
+"""Trains rows of the study on MiniCity and writes a line of JSON per run.
+
+    python -m docs.pixel_weights.study joint oracle metapix frozen --seeds 0-2 --out docs/pixel_weights/results.jsonl
+
+Runs that the file has already are left out. Rows that use the weights of a finished `metapix` train it first.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from docs.pixel_weights.marked import Marked, MarkedData
+from docs.pixel_weights.rows import (
+    FixedWeights,
+    WatchedMetaPix,
+    learned,
+    mean_one_by_class,
+    no_weights,
+    oracle,
+    power,
+    threshold,
+)
+from segzoo.configs import config_path
+from segzoo.data import MiniCity
+from segzoo.data.harm import Harmed
+from segzoo.models.weighting import PixelWeightNet
+from segzoo.runtime.quiet import be_quiet
+from segzoo.yaml_files import read_yaml
+
+SIZE = (64, 96)
+"""Of MiniCity's images, which are drawn at this size: half of the default's pixels, and less than half of the time."""
+POLE, PEDESTRIAN = 5, 8
+LOW, HIGH = 0.6, 1.14
+"""Mean weights of wrong and right pixels that MetaPix ends with."""
+FIXED: dict[str, Any] = {
+    "joint": no_weights,
+    "oracle": oracle(0, 1),
+    "oracle-soft": oracle(LOW, HIGH),
+    "oracle-drift": oracle(LOW, HIGH, {PEDESTRIAN: 2.8, POLE: 0.3}),
+    "oracle-hard-drift": oracle(0, 1, {PEDESTRIAN: 2.8, POLE: 0.3}),
+}
+CHANGES: dict[str, Callable[..., Any]] = {
+    "frozen": lambda weights, label: weights,
+    "frozen-square": power(2),
+    "frozen-hard": threshold(0.7),
+    "frozen-class": mean_one_by_class,
+    "frozen-class-square": lambda weights, label: mean_one_by_class(weights, label) ** 2,
+}
+METAPIX: dict[str, dict[str, Any]] = {
+    "metapix": {},
+}
+
+
+CONDITION = ("steps", "labels", "flaws", "harm", "kind")
+"""The options that a run is told apart by, beside its row and its seed."""
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Of ``0-2`` or ``0,3``."""
+    first, _, last = text.partition("-")
+    return list(range(int(first), int(last) + 1)) if last else [int(part) for part in text.split(",")]
+
+
+def make_data(config: dict[str, Any], seed: int, arguments: argparse.Namespace) -> MarkedData:
+    """MiniCity at `SIZE`, its source harmed and marked."""
+    options = {k: v for k, v in config["data"].items() if k not in ("source", "target", "name")}
+    options |= {"size": SIZE, "target_labels": arguments.labels}
+    source = Harmed(
+        MiniCity("source", size=SIZE, flaws=arguments.flaws),
+        arguments.harm,
+        arguments.kind,
+        classes=("road", "building") if arguments.kind == "exchanged" else None,
+    )
+    return MarkedData(Marked(source), MiniCity("target", size=SIZE), name="minicity", seed=seed, **options)
+
+
+def run(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Trains and scores one row; the weight network of a `metapix` row is kept beside the results."""
+    config = read_yaml(config_path("data", "minicity"))
+    options = config["methods"]["metapix"]["method"]
+    L.seed_everything(seed, verbose=False)
+    data = make_data(config, seed, arguments)
+    common = {"label_space": data.label_space, **{k: config[k] for k in ("network", "optimizer", "loss")}}
+    common["speed"] = {"channels_last": True}
+    start = time.perf_counter()
+    method: Any
+    if row in METAPIX:
+        method = WatchedMetaPix(**common, **(options | METAPIX[row]))
+    else:
+        method = FixedWeights(**common)
+        if row in FIXED:
+            method.rule = FIXED[row]
+        else:
+            weighting = PixelWeightNet(data.label_space.num_classes, options["weight_width"])
+            weighting.load_state_dict(torch.load(kept(arguments, "metapix", seed), weights_only=True))
+            method.rule = learned(weighting, CHANGES[row])
+    method.found = {}
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=arguments.steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(method, data)
+    trained = time.perf_counter() - start
+    scores = {}
+    trainer.limit_val_batches = 1.0
+    for split, score in (("val", trainer.validate), ("test", trainer.test)):
+        score(method, data, verbose=False)
+        scores[split] = {
+            "miou": round(100 * float(method.scores.miou), 3),
+            "iou": [round(100 * float(value), 2) for value in method.scores.iou],
+        }
+    if row in METAPIX:
+        torch.save(method.weighting.state_dict(), kept(arguments, row, seed))
+    condition = {name: getattr(arguments, name) for name in CONDITION}
+    return {"row": row, "seed": seed, **condition, **scores, "seconds": round(trained, 1), "seen": method.found}
+
+
+def kept(arguments: argparse.Namespace, row: str, seed: int) -> Path:
+    """Where the weight network of a run lies."""
+    folder: Path = arguments.keep
+    folder.mkdir(parents=True, exist_ok=True)
+    condition = "-".join(str(getattr(arguments, name)) for name in CONDITION)
+    return folder / f"{row}-{condition}-s{seed}.pt"
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="+", choices=[*FIXED, *CHANGES, *METAPIX])
+    parser.add_argument("--seeds", type=parse_seeds, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--labels", type=int, default=16)
+    parser.add_argument("--flaws", type=float, default=1.0)
+    parser.add_argument("--harm", type=float, default=0.0)
+    parser.add_argument("--kind", choices=["shifted", "exchanged"], default="shifted")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--keep", type=Path, default=Path("runs/pixel_weights"))
+    arguments = parser.parse_args()
+    be_quiet()
+    keys = ("row", "seed", *CONDITION)
+    lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
+    done = {tuple(json.loads(line)[key] for key in keys) for line in lines}
+    for seed in arguments.seeds:
+        for row in arguments.rows:
+            if (row, seed, *(getattr(arguments, name) for name in CONDITION)) in done:
+                continue
+            found = run(row, seed, arguments)
+            with arguments.out.open("a") as file:
+                file.write(json.dumps(found) + "\n")
+            print(row, seed, found["val"]["miou"], found["test"]["miou"], f"{found['seconds']} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
