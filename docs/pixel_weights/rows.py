@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
+from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.streams import Batch
 from segzoo.methods.joint import WeightedJointTraining
 from segzoo.methods.metapix import MetaPix
@@ -26,6 +27,18 @@ def area(values: Tensor, source: Batch) -> float:
     return float("nan") if right.all() else float(binary_auroc(values[valid].float(), right.long()))
 
 
+def area_within(values: Tensor, source: Batch, num_classes: int) -> float:
+    """`area` among the pixels of one label, averaged over the labels by how many wrong pixels they have."""
+    total = torch.zeros(2, dtype=torch.float64)
+    for k in range(num_classes):
+        of_class = source["label"] == k
+        wrong = int((of_class & source["wrong"]).sum())
+        if 0 < wrong < int(of_class.sum()):
+            label = source["label"].masked_fill(~of_class, IGNORE_INDEX)
+            total += wrong * torch.tensor([area(values, {"label": label, "wrong": source["wrong"]}), 1])
+    return float(total[0] / total[1])
+
+
 def seen(weights: Tensor, source: Batch, classes: tuple[str, ...]) -> dict[str, Any]:
     """What weights (B, H, W) of a source batch know: their means on wrong and right pixels, by class, and `area`."""
     valid = valid_pixels(source["label"])
@@ -33,6 +46,7 @@ def seen(weights: Tensor, source: Batch, classes: tuple[str, ...]) -> dict[str, 
     means = {name: round(float(values[label == k].mean()), 3) for k, name in enumerate(classes) if (label == k).any()}
     return {
         "auc": round(area(weights, source), 4),
+        "auc_class": round(area_within(weights, source, len(classes)), 4),
         "wrong": round(float(values[wrong].mean()), 4),
         "right": round(float(values[~wrong].mean()), 4),
         "spread": round(float(values.std()), 4),
@@ -50,6 +64,7 @@ class FixedWeights(WeightedJointTraining):
 
     slug = "joint"
     rule: Rule
+    found: dict[int, dict[str, Any]]
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """L_S with the rule's weights, plus L_T."""
@@ -68,6 +83,8 @@ class WatchedMetaPix(MetaPix):
         found: what was seen, by step.
     """
 
+    found: dict[int, dict[str, Any]]
+
     def meta_update(self, source: Batch, target: Batch) -> Any:
         """See `MetaPix`; notes the area under the curve of the slopes of one batch, which is what the weights learn from."""
         done = super().meta_update(source, target)
@@ -76,8 +93,26 @@ class WatchedMetaPix(MetaPix):
             self.found[self.global_step] = {
                 **seen(done[2], source, self.label_space.classes),
                 "slope_auc": round(area(slopes, source), 4),
+                "slope_auc_class": round(area_within(slopes, source, self.num_classes), 4),
             }
         return done
+
+
+class ClassMetaPix(WatchedMetaPix):
+    """MetaPix whose weights have mean one over the pixels of each label: it cannot choose between classes."""
+
+    def to_mean_one(self, raw: Tensor, label: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """See `WeightedJointTraining.to_mean_one`, label by label."""
+        labels = label.flatten()
+
+        def mean(values: Tensor) -> Tensor:
+            sums = values.new_zeros(256).index_add_(0, labels, values.flatten())
+            counts = values.new_zeros(256).index_add_(0, labels, torch.ones_like(values).flatten())
+            return (sums / counts.clamp_min(1))[label]
+
+        scale = mean(raw.detach()).clamp_min(1e-12)
+        weights, valid = raw.detach() / scale, valid_pixels(label)
+        return weights, lambda gradient: (gradient - mean(weights * gradient)) * valid / scale
 
 
 def no_weights(source: Batch) -> Tensor:
@@ -103,7 +138,9 @@ def oracle(low: float, high: float, classes: Mapping[int, float] | None = None) 
     return rule
 
 
-def learned(weighting: PixelWeightNet, change: Callable[[Tensor, Tensor], Tensor] = lambda weights, label: weights) -> Rule:
+def learned(
+    weighting: PixelWeightNet, change: Callable[[Tensor, Tensor], Tensor] = lambda weights, label: weights
+) -> Rule:
     """The weights of a finished MetaPix.
 
     Args:

@@ -17,6 +17,7 @@ import torch
 
 from docs.pixel_weights.marked import Marked, MarkedData
 from docs.pixel_weights.rows import (
+    ClassMetaPix,
     FixedWeights,
     WatchedMetaPix,
     learned,
@@ -33,8 +34,6 @@ from segzoo.models.weighting import PixelWeightNet
 from segzoo.runtime.quiet import be_quiet
 from segzoo.yaml_files import read_yaml
 
-SIZE = (64, 96)
-"""Of MiniCity's images, which are drawn at this size: half of the default's pixels, and less than half of the time."""
 POLE, PEDESTRIAN = 5, 8
 LOW, HIGH = 0.6, 1.14
 """Mean weights of wrong and right pixels that MetaPix ends with."""
@@ -54,10 +53,13 @@ CHANGES: dict[str, Callable[..., Any]] = {
 }
 METAPIX: dict[str, dict[str, Any]] = {
     "metapix": {},
+    "metapix-softmax": {"normalize": "softmax"},
+    "metapix-held": {"update": "fused", "held_out": 0.25},
+    "metapix-class": {},
 }
 
 
-CONDITION = ("steps", "labels", "flaws", "harm", "kind")
+CONDITION = ("size", "steps", "labels", "flaws", "harm", "kind")
 """The options that a run is told apart by, beside its row and its seed."""
 
 
@@ -68,16 +70,18 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def make_data(config: dict[str, Any], seed: int, arguments: argparse.Namespace) -> MarkedData:
-    """MiniCity at `SIZE`, its source harmed and marked."""
+    """MiniCity, its source harmed and marked."""
+    height, width = arguments.size
+    size = (height, width)
     options = {k: v for k, v in config["data"].items() if k not in ("source", "target", "name")}
-    options |= {"size": SIZE, "target_labels": arguments.labels}
+    options |= {"size": size, "target_labels": arguments.labels}
     source = Harmed(
-        MiniCity("source", size=SIZE, flaws=arguments.flaws),
+        MiniCity("source", size=size, flaws=arguments.flaws),
         arguments.harm,
         arguments.kind,
         classes=("road", "building") if arguments.kind == "exchanged" else None,
     )
-    return MarkedData(Marked(source), MiniCity("target", size=SIZE), name="minicity", seed=seed, **options)
+    return MarkedData(Marked(source), MiniCity("target", size=size), name="minicity", seed=seed, **options)
 
 
 def run(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -91,7 +95,8 @@ def run(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     start = time.perf_counter()
     method: Any
     if row in METAPIX:
-        method = WatchedMetaPix(**common, **(options | METAPIX[row]))
+        kind = ClassMetaPix if row == "metapix-class" else WatchedMetaPix
+        method = kind(**common, **(options | METAPIX[row]))
     else:
         method = FixedWeights(**common)
         if row in FIXED:
@@ -140,7 +145,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="+", choices=[*FIXED, *CHANGES, *METAPIX])
     parser.add_argument("--seeds", type=parse_seeds, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--size", type=int, nargs=2, default=[96, 160])
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--labels", type=int, default=16)
     parser.add_argument("--flaws", type=float, default=1.0)
     parser.add_argument("--harm", type=float, default=0.0)
@@ -151,10 +157,10 @@ def main() -> None:
     be_quiet()
     keys = ("row", "seed", *CONDITION)
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
-    done = {tuple(json.loads(line)[key] for key in keys) for line in lines}
+    done = [[json.loads(line)[key] for key in keys] for line in lines]
     for seed in arguments.seeds:
         for row in arguments.rows:
-            if (row, seed, *(getattr(arguments, name) for name in CONDITION)) in done:
+            if [row, seed, *(getattr(arguments, name) for name in CONDITION)] in done:
                 continue
             found = run(row, seed, arguments)
             with arguments.out.open("a") as file:

@@ -1,11 +1,11 @@
 """A source in which a known part of the labels is wrong: does a method find it, and what does it cost?
 
-    source:
-      class_path: segzoo.data.Harmed
-      init_args:
-        domain: {class_path: segzoo.data.MiniCity, init_args: {domain: source, flaws: 0}}
-        share: 0.25
-        kind: shifted
+source:
+  class_path: segzoo.data.Harmed
+  init_args:
+    domain: {class_path: segzoo.data.MiniCity, init_args: {domain: source, flaws: 0}}
+    share: 0.25
+    kind: shifted
 """
 
 import hashlib
@@ -31,7 +31,8 @@ Mask = npt.NDArray[np.bool_]
 class Harmed(Domain):
     """A domain in which a share of the training images has wrong labels.
 
-    Which images these are depends on their number alone: every seed has the same, and a smaller share is a part of a larger one.
+    Which images these are depends on their number alone: every seed has the same, and a smaller share is a part of a larger
+    one.
 
     Args:
         domain: Gives the images, whose labels are otherwise left alone.

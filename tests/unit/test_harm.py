@@ -1,5 +1,6 @@
 """Harmed labels: which images, which pixels, and that nothing else changes."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,7 @@ def city(**options: Any) -> MiniCity:
     return MiniCity("source", train=8, val=2, test=2, size=tiny.SIZE, **options)
 
 
-@given(
-    st.integers(1, 6), st.integers(1, 6), st.floats(0, 1), st.lists(st.integers(0, 9), min_size=36, max_size=36)
-)
+@given(st.integers(1, 6), st.integers(1, 6), st.floats(0, 1), st.lists(st.integers(0, 9), min_size=36, max_size=36))
 def test_a_shift_is_that_of_every_pixel(height: int, width: int, amount: float, ids: list[int]) -> None:
     before = np.array([255 if i == 9 else i for i in ids[: height * width]], np.uint8).reshape(height, width)
     images = harmed(Harmed(Made(before), 1, "shifted", amount))
@@ -74,7 +73,7 @@ def test_a_smaller_share_is_a_part_of_a_larger_one() -> None:
     domain = Made(*[np.zeros((2, 2), np.uint8)] * 11)
     sets = [harmed(Harmed(domain, share / 10)).harmed for share in range(11)]
     assert [len(one) for one in sets] == [round(1.1 * k) for k in range(11)]
-    assert all(small <= large for small, large in zip(sets, sets[1:], strict=False))
+    assert all(small <= large for small, large in pairwise(sets))
 
 
 def test_what_is_not_harmed_is_what_it_was() -> None:
