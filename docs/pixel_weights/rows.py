@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc
 
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.streams import Batch
@@ -23,8 +23,11 @@ EVERY = 10
 def area(values: Tensor, source: Batch) -> float:
     """Area under the ROC curve of "a right pixel has a higher value than a wrong one"; NaN where all are alike."""
     valid = valid_pixels(source["label"])
-    right = ~source["wrong"][valid]
-    return float("nan") if right.all() else float(binary_auroc(values[valid].float(), right.long()))
+    right = (~source["wrong"][valid]).numpy()
+    n, m = int(right.sum()), int((~right).sum())
+    # By ranks, as slopes may be as small as 1e-9: a function that takes them for logits sees ties.
+    ranks = rankdata(values[valid].double().numpy())
+    return float("nan") if not n or not m else float((ranks[right].sum() - n * (n + 1) / 2) / (n * m))
 
 
 def area_within(values: Tensor, source: Batch, num_classes: int) -> float:
@@ -138,6 +141,23 @@ def oracle(low: float, high: float, classes: Mapping[int, float] | None = None) 
     return rule
 
 
+def mistaken(low: float, high: float, share: float) -> Rule:
+    """An oracle that takes a share of the segments, all pixels of one label in one image, for the opposite of what they are.
+
+    Args:
+        low: the weight of a pixel that it holds to be wrong.
+        high: of one that it holds to be right.
+        share: of the segments; they are drawn anew in every batch.
+    """
+
+    def rule(source: Batch) -> Tensor:
+        label = source["label"]
+        flips = (torch.rand(len(label), 256) < share).gather(1, label.flatten(1)).view_as(label)
+        return torch.where(source["wrong"] ^ flips, low, high)
+
+    return rule
+
+
 def learned(
     weighting: PixelWeightNet, change: Callable[[Tensor, Tensor], Tensor] = lambda weights, label: weights
 ) -> Rule:
@@ -159,11 +179,6 @@ def learned(
 def threshold(limit: float) -> Callable[[Tensor, Tensor], Tensor]:
     """Leaves out what weighs less."""
     return lambda weights, label: (weights >= limit).float()
-
-
-def power(exponent: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """Sharpens weights (above 1) or flattens them."""
-    return lambda weights, label: weights**exponent
 
 
 def mean_one_by_class(weights: Tensor, label: Tensor) -> Tensor:

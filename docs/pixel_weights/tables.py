@@ -16,7 +16,7 @@ from segzoo.study.statistics import Difference, difference, mean_std
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.jsonl"
-CONDITION = ("steps", "labels", "flaws", "harm", "kind")
+CONDITION = ("size", "steps", "labels", "flaws", "harm", "kind")
 Run = dict[str, Any]
 
 
@@ -29,23 +29,25 @@ def by_condition(runs: Iterable[Run]) -> dict[tuple[Any, ...], dict[str, dict[in
     """Runs by what they were trained on, by row, by seed."""
     found: dict[tuple[Any, ...], dict[str, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in runs:
-        found[tuple(run[name] for name in CONDITION)][run["row"]][run["seed"]] = run
+        found[tuple(str(run[name]) for name in CONDITION)][run["row"]][run["seed"]] = run
     return found
+
+
+def title(condition: tuple[Any, ...]) -> str:
+    """``size [96, 160], steps 500, ...``."""
+    return ", ".join(f"{name} {value}" for name, value in zip(CONDITION, condition, strict=True))
 
 
 def gain(rows: dict[str, dict[int, Run]], row: str, split: str) -> Difference | None:
     """What a row has over joint training in points of mIoU, seed by seed."""
-    scores = [{seed: run[split]["miou"] for seed, run in rows[name].items()} for name in (row, "joint")]
+    scores = [{seed: run[split]["miou"] for seed, run in rows.get(name, {}).items()} for name in (row, "joint")]
     return difference(scores[0], scores[1])
 
 
-def late(runs: Iterable[Run], value: str) -> float:
-    """The mean of what was seen of the weights in the last fifth of each training; NaN where nothing was."""
-    found = []
-    for run in runs:
-        steps = [one for step, one in run["seen"].items() if int(step) >= 0.8 * run["steps"] and value in one]
-        found.append(sum(one[value] for one in steps) / len(steps) if steps else math.nan)
-    return mean_std(found)[0]
+def last(runs: Iterable[Run], value: str) -> float:
+    """The mean over runs of what was seen of the weights in the last steps; NaN where nothing was."""
+    found = [run["seen"][max(run["seen"], key=int)] for run in runs if run["seen"]]
+    return mean_std([one.get(value, math.nan) for one in found])[0]
 
 
 def cell(one: Difference | None) -> str:
@@ -65,7 +67,7 @@ def table(rows: dict[str, dict[int, Run]], names: Sequence[str] | None = None) -
     ]
     for name in names or rows:
         runs = list(rows[name].values())
-        seen = [late(runs, value) for value in ("auc", "wrong", "right")]
+        seen = [last(runs, value) for value in ("auc", "wrong", "right")]
         cells = ["–" if math.isnan(value) else f"{value:.2f}" for value in seen]
         mean, spread = mean_std([run["test"]["miou"] for run in runs])
         gains = ["–" if name == "joint" else cell(gain(rows, name, split)) for split in ("val", "test")]
@@ -105,10 +107,8 @@ def draw(rows: dict[str, dict[int, Run]], names: Sequence[str]) -> Figure:
 
 def main() -> None:
     """Prints a table per condition and draws the figure of the default one."""
-    conditions = by_condition(read())
-    for condition, rows in conditions.items():
-        print(", ".join(f"{name} {value}" for name, value in zip(CONDITION, condition, strict=True)))
-        print(table(rows), end="\n\n")
+    for condition, rows in by_condition(read()).items():
+        print(f"<!-- table {title(condition)} -->\n{table(rows)}\n")
 
 
 if __name__ == "__main__":
