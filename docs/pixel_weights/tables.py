@@ -5,6 +5,7 @@ python -m docs.pixel_weights.tables
 
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from segzoo.study.statistics import Difference, difference, mean_std
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.jsonl"
 CONDITION = ("size", "steps", "labels", "flaws", "harm", "kind")
+DEFAULT = ("[64, 96]", "300", "16", "1.0", "0.0", "shifted")
+"""The condition of the figure."""
+PAGE = HERE.with_suffix(".md")
 Run = dict[str, Any]
 
 
@@ -75,40 +79,60 @@ def table(rows: dict[str, dict[int, Run]], names: Sequence[str] | None = None) -
     return "\n".join(lines)
 
 
+def slopes_table(path: Path = HERE / "signal.jsonl") -> str:
+    """The areas of the slopes by the target images behind them, in the order of the seeds."""
+    lines = [
+        "| labelled target images behind the slope | AUC at step 50 | 150 | 300 | average of the slopes of all steps |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    runs = [run["slopes"] for run in read(path)]
+    for name in dict.fromkeys(one["target"] for one in runs[0]):
+        cells = []
+        for step, averaged in ((50, False), (150, False), (300, False), (300, True)):
+            wanted = {"step": step, "averaged": averaged, "target": name}
+            found = [one["auc"] for run in runs for one in run if wanted.items() <= one.items()]
+            cells.append(", ".join(f"{auc:.2f}" for auc in found))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def draw(rows: dict[str, dict[int, Run]], names: Sequence[str]) -> Figure:
-    """Left what the weights know by step, right what each row gains: the seeds, their mean and its 95 % interval."""
-    figure = Figure(figsize=(9, 0.9 + 0.34 * max(len(names), 7)), layout="constrained", facecolor="white")
-    left, right = figure.subplots(1, 2, width_ratios=(2, 3))
-    runs = list(rows["metapix"].values())
-    for value, label, colour in (
-        ("auc", "weights", "#0072b2"),
-        ("slope_auc", "slopes of one batch, which they learn from", "#d55e00"),
-    ):
-        steps = sorted({int(step) for run in runs for step in run["seen"]})
-        means = [mean_std([run["seen"][str(step)][value] for run in runs])[0] for step in steps]
-        left.plot(steps, means, color=colour, label=label)
-    left.axhline(0.5, color="0.6", linewidth=1)
-    left.set(xlabel="step", ylabel="AUC: right above wrong", ylim=(0.45, 1), title="what MetaPix finds")
-    left.legend(frameon=False, fontsize=8)
-    right.axvline(0, color="0.6", linewidth=1)
+    """What each row has over joint training, on test images: the seeds, their mean and its 95 % interval; the AUC beside it."""
+    figure = Figure(figsize=(8, 0.9 + 0.34 * len(names)), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    axes.axvline(0, color="0.6", linewidth=1)
     for height, name in enumerate(reversed(names)):
         one = gain(rows, name, "test")
         assert one is not None
-        right.plot(one.values, [height] * len(one.values), "o", color="0.75", markersize=4)
-        if one.interval:
-            half = one.mean - one.interval.low
-            right.errorbar(one.mean, height, xerr=half, fmt="o", color="#0072b2", capsize=3)
-    right.set_yticks(range(len(names)), list(reversed(names)))
-    right.set(xlabel="points of mIoU over joint", title="what a weight brings")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.plot(one.values, [height] * len(one.values), "o", color="0.75", markersize=4)
+        half = one.mean - one.interval.low if one.interval and len(one.values) > 2 else None
+        axes.errorbar(one.mean, height, xerr=half, fmt="D", color="#0072b2", capsize=3)
+        known = f"AUC {last(rows[name].values(), 'auc'):.2f}"
+        axes.annotate(known, (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+    axes.set_yticks(range(len(names)), list(reversed(names)))
+    axes.set_xlabel("points of mIoU over joint: seeds, mean, 95 % interval (of three seeds and more)")
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
+def fill(text: str, made: dict[str, str]) -> str:
+    """A page with its tables as they are now.
+
+    Args:
+        text: the page; ``<!-- table TITLE -->`` stands above each table.
+        made: the tables by their titles.
+    """
+    return re.sub(r"(<!-- table (.*) -->\n)(?:\|.*\n)*", lambda found: f"{found[1]}{made[found[2]]}\n", text)
+
+
 def main() -> None:
-    """Prints a table per condition and draws the figure of the default one."""
-    for condition, rows in by_condition(read()).items():
-        print(f"<!-- table {title(condition)} -->\n{table(rows)}\n")
+    """Writes tables and figure of the page."""
+    conditions = by_condition(read())
+    made = {title(key): table(rows) for key, rows in conditions.items()} | {"of slopes": slopes_table()}
+    PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
+    rows = conditions[DEFAULT]
+    names = sorted(set(rows) - {"joint"}, key=lambda name: -last(rows[name].values(), "auc"))
+    draw(rows, names).savefig(HERE / "gains.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
             "segzoo.data.datamodule.DomainDataModule",
             "segzoo.data.folders.PairedFolders",
             "segzoo.data.several.SeveralDomains",
+            "segzoo.data.harm.Harmed",
             "segzoo.data.label_spaces.LabelSpace",
             "segzoo.data.label_spaces.load_label_space",
             "segzoo.data.views.Views",
