@@ -131,7 +131,7 @@ def main() -> None:
     made = {title(key): table(rows) for key, rows in conditions.items()} | {"of slopes": slopes_table()}
     PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
     rows = conditions[DEFAULT]
-    names = sorted(set(rows) - {"joint"}, key=lambda name: -last(rows[name].values(), "auc"))
+    names = sorted(set(rows) - {"joint"}, key=lambda name: (-round(last(rows[name].values(), "auc"), 2), name))
     draw(rows, names).savefig(HERE / "gains.png", dpi=110)
 
 
