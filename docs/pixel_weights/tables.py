@@ -74,8 +74,9 @@ def table(rows: dict[str, dict[int, Run]], names: Sequence[str] | None = None) -
         seen = [last(runs, value) for value in ("auc", "wrong", "right")]
         cells = ["–" if math.isnan(value) else f"{value:.2f}" for value in seen]
         mean, spread = mean_std([run["test"]["miou"] for run in runs])
+        score = f"{mean:.1f}" if math.isnan(spread) else f"{mean:.1f} ± {spread:.1f}"
         gains = ["–" if name == "joint" else cell(gain(rows, name, split)) for split in ("val", "test")]
-        lines.append(f"| {name} | {' | '.join(cells)} | {mean:.1f} ± {spread:.1f} | {' | '.join(gains)} |")
+        lines.append(f"| {name} | {' | '.join(cells)} | {score} | {' | '.join(gains)} |")
     return "\n".join(lines)
 
 
