@@ -1,11 +1,13 @@
 """Settings and fixtures for all tests."""
 
 import os
+import sys
 
 # Before torch: two test processes share two cores, and threads that wait for each other are slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,16 @@ def _restore_global_seed() -> Iterator[None]:
     os.environ.pop("PL_GLOBAL_SEED", None)
     if before is not None:
         os.environ["PL_GLOBAL_SEED"] = before
+
+
+@pytest.fixture(autouse=True)
+def _no_run_of_wandb_is_left() -> Iterator[None]:
+    yield
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        with suppress(Exception, SystemExit):
+            wandb.teardown()
+        wandb.run = None
 
 
 @pytest.fixture

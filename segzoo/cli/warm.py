@@ -4,19 +4,17 @@ To import takes as long as dozens of steps of a small network, on a GPU hundreds
 what one run breaks, leaks or seeds is no other's, and it comes to the same numbers as one that has imported for itself.
 """
 
-import atexit
 import gc
 import importlib
 import json
-import logging
 import os
 import selectors
 import signal
 import sys
-import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from multiprocessing import util
+
+from segzoo.compat.processes import forget_ends
 
 IMPORTED = ("segzoo.cli.run", "segzoo.runtime.memory", "segzoo.runtime.quiet", "docstring_parser", "PIL.PpmImagePlugin")
 """What every run imports. None of it touches a device: a copy of a process that has used a GPU cannot use one."""
@@ -122,11 +120,7 @@ class _Copies:
     def _become(self, number: int, words: list[str], log: str, environment: dict[str, str]) -> list[str]:
         """Makes this copy what a process of its own for the command would be."""
         os.setpgid(0, 0)
-        # What was made at an import, such as wandb's folder of pictures, is no copy's to remove when it ends.
-        atexit._clear()
-        vars(weakref.finalize)["_registry"].clear()
-        for function in (weakref.finalize._exitfunc, util._exit_function, logging.shutdown):  # type: ignore[attr-defined]
-            atexit.register(function)
+        forget_ends()
         signal.set_wakeup_fd(-1)
         for file in (self._answers, self._woken, self._waker):
             os.close(file)

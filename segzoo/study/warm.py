@@ -74,6 +74,8 @@ class WarmProcess:
             self._process.stdin.close()
         self._listener.join()
         self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def _order(self, order: Mapping[str, object]) -> None:
         assert self._process.stdin is not None

@@ -2,6 +2,8 @@
 
 import argparse
 import inspect
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -555,6 +557,38 @@ def _(_: Path) -> None:
     from tensorboard.summary.writer import event_file_writer
 
     assert inspect.isclass(getattr(event_file_writer, training.TENSORBOARD_THREAD))
+
+
+# Python
+
+
+@name(
+    "atexit._clear, weakref.finalize, multiprocessing.util", "leaves the ends of a process to it, and not to its copies"
+)
+def _(tmp_path: Path) -> None:
+    script = """
+import atexit, multiprocessing.util, os, sys, tempfile, weakref
+from pathlib import Path
+from segzoo.compat.processes import forget_ends
+folder, kept = Path(sys.argv[1]), tempfile.TemporaryDirectory(dir=sys.argv[1])
+atexit.register(lambda: (folder / f"registered-{os.getpid() == first}").touch())
+class Thing: pass
+thing, own = Thing(), Thing()
+weakref.finalize(thing, (folder / "finalized").touch)
+first = os.getpid()
+if (pid := os.fork()) == 0:
+    forget_ends()
+    weakref.finalize(own, (folder / "own").touch)
+    multiprocessing.util.Finalize(None, (folder / "multiprocessing").touch, exitpriority=1)
+    sys.exit()
+os.waitpid(pid, 0)
+(folder / "seen").write_text(" ".join(sorted(path.name for path in folder.iterdir() if path.is_file())))
+assert Path(kept.name).is_dir()
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script, str(tmp_path)], check=True)
+    assert (tmp_path / "seen").read_text() == "multiprocessing own"
+    assert (tmp_path / "registered-True").exists() and (tmp_path / "finalized").exists()
+    assert not (tmp_path / "registered-False").exists()
 
 
 @pytest.mark.parametrize("foreign", CHECKS)
