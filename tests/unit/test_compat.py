@@ -563,7 +563,8 @@ def _(_: Path) -> None:
 
 
 @name(
-    "atexit._clear, weakref.finalize, multiprocessing.util", "leaves the ends of a process to it, and not to its copies"
+    "atexit._clear and weakref.finalize._exitfunc and util._exit_function",
+    "leaves the ends of a process to it, and not to its copies",
 )
 def _(tmp_path: Path) -> None:
     script = """
