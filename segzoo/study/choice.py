@@ -228,7 +228,7 @@ def _lead(best: Judged, other: Judged) -> str:
     leads = best.lead(other)
     if not leads:
         return f"It has no seed in common with {other.row}."
-    mean = f"{100 * sum(leads) / len(leads):+.1f} points to {other.row}"
+    mean = f"{100 * sum(leads) / len(leads):+.1f} points over {other.row}"
     if len(leads) == 1:
         return f"{mean}, with one seed, which says nothing about a point or two."
     if min(leads) <= 0:

@@ -51,7 +51,7 @@ def test_a_few_steps_say_how_many_fit_and_the_best_row_is_named(
     assert steps == int((3600 - 8 * 60) / (8 * 61 / 200)) // 5 * 5
     assert option(study, "--trainer.val_check_interval") == str(steps // 5)
     assert "3 labelled and 1 unlabelled photographs to learn from; 2 to choose by, 2 to test" in result.out
-    assert "Take ssda: " in result.out and "points to target-only, with every seed" in result.out
+    assert "Take ssda: " in result.out and "points over target-only, with every seed" in result.out
     assert (out / "choice.txt").read_text() in result.out and (out / "report.html").is_file()
     chosen = json.loads((out / "choice.json").read_text())
     assert chosen["take"] == "ssda" and chosen["steps"] == steps and (out / chosen["run"] / "manifest.json").is_file()

@@ -103,14 +103,14 @@ def test_the_words_say_what_the_numbers_can_bear() -> None:
     base = [run("target-only", 0, [*FLAT, 0.40], 0.4), run("target-only", 1, [*FLAT, 0.40], 0.4)]
     clear = words(PHOTOGRAPHS, *base, run("ssda", 0, [*FLAT, 0.42], 0.43), run("ssda", 1, [*FLAT, 0.44], 0.45))
     assert "Take ssda: 43.0 % mIoU on 100 validation images (seeds 0, 1), 44.0 % on 200 test images" in clear
-    assert "+3.0 points to target-only, with every seed (from +2.0 to +4.0)" in clear
+    assert "+3.0 points over target-only, with every seed (from +2.0 to +4.0)" in clear
     assert "still rose by 3.0 points" in clear
     assert "decide little" not in clear
     level = words(PHOTOGRAPHS, *base, run("ssda", 0, [*FLAT, 0.39], 0.4), run("ssda", 1, [*FLAT, 0.44], 0.4))
-    assert "+1.5 points to target-only, and not with every seed: the two are level" in level
+    assert "+1.5 points over target-only, and not with every seed: the two are level" in level
     one = words(Photographs(16, 300, 6, 200), base[0], run("ssda", 0, [*FLAT, 0.44], 0.4))
     assert "with one seed, which says nothing" in one and "6 validation images decide little" in one
     done = words(PHOTOGRAPHS, run("target-only", 0, [*FLAT, 0.405], 0.4))
-    assert "still rose" not in done and "points to" not in done
+    assert "still rose" not in done and "points over" not in done
     three = words(PHOTOGRAPHS, *base, run("joint", 0, [*FLAT, 0.41], 0.4), run("ssda", 0, [*FLAT, 0.44], 0.4))
-    assert three.index("points to joint") < three.index("points to target-only")
+    assert three.index("points over joint") < three.index("points over target-only")
