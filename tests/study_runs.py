@@ -1,7 +1,9 @@
 """Results of a study that nobody trained: runs with scores, curves, counts by image and pictures."""
 
 import json
+import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +71,9 @@ def write_run(one: Comparison, out: Path, row: Any, seed: int, skill: float) -> 
         "peak_memory_mib": {"process": 512.0},
     }
     manifest = {"status": "finished", "max_steps": 200, "training": training, "device": "cpu", "precision": "32-true"}
-    manifest |= {"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:01:11+00:00"}
+    manifest |= {"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T00:01:01+00:00"}
+    tested = datetime(2026, 1, 1, 0, 1, 11, tzinfo=UTC).timestamp()
+    os.utime(run / "scores-test.json", (tested, tested))
     versions = {"segzoo": "0.1.0", "python": "3.11", "packages": {"torch": "2.14"}, "command": "segzoo fit <toy>"}
     data = {"name": "toy", "images": {"source/train": 40, "target/test": IMAGES}}
     (run / "manifest.json").write_text(json.dumps(manifest | versions | {"data": data}))

@@ -17,7 +17,7 @@ from segzoo.files import write_text
 from segzoo.runtime.lock import locked
 from segzoo.study.choice import LEAST, MOST, PARTS, Cost, Photographs, as_json, in_words, judge, steps_within
 from segzoo.study.plan import Plan, Row, parse_row, parse_seeds
-from segzoo.study.results import find_run
+from segzoo.study.results import SCORES, find_run
 from segzoo.study.study_file import Comparison, Study
 
 DESCRIPTION = f"""\
@@ -148,11 +148,15 @@ def _steps(
     study = _study(rows, (0,), (*common, *words))
     print(f"what {PROBE_STEPS} steps of every row cost:", flush=True)
     train_study(create(out), study, args.jobs)
-    manifests = {row.name: json.loads((find_run(out, row, 0) / "manifest.json").read_text()) for row in rows}
-    costs = {name: Cost.of(manifest) for name, manifest in manifests.items()}
+    runs = {row.name: find_run(out, row, 0) for row in rows}
+    costs = {name: Cost.of(json.loads((run / "manifest.json").read_text()), _tested(run)) for name, run in runs.items()}
     for name, cost in costs.items():
         print(f"  {name:16} {cost.step:7.3f} s a step, {cost.around:5.0f} s before and after")
     return steps_within(3600 * args.hours, costs.values(), photographs, seeds, args.jobs)
+
+
+def _tested(run: Path) -> float:
+    return (run / SCORES).stat().st_mtime
 
 
 def _study(rows: Sequence[Row], seeds: tuple[int, ...], common: tuple[str, ...]) -> Study:

@@ -94,12 +94,16 @@ class Cost:
     around: float
 
     @classmethod
-    def of(cls, manifest: Mapping[str, object]) -> "Cost":
-        """That of a training, as its ``manifest.json`` has it."""
+    def of(cls, manifest: Mapping[str, object], tested: float) -> "Cost":
+        """That of a training.
+
+        Args:
+            manifest: its ``manifest.json``.
+            tested: when its test had ended, in seconds since 1970.
+        """
         training = manifest["training"]
         assert isinstance(training, Mapping)
-        began, ended = (datetime.fromisoformat(str(manifest[key])) for key in ("started", "ended"))
-        around = (ended - began).total_seconds() - float(training["seconds"])
+        around = tested - datetime.fromisoformat(str(manifest["started"])).timestamp() - float(training["seconds"])
         return cls(float(training["seconds"]) / int(training["steps"]), max(0.0, around))
 
     def seconds(self, steps: int, photographs: Photographs) -> float:

@@ -63,8 +63,8 @@ def test_a_time_that_is_too_short_says_how_long_it_must_be() -> None:
 
 
 def test_the_cost_of_a_manifest() -> None:
-    times = {"started": "2026-01-01T23:59:30+00:00", "ended": "2026-01-02T00:00:30+00:00"}
-    assert Cost.of({"training": {"seconds": 40.0, "steps": 16}} | times) == Cost(2.5, 20.0)
+    manifest = {"training": {"seconds": 40.0, "steps": 16}, "started": "1970-01-02T00:00:00+00:00"}
+    assert Cost.of(manifest, 86400.0 + 60.0) == Cost(2.5, 20.0) and Cost.of(manifest, 86400.0) == Cost(2.5, 0.0)
 
 
 def run(row: str, seed: int, curve: list[float], test: float, steps: list[int] | None = None) -> dict[str, Any]:
