@@ -19,7 +19,7 @@ from torch import Tensor
 
 from docs.pixel_weights.marked import unmark
 from docs.pixel_weights.rows import area, area_within
-from docs.pixel_weights.study import make_data, parse_seeds
+from docs.pixel_weights.study import make_data, parse_seeds, quiet_trainer
 from segzoo.configs import config_path
 from segzoo.data.domains import ImageSet
 from segzoo.data.streams import Batch, image_tensor
@@ -92,17 +92,7 @@ def run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     slopes = Slopes(
         source | unmark(source), {name: batch_of(real, those) for name, those in targets.items()}, arguments.every
     )
-    trainer = L.Trainer(
-        accelerator="cpu",
-        max_steps=arguments.steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        callbacks=[slopes],
-    )
-    trainer.fit(method, data)
+    quiet_trainer(arguments.steps, slopes).fit(method, data)
     return {"seed": seed, "size": list(arguments.size), "steps": arguments.steps, "slopes": slopes.found}
 
 

@@ -83,6 +83,20 @@ def make_data(config: dict[str, Any], seed: int, arguments: argparse.Namespace) 
     return MarkedData(Marked(source), MiniCity("target", size=size), name="minicity", seed=seed, **options)
 
 
+def quiet_trainer(steps: int, *callbacks: L.Callback) -> L.Trainer:
+    """One that trains on a CPU, and neither validates, logs nor saves."""
+    return L.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        callbacks=list(callbacks),
+    )
+
+
 def run(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Trains and scores one row; the weight network of a `metapix` row is kept beside the results."""
     config = read_yaml(config_path("data", "minicity"))
@@ -105,16 +119,7 @@ def run(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
             weighting.load_state_dict(torch.load(path, weights_only=True))
             method.rule = learned(weighting, CHANGES[row])
     method.found = {}
-    trainer = L.Trainer(
-        accelerator="cpu",
-        max_steps=arguments.steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-    )
+    trainer = quiet_trainer(arguments.steps)
     trainer.fit(method, data)
     trained = time.perf_counter() - start
     scores = {}

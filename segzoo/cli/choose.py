@@ -11,7 +11,7 @@ from segzoo.cli.compare import check_options, check_row, check_scored
 from segzoo.cli.data_options import build_data, read_invocation, split_data_options
 from segzoo.cli.parser import Parser
 from segzoo.cli.rundir import create
-from segzoo.cli.study_run import report, train_study
+from segzoo.cli.study_run import left, report, train_study
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.files import write_text
 from segzoo.runtime.lock import locked
@@ -78,8 +78,10 @@ def choose(argv: list[str]) -> int:
             train_study(out, study, args.jobs)
         except ConfigError:
             raise
-        except SegzooError as error:  # the others can still be chosen from
-            failure = error
+        except SegzooError as error:
+            if len(left(out, study)) == len(rows) * len(seeds):
+                raise
+            failure = error  # the others can still be chosen from
         report(out, study, shlex.join(["segzoo", "choose", *argv]))
         say_choice(out, study, photographs, steps)
     if failure is not None:

@@ -137,6 +137,17 @@ def test_a_row_that_failed_leaves_a_choice_of_the_others(
     assert result.status == 2 and "ssda with seed 0 failed" in result.err and "Take semi-supervised: " in result.out
 
 
+def test_where_all_failed_their_reason_is_said(segzoo: Segzoo, toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from segzoo.errors import SegzooError
+
+    def train(out: Path, study: Study, jobs: int) -> None:
+        raise SegzooError("joint with seed 0 failed: no weights")
+
+    monkeypatch.setattr(command, "train_study", train)
+    result = segzoo("choose", toy, "--steps", "100")
+    assert result.status == 2 and result.err == "error: joint with seed 0 failed: no weights\n"
+
+
 @pytest.mark.slow
 def test_it_trains_and_its_choice_can_be_used(segzoo: Segzoo, toy: Path) -> None:
     result = segzoo("choose", toy, "--steps", "5", "--seeds", "0", "--rows", "target-only,ssda")

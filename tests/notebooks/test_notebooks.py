@@ -98,7 +98,7 @@ def test_it_is_of_no_machine(name: str) -> None:
         assert cell["metadata"] == {}
 
 
-@pytest.mark.parametrize("text", ["see /tmp/x", "'/home/me'", 'open("C:\\data")', "a\n/work/b"])
+@pytest.mark.parametrize("text", ["see /tmp/x", "'/home/me'", 'open("C:\\data")', "a\n/mnt/b"])
 def test_a_path_of_a_machine_is_found(text: str) -> None:
     assert MACHINE.search(text)
 
