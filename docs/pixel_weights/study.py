@@ -42,6 +42,7 @@ BY_CLASS = dict(enumerate((0.6, 1.36, 0.27, 3.4, 1.5, 1.6, 3.9, 3.5, 3.9)))
 """Mean weights by label of the MetaPix of seed 1, default size and steps, which knows nothing of wrong pixels (AUC 0.48)."""
 FIXED: dict[str, Any] = {
     "joint": no_weights,
+    "balanced": no_weights,
     "oracle": oracle(0, 1),
     "oracle-soft": oracle(LOW, HIGH),
     "oracle-square": oracle(LOW**2, HIGH**2),
@@ -55,6 +56,8 @@ CHANGES: dict[str, Callable[..., Any]] = {
     "frozen-hard": threshold(0.8),
     "frozen-class": mean_one_by_class,
 }
+LOSS = {"balanced": {"class_balance": 0.5}}
+"""Options of the loss that a row has beside those of MiniCity."""
 METAPIX = {"metapix": WatchedMetaPix, "metapix-class": ClassMetaPix}
 WINDOW = 50
 """Steps over which what was seen of the weights is averaged."""
@@ -104,6 +107,7 @@ def run(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     L.seed_everything(seed, verbose=False)
     data = make_data(config, seed, arguments)
     common = {"label_space": data.label_space, **{k: config[k] for k in ("network", "optimizer", "loss")}}
+    common["loss"] = common["loss"] | LOSS.get(row, {})
     common["speed"] = {"channels_last": True}
     start = time.perf_counter()
     method: Any

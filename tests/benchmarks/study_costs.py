@@ -1,6 +1,6 @@
 """What a study of many short runs costs beside its trainings: processor time, as the clock of a shared machine says little.
 
-    python -m tests.benchmarks.study_costs OUT
+    python -m tests.benchmarks.study_costs OUT [--json FILE]
 
 Three studies of source-only on MiniCity: runs that import for themselves, and copies of a process that has imported everything
 (`segzoo.cli.warm`), of few steps, which is what a run costs beside its steps; and copies of more steps, which gives the cost of
@@ -8,11 +8,14 @@ one. Validations are left out: how many there are is the user's choice. The repo
 """
 
 import argparse
+import json
 import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+import torch
 import yaml
 
 from segzoo.study.study_file import read_study
@@ -59,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--runs", type=int, default=3, help="of each study (default: 3)")
+    parser.add_argument("--json", type=Path, help="file to write what was measured to")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     shutil.rmtree(args.out, ignore_errors=True)
@@ -76,9 +80,14 @@ def main() -> None:
         f"{imported:.1f} s and all else beside its steps {beside:.1f} s\n"
     )
     print("| steps of a run | training | beside it, each imports | beside it, copies |\n|---:|---:|---:|---:|")
+    found: dict[str, Any] = {"settings": {"runs": args.runs, "few": FEW, "more": MORE, "torch": torch.__version__}}
+    found |= {"report": report, "step": step, "imports": imported, "beside": beside}
     for steps in STEPS:
         shares = [100 * (imports * imported + 60 * beside + report) / (60 * steps * step) for imports in (60, 1)]
+        found[str(steps)] = shares
         print(f"| {steps} | {steps * step:.0f} s | {shares[0]:.1f} % | {shares[1]:.1f} % |")
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":
