@@ -59,6 +59,19 @@ def test_the_table_of_loading_is_its_json() -> None:
         assert (speed, waiting) == (f"{found['images_per_second']:.1f}", f"{100 * found['waiting']:.0f}")
 
 
+def test_the_costs_of_a_study_are_their_json() -> None:
+    measured = json.loads((BENCH / "cpu-2-study.json").read_text())
+    page = (ROOT / "docs/studies.md").read_text()
+    for steps, cells in rows(page[page.index("results/cpu-2-study.json") :]).items():
+        assert cells == [f"{share:.1f} %" for share in measured[steps]]
+    named = re.search(
+        r"Importing takes ([\d.]+) s, a step ([\d.]+) s, the\nrest of a run ([\d.]+) s .* 60 runs ([\d.]+) s", page
+    )
+    assert named
+    keys = (("imports", ".1f"), ("step", ".3f"), ("beside", ".1f"), ("report", ".1f"))
+    assert named.groups() == tuple(format(measured[key], digits) for key, digits in keys)
+
+
 def scores(folder: str, *files: str) -> dict[str, Any]:
     """The test scores of a study by row; later files fill what earlier ones lack."""
     found: dict[str, Any] = {}
