@@ -62,6 +62,8 @@ def init(argv: list[str]) -> int:
     train = f"segzoo fit --method {fitting_method(domains['target'])} --data {file}"
     write_text(args.out, data_yaml(name, domains, space, note, train))
     for domain, one in domains.items():
+        if said := one.pairs.layout.said:
+            print(f"warning: {said}", file=sys.stderr)
         masks = len(one.pairs.masks)
         print(f"{domain}: {one.pairs.count} images, {masks} with masks{_left_over(one)}")
     print(f"written: {args.out}{'' if args.label_space else f', {classes_file}'}")

@@ -9,10 +9,10 @@ from segzoo.data.references import IMAGE_TYPES
 from segzoo.errors import DataError
 
 IMAGES = ("images", "image", "imgs", "img", "rgb")
-MASKS = ("masks", "mask", "labels", "label", "annotations", "gt")
+MASKS = ("masks", "mask", "labels", "label", "annotations", "gt", "seg", "segmentation", "semantic")
 UNLABELLED = ("unlabelled", "unlabeled")
 SPLITS: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
+    "train": ("train", "training", "labelled", "labeled"),
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
@@ -30,6 +30,7 @@ class Layout:
         splits: the folder of every split that there is; empty where all images are in one folder.
         without_masks: splits that have none.
         unlabelled: the folder of photographs that nobody labelled; None where there is none.
+        unused: folders beside those of the splits that hold images, too, under names that say nothing.
     """
 
     images: str
@@ -37,6 +38,18 @@ class Layout:
     splits: dict[Split, str] = field(default_factory=dict)
     without_masks: tuple[Split, ...] = ()
     unlabelled: str | None = None
+    unused: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """A sentence on what is not used; empty where everything is."""
+        if not self.unused:
+            return ""
+        names = [name for split in SPLITS.values() for name in split[::2]] + [UNLABELLED[0]]
+        return (
+            f"not used, as the name says no split: {', '.join(self.unused)}; the names of splits are {', '.join(names)}: "
+            "rename the folder, or leave it out on purpose"
+        )
 
 
 def find_layout(folder: Path) -> Layout:
@@ -73,10 +86,19 @@ def find_layout(folder: Path) -> Layout:
 
 
 def _by_split(folder: Path, images: str, masks: str | None, splits: dict[Split, str]) -> Layout:
+    unlabelled, unused = _unlabelled(folder, images), _unused(folder / images.partition("{split}")[0], splits)
     if masks is None:
-        return Layout(f"{folder}/{images}", None, splits, unlabelled=_unlabelled(folder, images))
+        return Layout(f"{folder}/{images}", None, splits, (), unlabelled, unused)
     without = tuple(split for split, name in splits.items() if not (folder / masks.replace("{split}", name)).is_dir())
-    return Layout(f"{folder}/{images}", f"{folder}/{masks}", splits, without, _unlabelled(folder, images))
+    return Layout(f"{folder}/{images}", f"{folder}/{masks}", splits, without, unlabelled, unused)
+
+
+def _unused(folder: Path, splits: dict[Split, str]) -> tuple[str, ...]:
+    """The folders beside those of the splits in which there are images as there are in these."""
+    known = {*splits.values(), *(name for name in (_named(folder, (one,)) for one in (*UNLABELLED, *MASKS)) if name)}
+    others = sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in known)
+    inner = [path / (_named(path, IMAGES) or "") for path in others if not path.name.startswith(".")]
+    return tuple(str(path) for path in inner if _holds_images(path))
 
 
 def _unlabelled(folder: Path, images: str = "") -> str | None:

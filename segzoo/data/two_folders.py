@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from segzoo.data.class_maps import IDENTITY, IGNORE
 from segzoo.data.datamodule import DomainDataModule
 from segzoo.data.domains import Domain, Split
@@ -206,7 +208,10 @@ def _domain(
         further = str(_absolute(unlabelled)) if unlabelled else None
         return PairedFolders(str(images), masks, space, class_map, blocks, gap, unlabelled=further)  # type: ignore[arg-type]
     folder = _absolute(folders)
-    return FoundFolders(find_layout(folder), space, class_map, folder.name, blocks, gap, unlabelled)
+    layout = find_layout(folder)
+    if layout.said:
+        rank_zero_warn(layout.said)
+    return FoundFolders(layout, space, class_map, folder.name, blocks, gap, unlabelled)
 
 
 def _absolute(path: str | Path) -> Path:

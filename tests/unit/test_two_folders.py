@@ -155,6 +155,25 @@ def test_what_was_looked_for_and_what_was_found(tmp_path: Path, there: list[str]
         module(tmp_path / "synthetic", tmp_path / "photos")
 
 
+def test_folders_of_labelled_photographs_are_those_of_the_training(tmp_path: Path) -> None:
+    for name in ("labelled/img", "labelled/seg", "validation/img", "test/img"):
+        write(tmp_path / name)
+    layout = find_layout(tmp_path)
+    assert layout.splits == {"train": "labelled", "val": "validation", "test": "test"} and not layout.said
+    assert layout.masks == f"{tmp_path}/{{split}}/seg" and layout.without_masks == ("val", "test")
+
+
+@pytest.mark.parametrize(("images", "pattern"), [("train/images", "{}/images"), ("images/train", "images/{}")])
+def test_a_folder_of_images_whose_name_says_no_split_is_named(tmp_path: Path, images: str, pattern: str) -> None:
+    write(tmp_path / images)
+    for name in ("some more", "unlabelled", ".cache"):
+        write(tmp_path / pattern.format(name))
+    (tmp_path / "notes").mkdir()
+    with pytest.warns(UserWarning, match=r"not used, as the name says no split: .*some more.*; .*train, labelled, val"):
+        module(tmp_path, tmp_path)
+    assert find_layout(tmp_path).unused == (str(tmp_path / pattern.format("some more")),)
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"")
     with pytest.raises(DataError, match=r"a\.zip is a file; expected"):
