@@ -22,8 +22,8 @@ from segzoo.models.network import Network
 SECTIONS: dict[str, tuple[type, str]] = {
     "network": (Network, "which network is trained"),
     "optimizer": (Optimizer, "how it learns"),
-    "loss": (Loss, "by what it learns from labels"),
-    "speed": (Speed, "what changes time and memory alone"),
+    "loss": (Loss, "by which loss it learns from labels"),
+    "speed": (Speed, "what changes only time and memory"),
     "data": (DomainDataModule, "images, labels, crops and batches"),
     "data.source, data.target": (PairedFolders, "folders of images and masks"),
     "protocol": (Views, "how images are scored and labelled"),
@@ -91,7 +91,7 @@ def command_page() -> str:
     """What every command prints with ``--help``."""
     parts = [
         "# Command line",
-        "This page is what the commands themselves print; [options](options.md) has every option.",
+        "This page shows the `--help` of every command. [Options](options.md) has every option.",
     ]
     parts += ["## segzoo", f"```text\n{printed(['--help'])}\n```"]
     for name in COMMANDS:
@@ -117,13 +117,17 @@ def options_page() -> str:
     """Every option of the sections that methods share."""
     head = """# Options
 
-An option has the same name on the command line (`--loss.overlap lovasz`), in a YAML (`loss: {overlap: lovasz}`) and in Python
-(`loss={"overlap": "lovasz"}`). The options of a method stand on [its page](methods/index.md). Defaults are those of the
-classes; what a run on photographs starts from instead is on [another page](defaults.md)."""
+This page lists the options that methods share. An option has the same name on the command line (`--loss.overlap lovasz`), in
+a YAML (`loss: {overlap: lovasz}`) and in Python (`loss={"overlap": "lovasz"}`). Options of one method are on [its
+page](methods/index.md). Defaults are those of the classes; a run on photographs starts from [other values](defaults.md)."""
     parts = [head]
     for name, (cls, what) in SECTIONS.items():
         first = name.partition(",")[0]
-        parts += [f"## `{name}`: {what}", f"Each is `--{first}.OPTION` on the command line.", options_table(cls)]
+        parts += [
+            f"## `{name}`: {what}",
+            f"On the command line, each option is `--{first}.OPTION`.",
+            options_table(cls),
+        ]
     parts += [
         "## `trainer`",
         "These are the arguments of "
