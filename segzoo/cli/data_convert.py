@@ -18,7 +18,7 @@ DESCRIPTION = """\
 Turn a part data set as it is downloaded into folders that --data NAME reads.
 
 Writes OUT/{train,val,test}/images/NAME and OUT/{train,val,test}/masks/NAME.png (raw ids). The splits, crops and clean-ups are
-those of the published few-shot protocol; docs/gradient_annotator.md says what they are. What exists already is kept, so that
+those of the published few-shot protocol; docs/gradient_matching.md says what they are. What exists already is kept, so that
 an interrupted command continues."""
 EXAMPLES = """\
 examples:
