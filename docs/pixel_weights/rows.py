@@ -7,17 +7,21 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
+from segzoo.bilevel.passes import frozen_buffers
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.data.streams import Batch
 from segzoo.methods.joint import WeightedJointTraining
 from segzoo.methods.metapix import MetaPix
 from segzoo.methods.segmentation import valid_pixels
+from segzoo.models.stems import as_source
 from segzoo.models.weighting import PixelWeightNet
 
 Rule = Callable[[Batch], Tensor]
 """The weights (B, H, W) of a source batch, before they are divided by their mean."""
 EVERY = 10
 """Steps between two looks at the weights."""
+WARM_UP = 60
+"""Steps without weights that come from the network itself."""
 
 
 def area(values: Tensor, source: Batch) -> float:
@@ -77,6 +81,27 @@ class FixedWeights(WeightedJointTraining):
         if self.global_step % EVERY == 0:
             self.found[self.global_step] = seen(weights, source, self.label_space.classes)
         return self.total(self.weighted_terms(weights, source, batch["target"]))
+
+
+class ConfidentWeights(FixedWeights):
+    """Joint training whose source weights are the network's own probability of the label, to the power 0.7.
+
+    With them the cross-entropy has the gradient of the generalised one (Zhang & Sabuncu, 2018, arXiv 1805.07836). Here their mean
+    over the pixels of each label is one, so that classes that are hard to learn keep their share. The first `WARM_UP` steps
+    have no weights: an untrained network believes no label.
+    """
+
+    def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
+        """L_S with these weights, plus L_T."""
+        source, label = batch["source"], batch["source"]["label"]
+        with frozen_buffers(self.segmenter), as_source(self.segmenter):
+            logits = self(source["image"])
+        own = logits.detach().softmax(dim=1).gather(1, label.clamp_max(self.num_classes - 1)[:, None])[:, 0]
+        weights = mean_one_by_class(own**0.7, label) if self.global_step >= WARM_UP else torch.ones_like(own)
+        if self.global_step % EVERY == 0:
+            self.found[self.global_step] = seen(weights, source, self.label_space.classes)
+        target = batch["target"]
+        return self.total(self.joint_terms(weights, logits, label, self(target["image"]), target["label"]))
 
 
 class WatchedMetaPix(MetaPix):

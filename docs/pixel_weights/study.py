@@ -19,6 +19,7 @@ import torch
 from docs.pixel_weights.marked import Marked, MarkedData
 from docs.pixel_weights.rows import (
     ClassMetaPix,
+    ConfidentWeights,
     FixedWeights,
     WatchedMetaPix,
     learned,
@@ -58,6 +59,7 @@ CHANGES: dict[str, Callable[..., Any]] = {
 }
 LOSS = {"balanced": {"class_balance": 0.5}}
 """Options of the loss that a row has beside those of MiniCity."""
+CONFIDENT = "confident"
 METAPIX = {"metapix": WatchedMetaPix, "metapix-class": ClassMetaPix}
 WINDOW = 50
 """Steps over which what was seen of the weights is averaged."""
@@ -113,6 +115,8 @@ def run(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     method: Any
     if row in METAPIX:
         method = METAPIX[row](**common, **options)
+    elif row == CONFIDENT:
+        method = ConfidentWeights(**common)
     else:
         method = FixedWeights(**common)
         if row in FIXED:
@@ -185,7 +189,7 @@ def kept(arguments: argparse.Namespace, row: str, seed: int) -> Path:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="+", choices=[*FIXED, *CHANGES, *METAPIX])
+    parser.add_argument("rows", nargs="+", choices=[*FIXED, *CHANGES, *METAPIX, CONFIDENT])
     parser.add_argument("--seeds", type=parse_seeds, default=[0, 1, 2])
     parser.add_argument("--size", type=int, nargs=2, default=[96, 160])
     parser.add_argument("--steps", type=int, default=500)
