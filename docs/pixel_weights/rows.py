@@ -86,7 +86,7 @@ class FixedWeights(WeightedJointTraining):
 class ConfidentWeights(FixedWeights):
     """Joint training whose source weights are the network's own probability of the label, to the power 0.7.
 
-    With them the cross-entropy has the gradient of the generalised one (Zhang & Sabuncu, 2018, arXiv 1805.07836). Here their mean
+    With them the cross-entropy has the gradient of the generalised one (Zhang & Sabuncu, 2018, arXiv 1805.07836). Their mean
     over the pixels of each label is one, so that classes that are hard to learn keep their share. The first `WARM_UP` steps
     have no weights: an untrained network believes no label.
     """
