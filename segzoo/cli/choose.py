@@ -21,16 +21,18 @@ from segzoo.study.results import SCORES, find_run
 from segzoo.study.study_file import Comparison, Study
 
 DESCRIPTION = f"""\
-Train the methods that your images allow, all for the same number of steps. Say which one to take for your photographs, and
-print the command that labels them. The target's validation images decide; its test images only score the chosen method.
+Train the methods that your images allow, all for the same number of steps. Say which one to take
+for your photographs, and print the command that labels them. The target's validation images decide;
+its test images only score the chosen method.
 
   your photographs                       methods
   some labelled, others unlabelled       target-only, joint, semi-supervised, ssda
   all labelled                           target-only, joint, metapix
   none labelled (but val and test are)   source-only, self-training, sepico
 
---hours limits the total time: each method is first trained for a few steps to measure its speed, which gives the number of
-steps ({MOST:,} at most). The same command continues after an interruption. Everything after `--` goes to every `segzoo fit`.
+--hours limits the total time: each method is first trained for a few steps to measure its speed,
+which gives the number of steps ({MOST:,} at most). The same command continues after an
+interruption. Everything after `--` goes to every `segzoo fit`.
 
 Writes the run folders and
   OUT/choice.txt    the printed result

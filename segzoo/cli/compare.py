@@ -21,17 +21,20 @@ from segzoo.study.results import SPLITS
 from segzoo.study.study_file import Study, read_study, single
 
 DESCRIPTION = """\
-Train several methods with the same data, steps and seeds. Print one table (the mean and standard deviation of the test mIoU
-over the seeds, and the differences to one row, seed by seed), and write a report as one HTML file.
+Train several methods with the same data, steps and seeds. Print one table (the mean and standard
+deviation of the test mIoU over the seeds, and the differences to one row, seed by seed), and write
+a report as one HTML file.
 
 Give the comparison as a YAML, STUDY (docs/studies.md), or with --rows and --seeds. A row is
   METHOD      a method
-  NAME        a method with options, defined by --variant; {ROW} in them is the last checkpoint of ROW with the same seed
-  ROW@OTHER   ROW with a constant source weight, the mean weight of OTHER with the same seed: `joint@metapix` is the
-              control of learned weights
+  NAME        a method with options, defined by --variant; {ROW} in them is the last checkpoint of
+              ROW with the same seed
+  ROW@OTHER   ROW with a constant source weight, the mean weight of OTHER with the same seed:
+              `joint@metapix` is the control of learned weights
 
-Complete runs are not repeated. The same command continues after an interruption, and with more rows or seeds it trains only
-the new runs. Runs with other options need another folder. Everything after `--` goes to every `segzoo fit`."""
+Complete runs are not repeated. The same command continues after an interruption, and with more rows
+or seeds it trains only the new runs. Runs with other options need another folder. Everything after
+`--` goes to every `segzoo fit`."""
 EXAMPLES = """\
 examples:
   segzoo compare minicity --jobs 2

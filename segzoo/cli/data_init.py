@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from segzoo.dataprep.mask_kinds import Stored
 
 DESCRIPTION = """\
-Look into the folders of synthetic images and of photographs, and write the YAML that --data reads, with a comment per line.
+Look into the folders of synthetic images and of photographs, and write the YAML that --data reads,
+with a comment per line.
 
-It finds which mask belongs to which image (equal names, or names with a common ending), the folders of the splits (train, val,
-test), what the masks store (ids, 0 and 255, a colour per class, ids in the red channel), the classes, and the input size of the
-network. The classes go to OUT_classes.yaml, unless --label_space names them. Uncertain lines are marked GUESSED. On a terminal,
-the command asks for the names of the classes; Enter keeps the suggestion."""
+It finds which mask belongs to which image (equal names, or names with a common ending), the folders
+of the splits (train, val, test), what the masks store (ids, 0 and 255, a colour per class, ids in
+the red channel), the classes, and the input size of the network. The classes go to
+OUT_classes.yaml, unless --label_space names them. Uncertain lines are marked GUESSED. On a
+terminal, the command asks for the names of the classes; Enter keeps the suggestion."""
 EXAMPLES = """\
 examples:
   segzoo data init --source_images synthetic/rgb --source_masks synthetic/ids --target_images photos --out my_data.yaml

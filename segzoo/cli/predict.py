@@ -23,29 +23,33 @@ if TYPE_CHECKING:
     from segzoo.inference import Predictor
 
 DESCRIPTION = """\
-Label a folder of images and videos, or a single file. The checkpoint contains the method, the classes, the input size and the
-protocol.
+Label a folder of images and videos, or a single file. The checkpoint contains the method, the
+classes, the input size and the protocol.
 
 Writes for every image below --input, in the same sub-folders,
-  OUT/labels/NAME.png          class ids, 8 bits, at the image's own size; a palette shows them in the classes' colours
+  OUT/labels/NAME.png          8-bit class ids at the image's own size, with a palette of colours
   OUT/overlays/NAME.jpg        the image with the classes' colours over it
-  OUT/confidences/NAME.png     with --confidence, the probability of each pixel's label, 8 bits: 255 is 1
-  OUT/probabilities/NAME.npz   with --probabilities, the probabilities of all classes: `probabilities` (C, H, W) float16
-  OUT/cityscapes/CITY_SEQUENCE_FRAME_labelIds.png   with --export cityscapes, the input of the official script
-and OUT/legend.png with the colour of every class. Frame i of a video NAME becomes the image NAME/i, with six digits.
+  OUT/confidences/NAME.png     with --confidence, the probability of each pixel's label (255 is 1)
+  OUT/probabilities/NAME.npz   with --probabilities, `probabilities` (C, H, W) float16 of all classes
+  OUT/cityscapes/CITY_SEQUENCE_FRAME_labelIds.png   with --export cityscapes, for its official script
+and OUT/legend.png with the colour of every class. Frame i of a video NAME becomes the image NAME/i,
+with six digits.
 
-The network gets each image whole, resized as in training. For large images, `--protocol.input native --protocol.window 512 512`
-gives it windows of the image at its own size: a 4096x3000 photograph needs less than 2 GB (docs/large_images.md).
+The network gets each image whole, resized as in training. For large images, `--protocol.input
+native --protocol.window 512 512` gives it windows of the image at its own size: a 4096x3000
+photograph needs less than 2 GB (docs/large_images.md).
 
-Photographs are first rotated upright by their EXIF orientation, and the results have this size. The exception is a training
-whose target had `upright: false`.
+Photographs are first rotated upright by their EXIF orientation, and the results have this size. The
+exception is a training whose target had `upright: false`.
 
-The same command continues after an interruption and skips images that are already labelled with the same checkpoint and
-options. Files of other origin are not overwritten without --overwrite. Sub-folders are searched, hidden files and folders are
-not, and links lead to no folder twice. In files with several pictures (pages, animations), only the first is labelled. At the
-end, the command lists what it could not label.
+The same command continues after an interruption and skips images that are already labelled with the
+same checkpoint and options. Files of other origin are not overwritten without --overwrite.
+Sub-folders are searched, hidden files and folders are not, and links lead to no folder twice. In
+files with several pictures (pages, animations), only the first is labelled. At the end, the command
+lists what it could not label.
 
-exit status: 0, all images are labelled; 1, some could not be labelled and are listed; 2, an error stopped the command"""
+exit status: 0, all images are labelled; 1, some could not be labelled and are listed; 2, an error
+stopped the command"""
 KINDS = ("labels", "overlays", "confidences", "probabilities", "cityscapes")
 """Folders that are written below OUT."""
 EXAMPLES = """\

@@ -19,12 +19,14 @@ from segzoo.sweep.files import Sweep, read_sweep
 from segzoo.sweep.runs import Runs, SetOfOptions, failures_in_a_row
 
 DESCRIPTION = """\
-Search for good options with a wandb sweep, without a network connection or an account: draw sets of options as wandb's server
-does, train each with the command that wandb's agent would run, and print a table of the results.
+Search for good options with a wandb sweep, without a network connection or an account: draw sets of
+options as wandb's server does, train each with the command that wandb's agent would run, and print
+a table of the results.
 
-FILE is a packaged sweep (metapix, region-selection, sepico, ssda, methods, budgets) or your own YAML. The same command
-continues after an interruption, and a larger --count continues the search. Complete sets are not repeated. Everything after
-`--` goes to every `segzoo fit`. With a server, `wandb sweep FILE` and `wandb agent ID` take the same files."""
+FILE is a packaged sweep (metapix, region-selection, sepico, ssda, methods, budgets) or your own
+YAML. The same command continues after an interruption, and a larger --count continues the search.
+Complete sets are not repeated. Everything after `--` goes to every `segzoo fit`. With a server,
+`wandb sweep FILE` and `wandb agent ID` take the same files."""
 EXAMPLES = """\
 examples:
   segzoo sweep metapix --count 20

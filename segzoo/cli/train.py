@@ -29,7 +29,7 @@ PURPOSE = {
 }
 ARGUMENTS = """\
   --method NAME         the method to train, see below
-  --method.OPTION V     an option of the method; `--method NAME --method.help` lists these and those of the next four sections
+  --method.OPTION V     an option of the method; `--method NAME --method.help` lists them and the next four
   --network.OPTION V    e.g. --network.encoder resnet50, --network.encoder_weights imagenet
   --optimizer.OPTION V  e.g. --optimizer.lr 6e-5, --optimizer.name sgd
   --loss.OPTION V       e.g. --loss.overlap lovasz, --loss.class_balance 0.5
@@ -43,7 +43,7 @@ ARGUMENTS = """\
 {recipe}  --seed_everything N   seed of weights, order and augmentation (default: 0)
   --ckpt_path PATH      {checkpoint}
   --runs DIR            folder of all runs (default: runs)
-  --name NAME           the run folder is RUNS/<method>/<data>/NAME-s<seed>, with -2, -3, ... if it exists (default: default)
+  --name NAME           name of the run: its folder is RUNS/<method>/<data>/NAME-s<seed> (default: default)
   --logger LIST         any of csv,tensorboard,wandb (default: csv; wandb is offline without a login)
 {out}  --print_config        print the whole configuration as YAML and stop
   --help                print this; with --method NAME, print every option"""
