@@ -1,4 +1,4 @@
-"""segzoo: learning semantic segmentation from synthetic images, the published ways side by side.
+"""segzoo: semantic segmentation learned from synthetic images, with the published methods side by side.
 
 segzoo.methods()                                    # what there is, by name
 segzoo.load("last.ckpt").predict("photo.jpg")       # labels of a photograph

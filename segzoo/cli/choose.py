@@ -21,18 +21,23 @@ from segzoo.study.results import SCORES, find_run
 from segzoo.study.study_file import Comparison, Study
 
 DESCRIPTION = f"""\
-Train what your images allow, all rows for the same steps, and say which one to take for your photographs and how to label
-them with it. Rows are chosen on the target's validation images; its test images say how good the chosen one is.
+Train the methods that your images allow, all for the same number of steps. Say which one to take
+for your photographs, and print the command that labels them. The target's validation images decide;
+its test images only score the chosen method.
 
-  labels, and photographs without    target-only, joint, semi-supervised, ssda
-  labels alone                       target-only, joint, metapix
-  photographs without labels         source-only, self-training, sepico (val and test need labels all the same)
+  your photographs                       methods
+  some labelled, others unlabelled       target-only, joint, semi-supervised, ssda
+  all labelled                           target-only, joint, metapix
+  none labelled (but val and test are)   source-only, self-training, sepico
 
---hours says how long it may take: every row is first trained for a few steps, which shows what it costs, and the steps follow
-({MOST:,} at most). The same command goes on where it was interrupted. Everything after `--` goes to every `segzoo fit`.
+--hours limits the total time: each method is first trained for a few steps to measure its speed,
+which gives the number of steps ({MOST:,} at most). The same command continues after an
+interruption. Everything after `--` goes to every `segzoo fit`.
 
-Writes OUT/choice.txt, what is printed; OUT/choice.json, the same for programs; OUT/report.html, tables, curves and the same
-test images of all rows; and the run folders."""
+Writes the run folders and
+  OUT/choice.txt    the printed result
+  OUT/choice.json   the same for programs
+  OUT/report.html   tables, curves, and the same test images for all methods"""
 EXAMPLES = """\
 examples:
   segzoo choose my_data.yaml
@@ -179,19 +184,24 @@ def _parser() -> Parser:
         "data",
         metavar="DATA",
         nargs="?",
-        help="comes first: your own YAML (`segzoo data init` writes one), a packaged data set, or two public sets by name; "
-        "--data.OPTION V changes an option of it",
+        help="your own YAML (`segzoo data init` writes one), a packaged data set, or two public sets by name; it must come "
+        "first; --data.OPTION V changes one of its options",
     )
-    parser.add_argument("--hours", type=float, default=8.0, help="that all of it may take (default: 8, a night)")
+    parser.add_argument("--hours", type=float, default=8.0, help="hours that everything may take (default: 8, a night)")
     parser.add_argument(
-        "--steps", type=int, help=f"of every training, in the place of --hours; below {LEAST} they say nothing"
-    )
-    parser.add_argument(
-        "--seeds", metavar="LIST", default="0-1", help="of every row, e.g. 0-2; one says little (default: 0-1)"
+        "--steps", type=int, help=f"steps of every training, instead of --hours; fewer than {LEAST} show nothing"
     )
     parser.add_argument(
-        "--rows", metavar="LIST", help="methods in the place of those that fit; the first is the control"
+        "--seeds",
+        metavar="LIST",
+        default="0-1",
+        help="seeds of every method, e.g. 0-2; one seed shows little (default: 0-1)",
     )
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, as in `segzoo compare` (default: 1)")
+    parser.add_argument(
+        "--rows", metavar="LIST", help="methods to train instead of those above; the first is the control"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="number of trainings at a time, as in `segzoo compare` (default: 1)"
+    )
     parser.add_argument("--out", type=Path, help="folder of the runs and the report (default: runs/choose/DATA)")
     return parser

@@ -21,15 +21,20 @@ from segzoo.study.results import SPLITS
 from segzoo.study.study_file import Study, read_study, single
 
 DESCRIPTION = """\
-Train several methods with the same data, steps and seeds, print one table (mean and standard deviation of the test mIoU
-over the seeds, and the differences to one row, seed by seed), and write a report of them, one HTML file.
+Train several methods with the same data, steps and seeds. Print one table (the mean and standard
+deviation of the test mIoU over the seeds, and the differences to one row, seed by seed), and write
+a report as one HTML file.
 
-What is compared stands in a YAML, STUDY (docs/studies.md), or in --rows and --seeds. A row is a method, a variant of one
-(`--variant`), or ROW@OTHER: ROW with the constant source weight that equals the mean weight of OTHER's run with the same
-seed (`joint@metapix`, the control of a learned weighting). In a variant's options, {ROW} is the last checkpoint of that
-row's run with the same seed. Runs that are complete are not repeated, so that an interrupted comparison continues and
-one with more rows or seeds runs what is new; one with other options needs another folder. Everything after `--` goes to
-every `segzoo fit`."""
+Give the comparison as a YAML, STUDY (docs/studies.md), or with --rows and --seeds. A row is
+  METHOD      a method
+  NAME        a method with options, defined by --variant; {ROW} in them is the last checkpoint of
+              ROW with the same seed
+  ROW@OTHER   ROW with a constant source weight, the mean weight of OTHER with the same seed:
+              `joint@metapix` is the control of learned weights
+
+Complete runs are not repeated. The same command continues after an interruption, and with more rows
+or seeds it trains only the new runs. Runs with other options need another folder. Everything after
+`--` goes to every `segzoo fit`."""
 EXAMPLES = """\
 examples:
   segzoo compare minicity --jobs 2
@@ -114,7 +119,7 @@ def _rows_of_flags(args: argparse.Namespace, common: Sequence[str]) -> Study:
 def _parser() -> Parser:
     parser = Parser("segzoo compare", DESCRIPTION, EXAMPLES)
     parser.add_argument(
-        "study", nargs="?", metavar="STUDY", help="a YAML of rows, seeds and data, a packaged one, or results.json"
+        "study", nargs="?", metavar="STUDY", help="a YAML of rows, seeds and data, a packaged study, or results.json"
     )
     parser.add_argument("--rows", metavar="LIST", help="methods, separated by commas; see above")
     parser.add_argument(
@@ -122,19 +127,24 @@ def _parser() -> Parser:
         action="append",
         default=[],
         metavar="'NAME: METHOD OPTIONS'",
-        help="a row of its own name: a method and what follows it in `segzoo fit`; may be given several times",
+        help="a row with its own name: a method and its options of `segzoo fit`; may be repeated",
     )
-    parser.add_argument("--seeds", metavar="LIST", help="e.g. 0-4 or 0,1,7 (default: those of STUDY, or 0-2)")
-    parser.add_argument("--reference", metavar="ROW", help="row that the others are compared with (default: the last)")
+    parser.add_argument(
+        "--seeds", metavar="LIST", help="seeds of each row, e.g. 0-4 or 0,1,7 (default: those of STUDY, or 0-2)"
+    )
+    parser.add_argument("--reference", metavar="ROW", help="the row to compare the others with (default: the last)")
     parser.add_argument(
         "--only",
         action="append",
         default=[],
         metavar="PATTERN",
-        help="of STUDY: DATA, ROW or DATA/ROW, with * and ?; may be given several times",
+        help="train only this part of STUDY: DATA, ROW or DATA/ROW, with * and ?; may be repeated",
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, help="runs at a time, each with one GPU where there are several (default: 1)"
+        "--jobs",
+        type=int,
+        default=1,
+        help="number of runs at a time, each with one GPU if there are several (default: 1)",
     )
     parser.add_argument(
         "--out", type=Path, help="folder of the runs and the report (default: runs/STUDY, or runs/compare)"
@@ -142,12 +152,12 @@ def _parser() -> Parser:
     parser.add_argument(
         "--split",
         choices=sorted(SPLITS),
-        help="images that rows are compared on; val: to choose by, the test images unseen (default: that of STUDY, or test)",
+        help="images to compare on; val keeps the test images unseen, to choose a method (default: as in STUDY, or test)",
     )
     parser.add_argument("--per_class", action="store_true", help="add tables of IoU, precision and recall by class")
-    parser.add_argument("--report", action="store_true", help="train nothing, and report the runs that are complete")
+    parser.add_argument("--report", action="store_true", help="report the complete runs without training")
     parser.add_argument("--slurm", action="store_true", help="print a script that submits all runs to SLURM, and stop")
-    parser.add_argument("--run", metavar="RUN", help="train one run, such as joint-s0, and report nothing")
+    parser.add_argument("--run", metavar="RUN", help="train one run, such as joint-s0, without a report")
     return parser
 
 

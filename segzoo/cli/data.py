@@ -7,10 +7,10 @@ from segzoo.errors import ConfigError
 from segzoo.suggest import did_you_mean
 
 COMMANDS = {
-    "init": "write the YAML of two folders, guessed from what is in them",
-    "check": "read every file, and say what is there and what is wrong",
-    "prepare": "copy a data set at the size that is trained on",
-    "convert": "turn a part data set as downloaded into folders that --data reads",
+    "init": "look into two folders, and write the YAML that describes them",
+    "check": "read every file, and report what is there and what is wrong",
+    "prepare": "copy a data set at the training size",
+    "convert": "convert a downloaded data set of object parts into folders",
 }
 """Name and summary; the function of that name is in the module ``data_NAME`` beside this one."""
 EXAMPLES = """\
@@ -20,7 +20,7 @@ examples:
   segzoo data prepare my_data.yaml --out prepared
   segzoo data convert pascal_horse --root VOC2010 --out data/pascal_horse
 
-`segzoo data COMMAND --help` says more."""
+`segzoo data COMMAND --help` explains a command."""
 
 
 def data(argv: list[str]) -> int:
@@ -42,6 +42,12 @@ def data(argv: list[str]) -> int:
 
 def usage() -> str:
     """The text of ``segzoo data --help``."""
-    lines = ["Look at data, describe and copy them.", "", "usage: segzoo data COMMAND [OPTIONS]", "", "commands:"]
+    lines = [
+        "Describe, check, copy and convert data before a training.",
+        "",
+        "usage: segzoo data COMMAND [OPTIONS]",
+        "",
+        "commands:",
+    ]
     lines += [f"  {name:10} {summary}" for name, summary in COMMANDS.items()]
     return "\n".join([*lines, "", EXAMPLES])

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from segzoo.dataprep.mask_kinds import Stored
 
 DESCRIPTION = """\
-Look into the folders of synthetic images and of photographs, and write the YAML that --data reads, with a comment per line.
+Look into the folders of synthetic images and of photographs, and write the YAML that --data reads,
+with a comment per line.
 
-Guessed are: which mask belongs to which image (equal names, or names with an end that all have), folders per split (train, val,
-test), what the masks store (ids, 0 and 255, a colour per class, ids in the red channel), the classes, and the size of the
-network's input. Beside OUT a file OUT_classes.yaml gets the classes, unless --label_space names them. What cannot be known is
-marked GUESSED in its line. On a terminal the names of the classes are asked for; Enter keeps what stands there."""
+It finds which mask belongs to which image (equal names, or names with a common ending), the folders
+of the splits (train, val, test), what the masks store (ids, 0 and 255, a colour per class, ids in
+the red channel), the classes, and the input size of the network. The classes go to
+OUT_classes.yaml, unless --label_space names them. Uncertain lines are marked GUESSED. On a
+terminal, the command asks for the names of the classes; Enter keeps the suggestion."""
 EXAMPLES = """\
 examples:
   segzoo data init --source_images synthetic/rgb --source_masks synthetic/ids --target_images photos --out my_data.yaml
@@ -168,10 +170,10 @@ def _parser() -> Parser:
         add(
             f"--{domain}_masks", type=Path, metavar="DIR", help=f"their masks{'' if domain == 'source' else ', if any'}"
         )
-    add("--target_unlabelled", type=Path, metavar="DIR", help="further photographs, which nobody labelled")
+    add("--target_unlabelled", type=Path, metavar="DIR", help="more photographs, without masks")
     add("--classes", metavar="LIST", help="names of the classes, separated by commas, in the order of their ids")
     spaces = ", ".join(config_names("label_spaces")[:4])
-    add("--label_space", metavar="NAME|FILE", help=f"the classes, packaged ({spaces}, ...) or in a YAML of your own")
+    add("--label_space", metavar="NAME|FILE", help=f"the classes, packaged ({spaces}, ...) or in your own YAML")
     add("--out", type=Path, required=True, metavar="FILE", help="the YAML to write")
-    add("--overwrite", action="store_true", help="replace files that are there")
+    add("--overwrite", action="store_true", help="replace existing files")
     return parser

@@ -35,12 +35,14 @@ COMMANDS = {
     "test": Command("segzoo.cli.train:test", "score a checkpoint on the target's test split"),
     "folds": Command("segzoo.cli.folds:folds", "choose and score a run's checkpoints by folds of the test images"),
     "predict": Command("segzoo.cli.predict:predict", "label a folder of images with a checkpoint"),
-    "annotate": Command("segzoo.cli.annotate:annotate", "write labelled images of a gradient-annotator checkpoint"),
+    "annotate": Command("segzoo.cli.annotate:annotate", "write labelled images with a gradient-annotator checkpoint"),
     "data": Command("segzoo.cli.data:data", "describe, check, convert and copy data before a training"),
-    "compare": Command("segzoo.cli.compare:compare", "train several methods with the same seeds, and print one table"),
-    "choose": Command("segzoo.cli.choose:choose", "train what your images allow, and say which method to take"),
-    "sweep": Command("segzoo.cli.sweep:sweep", "search options as a sweep of wandb does, without its server"),
-    "bench": Command("segzoo.cli.bench:bench", "measure time and memory of a training step"),
+    "compare": Command("segzoo.cli.compare:compare", "train several methods with the same seeds, and write a report"),
+    "choose": Command(
+        "segzoo.cli.choose:choose", "train the methods that your images allow, and say which one to take"
+    ),
+    "sweep": Command("segzoo.cli.sweep:sweep", "search for good options with a wandb sweep, without a server"),
+    "bench": Command("segzoo.cli.bench:bench", "measure the time and memory of a training step"),
     "methods": Command("segzoo.cli.methods:methods", "list the methods"),
 }
 
@@ -49,12 +51,12 @@ WITH_FILES = ("fit", "validate", "test", "folds", "predict", "annotate", "data",
 
 EXAMPLES = """\
 examples:
-  segzoo fit --method metapix                     embedded data, no download
-  segzoo fit --method joint --method.help         the options of a method
-  segzoo test --ckpt_path runs/.../last.ckpt      method and settings come from the checkpoint
+  segzoo fit --method metapix                     train on embedded data, no download
+  segzoo fit --method joint --method.help         list the options of a method
+  segzoo test --ckpt_path runs/.../last.ckpt      score a checkpoint, which holds method and settings
   segzoo predict --ckpt_path runs/.../last.ckpt --input photos --out labelled
 
-`segzoo COMMAND --help` says more. Errors are one line; --debug shows where they come from."""
+`segzoo COMMAND --help` explains a command. Errors are one line; --debug adds the traceback."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

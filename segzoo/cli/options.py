@@ -98,7 +98,7 @@ class Parser(ArgumentParser):
                 group.title = group.description = None
         self.usage = f"{self.prog} [OPTIONS]"
         self.description = (
-            f"The defaults are those with --data {config.data.name}; other data have others. {self.description}"
+            f"The defaults shown are for --data {config.data.name}; other data may have others. {self.description}"
         )
         return str(self.format_help())
 

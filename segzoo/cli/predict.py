@@ -23,29 +23,33 @@ if TYPE_CHECKING:
     from segzoo.inference import Predictor
 
 DESCRIPTION = """\
-Label a folder of images and videos, or one of them. The method, its classes, the size of its input and the protocol come with
-the checkpoint.
+Label a folder of images and videos, or a single file. The checkpoint contains the method, the
+classes, the input size and the protocol.
 
-Writes, for every image below --input and with the same sub-folders,
-  OUT/labels/NAME.png          class ids, 8 bits, at the image's own size; a palette shows them in the classes' colours
+Writes for every image below --input, in the same sub-folders,
+  OUT/labels/NAME.png          8-bit class ids at the image's own size, with a palette of colours
   OUT/overlays/NAME.jpg        the image with the classes' colours over it
-  OUT/confidences/NAME.png     with --confidence, the probability of each pixel's label, 8 bits: 255 is 1
-  OUT/probabilities/NAME.npz   with --probabilities, those of all classes: `probabilities` (C, H, W) float16
-  OUT/cityscapes/CITY_SEQUENCE_FRAME_labelIds.png   with --export cityscapes, what its official script scores
-and OUT/legend.png, the colour of every class. Frame i of a video NAME is the image NAME/i, of six digits.
+  OUT/confidences/NAME.png     with --confidence, the probability of each pixel's label (255 is 1)
+  OUT/probabilities/NAME.npz   with --probabilities, `probabilities` (C, H, W) float16 of all classes
+  OUT/cityscapes/CITY_SEQUENCE_FRAME_labelIds.png   with --export cityscapes, for its official script
+and OUT/legend.png with the colour of every class. Frame i of a video NAME becomes the image NAME/i,
+with six digits.
 
-The network gets an image whole, resized as in training. `--protocol.input native --protocol.window 512 512` gives it windows of
-the image at its own size instead, of a 4096x3000 photograph in less than 2 GB; docs/large_images.md has the numbers.
+The network gets each image whole, resized as in training. For large images, `--protocol.input
+native --protocol.window 512 512` gives it windows of the image at its own size: a 4096x3000
+photograph needs less than 2 GB (docs/large_images.md).
 
-Photographs are turned upright first, as their EXIF orientation says, unless the training's target had `upright: false`; what is
-written has that upright size.
+Photographs are first rotated upright by their EXIF orientation, and the results have this size. The
+exception is a training whose target had `upright: false`.
 
-An interrupted command continues when it is given again: images that are labelled already, with the same checkpoint and
-options, are left alone. Files of another origin are not written over without --overwrite. Sub-folders are searched, hidden
-files and folders are not; every folder is visited once, whatever links to it. Of several pictures in one file (pages,
-animations) the first is labelled. What was not labelled is named at the end.
+The same command continues after an interruption and skips images that are already labelled with the
+same checkpoint and options. Files of other origin are not overwritten without --overwrite.
+Sub-folders are searched, hidden files and folders are not, and links lead to no folder twice. In
+files with several pictures (pages, animations), only the first is labelled. At the end, the command
+lists what it could not label.
 
-exit status: 0, all images are labelled; 1, some could not be and are named; 2, an error, and nothing more was labelled"""
+exit status: 0, all images are labelled; 1, some could not be labelled and are listed; 2, an error
+stopped the command"""
 KINDS = ("labels", "overlays", "confidences", "probabilities", "cityscapes")
 """Folders that are written below OUT."""
 EXAMPLES = """\
@@ -178,21 +182,24 @@ def _parser() -> Parser:
         "--ckpt_path", type=checkpoint_file, required=True, metavar="FILE", help="checkpoint of `segzoo fit`"
     )
     parser.add_argument(
-        "--input", type=Path, required=True, metavar="PATH", help="folder of images and videos, or one of them"
+        "--input", type=Path, required=True, metavar="PATH", help="folder of images and videos, or a single file"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
-        "--batch_size", type=int, metavar="N", help="images per step (default: 8), or windows of one (default: 2)"
+        "--batch_size",
+        type=int,
+        metavar="N",
+        help="images at a time (default: 8), or windows of one image (default: 2)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     parser.add_argument(
-        "--size", type=int, nargs=2, metavar=("H", "W"), help="input of the network (default: as in training)"
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="input size of the network (default: as in training)"
     )
     parser.add_argument(
         "--image_bits",
         type=int,
         metavar="N",
-        help="bits that images of 16 bits per channel use, e.g. 12 (default: as the target's in training, else 16)",
+        help="used bits of 16-bit images, e.g. 12 (default: as for the target in training, else 16)",
     )
     parser.add_argument(
         "--overlay_alpha",
@@ -201,13 +208,13 @@ def _parser() -> Parser:
         metavar="A",
         help="opacity of the colours, 0 to 1 (default: 0.5)",
     )
-    parser.add_argument("--confidence", action="store_true", help="write the probability of every label, too")
-    parser.add_argument("--probabilities", action="store_true", help="write the probabilities of all classes, too")
+    parser.add_argument("--confidence", action="store_true", help="also write the probability of every label")
+    parser.add_argument("--probabilities", action="store_true", help="also write the probabilities of all classes")
     parser.add_argument(
-        "--export", choices=["cityscapes"], help="write official label ids, too, which its own script scores"
+        "--export", choices=["cityscapes"], help="also write official label ids for the official script"
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="label all images, and write over whatever OUT holds of their names"
+        "--overwrite", action="store_true", help="label all images again, and overwrite files of the same names in OUT"
     )
     add_protocol(parser, config_names("protocol"))
     return parser

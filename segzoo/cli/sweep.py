@@ -19,12 +19,14 @@ from segzoo.sweep.files import Sweep, read_sweep
 from segzoo.sweep.runs import Runs, SetOfOptions, failures_in_a_row
 
 DESCRIPTION = """\
-Draw sets of options from a sweep of wandb, as its server would, train them one after the other with the command that its agent
-would run, and print a table of them. No network and no account are needed.
+Search for good options with a wandb sweep, without a network connection or an account: draw sets of
+options as wandb's server does, train each with the command that wandb's agent would run, and print
+a table of the results.
 
-FILE is a packaged sweep (metapix, region-selection, sepico, ssda, methods, budgets) or a YAML of your own. The same command
-continues what was interrupted, and with a larger --count goes on; complete sets are not repeated. Everything after `--` goes to
-every `segzoo fit`. With a server, `wandb sweep FILE` and `wandb agent ID` take the same files."""
+FILE is a packaged sweep (metapix, region-selection, sepico, ssda, methods, budgets) or your own
+YAML. The same command continues after an interruption, and a larger --count continues the search.
+Complete sets are not repeated. Everything after `--` goes to every `segzoo fit`. With a server,
+`wandb sweep FILE` and `wandb agent ID` take the same files."""
 EXAMPLES = """\
 examples:
   segzoo sweep metapix --count 20
@@ -113,10 +115,12 @@ def _say_stopped() -> None:
 
 def _parser() -> Parser:
     parser = Parser("segzoo sweep", DESCRIPTION, EXAMPLES)
-    parser.add_argument("file", metavar="FILE", help="a packaged sweep, or a YAML of your own")
-    parser.add_argument("--count", type=int, metavar="N", help="sets of options in all (default: all of a grid)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the draws (default: 0)")
+    parser.add_argument("file", metavar="FILE", help="a packaged sweep, or your own YAML")
+    parser.add_argument(
+        "--count", type=int, metavar="N", help="total number of sets of options (default: all sets of a grid)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of runs at a time (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed of the search (default: 0)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder of the runs and of sweep.md (default: runs/sweeps/NAME)"
     )

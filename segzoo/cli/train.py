@@ -28,32 +28,32 @@ PURPOSE = {
     "test": "Score a checkpoint on the target's test split.",
 }
 ARGUMENTS = """\
-  --method NAME         what to train, see below
-  --method.OPTION V     an option of the method; `--method NAME --method.help` lists them and those of the next four
+  --method NAME         the method to train, see below
+  --method.OPTION V     an option of the method; `--method NAME --method.help` lists them and the next four
   --network.OPTION V    e.g. --network.encoder resnet50, --network.encoder_weights imagenet
   --optimizer.OPTION V  e.g. --optimizer.lr 6e-5, --optimizer.name sgd
   --loss.OPTION V       e.g. --loss.overlap lovasz, --loss.class_balance 0.5
   --speed.OPTION V      e.g. --speed.compile true, --speed.channels_last true
   --data NAME|FILE      a packaged data set or your own YAML (default: minicity, embedded)
   --data.OPTION V       e.g. --data.target_labels 16, --data.root /data, --data.size 192 256
-  --protocol NAME       how images are scored, as published: {protocols}
+  --protocol NAME       a published way to score images: {protocols}
   --protocol.OPTION V   e.g. --protocol.input native --protocol.window 512 512, for large images; --protocol.flips true
   --trainer.OPTION V    e.g. --trainer.max_steps 400, --trainer.devices 2, --trainer.precision bf16-mixed
-  --config FILE         a YAML with any of these, such as a run's config.yaml; may be repeated
+  --config FILE         a YAML with any of these options, such as a run's config.yaml; may be repeated
 {recipe}  --seed_everything N   seed of weights, order and augmentation (default: 0)
   --ckpt_path PATH      {checkpoint}
   --runs DIR            folder of all runs (default: runs)
-  --name NAME           the run folder is RUNS/<method>/<data>/NAME-s<seed>, with -2, -3, ... when it exists (default: default)
+  --name NAME           name of the run: its folder is RUNS/<method>/<data>/NAME-s<seed> (default: default)
   --logger LIST         any of csv,tensorboard,wandb (default: csv; wandb is offline without a login)
 {out}  --print_config        print the whole configuration as YAML and stop
-  --help                this; with --method NAME every option there is"""
+  --help                print this; with --method NAME, print every option"""
 CHECKPOINT = {
-    "fit": "continue this run in its folder; `last` is the newest one of that method, data, name and seed",
-    "validate": "the model; method and settings come with it, flags win; `last` as for fit (needs --method)",
+    "fit": "continue this run in its folder; `last` is the newest run with this method, data, name and seed",
+    "validate": "the checkpoint to score, with its method and settings; flags win; `last` as for fit (needs --method)",
 }
 CHECKPOINT["test"] = CHECKPOINT["validate"]
 RECIPE = """\
-  --recipe NAME         a packaged setting of a publication
+  --recipe NAME         a packaged setting of a published paper
 """
 OUT = """\
   --out DIR             where the scores go (default: <command>-<data> in the checkpoint's run folder)

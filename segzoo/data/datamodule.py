@@ -40,50 +40,49 @@ class DomainDataModule(DomainImages, L.LightningDataModule):
     ``overfit_batches`` N the first N come again and again.
 
     Args:
-        source: Gives the synthetic images with their labels, from which every method learns; a list gives several sources,
-            each with a weight beside its class (1 where there is none) by which its images are drawn.
-        target: Gives the real images to learn for; the val and test splits, on which a network is scored, are taken from here.
-        name: Names the pair of domains in the paths of run folders and in tables of scores.
-        root: Names the folder that the relative paths of both domains start from, such as a disk with data sets.
-        size: Sets the network's input as height and width in pixels; images are resized to it, and scores are taken at their
-            native size. Larger sizes show small objects and cost time and memory in proportion to the area.
-        source_size: Sets another height and width that source images are resized to in training, before a crop; null takes
-            size. MaxSquare and SePiCo resize GTA5 to 720 1280 and SYNTHIA to 760 1280.
-        target_size: Sets another height and width that target images are resized to in training, before a crop; null takes
-            size. MaxSquare resizes Cityscapes to 512 1024, SePiCo to 640 1280.
-        batch_size: Sets how many images of each domain a training step sees per process; lower it when the memory is too small.
-        eval_batch_size: Sets how many images, or windows of one (on a CPU two at most), are scored at once per process, which
-            changes no score.
-        target_labels: Limits how many labelled target images a method may see; null gives all of them. Every seed has the
-            same ones, and a smaller budget is a part of a larger one.
-        labelled_order: Chooses which target images are the labelled ones where their number is limited: random draws them from
-            the whole set, sorted takes the first ones by name, as benchmarks with published lists do.
-        crop_scale: Sets the smallest and the largest share of an image's area, both in (0, 1], that a training crop covers
-            before it is resized to the domain's size; 1 1 takes whole images.
-        crop_size: Sets height and width in pixels of a training crop of the resized image, in the place of crop_scale; SePiCo
+        source: Gives the synthetic images with their labels. A list gives several sources, each with a weight beside its class
+            (default 1); images are drawn in proportion to the weights.
+        target: Gives the real images that the network will segment; its val and test splits are used for scores.
+        name: Names the pair of domains in run folders and in tables of scores.
+        root: Names the folder to which the paths of both domains are relative, such as a disk with data sets.
+        size: Sets the network's input as height and width in pixels. Images are resized to it, and scores are taken at their
+            own size. Larger sizes show smaller objects; time and memory grow with the area.
+        source_size: Sets another height and width for source images in training, before the crop; null takes size. MaxSquare
+            and SePiCo resize GTA5 to 720 1280 and SYNTHIA to 760 1280.
+        target_size: Sets another height and width for target images in training, before the crop; null takes size. MaxSquare
+            resizes Cityscapes to 512 1024, SePiCo to 640 1280.
+        batch_size: Sets the number of images of each domain per training step and process; lower it if memory runs out.
+        eval_batch_size: Sets how many images, or windows of an image (on a CPU at most two), each process scores at once; it
+            does not change the scores.
+        target_labels: Limits the number of labelled target images that a method may use; null gives all of them. All seeds use
+            the same images, and a smaller budget is a subset of a larger one.
+        labelled_order: Chooses the labelled target images if their number is limited: random draws them from the whole set,
+            sorted takes the first ones by name, as benchmarks with published lists do.
+        crop_scale: Sets the smallest and the largest share of an image's area, both in (0, 1], for a training crop, which is
+            then resized to the domain's size; 1 1 takes whole images.
+        crop_size: Sets the height and width in pixels of a training crop of the resized image, instead of crop_scale; SePiCo
             takes 640 640.
-        crop_max_class_share: Draws a training crop again, up to ten times, while one class fills this share of its labelled
-            pixels or more; 1 takes every crop, SePiCo has 0.75.
-        rare_class_temperature: Sets T of P(class) ~ exp((1 - frequency) / T), by which a method that asks for it draws source
-            images for the rare classes they hold; the smaller, the more often the rarest, 0.01 as published. Null draws all
-            images alike.
-        rare_class_min_share: Sets the share of its pixels, from 0 to 1, that a class must fill for an image to be drawn for it;
-            3000 pixels of 1280x720 are published.
-        rare_class_min_crop_ratio: Sets how many times that share of the image's pixels a crop must hold of the class it was
-            drawn for; a crop with fewer is drawn again, up to ten times.
-        ignore_top: Leaves out the pseudo labels of so many pixel rows at the top of target training images, where
+        crop_max_class_share: Draws a training crop again, up to ten times, if one class fills this share of its labelled pixels
+            or more; 1 accepts every crop, SePiCo uses 0.75.
+        rare_class_temperature: Sets T of P(class) ~ exp((1 - frequency) / T), with which some methods draw source images by
+            their rare classes: a smaller T draws the rarest classes more often; 0.01 is published. Null draws all images alike.
+        rare_class_min_share: Sets the share of an image, from 0 to 1, that a class must fill for the image to be drawn for this
+            class; 3000 pixels of 1280x720 are published.
+        rare_class_min_crop_ratio: Sets how much of the class a crop must hold, as a multiple of rare_class_min_share of the
+            image's pixels; a crop with less is drawn again, up to ten times.
+        ignore_top: Leaves out the pseudo labels of this number of pixel rows at the top of target training images, where
             rectified images have artefacts; DAFormer leaves out 15 of 512.
-        ignore_bottom: Leaves out the pseudo labels of so many pixel rows at the bottom of target training images, where the
-            bonnet of the car is; DAFormer leaves out 120 of 512.
-        flip: Mirrors a training image with probability 1/2; switch it off where left and right mean something.
+        ignore_bottom: Leaves out the pseudo labels of this number of pixel rows at the bottom of target training images, where
+            the bonnet of the car is; DAFormer leaves out 120 of 512.
+        flip: Mirrors a training image with probability 1/2; switch it off if left and right matter.
         color_jitter: Sets the strength, from 0 to 1, of random changes of brightness, contrast and saturation in training; 0
             leaves colours as they are.
         blur: Sets the probability, from 0 to 1, that a training image is blurred by a Gaussian with a standard deviation of 0
             to 1 pixels; MaxSquare has 0.5.
-        num_workers: Sets how many processes load the images of each stream; more help where reading is slower than learning,
-            and none of them changes what is drawn.
-        seed: Sets the seed of the order and the augmentation of images, and of what a method draws; None takes that of
-            ``lightning.seed_everything``, or else 0.
+        num_workers: Sets the number of processes that load the images of each stream; more help if loading is slower than
+            training. It does not change which images are drawn.
+        seed: Sets the seed for the order and augmentation of images and for the random draws of the method; None takes the seed
+            of ``lightning.seed_everything``, or 0 without one.
         protocol: Says how the network gets the images of a test; the command has it as a section of its own.
 
     Raises:

@@ -36,42 +36,41 @@ class PairedFolders(Domain):
     the colour of a class where the class map lists colours, or objects where it lists their names.
 
     Args:
-        images: Names the folder of the images below the data root; ``{split}`` in it stands for train, val and test, and
-            ``*`` for any folder, as in ``rgb/*/{split}``.
-        masks: Names the folder of the masks below the data root, with ``{split}`` where the images' folder has it; null is for
-            a domain without labels.
-        label_space: Names the classes: a packaged label space, such as cityscapes, or the path of a YAML file of your own.
-        class_map: Names the map of the label space that turns the ids or colours in the masks into its classes; ``identity`` is
-            for masks that hold these already, ``palette`` for the colours of the label space, and ``binary`` for 0 and 255.
-        blocks: Divides a folder that holds all frames into train, val and test by these shares, such as ``[0.8, 0.1, 0.1]``:
-            the frames, sorted by name with numbers in numeric order, are cut into three contiguous blocks. Null makes all
-            frames train.
-        gap: Leaves out so many frames between two blocks, so that frames of a video that look alike do not stand on both sides.
-        name: Names the domain in run folders and tables; null takes a name from the folder.
-        image_suffix: Gives the end of every image's stem that its mask's lacks, such as ``_leftImg8bit``; other files in the
+        images: Names the folder of the images below the data root; ``{split}`` stands for train, val and test, and ``*`` for
+            any folder, as in ``rgb/*/{split}``.
+        masks: Names the folder of the masks below the data root, with ``{split}`` if the images' folder has it; null is for a
+            domain without labels.
+        label_space: Names the classes: a packaged label space, such as cityscapes, or the path of your own YAML file.
+        class_map: Names the map of the label space that turns the ids or colours of the masks into classes: ``identity`` for
+            masks of label ids, ``palette`` for the colours of the label space, and ``binary`` for 0 and 255.
+        blocks: Divides a single folder into train, val and test by these shares, such as ``[0.8, 0.1, 0.1]``, as three
+            contiguous blocks of the frames, sorted by name with numbers in numeric order. With null, all frames are train.
+        gap: Leaves out this number of frames between two blocks, so that similar frames of a video do not fall into two splits.
+        name: Names the domain in run folders and tables; null derives it from the folder.
+        image_suffix: Gives the ending of the image stems that the mask stems lack, such as ``_leftImg8bit``; other files in the
             folder are skipped.
-        mask_suffix: Gives the end of every mask's stem that its image's lacks, such as ``_gtFine_labelIds``; other files in the
-            folder are skipped.
-        split_folders: Gives what ``{split}`` stands for where that is not the split's own name, such as ``{test: val}`` for
-            Cityscapes, whose test masks are not public.
+        mask_suffix: Gives the ending of the mask stems that the image stems lack, such as ``_gtFine_labelIds``; other files in
+            the folder are skipped.
+        split_folders: Gives the folder names for ``{split}`` that differ from the names of the splits, such as ``{test: val}``
+            for Cityscapes, whose test masks are not public.
         splits_without_masks: Lists the splits that have no masks, such as ``[train]``; val and test may then have no folder.
-        unlabelled: Names a folder, below the data root, of further photographs of a target, which nobody labelled: they are
-            trained on beside those of the train split, or instead of one, by methods that learn from unlabelled images.
-        references: Names a folder with another image of the same place for every training image, such as one by day for one by
-            night, for methods that look at it (``night`` of self-training and sepico). Its file has the stem of the image, or
-            the one that the pairs say.
+        unlabelled: Names a folder, below the data root, of further target photographs without masks. Methods that learn from
+            unlabelled images use them beside the train split, or instead of one.
+        references: Names a folder with another image of the same place for every training image, for example by day for an
+            image by night (``night`` of self-training and sepico uses it). Its file has the stem of the image, or the name in
+            reference_pairs.
         reference_pairs: Names CSV files below the data root, such as ``corresp/train/night/*_ref_day.csv``, whose rows hold an
             image and its reference.
-        image_bits: Gives how many bits, 8 to 16, images of 16 bits per channel really use, such as 12 for values up to 4095;
-            null takes 16, and a folder of images that are darker throughout is then an error.
-        upright: Says whether images are turned as their EXIF orientation tells. Null turns those that then fit their mask's
-            size; where both ways fit (a square image, a half turn), it does what the others of the folder need; images without
-            masks are turned.
-        channel: Names the channel that holds the ids in masks of colours, such as red in CARLA's raw export, whose other
-            channels hold instances; null is for masks that hold one value per pixel, or colours that the class map lists.
-        image_prefix: Gives the beginning of every image's stem that its mask's lacks, such as ``rgb_``; other files in the
+        image_bits: Gives the number of bits, 8 to 16, that images of 16 bits per channel really use, such as 12 for values up
+            to 4095. Null takes 16; a folder with only darker images is then an error.
+        upright: Says whether images are rotated by their EXIF orientation. Null rotates an image if it then fits the size of
+            its mask. If both orientations fit (a square image, a half turn), it does the same as for the other images of the
+            folder. It rotates images without masks.
+        channel: Names the channel that holds the ids in masks with several channels, such as red in CARLA's raw export, whose
+            other channels hold instances. Null is for masks with one value per pixel, or with colours that the class map lists.
+        image_prefix: Gives the beginning of the image stems that the mask stems lack, such as ``rgb_``; other files in the
             folder are skipped.
-        mask_prefix: Gives the beginning of every mask's stem that its image's lacks, such as ``semantic_segmentation_``; other
+        mask_prefix: Gives the beginning of the mask stems that the image stems lack, such as ``semantic_segmentation_``; other
             files in the folder are skipped.
 
     Raises:

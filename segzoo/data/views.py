@@ -22,16 +22,16 @@ class Views:
     """How the network gets an image that is scored or labelled. What it says is always brought to the image's own size.
 
     Args:
-        name: Names the published protocol that these options are, in the line below a table of scores; null where they are
-            one's own. An option that differs from the published ones is refused.
-        input: Chooses the size that the network gets images at: resized, the input of its training; or native, their own.
-        window: Divides the input into windows of this height and width in pixels, for photographs whose whole does not fit into
-            memory or is far larger than what was trained on; null gives it whole.
-        overlap: Sets the share of a window, from 0 to below 1, that it has in common with the next one.
-        blend: Chooses how the logits of overlapping windows are averaged: linear counts a window less towards its border, where
-            it has seen less of the surroundings; mean counts all alike, as published code does.
+        name: Names the published protocol that these options follow, for the line below a table of scores; null for your own
+            options. An option that differs from the named protocol is refused.
+        input: Chooses the size of the images that the network gets: resized to its training input, or native, their own size.
+        window: Divides the input into windows of this height and width in pixels, for photographs that do not fit into memory
+            or are far larger than the training images; null gives the whole input at once.
+        overlap: Sets the share of a window, from 0 to below 1, that overlaps with the next window.
+        blend: Chooses how the logits of overlapping windows are averaged: linear lowers the weight of a window towards its
+            border, where it sees less of the surroundings; mean weighs all pixels alike, as published code does.
         flips: Averages the probabilities with those of the mirrored image, for twice the time.
-        scales: Lists the factors that the input is enlarged or reduced by; the probabilities of all of them are averaged.
+        scales: Lists factors that enlarge or reduce the input; the probabilities at all scales are averaged.
     """
 
     name: str | None = None

@@ -19,18 +19,18 @@ DOMAINS: dict[str, Literal["source", "target"]] = {"source": "source", "labels":
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """How labelled pixels count: a loss per pixel and, by request, one of the areas that they form.
+    """The loss of labelled pixels: a loss per pixel and, optionally, a loss of the overlap of areas.
 
     Args:
-        class_balance: Sets how strongly rare classes are favoured: the exponent e of the weights (median f / f_c)^e, f_c the
-            share of the class in the labelled pixels that the method learns from; 0 weighs all pixels alike, with 1 all classes
-            weigh alike. No weight is more than a hundred times or less than a hundredth of the median class's, and their mean
-            over the pixels is 1.
-        focal: Sets gamma of the focal loss (1 - p)^gamma (-log p), which counts pixels less that are predicted well; 0 is
-            cross-entropy, 2 is usual.
-        overlap: Adds a loss of the overlap of predicted and labelled areas, in which thin and rare classes count like large
-            ones: dice, or lovasz, which stands for the IoU; it is taken over the images that one process has in a step.
-        overlap_weight: Sets how much the overlap loss counts beside the loss per pixel.
+        class_balance: Sets how strongly rare classes are favoured: 0 weighs all pixels alike, 1 weighs all classes alike. It is
+            the exponent e of the class weights (median f / f_c)^e, where f_c is the share of the class in the labelled pixels
+            that the method learns from. The weights stay within a hundredth and a hundred times that of the median class, and
+            their mean over the pixels is 1.
+        focal: Sets gamma of the focal loss (1 - p)^gamma (-log p), which lowers the weight of pixels that are already predicted
+            well; 0 is cross-entropy, 2 is usual.
+        overlap: Adds a loss of the overlap of predicted and labelled areas, in which thin and rare classes count as much as
+            large ones: dice, or lovasz, which approximates the IoU. It is computed over the images of one process in a step.
+        overlap_weight: Sets the weight of the overlap loss relative to the loss per pixel.
     """
 
     class_balance: float = 0.0

@@ -55,38 +55,39 @@ class MetaPix(StagedUpdate):
         loss: Says by which loss the network learns from labels.
         speed: Says how a step is computed.
         weights: Chooses what gets a weight: every pixel, or every image as a whole.
-        weight_width: Sets the channels of the weight network, 64 as published; its cost grows with the square.
-        weight_stride: Gives squares of so many pixels a side one weight; 1 is published, 2 costs a quarter.
-        weight_net_norm: Chooses the weight network's norms: instance as published, which makes bright and dull images alike to
-            it, or group, which lets it see that an image is dull.
-        weight_lr: Sets the learning rate of the weight network, which follows no schedule; 1e-4 suits the published 150,000
-            steps, 1e-3 to 1e-2 some thousand or hundred.
+        weight_width: Sets the number of channels of the weight network; 64 is published. The cost grows with its square.
+        weight_stride: Sets the side in pixels of the squares that share one weight; 1 is published, 2 costs a quarter.
+        weight_net_norm: Chooses the normalisation layers of the weight network: instance, as published, hides from it whether
+            an image is bright or dull; group does not.
+        weight_lr: Sets the constant learning rate of the weight network: 1e-4 suits the published 150,000 steps, 1e-3 some
+            thousand steps, 1e-2 some hundred.
         weight_net_decay: Sets the weight decay of the weight network.
         normalize: Chooses how weights are normalised: mean1 divides them by their mean, so that only their ratios are learned;
-            softmax does so with the exponentials of the network's logits; none, as published, lets the network also shrink or
-            grow the source loss as a whole.
-        update: Chooses how a step judges the weights, by the target loss after a look-ahead (virtual) step on the weighted
-            source: sequential makes that step a part of the network's own (1.33 times the cost of a joint step), fused only
-            shares its gradient (1.83), paper, as published, looks ahead on fresh batches (2.33).
-        unroll: Looks ahead through so many virtual steps, each on a source batch of its own; more than 1 needs update paper.
-        unroll_chain: Chooses the derivative through several virtual steps: exact, or first_order, which leaves out how each
-            step changes the gradients of the next.
-        meta_every: Updates the weight network every so many steps; more than 1 is cheaper.
-        meta_start: Names the first step that updates the weight network; before it the weights are those of the untrained one.
-        held_out: Keeps this share of the labelled target images for judging the weights alone, so that they cannot be learned
-            by heart; it needs update fused or paper, or stages.
-        stages: Trains the networks by turns, as the published README says, with a mapping of lengths: joint (the network
-            without weights), then weights (the network rests) and segmenter (the weights rest), the two so many generations,
-            the network's rate times lr_factor; all in steps, or in shares of the training. Null trains both in every step.
-        scope: Chooses the part of the network that the virtual step moves: all, as published, decoder (with the head) or head;
-            less is cheaper.
-        virtual: Chooses the virtual step: sgd, as published, or optimizer, the very step that the network's optimiser would
-            take, exact through its state and the trainer's clipping by norm.
-        virtual_lr: Sets the step size of a virtual step of sgd, which stays constant; null takes the learning rate.
-        engine: Chooses how the derivative of the target loss by the weights is computed: forward (exact and fast),
+            softmax does the same with the exponentials of the network's logits; none, as published, also lets the network scale
+            the whole source loss.
+        update: Chooses the virtual step, a look-ahead step on the weighted source after which the target loss judges the
+            weights: sequential uses the network's own source step (the whole costs 1.33 joint steps); fused shares only its
+            gradient (1.83); paper, as published, uses fresh batches (2.33).
+        unroll: Sets the number of virtual steps, each on its own source batch; more than 1 needs update paper.
+        unroll_chain: Chooses the derivative through several virtual steps: exact, or first_order, which ignores that each step
+            changes the gradients of the next.
+        meta_every: Sets the number of steps from one update of the weight network to the next; more than 1 is cheaper.
+        meta_start: Sets the first step that updates the weight network; before it, the untrained network gives the weights.
+        held_out: Keeps this share of the labelled target images only for judging the weights, so that the network cannot
+            overfit to them; it needs update fused or paper, or stages.
+        stages: Trains the two networks in turn, as the published README describes; null trains both in every step. A mapping
+            gives the lengths of the stages, in steps or in shares of the training: first joint (the network without weights),
+            then weights (the network rests) and segmenter (the weights rest). Its key generations says how often the last two
+            come, and lr_factor multiplies the network's learning rate in them.
+        scope: Chooses the part of the network that the virtual step changes: all, as published, decoder (with the head) or
+            head; a smaller part is cheaper.
+        virtual: Chooses the virtual step: sgd, as published, or optimizer, exactly the step that the network's optimiser would
+            take, with its state and the trainer's clipping by norm.
+        virtual_lr: Sets the constant step size of a virtual step of sgd; null takes the learning rate.
+        engine: Chooses how the derivative of the target loss with respect to the weights is computed: forward (exact and fast),
             double_backward (exact, for reference) or finite_difference (approximate).
-        pixel_mean: Chooses what the source loss is the mean of: valid takes the labelled pixels, all, as published, takes all
-            pixels and counts void ones as 0.
+        pixel_mean: Chooses the pixels over which the source loss is averaged: valid takes the labelled pixels; all, as
+            published, takes all pixels and counts ignored ones as 0.
     """
 
     slug = "metapix"

@@ -21,15 +21,15 @@ class Optimizer:
 
     Args:
         name: Chooses the algorithm: adamw, adam, or sgd with momentum 0.9.
-        lr: Sets the learning rate of the network at the beginning of the schedule.
-        head_lr_factor: Multiplies the learning rate of everything behind the encoder; 10 is usual for a pretrained encoder.
+        lr: Sets the learning rate of the network at the start of the schedule.
+        head_lr_factor: Multiplies the learning rate of all layers after the encoder; 10 is usual for a pretrained encoder.
         weight_decay: Sets the weight decay of the network.
-        decay_norms: Applies the weight decay to biases and norms too, i.e. to the one-dimensional parameters.
-        schedule: Chooses how the rate falls: poly brings it down to 0 at the last step, constant leaves it as it is.
-        schedule_steps: Gives the schedule another length than the training, in steps; some published trainings stop before
-            their schedule does.
+        decay_norms: Applies the weight decay also to biases and norms, that is, to one-dimensional parameters.
+        schedule: Chooses how the learning rate changes: poly lowers it to 0 at the last step, constant keeps it.
+        schedule_steps: Sets the length of the schedule in steps, if it differs from the training; some published trainings stop
+            before their schedule ends.
         poly_power: Sets the exponent of the poly schedule; 1 is a straight line.
-        warmup_steps: Raises the rate in a line from about 0 during the first so many steps.
+        warmup_steps: Raises the learning rate linearly from about 0 during this number of first steps.
     """
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"

@@ -10,19 +10,19 @@ from segzoo.options import check_values
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """How the same step is computed. Not every method can use each of them; one that cannot refuses it.
+    """How a step is computed. A method refuses the options that it cannot use.
 
     Args:
-        compile: Runs the network's ordinary passes through torch.compile, which needs a C++ compiler or Triton.
-        channels_last: Keeps the networks in channels-last memory, which tensor cores prefer, and CPUs where there are few
-            channels.
-        cuda_graph: Captures the meta update as a CUDA graph in the third step and launches it as a whole from then on, which
-            saves the time that Python needs to launch kernels, in 32 or bf16-mixed precision; auto does so on a single GPU
-            where it can, and true demands it, of several processes too (with NCCL).
-        keep_outputs: Keeps what large layers of the network returned, for the derivative that metapix and reweight take after
-            the source pass; switch it off to save this memory, for half a pass more per step.
-        micro_batches: Passes a batch through the network in so many parts, which needs the memory of one part; batch norms then
-            normalise each part by itself.
+        compile: Runs the network's normal passes through torch.compile, which needs a C++ compiler or Triton.
+        channels_last: Keeps the networks in channels-last memory, which is faster on tensor cores, and on CPUs for networks
+            with few channels.
+        cuda_graph: Captures the meta update as a CUDA graph in the third step and replays it from then on, which saves the time
+            that Python needs to launch kernels; it needs 32 or bf16-mixed precision. With auto, this happens on a single GPU if
+            possible; true demands it, also with several processes (NCCL).
+        keep_outputs: Keeps the outputs of large layers of the network, for the derivative that metapix and reweight compute
+            after the source pass; false saves this memory and costs half a pass more per step.
+        micro_batches: Divides a batch into this number of parts, so that it needs the memory of one part; batch norms then
+            normalise each part separately.
     """
 
     compile: bool = False

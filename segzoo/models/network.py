@@ -13,17 +13,17 @@ class Network:
     """Which segmentation network is trained, and from which weights it starts.
 
     Args:
-        architecture: Chooses the network around the encoder by its name in segmentation_models_pytorch, such as unet, fpn,
-            deeplabv3plus or segformer, or by ours, deeplabv2, daformer and fcn8s.
-        encoder: Chooses the backbone by its name in segmentation_models_pytorch, such as resnet50 or mit_b2; names that begin
-            with tu- are those of timm, such as tu-convnext_tiny.
-        encoder_weights: Names the pretrained weights that are downloaded for the encoder, most often imagenet; null starts from
-            random ones.
-        encoder_checkpoint: Loads the encoder's weights from this file instead, which needs no network connection.
-        initial_checkpoint: Starts the whole network from the weights of another run of segzoo, such as one of source-only.
-        norm: Chooses what batch norms do: batch as published (statistics of each process's images), sync (of the images of all
-            processes), frozen (fixed statistics) or group (no statistics); with batch alone several processes differ from one
-            on all images.
+        architecture: Chooses the network around the encoder: a name of segmentation_models_pytorch, such as unet, fpn,
+            deeplabv3plus or segformer, or one of our own, deeplabv2, daformer or fcn8s.
+        encoder: Chooses the backbone: a name of segmentation_models_pytorch, such as resnet50 or mit_b2, or tu- and a name of
+            timm, such as tu-convnext_tiny.
+        encoder_weights: Names the pretrained weights to download for the encoder, usually imagenet; null starts from random
+            weights.
+        encoder_checkpoint: Loads the encoder's weights from this file instead, without a network connection.
+        initial_checkpoint: Starts the whole network from the weights of another segzoo run, for example of source-only.
+        norm: Chooses how batch norms work: batch, as published, uses the statistics of the images of each process; sync those
+            of all processes; frozen fixed statistics; group none. Only with batch do several processes give another result than
+            one process with all images.
         options: Passes further arguments to the architecture, such as {decoder_channels: [128, 64, 32, 32, 16]} for unet.
     """
 

@@ -100,7 +100,7 @@ def test_help_with_a_method_lists_everything(segzoo: Segzoo) -> None:
 
 def test_help_shows_the_values_that_would_be_used(segzoo: Segzoo) -> None:
     out = " ".join(segzoo("fit", "--method", "joint", "--optimizer.lr", "0.125", "--method.help").out.split())
-    assert "at the beginning of the schedule. (type: float, default: 0.125)" in out
+    assert "at the start of the schedule. (type: float, default: 0.125)" in out
 
 
 def test_a_class_of_data_has_help(segzoo: Segzoo) -> None:

@@ -65,7 +65,8 @@ def test_the_costs_of_a_study_are_their_json() -> None:
     for steps, cells in rows(page[page.index("results/cpu-2-study.json") :]).items():
         assert cells == [f"{share:.1f} %" for share in measured[steps]]
     named = re.search(
-        r"Importing takes ([\d.]+) s, a step ([\d.]+) s, the\nrest of a run ([\d.]+) s .* 60 runs ([\d.]+) s", page
+        r"Importing takes ([\d.]+) s, a step ([\d.]+) s, the rest of a run ([\d.]+) s .* 60 runs ([\d.]+) s",
+        " ".join(page.split()),
     )
     assert named
     keys = (("imports", ".1f"), ("step", ".3f"), ("beside", ".1f"), ("report", ".1f"))
