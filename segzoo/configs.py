@@ -31,7 +31,8 @@ def config_path(kind: str, name: str) -> Path:
     if own.suffix in (".yaml", ".yml"):
         if own.is_file():
             return own
-        raise ConfigError(f"no such file: {name}")
+        beside = [str(path) for path in own.parent.glob("*.y*ml")] if own.parent.is_dir() else []
+        raise ConfigError(f"no such file: {name}{did_you_mean(name, beside)}")
     path = config_root() / kind / f"{name}.yaml"
     if not path.is_file():
         known = config_names(kind)

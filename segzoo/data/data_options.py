@@ -100,12 +100,14 @@ def check_stream(stream: Stream, images: ImageSet, target_labels: int | None, di
                 f"this method learns from {stream.domain} labels but the source '{without[0]}' has no masks; give it masks, or "
                 "take it out of the list `data.source`"
             )
-        lacking = "masks" if divided else "train split"
-        options = f"`data.{stream.domain}.masks`" + ("" if divided else f" and `data.{stream.domain}.images`")
-        raise ConfigError(
-            f"this method learns from {stream.domain} labels but the {stream.domain} domain has no {lacking}; "
-            f"set {options}, or choose a method without target labels (`segzoo methods`)"
-        )
+        wanted = f"this method learns from {stream.domain} labels but the {stream.domain} domain has no "
+        remedy = f"masks; set `data.{stream.domain}.masks`"
+        if not divided:
+            remedy = (
+                "train split; put labelled images into train/ beside its other folders, or name the folder that has them in "
+                f"`data.{stream.domain}.split_folders` (train: FOLDER)"
+            )
+        raise ConfigError(f"{wanted}{remedy}, or choose a method without target labels (`segzoo methods`)")
     if stream.reference and not images.has_references:
         raise ConfigError(
             f"`method.night` asks for a reference image of every {stream.domain} image and there are none; set "

@@ -275,6 +275,10 @@ def test_last_is_the_newest_run_of_that_name(tmp_path: Path) -> None:
             "unknown data 'minicty'; did you mean 'minicity'",
         ),
         (["fit", "--method", "joint", "--data", "no.yaml"], "no such file: no.yaml"),
+        (
+            ["fit", "--method", "joint", "--data", "configs/data/mini_city.yaml"],
+            "no such file: .*; did you mean 'configs/data/minicity.yaml'",
+        ),
         (["fit", "--method", "joint", "--data", "[x]"], r"option '--data' takes one value, and no list: found '\[x\]'"),
         (
             ["fit", "--method", "joint", "--network", "unet"],

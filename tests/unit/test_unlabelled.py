@@ -187,7 +187,9 @@ def test_photographs_without_a_train_split_are_enough_for_methods_without_labels
     assert data.counts() | {"source/train": 0} == {"source/train": 0, "target/train": 0, "target/unlabelled": 5}
     assert len(data.scored("test") or ()) == 3 and data.scored("val") is None
     assert data.panel_batch("target", 2)["image"].shape == (2, 3, *SIZE)
-    with pytest.raises(ConfigError, match="has no train split"):
+    with pytest.raises(
+        ConfigError, match=r"has no train split; .*beside its other folders, or .* `data.target.split_folders`"
+    ):
         tiny.trainer(1).fit(Everything(label_space=data.label_space, network=tiny.NETWORK), datamodule=module(root))
 
 
