@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import segzoo
 from segzoo.cli.errors import explain, speaks, translate
+from segzoo.cli.method_words import named_files
 from segzoo.cli.moved import MOVED_COMMANDS
 from segzoo.cli.neighbour import neighbour_warning
 from segzoo.cli.rundir import check_launcher
@@ -47,6 +48,8 @@ COMMANDS = {
 }
 
 # What these print is also in files: they go on when nobody can read it.
+WITH_METHOD = ("fit", "validate", "test")
+"""Commands with an option ``--method``; the others take it with the file of a method alone."""
 WITH_FILES = ("fit", "validate", "test", "folds", "predict", "annotate", "data", "compare", "choose", "sweep")
 
 EXAMPLES = """\
@@ -126,5 +129,6 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"warning: {warning}", file=sys.stderr)
     check_launcher()
     module, _, function = COMMANDS[name].target.partition(":")
-    run: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
-    return run(rest)
+    with named_files(rest, keep=name in WITH_METHOD) as words:
+        run: Callable[[list[str]], int] = getattr(importlib.import_module(module), function)
+        return run(words)

@@ -217,7 +217,9 @@ def _interrupted(run: "Run", signum: int) -> int:
     if run.trainer.global_step == 0:
         run.discard_empty_run()
     if run.trainer.is_global_zero:
-        then = f"continue with: segzoo fit --ckpt_path {shlex.quote(str(last))}"
+        file = methods()[run.invocation.method].file
+        own = f"--method {shlex.quote(str(file))} " if file else ""
+        then = f"continue with: segzoo fit {own}--ckpt_path {shlex.quote(str(last))}"
         if not last.is_file():
             then = "nothing to continue from"
         print(f"interrupted{'' if last.is_file() else ' before the first checkpoint'}; {then}", file=sys.stderr)

@@ -2,11 +2,13 @@
 
 A method that ships with segzoo is one Python file and one ``configs/method/<slug>.yaml``; the head of that YAML names the
 class, the resources that the method learns from, a one-line summary and, if it is not MiniCity, the data it runs on when the
-user names none (``default_data``); the rest are its defaults. A third party adds a method with an
-entry point of the group ``segzoo.methods``: ``my-method = "my_package.my_method:MyMethod"``.
+user names none (``default_data``); the rest are its defaults. A method of one's
+own is a Python file (`segzoo.methods.method_files`), or an entry point of a package, of the group ``segzoo.methods``:
+``my-method = "my_package.my_method:MyMethod"``.
 """
 
 import importlib
+import sys
 import warnings
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from segzoo.configs import config_names, config_path
 from segzoo.errors import ConfigError
+from segzoo.methods.method_files import VARIABLE, class_in, import_file, method_files, module_of
 from segzoo.suggest import did_you_mean
 from segzoo.yaml_files import read_yaml
 
@@ -40,6 +43,7 @@ class MethodInfo:
         summary: one line.
         resources: those of `RESOURCES` that the method learns from; empty for plugins, whose class says it.
         default_data: packaged data set that it runs on when none is named.
+        file: the user's own file of the method; None for those of packages.
     """
 
     slug: str
@@ -47,10 +51,15 @@ class MethodInfo:
     summary: str
     resources: tuple[str, ...]
     default_data: str = DEFAULT_DATA
+    file: Path | None = None
 
 
 def methods() -> dict[str, MethodInfo]:
-    """All methods by slug: the packaged ones, then the plugins (which cannot replace a packaged one)."""
+    """All methods by slug: the packaged ones, then the plugins and the user's files (which cannot replace another).
+
+    Raises:
+        ConfigError: a file that `segzoo.methods.method_files` lists is none of a method, or calls it as another is called.
+    """
     found = {}
     for slug in config_names("method"):
         head = _read(slug)
@@ -62,6 +71,13 @@ def methods() -> dict[str, MethodInfo]:
             continue
         package = point.dist.name if point.dist else point.module
         found[point.name] = MethodInfo(point.name, point.value, f"plugin of {package}", ())
+    for path in method_files():
+        held = class_in(path)
+        slug = held["slug"]
+        if slug in found:
+            raise ConfigError(f"{path}: there is a method '{slug}' already; give the class another slug")
+        target = f"{module_of(slug)}:{held['name']}"
+        found[slug] = MethodInfo(slug, target, held["summary"], tuple(held["resources"]), file=path)
     return found
 
 
@@ -86,9 +102,16 @@ def load_method(slug: str) -> "type[Method]":
     """
     known = methods()
     if slug not in known:
-        raise ConfigError(f"unknown method '{slug}'{did_you_mean(slug, known)}")
+        if (own := _imported(slug)) is not None:
+            return own
+        raise ConfigError(
+            f"unknown method '{slug}'{did_you_mean(slug, known)}; if it stands in a Python file of your own, "
+            f"set {VARIABLE}=FILE.py"
+        )
     module, _, name = known[slug].target.partition(":")
     try:
+        if (file := known[slug].file) is not None:
+            import_file(file, slug)
         cls: type[Method] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         if module.startswith("segzoo."):
@@ -96,6 +119,18 @@ def load_method(slug: str) -> "type[Method]":
         raise ConfigError(f"the plugin method '{slug}' ({known[slug].target}) cannot be imported: {error}") from error
     _check(cls, known[slug])
     return cls
+
+
+def _imported(slug: str) -> "type[Method] | None":
+    """A method that this process has imported itself, as scripts and notebooks do."""
+    base = sys.modules.get("segzoo.methods.base")
+    waiting = [base.Method] if base else []
+    while waiting:
+        cls = waiting.pop()
+        if vars(cls).get("slug") == slug:
+            return cls
+        waiting += cls.__subclasses__()
+    return None
 
 
 def _check(cls: Any, info: MethodInfo) -> None:

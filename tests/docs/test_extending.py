@@ -36,11 +36,11 @@ def test_every_section_has_code() -> None:
     assert set(blocks(PAGE, "python")) == {"A method", "A data set", "A network"}
 
 
-def test_the_method_trains(monkeypatch: pytest.MonkeyPatch) -> None:
-    cls = run(blocks(PAGE, "python")["A method"])["HalfHalf"]
-    monkeypatch.setattr(tiny, "load_method", lambda slug: cls)
-    trained = tiny.fit("half", 2)
-    assert isinstance(trained, cls) and trained.trainer.global_step == 2
+def test_the_method_trains() -> None:
+    cls, data = run(blocks(PAGE, "python")["A method"])["HalfHalf"], tiny.data()
+    trained = cls(label_space=data.label_space, network=tiny.NETWORK, share=0.3)
+    tiny.trainer(2).fit(trained, datamodule=data)
+    assert trained.trainer.global_step == 2 and trained.share == 0.3
 
 
 def test_the_method_is_a_packages_entry_point() -> None:
