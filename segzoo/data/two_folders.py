@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from segzoo.data.class_maps import IDENTITY, IGNORE
 from segzoo.data.datamodule import DomainDataModule
 from segzoo.data.domains import Domain, Split
+from segzoo.data.files import spelled
 from segzoo.data.folders import PairedFolders
 from segzoo.data.label_spaces import LabelSpace, load_label_space
 from segzoo.data.layouts import Layout, find_layout
@@ -215,7 +216,7 @@ def _domain(
 
 
 def _absolute(path: str | Path) -> Path:
-    return Path(path).expanduser().absolute()
+    return spelled(Path(path).expanduser().absolute())
 
 
 def _check_divided(target: Domain) -> None:

@@ -7,7 +7,7 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from segzoo.data.domains import Split
-from segzoo.data.files import walk
+from segzoo.data.files import letters, spelled, walk
 from segzoo.data.layouts import SPLITS, Layout, find_layout
 from segzoo.data.mask_files import MASK_TYPES
 from segzoo.data.pairing import natural_order
@@ -64,6 +64,7 @@ def find_places(images: Path, masks: Path | None) -> Layout:
     Raises:
         DataError: a folder that is not there, or one that holds nothing of it.
     """
+    images, masks = spelled(images), masks and spelled(masks)
     for folder, what in ((images, "images"), (masks, "masks")):
         if folder is not None and not folder.is_dir():
             found = "is not a folder" if folder.exists() else "does not exist"
@@ -170,7 +171,9 @@ def _common(one: str, other: str) -> int:
 def _stems(folder: Path, types: Sequence[str], what: str) -> dict[str, Path]:
     paths = list(walk(folder))
     found = {
-        path.relative_to(folder).with_suffix("").as_posix(): path for path in paths if path.suffix.lower() in types
+        letters(path.relative_to(folder).with_suffix("").as_posix()): path
+        for path in paths
+        if path.suffix.lower() in types
     }
     if found:
         return dict(sorted(found.items(), key=lambda item: natural_order(item[0])))

@@ -1,0 +1,91 @@
+"""Folders as people have them: names in two forms of Unicode, what systems leave behind, files that were copied in part."""
+
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from segzoo.data.files import LEFTOVERS, letters, spelled, walk
+from segzoo.data.folders import PairedFolders
+from segzoo.data.references import read_pairs
+from segzoo.dataprep.places import find_places, pair_files
+from segzoo.errors import DataError
+
+NAME = "Straße ä é 1"
+FORMS = ("NFC", "NFD")
+
+
+def write(path: Path, mask: bool = False) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((2, 3) if mask else (2, 3, 3), np.uint8)).save(path)
+    return path
+
+
+def form(kind: str, text: str) -> str:
+    return unicodedata.normalize(kind, text)  # type: ignore[arg-type]
+
+
+def own(**options: object) -> PairedFolders:
+    return PairedFolders(**({"images": "images", "masks": "masks", "label_space": "minicity"} | options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_names_of_two_forms_belong_together(kind: str, tmp_path: Path) -> None:
+    other = FORMS[kind == "NFC"]
+    write(tmp_path / "images" / form(kind, "à") / form(kind, f"{NAME}_ü.png"))
+    write(tmp_path / "masks" / form(other, "à") / form(other, f"{NAME}_ö.png"), mask=True)
+    images = own(image_suffix=form("NFC", "_ü"), mask_suffix=form("NFD", "_ö")).images("train", tmp_path)
+    assert len(images) == 1 and images.label(0).shape == (2, 3)
+    pairs = pair_files(find_places(tmp_path / "images", tmp_path / "masks"))
+    assert len(pairs.masks) == 1 and not pairs.unpaired
+
+
+def test_two_forms_of_one_name_are_one_name(tmp_path: Path) -> None:
+    for kind in FORMS:
+        write(tmp_path / "images" / form(kind, "ä.png"))
+    with pytest.raises(DataError, match="the same letters, in two forms of Unicode"):
+        own(masks=None).images("train", tmp_path)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_a_folder_is_found_in_the_other_form(kind: str, tmp_path: Path) -> None:
+    written, typed = (tmp_path / form(one, "Fotos für é") / form(one, "ü") for one in (kind, FORMS[kind == "NFC"]))
+    write(written / "images" / "1.png")
+    assert spelled(typed / "new") == written / "new"
+    assert find_places(typed, None).images == str(written / "images")
+    pattern = f"{typed.relative_to(tmp_path)}/images"
+    assert len(own(images=pattern, masks=None).images("train", tmp_path)) == 1
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=5)))
+def test_a_path_that_is_not_there_stays_as_it_is(parts: list[str]) -> None:
+    path = Path("nowhere", *parts)
+    assert spelled(path) == path and spelled(path.absolute()) == path.absolute()
+    assert letters(str(path)) == unicodedata.normalize("NFC", str(path))
+
+
+def test_what_systems_leave_behind_is_no_image(tmp_path: Path) -> None:
+    kept = write(tmp_path / "a" / "1.png")
+    for name in (*LEFTOVERS, ".ipynb_checkpoints"):
+        write(tmp_path / "a" / name / "1.png" / "SYNOPHOTO_THUMB_M.jpg")
+    assert list(walk(tmp_path)) == [kept]
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.jpg").touch()
+    with pytest.raises(DataError, match=r"1\.jpg: it is empty \(0 bytes\)"):
+        own(masks=None).images("train", tmp_path).image(0)
+
+
+def test_lists_of_pairs_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    text = "\ufeff# night, day\r\nC:\\night\\a.JPG,day/b.png\r\n \r\n" + form("NFD", "ä") + ".png, " + "ö\r\n,\r\n"
+    (tmp_path / "pairs.csv").write_bytes(text.encode())
+    assert read_pairs([tmp_path / "pairs.csv"], "") == {"a": "b", "ä": "ö"}
+    (tmp_path / "pairs.csv").write_bytes("ä,b\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"pairs\.csv is not a text file .* save it as CSV in UTF-8"):
+        read_pairs([tmp_path / "pairs.csv"], "")
