@@ -10,7 +10,6 @@ from typing import NoReturn
 
 from segzoo.errors import DataError
 
-
 LEFTOVERS = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 """Folders that systems and file servers add by themselves: previews, what was deleted, what a repair found."""
 
@@ -70,7 +69,7 @@ def fingerprint_of(files: Sequence[Path], head: str) -> str | None:
 
 
 def letters(text: str) -> str:
-    """A name as its letters count (Unicode's form NFC): macOS writes ``ü`` as a ``u`` and two dots, most others as one letter."""
+    """A name in Unicode's form NFC: macOS writes ``ü`` as a ``u`` and two dots, most other systems as one letter."""
     return unicodedata.normalize("NFC", text)
 
 

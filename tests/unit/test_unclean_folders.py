@@ -12,6 +12,7 @@ from PIL import Image
 from segzoo.data.files import LEFTOVERS, letters, spelled, walk
 from segzoo.data.folders import PairedFolders
 from segzoo.data.references import read_pairs
+from segzoo.data.turning import turned_images
 from segzoo.dataprep.places import find_places, pair_files
 from segzoo.errors import DataError
 
@@ -89,3 +90,49 @@ def test_lists_of_pairs_as_spreadsheets_write_them(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_bytes("ä,b\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"pairs\.csv is not a text file .* save it as CSV in UTF-8"):
         read_pairs([tmp_path / "pairs.csv"], "")
+
+
+def photographs(folder: Path, masks_upright: dict[int, bool | None]) -> PairedFolders:
+    """Photographs of 3x2 pixels by EXIF orientation, whose masks fit the turned or the stored one; None: there is no tag."""
+    for turn, upright in masks_upright.items():
+        exif = Image.Exif()
+        if upright is not None:
+            exif[274] = turn
+        (folder / "images").mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((2, 3, 3), np.uint8)).save(folder / "images" / f"{turn}.jpg", exif=exif)
+        path = write(folder / "masks" / f"{turn}.png", mask=True)
+        Image.fromarray(np.zeros((3, 2) if upright else (2, 3), np.uint8)).save(path)
+    return own()
+
+
+@pytest.mark.parametrize(
+    ("masks", "known", "words"),
+    [
+        ({1: None, 6: True, 8: True}, [None, True, True], ["only when they are turned", "2 of 3 in target/val ('6'"]),
+        ({1: None, 6: False, 8: False}, [None, False, False], ["2 ('6' is one)", "`data.target.upright`"]),
+        (
+            {6: True, 8: False},
+            [True, False],
+            ["1 ('8' is one)", "while 1 ('6' is one) fit theirs only when", "are turned as"],
+        ),
+        ({1: None, 3: False}, [None, None], []),
+    ],
+)
+def test_photographs_that_fit_their_masks_one_way_only_are_named(
+    masks: dict[int, bool | None], known: list[bool | None], words: list[str], tmp_path: Path
+) -> None:
+    images = photographs(tmp_path, masks).images("train", tmp_path)
+    assert [images.drawn_upright(index) for index in range(len(images))] == known
+    said = turned_images({"target/val": (images, range(len(images)))})
+    assert bool(said) == bool(words) and all(word in " ".join(said) for word in words)
+    side = turned_images({"target/val": (images, range(len(images)))}, as_they_should=False)
+    assert len(side) == (False in known)
+    chosen = PairedFolders("images", "masks", "minicity", upright=True).images("train", tmp_path)
+    assert not turned_images({"target/val": (chosen, range(len(chosen)))}), "someone said how they lie"
+
+
+def test_a_mask_that_lies_on_its_side_is_called_so(tmp_path: Path) -> None:
+    images = photographs(tmp_path, {1: None}).images("train", tmp_path)
+    Image.fromarray(np.zeros((3, 2), np.uint8)).save(tmp_path / "masks" / "1.png")
+    with pytest.raises(DataError, match="one of them lies on its side: turn it by a quarter"):
+        images.label(0)
