@@ -80,6 +80,17 @@ def guess_classes(stored: Mapping[str, Stored], names: Sequence[str] = ()) -> Cl
             f"the masks of source and target store different things ({counts} masks), and which belong together is not to be "
             "guessed: write a label space with a map for each of them, and name it as label_space"
         )
+    for domain, one in stored.items():
+        if (
+            one.kind in ("ids", "red")
+            and 255 in one.pixels
+            and one.values
+            and one.values[-1] >= 2 * len(one.values) + 32
+        ):
+            notes.append(
+                f"255 ({100 * one.share(255):.1f} % of the {domain}'s pixels) is taken for what is ignored; if it is a class, "
+                "give it a name and a line in the maps"
+            )
     count = len(order[first])
     if count < 2:
         raise ConfigError(
