@@ -87,7 +87,8 @@ def _look(args: argparse.Namespace) -> "tuple[dict[str, Found], dict[str, Stored
             stored[domain] = what_is_stored(pairs.masks)
         elif domain == "source":
             raise ConfigError(
-                f"--source_images {images}: there are no masks beside them; name their folder as --source_masks"
+                f"--source_images {images}: there are no masks beside them; name their folder as --source_masks, the same one "
+                "where they lie among the images"
             )
         unlabelled = args.target_unlabelled if domain == "target" else None
         found[domain] = Found(pairs, stored.get(domain), "identity", unlabelled and unlabelled.expanduser().absolute())

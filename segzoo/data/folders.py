@@ -19,7 +19,7 @@ from segzoo.data.image_files import check_pages, opened, read_image, used_bits
 from segzoo.data.label_spaces import load_class_map, load_label_space
 from segzoo.data.mask_files import Channel, check_channel, check_head, find_masks, mask_size, read_mask
 from segzoo.data.named_masks import sidecar
-from segzoo.data.pairing import NONE, Affixes, check_partners, files_by_stem, natural_order
+from segzoo.data.pairing import NONE, Affixes, apart, check_partners, files_by_stem, natural_order
 from segzoo.data.references import IMAGE_TYPES, find_pairs, match_references
 from segzoo.data.splits import evenly, time_blocks
 from segzoo.data.turning import Turning
@@ -247,6 +247,8 @@ class FolderImages(ImageSet):
         self._image_files = files_by_stem(images, "image", IMAGE_TYPES, of_images) if files is None else dict(files)
         self.has_labels = masks is not None
         self._mask_files = {} if masks is None else find_masks(masks, of_masks, class_map.names is not None)
+        if masks is not None and are_one(images, masks):
+            self._image_files, self._mask_files = apart(self._image_files, self._mask_files, of_images, of_masks)
         if masks is not None:
             check_partners(self._image_files, self._mask_files, "image", masks, of_masks, unpaired)
             check_partners(self._mask_files, self._image_files, "mask", images, of_images, unpaired)

@@ -93,6 +93,23 @@ def files_by_stem(folder: Path, what: str, types: Sequence[str], affixes: Affixe
     return files
 
 
+def apart(
+    images: Mapping[str, Path], masks: Mapping[str, Path], of_images: Affixes, of_masks: Affixes
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Images and masks of one folder: a file that could be both is what has more in addition to the name.
+
+    Args:
+        images: by name, where the masks may be among them (``7.jpg`` and ``7_mask.png`` are of the images' suffix "").
+        masks: by name, where the images may be.
+        of_images: what stems of images have in addition.
+        of_masks: the same of masks.
+    """
+    marked = len(of_masks.suffix + of_masks.prefix) >= len(of_images.suffix + of_images.prefix)
+    others = set((masks if marked else images).values())
+    rest = {name: path for name, path in (images if marked else masks).items() if path not in others}
+    return (rest, dict(masks)) if marked else (dict(images), rest)
+
+
 def check_partners(
     files: dict[str, Path],
     partners: Mapping[str, Path],

@@ -56,12 +56,22 @@ def what_is_stored(masks: Sequence[Path]) -> Stored:
     chosen = [masks[i] for i in evenly(len(masks), SAMPLE)]
     ids: dict[int, int] = {}
     colours: dict[int, int] = {}
+    wrong: list[DataError] = []
     for path in chosen:
-        values, are_colours = _read(path)
+        try:
+            values, are_colours = _read(path)
+        except DataError as error:
+            wrong.append(error)
+            continue
         found, counts = np.unique(values, return_counts=True)
         into = colours if are_colours else ids
         for value, count in zip(found.tolist(), counts.tolist(), strict=True):
             into[value] = into.get(value, 0) + count
+    if wrong:
+        more = (
+            f" (and {len(wrong) - 1} more of the {len(chosen)} that were looked at are wrong)" if len(wrong) > 1 else ""
+        )
+        raise DataError(f"{wrong[0]}{more}") from wrong[0]
     if not colours:
         _check_loss(ids, masks[0].parent)
         if len(ids) > 2 * MANY:
