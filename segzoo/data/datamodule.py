@@ -185,7 +185,7 @@ class DomainDataModule(DomainImages, L.LightningDataModule):
             further.image(0)
             trained["target/unlabelled"] = further.files
         tested = {f"target/{split}": self.images("target", split).files for split in scored if f"target/{split}" in new}
-        warnings += turned_images(new, as_they_should=False) + shared_images(trained, tested)
+        warnings += turned_images(new, as_they_should=False) + (shared_images(trained, tested) if tested else [])
         self.looked |= {one.name: one for one in looked}
         return warnings
 
