@@ -62,7 +62,10 @@ def init(argv: list[str]) -> int:
     file = shlex.quote(str(args.out))
     check = f"segzoo data check {file}"
     train = f"segzoo fit --method {fitting_method(domains['target'])} --data {file}"
-    write_text(args.out, data_yaml(name, domains, space, note, train))
+    text = data_yaml(name, domains, space, note, train)
+    if not _is_text(text):
+        raise ConfigError("the folders have names that are no text in UTF-8, which no YAML could hold; rename them")
+    write_text(args.out, text)
     for domain, one in domains.items():
         if said := one.pairs.layout.said:
             print(f"warning: {said}", file=sys.stderr)
@@ -131,6 +134,13 @@ def _ask(names: Sequence[str]) -> list[str]:
         return [input(f"  {i} [{name}]: ").strip() or name for i, name in enumerate(names)]
     except EOFError:
         return list(names)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _left_over(one: "Found") -> str:

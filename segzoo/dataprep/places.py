@@ -167,7 +167,12 @@ def guess_suffixes(images: Sequence[str], masks: Sequence[str], one_folder: bool
             f"every image has a folder of its own, in which it is called '{best[0]}' and its mask '{best[1]}': expected a name "
             "that tells it from others, and the same for its mask; rename them, e.g. after their folders"
         )
-    if not ranked or not matches(best):
+    if one_folder and (not ranked or not matches(best)):
+        raise DataError(
+            f"images and masks are in one folder, and no two names differ by an end alone, such as 7.jpg and 7_mask.png; found "
+            f"'{images[0]}'; name the folder of the masks"
+        )
+    if not matches(best):
         raise DataError(
             f"the names of images and masks have nothing in common, e.g. '{images[0]}' and '{masks[0]}': expected the same "
             "stem, or one end that all images have and one that all masks have; rename one of them"

@@ -1,5 +1,8 @@
 """Folders as people have them: names in two forms of Unicode, what systems leave behind, files that were copied in part."""
 
+import os
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -136,3 +139,12 @@ def test_a_mask_that_lies_on_its_side_is_called_so(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((3, 2), np.uint8)).save(tmp_path / "masks" / "1.png")
     with pytest.raises(DataError, match="one of them lies on its side: turn it by a quarter"):
         images.label(0)
+
+
+def test_texts_are_utf_8_whatever_the_system_writes(tmp_path: Path) -> None:
+    """Windows and old locales have encodings of their own; names of files may be bytes that are no text."""
+    program = "import sys; from pathlib import Path; from segzoo.files import write_text; "
+    program += r"write_text(Path(sys.argv[1]), 'Stra\u00dfe \U0001f600 \udcff')"
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "a")], check=True, env=os.environ | plain)
+    assert (tmp_path / "a").read_bytes() == "Straße 😀 ".encode() + b"\xff"
