@@ -163,3 +163,12 @@ def _check_keys(node: yaml.MappingNode, loader: _Loader, where: str) -> None:
 
 def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
+
+
+def is_text(text: str) -> bool:
+    """Whether a text could be in a YAML: names of files may be bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -47,6 +47,7 @@ def init(argv: list[str]) -> int:
     from segzoo.dataprep.classes import classes_yaml
     from segzoo.dataprep.describe import data_yaml, fitting_method
     from segzoo.files import write_text
+    from segzoo.yaml_files import is_text
 
     found, stored = _look(args)
     name = args.out.stem
@@ -63,7 +64,7 @@ def init(argv: list[str]) -> int:
     check = f"segzoo data check {file}"
     train = f"segzoo fit --method {fitting_method(domains['target'])} --data {file}"
     text = data_yaml(name, domains, space, note, train)
-    if not _is_text(text):
+    if not is_text(text):
         raise ConfigError("the folders have names that are no text in UTF-8, which no YAML could hold; rename them")
     write_text(args.out, text)
     for domain, one in domains.items():
@@ -134,13 +135,6 @@ def _ask(names: Sequence[str]) -> list[str]:
         return [input(f"  {i} [{name}]: ").strip() or name for i, name in enumerate(names)]
     except EOFError:
         return list(names)
-
-
-def _is_text(text: str) -> bool:
-    try:
-        return bool(text.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 def _left_over(one: "Found") -> str:
