@@ -108,6 +108,8 @@ def parse_yaml(text: str, where: str) -> Any:
             problem = "a tab, where YAML allows spaces only"
         elif error.problem_mark and QUOTELESS.search("\n".join(text.splitlines()[: error.problem_mark.line + 1][-2:])):
             problem += "; a value that begins with '{' has to be quoted"
+        elif "mapping values are not allowed" in problem:
+            problem += "; a name with ': ' in it has to be quoted"
         raise ConfigError(f"{where} is not valid YAML: {line}{problem}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{where} is not a text file with YAML") from error

@@ -282,6 +282,7 @@ def test_a_line_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts.parts == ["two words\n", "\r10 %", "no end"]
 
 
+@pytest.mark.fault("names-that-are-no-text")
 @pytest.mark.parametrize(
     ("encoding", "text", "shown"),
     [

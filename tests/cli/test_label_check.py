@@ -74,6 +74,7 @@ def test_labels_that_are_all_ignored_end_the_command(
     assert "all of target/test: every pixel is ignored" in fit(segzoo, data, "--trainer.devices", processes)
 
 
+@pytest.mark.fault("labels-looked-at-late")
 def test_labels_are_looked_at_before_the_network_is_built(
     segzoo: Segzoo, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

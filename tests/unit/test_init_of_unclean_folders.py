@@ -29,6 +29,7 @@ def side_by_side(folder: Path, image: str, mask: str, count: int = 3) -> None:
         write(folder / mask.format(i), mask=True)
 
 
+@pytest.mark.fault("images-and-masks-side-by-side")
 @pytest.mark.parametrize(
     ("image", "mask", "ends"),
     [
@@ -79,6 +80,7 @@ def domain(folder: Path, blocks_of: int) -> str:
     return data_yaml("mine", {"source": found, "target": found}, "classes.yaml", "", "")
 
 
+@pytest.mark.fault("few-images-to-divide")
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 30])
 def test_few_images_are_divided_so_that_no_split_is_empty(count: int, tmp_path: Path) -> None:
     text = domain(tmp_path, count)
@@ -101,6 +103,7 @@ def test_shares_fit_any_number_of_images(count: int) -> None:
     assert train and test and (val or count == 2)
 
 
+@pytest.mark.fault("empty-file")
 def test_an_image_that_cannot_be_read_does_not_end_the_look(tmp_path: Path) -> None:
     domain(tmp_path, 5)
     (tmp_path / "images" / "1.jpg").write_bytes(b"")
@@ -111,6 +114,7 @@ def test_an_image_that_cannot_be_read_does_not_end_the_look(tmp_path: Path) -> N
         domain(tmp_path, 0)
 
 
+@pytest.mark.fault("empty-file")
 def test_masks_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
     masks = [write(tmp_path / f"{i}.png", mask=True) for i in range(4)]
     for path in masks[1:]:
@@ -121,6 +125,7 @@ def test_masks_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
         what_is_stored(masks)
 
 
+@pytest.mark.fault("few-images-to-divide")
 @pytest.mark.parametrize("what", ["images", "masks"])
 def test_an_empty_folder_of_a_split_says_what_to_do(what: str, tmp_path: Path) -> None:
     for split in ("train", "test"):

@@ -14,10 +14,11 @@ from PIL import Image
 
 from segzoo.data.files import LEFTOVERS, letters, spelled, walk
 from segzoo.data.folders import PairedFolders
+from segzoo.data.label_spaces import load_label_space
 from segzoo.data.references import read_pairs
 from segzoo.data.turning import turned_images
 from segzoo.dataprep.places import find_places, pair_files
-from segzoo.errors import DataError
+from segzoo.errors import ConfigError, DataError
 
 NAME = "Straße ä é 1"
 FORMS = ("NFC", "NFD")
@@ -37,6 +38,7 @@ def own(**options: object) -> PairedFolders:
     return PairedFolders(**({"images": "images", "masks": "masks", "label_space": "minicity"} | options))  # type: ignore[arg-type]
 
 
+@pytest.mark.fault("names-in-two-forms")
 @pytest.mark.parametrize("kind", FORMS)
 def test_names_of_two_forms_belong_together(kind: str, tmp_path: Path) -> None:
     other = FORMS[kind == "NFC"]
@@ -48,6 +50,7 @@ def test_names_of_two_forms_belong_together(kind: str, tmp_path: Path) -> None:
     assert len(pairs.masks) == 1 and not pairs.unpaired
 
 
+@pytest.mark.fault("names-in-two-forms")
 def test_two_forms_of_one_name_are_one_name(tmp_path: Path) -> None:
     for kind in FORMS:
         write(tmp_path / "images" / form(kind, "ä.png"))
@@ -55,6 +58,7 @@ def test_two_forms_of_one_name_are_one_name(tmp_path: Path) -> None:
         own(masks=None).images("train", tmp_path)
 
 
+@pytest.mark.fault("names-in-two-forms")
 @pytest.mark.parametrize("kind", FORMS)
 def test_a_folder_is_found_in_the_other_form(kind: str, tmp_path: Path) -> None:
     written, typed = (tmp_path / form(one, "Fotos für é") / form(one, "ü") for one in (kind, FORMS[kind == "NFC"]))
@@ -72,6 +76,7 @@ def test_a_path_that_is_not_there_stays_as_it_is(parts: list[str]) -> None:
     assert letters(str(path)) == unicodedata.normalize("NFC", str(path))
 
 
+@pytest.mark.fault("folders-that-systems-add")
 def test_what_systems_leave_behind_is_no_image(tmp_path: Path) -> None:
     kept = write(tmp_path / "a" / "1.png")
     for name in (*LEFTOVERS, ".ipynb_checkpoints"):
@@ -79,6 +84,7 @@ def test_what_systems_leave_behind_is_no_image(tmp_path: Path) -> None:
     assert list(walk(tmp_path)) == [kept]
 
 
+@pytest.mark.fault("empty-file")
 def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "1.jpg").touch()
@@ -108,6 +114,7 @@ def photographs(folder: Path, masks_upright: dict[int, bool | None]) -> PairedFo
     return own()
 
 
+@pytest.mark.fault("exif-images-on-their-side")
 @pytest.mark.parametrize(
     ("masks", "known", "words"),
     [
@@ -141,6 +148,7 @@ def test_a_mask_that_lies_on_its_side_is_called_so(tmp_path: Path) -> None:
         images.label(0)
 
 
+@pytest.mark.fault("names-that-are-no-text")
 def test_texts_are_utf_8_whatever_the_system_writes(tmp_path: Path) -> None:
     """Windows and old locales have encodings of their own; names of files may be bytes that are no text."""
     program = "import sys; from pathlib import Path; from segzoo.files import write_text; "
@@ -148,3 +156,15 @@ def test_texts_are_utf_8_whatever_the_system_writes(tmp_path: Path) -> None:
     plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "a")], check=True, env=os.environ | plain)
     assert (tmp_path / "a").read_bytes() == "Straße 😀 ".encode() + b"\xff"
+
+
+def test_classes_without_colours_are_answered_with_some(tmp_path: Path) -> None:
+    path = tmp_path / "classes.yaml"
+    path.write_text("name: c\nclasses: [background, Straße]\n")
+    with pytest.raises(ConfigError, match="each name with its colour") as caught:
+        load_label_space(path)
+    path.write_text(f"name: c\nclasses: {str(caught.value).partition('e.g. ')[2]}\n")
+    assert load_label_space(path).classes == ("background", "Straße"), "what the line says works"
+    path.write_text("name: c\nclasses:\n  street: wet: [1, 2, 3]\n")
+    with pytest.raises(ConfigError, match=r"line 3: .*; a name with ': ' in it has to be quoted"):
+        load_label_space(path)
