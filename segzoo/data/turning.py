@@ -89,29 +89,26 @@ def turned_images(sets: Mapping[str, tuple[ImageSet, Sequence[int]]], as_they_sh
         as_they_should: name, too, those that are turned and fit their masks.
 
     Returns:
-        A line for each set with images that lie on their side, and one for all that are turned.
+        A line for each domain with images that lie on their side, and one for all that are turned.
     """
-    lines, well = [], []
+    well: list[str] = []
+    aside: dict[str, list[str]] = {}
     for name, (images, indices) in sets.items():
         chosen = [indices[i] for i in evenly(len(indices), SAMPLE)]
         kinds = {index: kind for index in chosen if (kind := images.drawn_upright(index)) is not None}
-        upright = [images.names[index] for index, kind in kinds.items() if kind]
-        stored = [images.names[index] for index, kind in kinds.items() if not kind]
-        if upright:
-            well.append(f"{len(upright)} of {len(chosen)} in {name} ('{upright[0]}' is one)")
-        if stored:
-            other = (
-                f", while {len(upright)} ('{upright[0]}' is one) fit theirs only when they are turned"
-                if upright
-                else ""
-            )
-            lines.append(
-                f"{name}: of {len(chosen)} images {len(stored)} ('{stored[0]}' is one) have an EXIF orientation and fit their "
-                f"masks only as they are stored{other}: the network learns from pictures that lie on their side; export the "
-                "masks of the turned images, or save these images without the orientation; if all of them lie so, set upright "
-                f"(`data.{name.partition('/')[0]}.upright`) to false, which labels new photographs as they are stored, too"
-            )
-    if well and as_they_should:
+        for wanted, into in ((True, well), (False, aside.setdefault(name.partition("/")[0], []))):
+            those = [images.names[index] for index, kind in kinds.items() if kind == wanted]
+            if those:
+                into.append(f"{len(those)} of {len(chosen)} in {name} ('{those[0]}' is one)")
+    lines = [
+        f"images have an EXIF orientation and fit their masks only as they are stored: {', '.join(found)}: the network learns "
+        "from pictures that lie on their side; export the masks of the turned images, or save these images without the "
+        f"orientation; if all of them lie so, set upright (`data.{domain}.upright`) to false, which labels new photographs as "
+        "they are stored, too"
+        for domain, found in aside.items()
+        if found
+    ]
+    if well and (as_they_should or lines):
         lines.append(
             "images fit their masks only when they are turned as their EXIF orientation says, and are read so: "
             + ", ".join(well)
