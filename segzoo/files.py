@@ -55,4 +55,5 @@ def write_text(path: Path, text: str) -> None:
         text: its content.
     """
     with whole_file(path, sync=True) as partial:
-        partial.write_text(text)
+        # Whatever the system's encoding: YAML is read as UTF-8, and names of files may be no text at all.
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape")

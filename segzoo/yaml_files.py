@@ -108,6 +108,8 @@ def parse_yaml(text: str, where: str) -> Any:
             problem = "a tab, where YAML allows spaces only"
         elif error.problem_mark and QUOTELESS.search("\n".join(text.splitlines()[: error.problem_mark.line + 1][-2:])):
             problem += "; a value that begins with '{' has to be quoted"
+        elif "mapping values are not allowed" in problem:
+            problem += "; a name with ': ' in it has to be quoted"
         raise ConfigError(f"{where} is not valid YAML: {line}{problem}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{where} is not a text file with YAML") from error
@@ -163,3 +165,12 @@ def _check_keys(node: yaml.MappingNode, loader: _Loader, where: str) -> None:
 
 def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
+
+
+def is_text(text: str) -> bool:
+    """Whether a text could be in a YAML: names of files may be bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

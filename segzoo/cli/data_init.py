@@ -47,6 +47,7 @@ def init(argv: list[str]) -> int:
     from segzoo.dataprep.classes import classes_yaml
     from segzoo.dataprep.describe import data_yaml, fitting_method
     from segzoo.files import write_text
+    from segzoo.yaml_files import is_text
 
     found, stored = _look(args)
     name = args.out.stem
@@ -62,7 +63,10 @@ def init(argv: list[str]) -> int:
     file = shlex.quote(str(args.out))
     check = f"segzoo data check {file}"
     train = f"segzoo fit --method {fitting_method(domains['target'])} --data {file}"
-    write_text(args.out, data_yaml(name, domains, space, note, train))
+    text = data_yaml(name, domains, space, note, train)
+    if not is_text(text):
+        raise ConfigError("the folders have names that are no text in UTF-8, which no YAML could hold; rename them")
+    write_text(args.out, text)
     for domain, one in domains.items():
         if said := one.pairs.layout.said:
             print(f"warning: {said}", file=sys.stderr)
@@ -87,7 +91,8 @@ def _look(args: argparse.Namespace) -> "tuple[dict[str, Found], dict[str, Stored
             stored[domain] = what_is_stored(pairs.masks)
         elif domain == "source":
             raise ConfigError(
-                f"--source_images {images}: there are no masks beside them; name their folder as --source_masks"
+                f"--source_images {images}: there are no masks beside them; name their folder as --source_masks, the same one "
+                "where they lie among the images"
             )
         unlabelled = args.target_unlabelled if domain == "target" else None
         found[domain] = Found(pairs, stored.get(domain), "identity", unlabelled and unlabelled.expanduser().absolute())

@@ -13,6 +13,7 @@ from segzoo.cli.sections import Layer
 from segzoo.cli.several_sources import entries
 from segzoo.configs import config_path
 from segzoo.errors import ConfigError
+from segzoo.yaml_files import is_text
 
 DOMAINS = ("source", "target")
 KEY = "label_space"
@@ -64,6 +65,10 @@ def check(layers: Sequence[Layer], flags: Sequence[tuple[str, str | None]]) -> N
 
 def _check_one(option: str, value: str, where: str, typed: bool) -> None:
     path = Path(absolute(value))
+    if not is_text(str(path)):
+        raise ConfigError(
+            f"{option}{where}: {str(path)!a} is no text in UTF-8; rename its folder, or work in another one"
+        )
     if path.is_absolute() and not path.is_file():
         start = "the working directory" if typed else "the folder of the YAML that names it"
         raise ConfigError(f"{option}{where}: no file '{path.name}' in {path.parent}; a path starts at {start}")

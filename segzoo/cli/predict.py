@@ -14,6 +14,7 @@ from segzoo.cli.labelling import Item, Labelling
 from segzoo.cli.parser import Parser
 from segzoo.cli.protocol import add_protocol, read_protocol
 from segzoo.configs import config_names
+from segzoo.data.files import spelled
 from segzoo.errors import CheckpointError, ConfigError, DataError
 from segzoo.inference.outputs import Outputs
 from segzoo.inference.pictures import make_folder
@@ -68,6 +69,7 @@ def predict(argv: list[str]) -> int:
         raise CheckpointError(
             "--ckpt_path last: expected a path, e.g. runs/<method>/<data>/default-s0/checkpoints/last.ckpt"
         )
+    args.input = spelled(args.input)
     _check_folders(args.input, args.out)
     batch_size = 1 if args.batch_size is None else args.batch_size
     if not 0 <= args.overlay_alpha <= 1 or batch_size < 1 or (args.size and min(args.size) < 1):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,15 +28,16 @@ from segzoo.checks import check_range
 from segzoo.cli.checkpoint import read_checkpoint
 from segzoo.cli.errors import translate
 from segzoo.cli.expand import Invocation
-from segzoo.cli.launch import find_place
+from segzoo.cli.launch import Place, find_place
 from segzoo.cli.options import read_options
 from segzoo.cli.resume import compare_runs
 from segzoo.cli.rundir import claim, create, discard_unused, missing_parents, run_folder
 from segzoo.cli.sections import SHARED
 from segzoo.cli.trainer_options import check_test_share, prepare_trainer_options
 from segzoo.data import DomainDataModule
-from segzoo.data.domains import Split
+from segzoo.data.domains import ImageSet, Split
 from segzoo.data.label_shares import shares_table
+from segzoo.data.streams import Stream, usual_streams
 from segzoo.errors import ConfigError
 from segzoo.loggers.create import create_loggers
 from segzoo.loggers.names import parse_names
@@ -93,9 +95,16 @@ class Run:
         objects = options.parser.instantiate(options.parsed)
         seed = self.config["seed_everything"]
         self.data = DomainDataModule(**objects.data.as_dict(), seed=seed, protocol=objects.protocol)
-        self.method = self._create_method(method, objects)
-        self.labels_images = isinstance(self.method, ScoredImages)
-        self.trainer = self._prepare_trainer(objects.trainer.as_dict())
+        self.labels_images = issubclass(method, ScoredImages)
+        self.place = _place(trainer := objects.trainer.as_dict())
+        saved = None
+        if (checkpoint := invocation.checkpoint) is not None:
+            saved = read_checkpoint(checkpoint)
+            # Before the classes are looked for in the labels.
+            check_classes(saved, self.data.label_space, f"the checkpoint {checkpoint}")
+        test = self._look_at_data(method)
+        self.method = self._create_method(method, objects, saved)
+        self.trainer = self._prepare_trainer(trainer, test)
         for line in said if self.trainer.is_global_zero else []:
             print(line)
 
@@ -119,14 +128,11 @@ class Run:
 
     # Building
 
-    def _create_method(self, cls: type[Method], objects: Namespace) -> Method:
+    def _create_method(self, cls: type[Method], objects: Namespace, saved: dict[str, Any] | None) -> Method:
         """The method. What a checkpoint brings is not looked for in files, which may not be on this machine."""
         options = {name: value for name, value in objects.method.as_dict().items() if name != "name"}
         options |= {section: objects[section] for section in SHARED if section in objects}
-        if (checkpoint := self.invocation.checkpoint) is not None:
-            saved = read_checkpoint(checkpoint)
-            # Before the network is built, and the classes are looked for in the labels.
-            check_classes(saved, self.data.label_space, f"the checkpoint {checkpoint}")
+        if saved is not None:
             options |= saved["restored"]
             for option in cls.STARTING_POINTS:
                 if option in options:
@@ -137,11 +143,11 @@ class Run:
         method.run_config = self.config
         return method
 
-    def _prepare_trainer(self, options: dict[str, Any]) -> L.Trainer:
-        try:
-            self.place = find_place(options)
-        except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
-            raise _refusal(error) from error
+    def _look_at_data(self, method: type[Method]) -> ImageSet | None:
+        """The images of the test, where there will be one, after a look at them and at the labels.
+
+        Before the network is built, whose weights may have to be downloaded; what only its options tell is looked at then.
+        """
         test = self.data.scored("test") if self.command == "fit" else None
         if self.command == "fit":
             self.test_has_labels = test is not None
@@ -149,7 +155,13 @@ class Run:
                 test.check()
             elif self.labels_images and not self.data.target.has_split("test", self.data.root):
                 self._warn(f"{self.data.lacking('test')}: nothing will be scored")
-        self._look_at_labels()
+        # A method that labels no images, such as a GAN, may learn from a resource without its labels.
+        self._look_at_labels(usual_streams(method.resources) if self.labels_images else {})
+        return test
+
+    def _prepare_trainer(self, options: dict[str, Any], test: ImageSet | None) -> L.Trainer:
+        self._look_at_labels(self.method.streams)
+        self._show_shares()
         self.folder = self.place.share(self._locked_folder)
         try:
             trainer = self._create_trainer(options)
@@ -163,19 +175,21 @@ class Run:
             raise
         return trainer
 
-    def _look_at_labels(self) -> None:
+    def _look_at_labels(self, streams: Mapping[str, Stream]) -> None:
         """What the DataModule does too, at the start of a training: here it is before there are processes and a run folder.
 
         Processes that a launcher started all look, as none would hear of the other's error.
         """
         fitting, validated = self.command == "fit", self.config["trainer"]["limit_val_batches"] != 0
         splits: list[Split] = (["val", "test"] if validated else ["test"]) if fitting else [_SCORED[self.command]]
-        streams = self.method.streams if fitting else {}
-        for warning in self.data.check_labels(streams, splits if self.labels_images else []):
+        for warning in self.data.check_labels(streams if fitting else {}, splits if self.labels_images else []):
             self._warn(warning)
+
+    def _show_shares(self) -> None:
+        """The classes' shares of the sets of a training."""
         table = shares_table(list(self.data.looked.values()), self.data.label_space)
         if (
-            fitting and self.place.rank == 0 and table and self.invocation.checkpoint is None
+            self.command == "fit" and self.place.rank == 0 and table and self.invocation.checkpoint is None
         ):  # else they were shown before
             print("\n".join(table))
 
@@ -241,6 +255,13 @@ class Run:
             Interruption(self.request),
             LastCheckpoint(folder, config["checkpoint_steps"], config["keep_steps"]),
         ]
+
+
+def _place(options: dict[str, Any]) -> Place:
+    try:
+        return find_place(options)
+    except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
+        raise _refusal(error) from error
 
 
 def _refusal(error: Exception) -> ConfigError:

@@ -45,9 +45,18 @@ class Tolerant:
         text, self._begun = self._begun, ""
         if text and self.error is None:
             try:
-                self._stream.write(text)
+                self._stream.write(self._encodable(text))
             except OSError as error:
                 self._give_up(error)
+
+    def _encodable(self, text: str) -> str:
+        """What the stream's encoding can hold; letters that it lacks, or bytes in a file's name, as Python writes them."""
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        try:
+            text.encode(encoding, getattr(self._stream, "errors", None) or "strict")
+        except UnicodeEncodeError:
+            return text.encode(encoding, "backslashreplace").decode(encoding)
+        return text
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

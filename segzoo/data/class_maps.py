@@ -22,6 +22,8 @@ whose objects have the names of the classes."""
 UNLABELED = "unlabeled"
 """The name of pixels on which no object is drawn."""
 UNDEFINED = -1
+AROUND = 63
+"""How far JPEG, of a quality that people choose, takes 0 and 255 from where they were."""
 
 RawIds = npt.NDArray[np.integer[Any] | np.bool_]
 Colour = tuple[int, int, int]
@@ -166,6 +168,11 @@ class ClassMap:
     def _remedy(self, ids: RawIds, raw: int) -> str:
         if not 0 <= raw <= LARGEST_ID:
             return f"ids are whole numbers from 0 to {LARGEST_ID}: save the masks anew"
+        if self.name == IDENTITY and looks_lossy(np.unique(ids).tolist()):
+            return (
+                "the values lie around 0 and 255, as JPEG and smoothing leave them: save the masks anew without loss, as PNG, "
+                f"and where 0 and 255 are two classes set class_map to {BINARY}"
+            )
         if self.name == IDENTITY:
             found = [int(one) for one in np.unique(ids)[:6]]
             return (
@@ -174,8 +181,8 @@ class ClassMap:
             )
         if self.name == BINARY:
             return (
-                "interpolation and smoothing make values in between: save the masks anew without, or write a map of your own, "
-                f"e.g. maps: {{mine: {{0: {self.classes[0]}, 255: {self.classes[1]}, {OTHERS}: {IGNORE}}}}}"
+                "interpolation, smoothing and JPEG make values in between: save the masks anew without, or write a map of your "
+                f"own, e.g. maps: {{mine: {{0: {self.classes[0]}, 255: {self.classes[1]}, {OTHERS}: {IGNORE}}}}}"
             )
         return "choose the class_map that fits the masks or add the id to it"
 
@@ -207,6 +214,13 @@ class ClassMap:
                 "meant belongs into the map"
             )
         return f"add it to the map, e.g. \"{self.written(int(unknown[0]))}\": CLASS, or '{OTHERS}: {IGNORE}' for all the rest"
+
+
+def looks_lossy(values: Iterable[int]) -> bool:
+    """Whether values lie around 0 and 255, as in masks of two values that were compressed with loss."""
+    found = set(values)
+    low, high = {v for v in found if 0 < v <= AROUND}, {v for v in found if 255 - AROUND <= v < 255}
+    return {0, 255} <= found and len(low) > 1 and len(high) > 1 and len(low) + len(high) + 2 == len(found)
 
 
 def frozen(table: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -26,6 +26,7 @@ from segzoo.data.shared_images import shared_images
 from segzoo.data.splits import evenly
 from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset, collate, without_labels
 from segzoo.data.transforms import CropRule, evaluation_transform, training_transform
+from segzoo.data.turning import turned_images
 from segzoo.data.views import SECTION, Views
 from segzoo.data.workers import start_worker
 from segzoo.errors import ConfigError, SegzooError
@@ -184,7 +185,7 @@ class DomainDataModule(DomainImages, L.LightningDataModule):
             further.image(0)
             trained["target/unlabelled"] = further.files
         tested = {f"target/{split}": self.images("target", split).files for split in scored if f"target/{split}" in new}
-        warnings += shared_images(trained, tested)
+        warnings += turned_images(new, as_they_should=False) + (shared_images(trained, tested) if tested else [])
         self.looked |= {one.name: one for one in looked}
         return warnings
 

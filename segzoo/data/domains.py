@@ -58,6 +58,10 @@ class ImageSet(ABC):
         """The position among `parts` of the set that an image is of; 0 where there are none."""
         return 0
 
+    def drawn_upright(self, index: int) -> bool | None:
+        """Of an image that a camera says is to be turned: whether its mask fits it only so (or only as it is stored: False)."""
+        return None
+
     @property
     def files(self) -> Sequence[Path]:
         """The files of the images; empty where there are none."""

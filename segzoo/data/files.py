@@ -3,15 +3,19 @@
 import hashlib
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from segzoo.errors import DataError
 
+LEFTOVERS = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+"""Folders that systems and file servers add by themselves: previews, what was deleted, what a repair found."""
+
 
 def walk(folder: Path, special: list[Path] | None = None) -> Iterator[Path]:
-    """The files of a folder and of its sub-folders, in order of their names; hidden ones are left out.
+    """The files of a folder and of its sub-folders, in order of their names; hidden ones and `LEFTOVERS` are left out.
 
     Links are followed, but every folder is visited once, by its own name where it has one here, and never one that holds
     ``folder``: a link to its own folder, or to one above, repeats nothing. What is no regular file (a named pipe, a socket,
@@ -33,7 +37,7 @@ def walk(folder: Path, special: list[Path] | None = None) -> Iterator[Path]:
                 continue
             seen.add(_identity(start))
         for parent, folders, names in os.walk(start, onerror=_refuse):
-            kept = sorted(name for name in folders if not name.startswith("."))
+            kept = sorted(name for name in folders if not name.startswith(".") and name not in LEFTOVERS)
             found += [Path(parent, name) for name in kept if Path(parent, name).is_symlink()]
             folders[:] = []
             for name in kept:
@@ -62,6 +66,28 @@ def fingerprint_of(files: Sequence[Path], head: str) -> str | None:
             return None
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def letters(text: str) -> str:
+    """A name in Unicode's form NFC: macOS writes ``ü`` as a ``u`` and two dots, most other systems as one letter."""
+    return unicodedata.normalize("NFC", text)
+
+
+def spelled(path: Path) -> Path:
+    """A path as it is written on the disk, where its letters are there in another form; else the path itself."""
+    if path.is_absolute() or path.parts:
+        there = Path(path.anchor)
+        for part in path.parts[bool(path.anchor) :]:
+            if part.isascii() or os.path.lexists(there / part) or not there.is_dir():
+                there /= part
+                continue
+            try:
+                same = [name for name in os.listdir(there) if letters(name) == letters(part)]
+            except OSError:
+                return path
+            there /= same[0] if len(same) == 1 else part
+        return there
+    return path
 
 
 def kind_of(path: Path) -> str:

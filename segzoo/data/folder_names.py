@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from segzoo.data.domains import SPLITS, Split
+from segzoo.data.files import spelled
 from segzoo.errors import ConfigError, DataError
 
 
 def folder_path(pattern: str, name: str, root: Path) -> Path:
     """The folder of a split, which is called ``name``, below the root."""
-    return root.expanduser() / Path(pattern.replace("{split}", name)).expanduser()
+    return spelled(root.expanduser() / Path(pattern.replace("{split}", name)).expanduser())
 
 
 def matching_folders(folder: Path) -> list[tuple[PurePosixPath, Path]]:

@@ -15,13 +15,14 @@ from segzoo.data.folder_names import (
     existing_folder,
     has_folder,
 )
-from segzoo.data.image_files import check_pages, drawn_upright, opened, read_image, sizes_of, turned, used_bits
+from segzoo.data.image_files import check_pages, opened, read_image, used_bits
 from segzoo.data.label_spaces import load_class_map, load_label_space
 from segzoo.data.mask_files import Channel, check_channel, check_head, find_masks, mask_size, read_mask
 from segzoo.data.named_masks import sidecar
-from segzoo.data.pairing import NONE, Affixes, check_partners, files_by_stem, natural_order
+from segzoo.data.pairing import NONE, Affixes, apart, check_partners, files_by_stem, natural_order
 from segzoo.data.references import IMAGE_TYPES, find_pairs, match_references
 from segzoo.data.splits import evenly, time_blocks
+from segzoo.data.turning import Turning
 from segzoo.errors import ConfigError, DataError
 
 DEPTH_SAMPLE = 16
@@ -242,15 +243,17 @@ class FolderImages(ImageSet):
         unpaired: list[str] | None = None,
     ) -> None:
         self._channel = channel
-        self._upright, self._bits, self._one_page = upright, image_bits, files is None
-        self._drawn: bool | None = None
+        self._bits, self._one_page = image_bits, files is None
         self._image_files = files_by_stem(images, "image", IMAGE_TYPES, of_images) if files is None else dict(files)
         self.has_labels = masks is not None
         self._mask_files = {} if masks is None else find_masks(masks, of_masks, class_map.names is not None)
+        if masks is not None and are_one(images, masks):
+            self._image_files, self._mask_files = apart(self._image_files, self._mask_files, of_images, of_masks)
         if masks is not None:
             check_partners(self._image_files, self._mask_files, "image", masks, of_masks, unpaired)
             check_partners(self._mask_files, self._image_files, "mask", images, of_images, unpaired)
         self.names: Sequence[str] = sorted(self._image_files, key=natural_order)
+        self._turning = Turning(self._image_files, self._mask_files, upright)
         self._reference_files: dict[str, Path] = {}
         self.class_map: ClassMap | None = class_map if self.has_labels else None
 
@@ -290,7 +293,11 @@ class FolderImages(ImageSet):
             DataError: the file cannot be read, or how is not clear.
         """
         name = self.names[index]
-        return read_image(self._image_files[name], self._depth, self._is_turned(name), self._one_page)
+        return read_image(self._image_files[name], self._depth, self._turning.is_turned(name), self._one_page)
+
+    def drawn_upright(self, index: int) -> bool | None:
+        """See `Turning.drawn_upright`."""
+        return self._turning.drawn_upright(self.names[index])
 
     def label(self, index: int) -> Pixels:
         """The label ids as (H, W) uint8; 255 is ignored.
@@ -328,38 +335,12 @@ class FolderImages(ImageSet):
     def _check_size(self, name: str, size: tuple[int, int]) -> None:
         """Refuses a mask whose (width, height) is not that of its image."""
         image = self._image_files[name]
-        stored, turn = sizes_of(image)
-        width, height = turned(stored, turn) if self._is_turned(name, size) else stored
+        width, height = self._turning.size(name, size)
         if size != (width, height):
             raise DataError(
                 f"{self._mask_files[name]} is {size[0]}x{size[1]} (width x height) but its image {image} is {width}x{height}; "
-                "both must agree: export the mask anew, or resize it without mixing ids (nearest neighbour)"
+                f"both must agree: {_remedy(size, (width, height))}"
             )
-
-    def _is_turned(self, name: str, drawn_size: tuple[int, int] | None = None) -> bool:
-        """Whether an image is to be turned as its EXIF orientation says; of the mask the size is read if need be."""
-        if self._upright is not None or not self.has_labels:
-            return self._upright is not False
-        image = self._image_files[name]
-        turn = sizes_of(image)[1]
-        if turn == 1:
-            return False
-        drawn = drawn_upright(image, drawn_size or mask_size(self._mask_files[name]))
-        return self._others_are_turned(image, turn) if drawn is None else drawn
-
-    def _others_are_turned(self, image: Path, turn: int) -> bool:
-        """Whether masks of this folder were drawn on turned images, by those whose size tells."""
-        if self._drawn is None:
-            known = {drawn_upright(path, mask_size(self._mask_files[name])) for name, path in self._image_files.items()}
-            known -= {None}
-            if len(known) != 1:
-                raise DataError(
-                    f"{image} is to be turned (EXIF orientation {turn}), and by their sizes its mask and the others may have "
-                    "been drawn on either: set upright (`data.DOMAIN.upright`) to true if they were on the turned images, "
-                    "which labelling tools show, or to false"
-                )
-            (self._drawn,) = known
-        return bool(self._drawn)
 
     def _depth(self, path: Path) -> int:
         """How many bits images of 16 bits use; ``path`` is one of them."""
@@ -377,9 +358,8 @@ class FolderImages(ImageSet):
             raise DataError("there are no reference images: set references to their folder")
         path, own = self._reference_files[self.names[index]], self._image_files[self.names[index]]
         # Turned as its own EXIF orientation says, like an image without a mask.
-        pixels = read_image(path, self._depth, self._upright is not False)
-        stored, turn = sizes_of(own)
-        width, height = turned(stored, turn) if self._is_turned(self.names[index]) else stored
+        pixels = read_image(path, self._depth, self._turning.upright is not False)
+        width, height = self._turning.size(self.names[index])
         if pixels.shape[:2] != (height, width):
             raise DataError(
                 f"the reference {path} is {pixels.shape[1]}x{pixels.shape[0]} (width x height) but {own} is {width}x{height}; "
@@ -395,3 +375,11 @@ class FolderImages(ImageSet):
         if self.class_map.names is not None:
             files += [beside for path in files if (beside := sidecar(path)) is not None]
         return fingerprint_of(files, f"{self.class_map.digest()} {self._channel}")
+
+
+def _remedy(mask: tuple[int, int], image: tuple[int, int]) -> str:
+    if mask == image[::-1]:  # by a program that turned one of them and dropped its orientation
+        return (
+            "one of them lies on its side: turn it by a quarter (which way, a look at both tells), or export both anew"
+        )
+    return "export the mask anew, or resize it without mixing ids (nearest neighbour)"

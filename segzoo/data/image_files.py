@@ -61,7 +61,9 @@ def opened(path: Path, what: str) -> Iterator[Image.Image]:
         ) from error
     except Exception as error:
         # PIL's decoders raise nearly anything (SyntaxError, struct.error, ...) on broken bytes.
-        reason = " ".join(str(error).replace(f" {str(path)!r}", "").split()).rstrip(": ") or type(error).__name__
+        empty = path.is_file() and not path.stat().st_size  # a copy that was broken off
+        told = " ".join(str(error).replace(f" {str(path)!r}", "").split()).rstrip(": ") or type(error).__name__
+        reason = "it is empty (0 bytes)" if empty else told
         raise DataError(
             f"cannot read the {what} {path}: {reason}; replace the file or remove it and its partner"
         ) from error

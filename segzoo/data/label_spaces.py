@@ -42,6 +42,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segzoo.configs import config_path
+from segzoo.data.class_colours import class_colours
 from segzoo.data.class_maps import (
     BINARY,
     IDENTITY,
@@ -213,6 +214,9 @@ def _parse(content: Any, where: str) -> LabelSpace:
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where}: expected a mapping with the keys {', '.join(known)}")
     _check_keys(content, known, where)
+    if isinstance(names := content.get("classes"), list) and names and all(isinstance(name, str) for name in names):
+        written = ", ".join(f"{name}: {list(rgb)}" for name, rgb in zip(names, class_colours(names), strict=True))
+        raise ConfigError(f"{where}: classes is a list, expected each name with its colour, e.g. {{{written}}}")
     classes = _mapping(content.get("classes"), f"{where}: classes")
     if not classes or not isinstance(content.get("name"), str):
         raise ConfigError(f"{where}: 'name' (a text) and 'classes' (name: [r, g, b], in id order) are required")

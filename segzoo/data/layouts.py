@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segzoo.data.domains import Split
+from segzoo.data.files import LEFTOVERS
 from segzoo.data.references import IMAGE_TYPES
 from segzoo.errors import DataError
 
@@ -96,7 +97,7 @@ def _by_split(folder: Path, images: str, masks: str | None, splits: dict[Split, 
 def _unused(folder: Path, splits: dict[Split, str]) -> tuple[str, ...]:
     """The folders beside those of the splits in which there are images as there are in these."""
     known = {*splits.values(), *(name for name in (_named(folder, (one,)) for one in (*UNLABELLED, *MASKS)) if name)}
-    others = sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in known)
+    others = sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in (*known, *LEFTOVERS))
     inner = [path / (_named(path, IMAGES) or "") for path in others if not path.name.startswith(".")]
     return tuple(str(path) for path in inner if _holds_images(path))
 

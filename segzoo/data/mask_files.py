@@ -238,6 +238,8 @@ def _colours(file: Image.Image, path: Path, check_alpha: bool = True) -> npt.NDA
     if file.mode not in ("RGBA", "LA", "PA") and "transparency" not in file.info:
         return np.asarray(file if file.mode == "RGB" else file.convert("RGB"))
     pixels = np.asarray(file.convert("RGBA"))
+    if check_alpha:
+        check_alpha_is_no_class(pixels, path)
     between = np.count_nonzero((pixels[..., 3] > 0) & (pixels[..., 3] < 255)) if check_alpha else 0
     if between:
         raise DataError(
@@ -245,6 +247,20 @@ def _colours(file: Image.Image, path: Path, check_alpha: bool = True) -> npt.NDA
             f"were smoothed and colours mean nothing; export it without smoothing (anti-aliasing) and without transparency"
         )
     return pixels[..., :3]
+
+
+def check_alpha_is_no_class(pixels: npt.NDArray[np.uint8], path: Path) -> None:
+    """Refuses (H, W, 4) pixels of one colour that differ in their transparency alone: it holds what the colours should.
+
+    Raises:
+        DataError: see there.
+    """
+    colours, alpha = pixels[..., :3], pixels[..., 3]
+    if alpha.size and (colours == colours[0, 0]).all() and (alpha != alpha[0, 0]).any():
+        raise DataError(
+            f"the mask {path} has one colour everywhere ({' '.join(map(str, colours[0, 0].tolist()))}), and only its "
+            "transparency (alpha) differs, which is read as no class; save the alpha channel by itself, as a grey PNG"
+        )
 
 
 def _ids_of_colours(

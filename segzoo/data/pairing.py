@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from segzoo.data.files import walk
+from segzoo.data.files import letters, walk
 from segzoo.data.folder_names import filled, matching_folders
 from segzoo.data.references import IMAGE_TYPES
 from segzoo.errors import DataError
@@ -41,7 +41,7 @@ NONE = Affixes()
 
 
 def files_by_stem(folder: Path, what: str, types: Sequence[str], affixes: Affixes) -> dict[str, Path]:
-    """Files of a folder and its sub-folders by relative stem without suffix and prefix.
+    """Files of a folder and its sub-folders by relative stem without suffix and prefix, in one form of Unicode (`letters`).
 
     In a folder whose path has ``*``, names begin with what these stand for: ``rgb/fog/train/7.png`` is ``fog/7`` in
     ``rgb/*/train``. The stem of ``7.jpg.json`` is that of the image which it describes, 7.
@@ -57,22 +57,30 @@ def files_by_stem(folder: Path, what: str, types: Sequence[str], affixes: Affixe
     """
     files: dict[str, Path] = {}
     others: list[str] = []
+    affixes = Affixes(letters(affixes.suffix), letters(affixes.prefix))
     places = matching_folders(folder)
     if not places:
         raise DataError(f"the {what} folder {folder} does not exist")
     for above, place in places:
         # Without hidden files, which are leftovers of file managers ("._0001.png" is no image).
         for path in walk(place):
-            stem = path.stem
+            stem = letters(path.stem)
             if path.suffix.lower() == ".json" and Path(stem).suffix.lower() in IMAGE_TYPES:
                 stem = Path(stem).stem
             if path.suffix.lower() not in types or not affixes.fits(stem):
                 others.append(path.name)
                 continue
-            name = (above / path.relative_to(place)).with_name(affixes.removed(stem)).as_posix()
+            name = letters((above / path.relative_to(place)).with_name(affixes.removed(stem)).as_posix())
             if name in files:
                 first, second = sorted((files[name], path))
-                raise DataError(f"two {what} files have the same stem: {first} and {second}; remove or rename one")
+                forms = (
+                    " (the same letters, in two forms of Unicode)"
+                    if letters(str(first)) == letters(str(second))
+                    else ""
+                )
+                raise DataError(
+                    f"two {what} files have the same stem: {first} and {second}{forms}; remove or rename one"
+                )
             files[name] = path
     if not files:
         ending = f" whose stem ends in '{affixes.suffix}'" if affixes.suffix else ""
@@ -83,6 +91,23 @@ def files_by_stem(folder: Path, what: str, types: Sequence[str], affixes: Affixe
         )
         raise DataError(f"no {what}s in {folder}: expected files of type {', '.join(types)}{ending}{found}{remedy}")
     return files
+
+
+def apart(
+    images: Mapping[str, Path], masks: Mapping[str, Path], of_images: Affixes, of_masks: Affixes
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Images and masks of one folder: a file that could be both is what has more in addition to the name.
+
+    Args:
+        images: by name, where the masks may be among them (``7.jpg`` and ``7_mask.png`` are of the images' suffix "").
+        masks: by name, where the images may be.
+        of_images: what stems of images have in addition.
+        of_masks: the same of masks.
+    """
+    marked = len(of_masks.suffix + of_masks.prefix) >= len(of_images.suffix + of_images.prefix)
+    others = set((masks if marked else images).values())
+    rest = {name: path for name, path in (images if marked else masks).items() if path not in others}
+    return (rest, dict(masks)) if marked else (dict(images), rest)
 
 
 def check_partners(

@@ -5,6 +5,7 @@ import glob
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from segzoo.data.files import letters
 from segzoo.errors import DataError
 
 IMAGE_TYPES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -55,35 +56,42 @@ def find_pairs(root: Path, pattern: str, suffix: str) -> dict[str, str]:
 
 
 def read_pairs(files: Sequence[Path], suffix: str) -> dict[str, str]:
-    """Reads lists of pairs: CSV files without header, an image and its reference per row; further columns are ignored.
+    """Reads lists of pairs: CSV files without header, an image and its reference per row; further columns are ignored, and so
+    are rows that begin with ``#``.
 
     Entries may be paths and may end in the suffix of image files; what counts is the last part, as in Dark Zurich's
     ``corresp/train/night/*_ref_day.csv``.
 
     Raises:
-        DataError: a row that is no pair, or two references of one image.
+        DataError: a row that is no pair, two references of one image, or a file that is no text in UTF-8.
     """
     pairs: dict[str, str] = {}
     for file in files:
-        with file.open(newline="", encoding="utf-8") as lines:
-            for number, row in enumerate(csv.reader(lines), 1):
-                if not row:
-                    continue
-                if len(row) < 2 or not all(entry.strip() for entry in row[:2]):
-                    raise DataError(
-                        f"{file}, line {number}: expected an image and its reference, found '{','.join(row)}'"
-                    )
-                image, reference = (_last(entry, suffix) for entry in row[:2])
-                if pairs.setdefault(image, reference) != reference:
-                    raise DataError(
-                        f"{file}, line {number}: {image} has the reference {reference} here and {pairs[image]} before"
-                    )
+        for number, row in enumerate(_rows(file), 1):
+            if not "".join(row).strip() or row[0].lstrip().startswith("#"):
+                continue
+            if len(row) < 2 or not all(entry.strip() for entry in row[:2]):
+                raise DataError(f"{file}, line {number}: expected an image and its reference, found '{','.join(row)}'")
+            image, reference = (_last(entry, suffix) for entry in row[:2])
+            if pairs.setdefault(image, reference) != reference:
+                raise DataError(
+                    f"{file}, line {number}: {image} has the reference {reference} here and {pairs[image]} before"
+                )
     return pairs
+
+
+def _rows(file: Path) -> list[list[str]]:
+    try:
+        # Spreadsheets begin UTF-8 with a mark, which is no letter of the first name.
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            return list(csv.reader(lines))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file} is not a text file with a pair per row ({error}): save it as CSV in UTF-8") from error
 
 
 def _last(entry: str, suffix: str) -> str:
     """The last part of a path, without the ending of image files."""
-    name = PurePosixPath(entry.strip().replace("\\", "/")).name
+    name = PurePosixPath(letters(entry).strip().replace("\\", "/")).name
     stem, dot, ending = name.rpartition(".")
     is_file = dot and f".{ending.lower()}" in IMAGE_TYPES  # else the dot is part of the name
     return (stem if is_file else name).removesuffix(suffix)

@@ -1,6 +1,6 @@
 """The streams of training images a method asks for, and the torch data set behind each."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -62,6 +62,16 @@ class Stream:
 def with_labels(streams: Mapping[str, Stream]) -> bool:
     """Whether one of the streams gives target labels."""
     return any(stream.domain == "target" and stream.labelled for stream in streams.values())
+
+
+def usual_streams(resources: Collection[str]) -> dict[str, Stream]:
+    """What methods with these resources ask for, by name: ``source``, ``target`` and, beside target labels, ``unlabelled``."""
+    found = {"source": Stream("source")} if "source" in resources else {}
+    if "labels" in resources:
+        found["target"] = Stream("target")
+    if "unlabelled" in resources:
+        found["unlabelled" if "target" in found else "target"] = Stream("target", labelled=False)
+    return found
 
 
 def without_labels(streams: Mapping[str, Stream]) -> bool:

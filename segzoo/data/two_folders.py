@@ -7,9 +7,11 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from segzoo.data.class_colours import class_colours
 from segzoo.data.class_maps import IDENTITY, IGNORE
 from segzoo.data.datamodule import DomainDataModule
 from segzoo.data.domains import Domain, Split
+from segzoo.data.files import spelled
 from segzoo.data.folders import PairedFolders
 from segzoo.data.label_spaces import LabelSpace, load_label_space
 from segzoo.data.layouts import Layout, find_layout
@@ -215,7 +217,7 @@ def _domain(
 
 
 def _absolute(path: str | Path) -> Path:
-    return Path(path).expanduser().absolute()
+    return spelled(Path(path).expanduser().absolute())
 
 
 def _check_divided(target: Domain) -> None:
@@ -235,13 +237,4 @@ def _label_space(classes: Classes) -> LabelSpace:
     for name in names:
         if not isinstance(name, str) or not name.strip() or name == IGNORE:
             raise ConfigError(f"label_space: expected names of classes other than '{IGNORE}', found {name!r}")
-    return LabelSpace("custom", names, tuple(class_colour(number + 1) for number in range(len(names))))
-
-
-def class_colour(number: int) -> tuple[int, int, int]:
-    """The colour of a class in the palette of PASCAL VOC, in which 0 is black."""
-    channels = [0, 0, 0]
-    for bit in range(8):
-        for channel in range(3):
-            channels[channel] |= (number >> (3 * bit + channel) & 1) << (7 - bit)
-    return channels[0], channels[1], channels[2]
+    return LabelSpace("custom", names, class_colours(names))

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from segzoo.configs import config_names
+from segzoo.data.class_colours import class_colours, is_background
 from segzoo.data.class_maps import BINARY, IDENTITY, IGNORE_INDEX, PALETTE
 from segzoo.data.label_spaces import LabelSpace, load_class_map, load_label_space
-from segzoo.data.two_folders import class_colour
 from segzoo.dataprep.mask_kinds import Stored
 from segzoo.errors import ConfigError
 
 SUGGESTED = 4
-NAMES_OF_TWO, COLOURS_OF_TWO = ("background", "foreground"), ((90, 90, 110), (230, 159, 0))
+NAMES_OF_TWO = ("background", "foreground")
 ODD, SMALL = 10, 0.01
 """Times that a class may have more pixels in one domain than in the other, where it has this share of one of them."""
 PLAIN = re.compile(r"[^\W\d_][\w./-]*|/[\w./-]*")
@@ -80,6 +80,17 @@ def guess_classes(stored: Mapping[str, Stored], names: Sequence[str] = ()) -> Cl
             f"the masks of source and target store different things ({counts} masks), and which belong together is not to be "
             "guessed: write a label space with a map for each of them, and name it as label_space"
         )
+    for domain, one in stored.items():
+        if (
+            one.kind in ("ids", "red")
+            and 255 in one.pixels
+            and one.values
+            and one.values[-1] >= 2 * len(one.values) + 32
+        ):
+            notes.append(
+                f"255 ({100 * one.share(255):.1f} % of the {domain}'s pixels) is taken for what is ignored; if it is a class, "
+                "give it a name and a line in the maps"
+            )
     count = len(order[first])
     if count < 2:
         raise ConfigError(
@@ -95,7 +106,13 @@ def guess_classes(stored: Mapping[str, Stored], names: Sequence[str] = ()) -> Cl
     plain = all(one.kind in ("ids", "red") for one in stored.values()) and order[first] == list(range(count))
     plain &= len({tuple(found) for found in values.values()}) == 1
     maps = {d: {} if plain else dict(zip(found, chosen, strict=True)) for d, found in order.items()}
-    colours = [class_colour(i + 1) for i in range(count)] if count > 2 else list(COLOURS_OF_TWO)
+    most = {_most(one, order[domain]) for domain, one in stored.items()}
+    colours = list(class_colours(chosen, 0 if not names and most == {0} else None))
+    if count == 2 and len(most) == 1 and is_background(chosen[1 - min(most)]) and not is_background(chosen[min(most)]):
+        notes.append(
+            f"the names '{chosen[0]}' and '{chosen[1]}' are of the values {_listed(order[first])} in this order, and most "
+            f"pixels would be '{chosen[min(most)]}': exchange the names if that is not so"
+        )
     coloured = next((d for d, one in stored.items() if one.kind == "colours"), None)
     if coloured is not None:  # black means ignored in pictures
         own = [(value >> 16, value >> 8 & 255, value & 255) for value in order[coloured]]
@@ -103,6 +120,11 @@ def guess_classes(stored: Mapping[str, Stored], names: Sequence[str] = ()) -> Cl
         if (0, 0, 0) in own:
             notes.append("black is taken for a class; if it means that nothing is known, write `ignore` in its place")
     return Classes(chosen, colours, maps, notes)
+
+
+def _most(stored: Stored, values: Sequence[int]) -> int:
+    """The position of the value that most pixels hold."""
+    return max(range(len(values)), key=lambda position: stored.share(values[position]))
 
 
 def fitting_map(space: LabelSpace, stored: Stored) -> str | None:

@@ -3,21 +3,24 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 from segzoo.data.image_files import sizes_of, turned
-from segzoo.data.splits import evenly
+from segzoo.data.splits import evenly, time_blocks
 from segzoo.dataprep.classes import map_name, quoted
 from segzoo.dataprep.mask_kinds import Stored
 from segzoo.dataprep.places import Pairs
+from segzoo.errors import DataError
 
 SAMPLE = 200
 SHORTER_SIDE, MULTIPLE = 512, 32
-BLOCKS, GAP, LONG = "[0.7, 0.1, 0.2]", 5, 100
+BLOCKS: Sequence[tuple[float, float, float]] = ((0.7, 0.1, 0.2), (0.5, 0.25, 0.25), (0.4, 0.3, 0.3), (0.5, 0, 0.5))
+GAP, LONG = 5, 100
 COLUMN = 46
 
 
@@ -119,15 +122,31 @@ def _domain(domain: str, found: Found, root: Path) -> list[str]:
             lines.append(_line(3, "channel", "red", "the other channels hold something else, such as instances"))
     if domain == "target" and not layout.splits and layout.masks:
         count = pairs.count
-        lines.append(_line(3, "blocks", BLOCKS, "GUESSED: shares of train, val and test, in the order of the names"))
-        gap = GAP if count >= LONG and _is_sequence(pairs) else 0
-        why = "frames left out between two blocks, as neighbours of a video look alike"
-        lines.append(_line(3, "gap", str(gap), f"GUESSED: {why}"))
+        if (blocks := _blocks(count)) is None:
+            lines.append(
+                "      # GUESSED: one image is trained on, and none is left to be scored; add images, or folders val/ and test/"
+            )
+        else:
+            lines.append(
+                _line(3, "blocks", blocks, "GUESSED: shares of train, val and test, in the order of the names")
+            )
+            gap = GAP if count >= LONG and _is_sequence(pairs) else 0
+            why = "frames left out between two blocks, as neighbours of a video look alike"
+            lines.append(_line(3, "gap", str(gap), f"GUESSED: {why}"))
     further = found.unlabelled or (Path(layout.unlabelled) if layout.unlabelled else None)
     if further is not None:
         lines.append(_line(3, "unlabelled", quoted(_below(str(further), root)), "photographs that nobody labelled"))
     lines.append(_line(3, "name", domain if domain == "source" else "target", "for tables"))
     return lines
+
+
+def _blocks(count: int) -> str | None:
+    """Shares of train, val and test that leave none of them empty, as long as there are images; None for a single image."""
+    for blocks in BLOCKS:
+        with suppress(DataError):
+            time_blocks(count, blocks, 0)
+            return f"[{', '.join(f'{share:g}' for share in blocks)}]"
+    return None
 
 
 def _values(stored: Stored) -> str:
@@ -140,7 +159,14 @@ def _values(stored: Stored) -> str:
 def _size(pairs: Pairs) -> tuple[tuple[int, int], str]:
     """Height and width for the network: those of most images, reduced, multiples of 32."""
     files = [image for found in pairs.files.values() for image, _ in found]
-    sizes = Counter(turned(*sizes_of(files[i])) for i in evenly(len(files), SAMPLE))
+    sizes, wrong = Counter[tuple[int, int]](), list[DataError]()
+    for i in evenly(len(files), SAMPLE):
+        try:
+            sizes[turned(*sizes_of(files[i]))] += 1
+        except DataError as error:
+            wrong.append(error)
+    if not sizes:
+        raise wrong[0]
     (width, height), count = sizes.most_common(1)[0]
     if 2 * count < sizes.total():  # no size is that of most: the one in the middle
         width, height = (int(median(size[axis] for size in sizes.elements())) for axis in (0, 1))
@@ -150,7 +176,9 @@ def _size(pairs: Pairs) -> tuple[tuple[int, int], str]:
     said = f"{share} target images are {height} x {width}"
     if 2 * count < sizes.total():
         said = f"the target's images have {len(sizes)} sizes, the median is {height} x {width}"
-    return (rounded[0], rounded[1]), said
+    return (rounded[0], rounded[1]), said + (
+        f"; {len(wrong)} cannot be read, which `data check` names" if wrong else ""
+    )
 
 
 def _is_sequence(pairs: Pairs) -> bool:

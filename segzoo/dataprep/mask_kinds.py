@@ -8,14 +8,17 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from segzoo.data.class_maps import looks_lossy
 from segzoo.data.image_files import opened
-from segzoo.data.mask_files import read_ids
+from segzoo.data.mask_files import check_alpha_is_no_class, read_ids
 from segzoo.data.splits import evenly
 from segzoo.errors import DataError
 
 SAMPLE = 64
 MANY = 64
 """Masks of classes hold fewer ids; more colours than these are instances, or edges that were smoothed."""
+NEARLY_NONE = 0.25
+"""Of the pixels: what JPEG changes along borders is less."""
 Kind = Literal["ids", "binary", "colours", "red"]
 
 
@@ -53,13 +56,24 @@ def what_is_stored(masks: Sequence[Path]) -> Stored:
     chosen = [masks[i] for i in evenly(len(masks), SAMPLE)]
     ids: dict[int, int] = {}
     colours: dict[int, int] = {}
+    wrong: list[DataError] = []
     for path in chosen:
-        values, are_colours = _read(path)
+        try:
+            values, are_colours = _read(path)
+        except DataError as error:
+            wrong.append(error)
+            continue
         found, counts = np.unique(values, return_counts=True)
         into = colours if are_colours else ids
         for value, count in zip(found.tolist(), counts.tolist(), strict=True):
             into[value] = into.get(value, 0) + count
+    if wrong:
+        more = (
+            f" (and {len(wrong) - 1} more of the {len(chosen)} that were looked at are wrong)" if len(wrong) > 1 else ""
+        )
+        raise DataError(f"{wrong[0]}{more}") from wrong[0]
     if not colours:
+        _check_loss(ids, masks[0].parent)
         if len(ids) > 2 * MANY:
             raise DataError(
                 f"the masks of {masks[0].parent} hold {len(ids)} different values, as photographs or smoothed masks do: "
@@ -82,6 +96,19 @@ def what_is_stored(masks: Sequence[Path]) -> Stored:
     return Stored("colours", colours, len(chosen))
 
 
+def _check_loss(ids: Mapping[int, int], folder: Path) -> None:
+    """Refuses values that lie around 0 and 255 as JPEG leaves them, whatever the files are now."""
+    around = sorted(set(ids) - {0, 255})
+    if not looks_lossy(ids) or sum(ids[value] for value in around) > NEARLY_NONE * sum(ids.values()):
+        return
+    shown = ", ".join(map(str, around[:4])) + (", ..." if len(around) > 5 else "") + f", {around[-1]}"
+    raise DataError(
+        f"the masks of {folder} hold 0 and 255, and {len(around)} values next to these ({shown}), as JPEG makes them along "
+        "borders: they were saved with loss once; export them anew as PNG, or give every pixel from 128 on 255 and all others "
+        "0"
+    )
+
+
 def _read(path: Path) -> tuple[npt.NDArray[np.integer[npt.NBitBase]], bool]:
     """The values of a mask, and whether they are colours."""
     if path.suffix.lower() == ".npy":
@@ -92,6 +119,8 @@ def _read(path: Path) -> tuple[npt.NDArray[np.integer[npt.NBitBase]], bool]:
     with opened(path, "mask") as file:
         if file.mode not in ("RGB", "RGBA"):
             return np.asarray(read_ids(path)), False
+        if file.mode == "RGBA":
+            check_alpha_is_no_class(np.asarray(file), path)
         pixels = np.asarray(file.convert("RGB"))
     if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 1] == pixels[..., 2]).all():
         return pixels[..., 0], False

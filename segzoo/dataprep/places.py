@@ -1,5 +1,6 @@
 """Where the images and masks of a domain are, and which belong together: guessed from folders and names."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,14 +8,16 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from segzoo.data.domains import Split
-from segzoo.data.files import walk
+from segzoo.data.files import letters, spelled, walk
 from segzoo.data.layouts import SPLITS, Layout, find_layout
 from segzoo.data.mask_files import MASK_TYPES
-from segzoo.data.pairing import natural_order
+from segzoo.data.pairing import Affixes, apart, natural_order
 from segzoo.data.references import IMAGE_TYPES
 from segzoo.data.splits import evenly
 from segzoo.errors import DataError
 
+MASK_WORD = re.compile("mask|label|seg|gt|ids|annot", re.IGNORECASE)
+MASK_END = re.compile(rf"(.+?)([_. -](?:{MASK_WORD.pattern})[^/]*)", re.IGNORECASE)
 SAMPLE = 32
 """Images whose masks are looked for by the beginnings of their names."""
 LOSSY = (".jpg", ".jpeg", ".webp")
@@ -64,6 +67,7 @@ def find_places(images: Path, masks: Path | None) -> Layout:
     Raises:
         DataError: a folder that is not there, or one that holds nothing of it.
     """
+    images, masks = spelled(images), masks and spelled(masks)
     for folder, what in ((images, "images"), (masks, "masks")):
         if folder is not None and not folder.is_dir():
             found = "is not a folder" if folder.exists() else "does not exist"
@@ -74,7 +78,7 @@ def find_places(images: Path, masks: Path | None) -> Layout:
         return layout if layout.splits or layout.masks else _by_name(layout)
     masks = masks.absolute()
     if images.samefile(masks):
-        return Layout(str(images), str(masks))
+        return Layout(str(images), str(images))
     splits = {split: name for split, names in SPLITS.items() for name in _folders(images) if name.lower() in names}
     if "train" in splits and any((masks / name).is_dir() for name in splits.values()):
         without = tuple(split for split, name in splits.items() if not (masks / name).is_dir())
@@ -89,24 +93,30 @@ def pair_files(layout: Layout) -> Pairs:
         DataError: no images or masks, masks that are JPEG files, or names that have nothing in common.
     """
     names: Mapping[Split, str] = layout.splits or {"train": ""}
+    if layout.masks is None and all(
+        _among_images(Path(layout.images.replace("{split}", name))) for name in names.values()
+    ):
+        layout = replace(layout, masks=layout.images)
     by_split: dict[str, tuple[dict[str, Path], dict[str, Path]]] = {}
     for split, name in names.items():
-        images = _stems(Path(layout.images.replace("{split}", name)), IMAGE_TYPES, "images")
+        images = _stems(Path(layout.images.replace("{split}", name)), IMAGE_TYPES, "images", name)
         masks: dict[str, Path] = {}
         if layout.masks is not None and split not in layout.without_masks:
             folder = Path(layout.masks.replace("{split}", name))
-            masks = _stems(folder, MASK_TYPES, "masks")
+            masks = _stems(folder, MASK_TYPES, "masks", name)
         by_split[split] = images, masks
     image_suffix, mask_suffix = "", ""
     with_masks = [both for both in by_split.values() if both[1]]
     if with_masks:
         most = max(with_masks, key=lambda both: len(both[1]))
-        image_suffix, mask_suffix = guess_suffixes(list(most[0]), list(most[1]))
+        image_suffix, mask_suffix = guess_suffixes(list(most[0]), list(most[1]), layout.images == layout.masks)
     files: dict[str, list[tuple[Path, Path | None]]] = {}
     unpaired: list[Path] = []
     for which, (images, masks) in by_split.items():
         own = {stem.removesuffix(image_suffix): path for stem, path in images.items() if stem.endswith(image_suffix)}
         theirs = {stem.removesuffix(mask_suffix): path for stem, path in masks.items() if stem.endswith(mask_suffix)}
+        if layout.images == layout.masks:
+            own, theirs = apart(own, theirs, Affixes(image_suffix), Affixes(mask_suffix))
         stems = sorted(own, key=natural_order)
         files[which] = [(own[stem], theirs.get(stem)) for stem in stems if stem in theirs or not masks]
         if masks:
@@ -115,19 +125,30 @@ def pair_files(layout: Layout) -> Pairs:
     return Pairs(layout, image_suffix, mask_suffix, files, unpaired)
 
 
-def guess_suffixes(images: Sequence[str], masks: Sequence[str]) -> tuple[str, str]:
+def _among_images(folder: Path) -> bool:
+    """Whether each second image of a folder is the mask of another one, by an end of its name that says so."""
+    if not folder.is_dir():
+        return False
+    stems = [letters(path.relative_to(folder).with_suffix("").as_posix()) for path in walk(folder)]
+    known = set(stems)
+    ends = Counter(match[2] for stem in stems if (match := MASK_END.fullmatch(stem)) and match[1] in known)
+    return bool(ends) and 2 * max(ends.values()) == len(stems)
+
+
+def guess_suffixes(images: Sequence[str], masks: Sequence[str], one_folder: bool = False) -> tuple[str, str]:
     """What the stems of images and of masks have in addition to what they have in common.
 
     Args:
         images: relative stems.
         masks: relative stems.
+        one_folder: both are stems of one folder, and no file is its own mask.
 
     Raises:
-        DataError: they have nothing in common.
+        DataError: they have nothing in common, or nothing but their folder.
     """
-    candidates = Counter({("", ""): 0})
+    candidates = Counter[tuple[str, str]]() if one_folder else Counter({("", ""): 0})
     for stem in (images[i] for i in evenly(len(images), SAMPLE)):
-        for other in _longest_common(stem, masks):
+        for other in _longest_common(stem, [mask for mask in masks if not one_folder or mask != stem]):
             shared = _common(stem, other)
             candidates[stem[shared:], other[shared:]] += 1
 
@@ -137,7 +158,20 @@ def guess_suffixes(images: Sequence[str], masks: Sequence[str]) -> tuple[str, st
 
     # Of the masks of Cityscapes, which come as colours, instances and labels, those of labels.
     ranked = sorted(candidates, key=lambda ends: ("label" not in ends[1].lower(), len(ends[0] + ends[1]), ends))
-    best = max(ranked, key=matches)
+    if one_folder:  # which of the two are the masks says a word, or that their end is the longer one: 7.jpg and 7_b.png
+        said = [ends for ends in ranked if MASK_WORD.search(ends[1]) and not MASK_WORD.search(ends[0])]
+        ranked = said or [ends for ends in ranked if len(ends[0]) < len(ends[1])] or ranked
+    best = max(ranked, key=matches, default=("", ""))
+    if all(PurePosixPath(stem).name in best for stem in (*images, *masks)):
+        raise DataError(
+            f"every image has a folder of its own, in which it is called '{best[0]}' and its mask '{best[1]}': expected a name "
+            "that tells it from others, and the same for its mask; rename them, e.g. after their folders"
+        )
+    if one_folder and (not ranked or not matches(best)):
+        raise DataError(
+            f"images and masks are in one folder, and no two names differ by an end alone, such as 7.jpg and 7_mask.png; found "
+            f"'{images[0]}'; name the folder of the masks"
+        )
     if not matches(best):
         raise DataError(
             f"the names of images and masks have nothing in common, e.g. '{images[0]}' and '{masks[0]}': expected the same "
@@ -167,10 +201,16 @@ def _common(one: str, other: str) -> int:
     return sum(1 for _ in takewhile(lambda letters: letters[0] == letters[1], zip(one, other, strict=False)))
 
 
-def _stems(folder: Path, types: Sequence[str], what: str) -> dict[str, Path]:
+def _stems(folder: Path, types: Sequence[str], what: str, split: str) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DataError(
+            f"there is no folder {folder}, and there is one of the {split or what} split; make it, or remove the other one"
+        )
     paths = list(walk(folder))
     found = {
-        path.relative_to(folder).with_suffix("").as_posix(): path for path in paths if path.suffix.lower() in types
+        letters(path.relative_to(folder).with_suffix("").as_posix()): path
+        for path in paths
+        if path.suffix.lower() in types
     }
     if found:
         return dict(sorted(found.items(), key=lambda item: natural_order(item[0])))
@@ -179,7 +219,10 @@ def _stems(folder: Path, types: Sequence[str], what: str) -> dict[str, Path]:
             f"the masks in {folder} are JPEG or WebP files, which change ids and colours: expected {', '.join(types)}; export "
             "them anew without loss"
         )
-    there = ", ".join(path.name for path in paths[:4]) or "no file"
+    there = (
+        ", ".join(path.name for path in paths[:4])
+        or f"no file; add some, or remove the folder{' of that split' * bool(split)}"
+    )
     raise DataError(f"no {what} in {folder}: expected files of type {', '.join(types)}, found {there}")
 
 

@@ -13,6 +13,7 @@ from segzoo.data.domains import ImageSet
 from segzoo.data.image_files import opened, raw_mode
 from segzoo.data.label_check import check_labels
 from segzoo.data.label_spaces import LabelSpace
+from segzoo.data.turning import turned_images
 from segzoo.dataprep.duplicates import Look, Twins, look_at, near_duplicates
 from segzoo.dataprep.sets import Sets, in_threads
 from segzoo.errors import DataError
@@ -115,6 +116,7 @@ def survey(found: Sets, space: LabelSpace, threads: int, done: Callable[[int], N
         warnings += check_labels(labelled, space)
     except DataError as error:
         problems.append(str(error))
+    warnings += turned_images(labelled)
     looks = {
         name: [(i, item.look) for i, item in enumerate(one.items) if item.look is not None]
         for name, one in sets.items()

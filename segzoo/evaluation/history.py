@@ -34,7 +34,7 @@ def read_history(path: str | Path) -> dict[str, Series]:
     if not path.is_file():
         return {}
     points: dict[str, dict[float, float]] = {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             step = _number(row.get("step"))
             for name, cell in row.items() if np.isfinite(step) else ():

@@ -215,7 +215,7 @@ class Scores:
             content = {"protocol": protocol.to_dict(), **content}
         path = folder / f"{stem}.json"
         table, matrix = folder / f"{stem}.csv", folder / "confusion.npz"
-        with whole_file(table) as partial, partial.open("w", newline="") as file:
+        with whole_file(table) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["class", *COLUMNS])
             for entry in content["classes"]:

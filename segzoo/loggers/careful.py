@@ -278,7 +278,7 @@ def _best_so_far(folder: Path) -> float:
     path = folder / "metrics.csv"
     if not path.is_file():
         return -math.inf
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return max((float(row[SCORE]) for row in csv.DictReader(file) if row.get(SCORE)), default=-math.inf)
 
 

@@ -104,7 +104,7 @@ class MetricsCsv(Logger):
         if self._header == self._columns and there:
             self._append(rows[self._written :])
         else:  # a new metric is a new column
-            with whole_file(self.path, sync=True) as partial, partial.open("w", newline="") as file:
+            with whole_file(self.path, sync=True) as partial, partial.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, self._columns)
                 writer.writeheader()
                 writer.writerows(rows)
@@ -116,7 +116,7 @@ class MetricsCsv(Logger):
         csv.DictWriter(text, self._columns).writerows(rows)
         before = self.path.stat().st_size
         try:
-            with named_errors(self.path), self.path.open("a", newline="") as file:
+            with named_errors(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
                 file.write(text.getvalue())
         except OSError:
             os.truncate(self.path, before)  # half a row could be read as another one
@@ -155,7 +155,7 @@ def flush(trainer: L.Trainer) -> None:
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         whole = [line for line in file if line.endswith("\n")]  # half a row could be read as another one
     rows = [
         {key: value for key, value in row.items() if key and value not in ("", None)} for row in csv.DictReader(whole)

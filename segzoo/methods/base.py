@@ -18,7 +18,7 @@ from segzoo.compat.training import trainer_of
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.resources import count_images
 from segzoo.data.sampling import derived_seed, used_batches
-from segzoo.data.streams import Stream
+from segzoo.data.streams import Stream, usual_streams
 from segzoo.distributed import mean_terms, non_finite_terms
 from segzoo.errors import ConfigError, NonFiniteLossError
 from segzoo.methods.checkpoints import check_progress, check_weights, save_if_none
@@ -97,12 +97,7 @@ class Method(LoggedSteps):
     @property
     def streams(self) -> dict[str, Stream]:
         """What a training batch holds, by name: ``source``, ``target`` and, beside target labels, ``unlabelled``."""
-        found = {"source": Stream("source")} if "source" in self.resources else {}
-        if "labels" in self.resources:
-            found["target"] = Stream("target")
-        if "unlabelled" in self.resources:
-            found["unlabelled" if "target" in found else "target"] = Stream("target", labelled=False)
-        return found
+        return usual_streams(self.resources)
 
     @property
     def starts(self) -> dict[str, float]:

@@ -83,7 +83,7 @@ def make_report(
 
 
 def _beside(name: str) -> str:
-    return (Path(__file__).parent / name).read_text()
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def _pair(one: Findings, number: int, out: Path) -> dict[str, Any]:

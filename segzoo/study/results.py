@@ -65,7 +65,7 @@ def mean_weight(run: Path) -> float:
     """
     if not (run / "metrics.csv").is_file():
         raise ConfigError(f"no weights at {run}: a row METHOD@OTHER needs the row OTHER")
-    with (run / "metrics.csv").open(newline="") as file:
+    with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         weights = [float(row["weight/mean"]) for row in csv.DictReader(file) if row.get("weight/mean")]
     if not weights:
         raise ConfigError(

@@ -58,7 +58,7 @@ class SetOfOptions:
         path = self.run and self.run / "metrics.csv"
         if not path or not path.is_file():
             return None
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             found = [row[metric] for row in csv.DictReader(file) if row.get(metric)]
         return float(found[-1]) if found else None
 

@@ -136,7 +136,7 @@ def test_a_label_space_that_is_there(segzoo: Segzoo, toy: Path) -> None:
         ("--source_images SYN --target_images REAL --label_space citscapes --out my.yaml", "'cityscapes'"),
         ("--source_images SYN --target_images REAL --target_unlabelled no --out my.yaml", "is not a folder"),
         ("--source_image SYN --target_images REAL --out my.yaml", "did you mean '--source_images'"),
-        ("--source_images SYN/image --source_masks SYN/image --target_images REAL --out my.yaml", "as photographs"),
+        ("--source_images SYN/image --source_masks SYN/image --target_images REAL --out my.yaml", "are in one folder"),
     ],
 )
 def test_what_is_wrong_is_one_line(segzoo: Segzoo, toy: Path, options: str, words: str) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +280,23 @@ def test_a_line_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         sys.stderr.flush()
         sys.stderr.write("no end")
     assert parts.parts == ["two words\n", "\r10 %", "no end"]
+
+
+@pytest.mark.fault("names-that-are-no-text")
+@pytest.mark.parametrize(
+    ("encoding", "text", "shown"),
+    [
+        ("ascii", "Straße – 😀", r"Stra\xdfe \u2013 \U0001f600"),
+        ("utf-8", "Straße \udcff", r"Straße \udcff"),
+        ("utf-8", "Straße – 😀", "Straße – 😀"),
+    ],
+)
+def test_letters_that_an_output_lacks_end_nothing(
+    encoding: str, text: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name of a class, on consoles of Windows and of old systems, or a name of a file that is no text."""
+    content = BytesIO()
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(content, encoding=encoding, write_through=True))
+    with tolerant_streams():
+        print(text)
+    assert content.getvalue().decode().rstrip() == shown

@@ -74,6 +74,23 @@ def test_labels_that_are_all_ignored_end_the_command(
     assert "all of target/test: every pixel is ignored" in fit(segzoo, data, "--trainer.devices", processes)
 
 
+@pytest.mark.fault("labels-looked-at-late")
+def test_labels_are_looked_at_before_the_network_is_built(
+    segzoo: Segzoo, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights may take minutes to download."""
+
+    def built(*_: object, **__: object) -> None:
+        raise AssertionError("the network was built first")
+
+    data = own(toy, tmp_path)
+    change_masks(data.parent / "syn", lambda ids: np.where(ids == 2, 255, 0).astype(np.uint8))
+    monkeypatch.setattr("segzoo.methods.base.Method.__init__", built)
+    for method in ("joint", "metapix", "ssda", "self-training"):
+        result = segzoo("fit", "--method", method, "--data", data)
+        assert result.status == 2 and "the masks hold 0 and 255" in result.err, result.err
+
+
 @pytest.mark.fault("labels-all-ignored")
 def test_a_test_looks_too(segzoo: Segzoo, checkpoint: Path, toy: Path, tmp_path: Path) -> None:
     data = own(toy, tmp_path)

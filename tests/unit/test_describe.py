@@ -1,6 +1,7 @@
 """What is guessed from two folders: which files belong together, what masks store, which classes there are."""
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segzoo.data.label_spaces import load_class_map, load_label_space
+from segzoo.data.mask_files import read_colours, read_ids
 from segzoo.dataprep.classes import classes_yaml, guess_classes, map_name, quoted
 from segzoo.dataprep.mask_kinds import Stored, what_is_stored
 from segzoo.dataprep.places import find_places, guess_suffixes, pair_files
@@ -123,6 +125,58 @@ def test_photographs_are_no_masks(tmp_path: Path, shape: tuple[int, ...]) -> Non
     save(tmp_path / "1.png", RNG.integers(0, 255, shape).astype(np.uint8))
     with pytest.raises(DataError, match="as photographs or smoothed masks do"):
         what_is_stored([tmp_path / "1.png"])
+
+
+def compressed(pixels: np.ndarray, quality: int) -> np.ndarray:
+    """What is left of a mask that was a JPEG once."""
+    content = BytesIO()
+    Image.fromarray(pixels).save(content, "JPEG", quality=quality)
+    return np.asarray(Image.open(content))
+
+
+@pytest.mark.fault("jpeg-masks-saved-as-png")
+@pytest.mark.parametrize("quality", [75, 95])
+def test_masks_of_two_values_that_were_jpeg_once_are_refused(tmp_path: Path, quality: int) -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[13:42, 21:50] = 255
+    save(tmp_path / "1.png", compressed(mask, quality))
+    with pytest.raises(DataError, match=r"values next to these .*, as JPEG makes them along borders: .* from 128 on"):
+        what_is_stored([tmp_path / "1.png"])
+    with pytest.raises(DataError, match="lie around 0 and 255, as JPEG and smoothing leave them"):
+        load_class_map("minicity", "identity").apply(compressed(mask, quality), "1.png")
+
+
+@pytest.mark.parametrize("values", [[0, 255], [0, 1, 255], [0, 1, 254, 255], [*range(34), 255], [0, 128, 255]])
+def test_ids_are_not_taken_for_what_jpeg_leaves(tmp_path: Path, values: list[int]) -> None:
+    save(tmp_path / "1.png", np.array(values, np.uint8)[RNG.integers(0, len(values), (20, 30))])
+    assert set(what_is_stored([tmp_path / "1.png"]).pixels) == set(values)
+
+
+@pytest.mark.fault("class-in-the-transparency")
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (9, 200, 9)])
+@pytest.mark.parametrize("alpha", [IDS * 60, (IDS > 2) * 255, IDS])
+def test_a_class_in_the_transparency_alone_is_refused(
+    tmp_path: Path, colour: tuple[int, ...], alpha: np.ndarray
+) -> None:
+    pixels = np.concatenate([np.full((20, 30, 3), colour, np.uint8), alpha[..., None].astype(np.uint8)], axis=2)
+    save(tmp_path / "1.png", pixels)
+    for read in (lambda path: what_is_stored([path]), read_ids, read_colours):
+        with pytest.raises(
+            DataError, match=r"1\.png has one colour everywhere .* only its transparency \(alpha\) differs"
+        ):
+            read(tmp_path / "1.png")
+    pixels[0, 0, :3] = 7  # a second colour, and it is the colours that count
+    save(tmp_path / "1.png", pixels)
+    assert what_is_stored([tmp_path / "1.png"]).masks == 1
+
+
+def test_a_255_that_may_be_a_class_is_a_guess(tmp_path: Path) -> None:
+    def notes(*values: int) -> str:
+        save(tmp_path / "1.png", np.array(values, np.uint8)[RNG.integers(0, len(values), (20, 30))])
+        return " ".join(guess_classes({"source": what_is_stored([tmp_path / "1.png"])}).notes)
+
+    assert "of the source's pixels) is taken for what is ignored; if it is a class" in notes(0, 128, 255)
+    assert not notes(0, 1, 255) and not notes(*range(20), 255) and not notes(0, 7, 8, 11, 255) and not notes(0, 128)
 
 
 def written(

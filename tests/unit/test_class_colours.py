@@ -1,0 +1,75 @@
+"""Colours that nobody chose: distinct, never black, and dark where there is nothing to look for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from segzoo.data import from_folders
+from segzoo.data.class_colours import NEUTRAL, class_colours, is_background
+from segzoo.dataprep.classes import guess_classes
+from segzoo.dataprep.mask_kinds import Stored
+
+TWO = {"binary": Stored("binary", {0: 90, 255: 10}, 1), "ids": Stored("ids", {0: 90, 1: 10}, 1)}
+
+
+def brightness(colour: tuple[int, int, int]) -> float:
+    return max(colour)
+
+
+@given(st.lists(st.sampled_from(["background", "Void", "bg", "other", *(f"c{i}" for i in range(250))]), unique=True))
+def test_colours_differ_and_backgrounds_are_the_dark_ones(names: list[str]) -> None:
+    colours = class_colours(names)
+    assert len(set(colours)) == len(names) and (0, 0, 0) not in colours
+    assert all(0 <= value <= 255 for colour in colours for value in colour)
+    for name, colour in list(zip(names, colours, strict=True))[: 20 if len(names) > 2 else 0]:
+        grey = max(colour) - min(colour) <= 20 and max(colour) < 120
+        assert not grey or is_background(name) or name == "other"
+
+
+@pytest.mark.parametrize(
+    ("names", "dark"),
+    [
+        (["background", "crack"], 0),
+        (["crack", "background"], 1),
+        (["ground", "crack"], 0),
+        (["crack", "no crack"], 0),
+        (["car", "Hintergrund"], 1),
+        (["sky", "void", "road"], 1),
+        (["sky", "building", "road"], None),
+    ],
+)
+def test_the_class_that_is_not_looked_for_is_dark(names: list[str], dark: int | None) -> None:
+    colours = class_colours(names)
+    assert [colour == NEUTRAL for colour in colours] == [position == dark for position in range(len(names))]
+    assert all(brightness(colour) >= 128 for position, colour in enumerate(colours) if position != dark)
+
+
+@pytest.mark.parametrize("kind", TWO)
+def test_from_folders_shows_the_first_of_two_classes_dark(kind: str, tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.zeros((4, 4, 3)[: 3 if folder == "images" else 2], np.uint8)).save(
+            tmp_path / folder / "1.png"
+        )
+    more = {"source_map": "binary", "target_map": "binary"} if kind == "binary" else {}
+    space = from_folders(
+        tmp_path, tmp_path, label_space=["ground", "crack"], size=(32, 32), blocks=(1, 0, 0), **more
+    ).label_space  # type: ignore[arg-type]
+    assert brightness(space.palette[0]) < 128 < brightness(space.palette[1])
+
+
+@pytest.mark.parametrize("kind", TWO)
+def test_the_yaml_of_a_look_shows_the_background_dark(kind: str) -> None:
+    stored = {"source": TWO[kind]}
+    assert class_colours(["background", "foreground"]) == tuple(guess_classes(stored).colours)
+    swapped = guess_classes(stored, ["crack", "background"])
+    assert brightness(swapped.colours[1]) < 128 < brightness(swapped.colours[0])
+    assert "most pixels would be 'crack': exchange the names" in " ".join(swapped.notes)
+    assert not guess_classes(stored, ["background", "crack"]).notes
+    three = Stored("ids", {0: 80, 1: 10, 2: 10}, 1)
+    assert guess_classes({"source": three}).colours[0] == NEUTRAL
+    assert guess_classes({"source": three}, ["a", "b", "c"]).colours[0] == (128, 0, 0)
