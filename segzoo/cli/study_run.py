@@ -186,7 +186,7 @@ def train_study(out: Path, study: Study, jobs: int) -> None:
 def _print_table(one: Comparison, folder: Path, per_class: bool, split: str) -> None:
     from segzoo.study.table import make_table
 
-    table = make_table(folder, one.plan, per_class=per_class, split=split)
+    table = make_table(folder, one, per_class=per_class, split=split)
     write_text(folder / "comparison.md", table + "\n")
     title = f"{one.name}\n\n" if one.name else ""
     print(f"\n{title}{table}\n\nwritten to {folder / 'comparison.md'}")
