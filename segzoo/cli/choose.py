@@ -11,28 +11,44 @@ from segzoo.cli.compare import check_options, check_row, check_scored
 from segzoo.cli.data_options import build_data, read_invocation, split_data_options
 from segzoo.cli.parser import Parser
 from segzoo.cli.rundir import create
-from segzoo.cli.study_run import left, report, train_study
+from segzoo.cli.study_run import complete_results, left, report, train_study
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.files import write_text
 from segzoo.runtime.lock import locked
-from segzoo.study.choice import LEAST, MOST, PARTS, Cost, Photographs, as_json, in_words, judge, steps_within
+from segzoo.study.choice import (
+    HEAD,
+    LEAST,
+    MOST,
+    Choice,
+    Cost,
+    Photographs,
+    as_json,
+    in_words,
+    judge,
+    steps_within,
+    validation_interval,
+)
 from segzoo.study.plan import Plan, Row, parse_row, parse_seeds
 from segzoo.study.results import SCORES, find_run
 from segzoo.study.study_file import Comparison, Study
 
+PROBE_STEPS = 16
 DESCRIPTION = f"""\
-Train the methods that your images allow, all for the same number of steps. Say which one to take
-for your photographs, and print the command that labels them. The target's validation images decide;
-its test images only score the chosen method.
+Train the methods recommended for what you have, all for the same number of steps. Say which one to
+take for your photographs, and print the command that labels them. The target's validation images
+decide; its test images only score the chosen method.
 
   your photographs                       methods
   some labelled, others unlabelled       target-only, joint, semi-supervised, ssda
   all labelled                           target-only, joint, metapix
   none labelled (but val and test are)   source-only, self-training, sepico
 
---hours limits the total time: each method is first trained for a few steps to measure its speed,
-which gives the number of steps ({MOST:,} at most). The same command continues after an
-interruption. Everything after `--` goes to every `segzoo fit`.
+Only these are trained. --rows LIST trains those of the list instead; to add others, repeat these in
+it (`segzoo methods` lists all).
+
+--hours limits the total time: each method is first trained for {PROBE_STEPS} steps to measure its speed,
+which gives the number of steps ({MOST:,} at most). --steps sets the number without that trial.
+The same command continues after an interruption. Everything after `--` goes to every `segzoo fit`.
 
 Writes the run folders and
   OUT/choice.txt    the printed result
@@ -44,7 +60,6 @@ examples:
   segzoo choose my_data.yaml --hours 2 --jobs 2 -- --data.crop_size "[256,256]" --trainer.precision bf16-mixed
   segzoo choose carla_to_camvid --data.root /data --data.target_labels 16 --hours 12 --seeds 0-2
   segzoo choose my_data.yaml --steps 4000 --rows target-only,ssda,metapix"""
-PROBE_STEPS = 16
 QUESTION = "Which way of using synthetic images is the best for these photographs?"
 GIVEN = ("--trainer.max_steps", "--trainer.val_check_interval")
 """Options of `segzoo fit` that follow from the time."""
@@ -58,7 +73,7 @@ def choose(argv: list[str]) -> int:
     check_range("--jobs", args.jobs, 1)
     check_range("--hours", args.hours, 0)
     if args.steps is not None:
-        check_range("--steps", args.steps, PARTS)
+        check_range("--steps", args.steps, 1)
     options += argv[at + 1 :]
     common = (*(["--data", args.data] if args.data else []), *options)
     _refuse(options)
@@ -71,12 +86,11 @@ def choose(argv: list[str]) -> int:
     check_scored(rows)
     seeds = parse_seeds(args.seeds)
     out = create(args.out or Path("runs") / "choose" / str(data.name))
-    print(opening(photographs, {row.name: wanted.get(row.name, "") for row in rows}), flush=True)
+    print(opening(photographs, {row.name: wanted.get(row.name, "") for row in rows}, own=bool(args.rows)), flush=True)
     with locked(out):
         steps = args.steps or _steps(out / "probe", rows, common, args, photographs, len(seeds))
-        steps = steps // PARTS * PARTS
         print(f"{len(rows) * len(seeds)} trainings of {steps} steps: {out}", flush=True)
-        length = ("--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(steps // PARTS))
+        length = ("--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(validation_interval(steps)))
         study = _study(rows, seeds, (*common, *length))
         failure: SegzooError | None = None
         try:
@@ -87,8 +101,13 @@ def choose(argv: list[str]) -> int:
             if len(left(out, study)) == len(rows) * len(seeds):
                 raise
             failure = error  # the others can still be chosen from
-        report(out, study, shlex.join(["segzoo", "choose", *argv]))
-        say_choice(out, study, photographs, steps)
+        entries = complete_results(out, study)
+        judged = judge(entries)
+        lines = in_words(judged, photographs, study.comparisons[0].plan.reference)
+        choice = Choice(tuple(judged), (*lines, use(out / judged[0].run)))
+        report(out, study, entries, shlex.join(["segzoo", "choose", *argv]), choice)
+        write_text(out / "choice.json", as_json(judged, photographs, steps))
+        say_choice(out, choice)
     if failure is not None:
         raise failure
     return 0
@@ -112,27 +131,30 @@ def count(data: object) -> Photographs:
     return Photographs(labelled, total - labelled + (0 if further is None else len(further)), **sizes)
 
 
-def opening(photographs: Photographs, rows: Mapping[str, str]) -> str:
-    """What is there, and what will be trained."""
+def opening(photographs: Photographs, rows: Mapping[str, str], own: bool) -> str:
+    """What is there, and what will be trained.
+
+    Args:
+        photographs: of the target.
+        rows: what each learns from.
+        own: whether `--rows` named them.
+    """
     counts = f"{photographs.labelled} labelled and {photographs.unlabelled} unlabelled photographs to learn from"
     scored = f"{photographs.val} to choose by, {photographs.test} to test the chosen row"
     width = max(map(len, rows))
-    return "\n".join([f"{counts}; {scored}", *(f"  {row:{width}}  {why}".rstrip() for row, why in rows.items())])
+    which = (
+        "rows to train, as --rows has them:"
+        if own
+        else "rows to train, recommended for these photographs (--rows LIST trains others):"
+    )
+    return "\n".join([f"{counts}; {scored}", which, *(f"  {row:{width}}  {why}".rstrip() for row, why in rows.items())])
 
 
-def say_choice(out: Path, study: Study, photographs: Photographs, steps: int) -> None:
+def say_choice(out: Path, choice: Choice) -> None:
     """Prints which row to take, and writes it beside the report."""
-    from segzoo.study.entries import read_results
-
-    (comparison,) = study.comparisons
-    judged = judge(read_results(out / "results.json"))
-    table = [f"{'row':20} {'val mIoU %':>12} {'seeds':>16} {'test mIoU %':>12}"]
-    for one in judged:
-        seeds = " ".join(f"{100 * value:.1f}" for value in one.val.values())
-        table.append(f"{one.row:20} {100 * one.mean:12.1f} {seeds:>16} {100 * one.test:12.1f}")
-    text = "\n".join([*table, "", *in_words(judged, photographs, comparison.plan.reference), use(out / judged[0].run)])
+    table = [f"{row:20} {val:>12} {seeds:>16} {test:>12}" for row, val, seeds, test in (HEAD, *choice.table())]
+    text = "\n".join([*table, "", *choice.lines])
     write_text(out / "choice.txt", text + "\n")
-    write_text(out / "choice.json", as_json(judged, photographs, steps))
     print(f"\n{text}")
 
 
@@ -189,7 +211,9 @@ def _parser() -> Parser:
     )
     parser.add_argument("--hours", type=float, default=8.0, help="hours that everything may take (default: 8, a night)")
     parser.add_argument(
-        "--steps", type=int, help=f"steps of every training, instead of --hours; fewer than {LEAST} show nothing"
+        "--steps",
+        type=int,
+        help=f"steps of every training, exactly and at least 1, instead of --hours; fewer than {LEAST} show nothing",
     )
     parser.add_argument(
         "--seeds",
@@ -198,7 +222,9 @@ def _parser() -> Parser:
         help="seeds of every method, e.g. 0-2; one seed shows little (default: 0-1)",
     )
     parser.add_argument(
-        "--rows", metavar="LIST", help="methods to train instead of those above; the first is the control"
+        "--rows",
+        metavar="LIST",
+        help="methods to train instead of those above, which it may repeat, separated by commas; the first is the control",
     )
     parser.add_argument(
         "--jobs", type=int, default=1, help="number of trainings at a time, as in `segzoo compare` (default: 1)"

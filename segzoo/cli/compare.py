@@ -22,8 +22,8 @@ from segzoo.study.study_file import Study, read_study, single
 
 DESCRIPTION = """\
 Train several methods with the same data, steps and seeds. Print one table (the mean and standard
-deviation of the test mIoU over the seeds, and the differences to one row, seed by seed), and write
-a report as one HTML file.
+deviation of the test mIoU over the seeds, and the differences of each row to its reference, seed by
+seed), and write a report as one HTML file.
 
 Give the comparison as a YAML, STUDY (docs/studies.md), or with --rows and --seeds. A row is
   METHOD      a method

@@ -40,7 +40,7 @@ COMMANDS = {
     "data": Command("segzoo.cli.data:data", "describe, check, convert and copy data before a training"),
     "compare": Command("segzoo.cli.compare:compare", "train several methods with the same seeds, and write a report"),
     "choose": Command(
-        "segzoo.cli.choose:choose", "train the methods that your images allow, and say which one to take"
+        "segzoo.cli.choose:choose", "train the methods recommended for your images, and say which one to take"
     ),
     "sweep": Command("segzoo.cli.sweep:sweep", "search for good options with a wandb sweep, without a server"),
     "bench": Command("segzoo.cli.bench:bench", "measure the time and memory of a training step"),

@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from segzoo.cli.places import Places, environment, visible_gpus
 from segzoo.cli.rundir import create, without_launcher
@@ -17,6 +18,9 @@ from segzoo.study.running import Run, Training, complete, threads_of, train_all,
 from segzoo.study.study_file import Comparison, Study
 from segzoo.study.trainings import Trainings
 from segzoo.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from segzoo.study.choice import Choice
 
 PROGRAM = (sys.executable, "-m", "segzoo.cli.follow")
 """`segzoo` that ends when this process does."""
@@ -52,27 +56,44 @@ def run_study(out: Path, study: Study, jobs: int, command: str, *, per_class: bo
             if not left(out, replace(study, comparisons=(one,))):
                 _print_table(one, one.folder(out), per_class, study.split)
         if failure is None or len(left(out, study)) < sum(map(len, waves(study))):
-            report(out, study, command)
+            report(out, study, complete_results(out, study), command)
     if failure is not None:
         raise failure
     return 0
 
 
-def report(out: Path, study: Study, command: str) -> None:
-    """Writes results and the report of the runs that are complete.
+def complete_results(out: Path, study: Study) -> list[dict[str, Any]]:
+    """The results of the runs that are complete, which it also writes.
 
     Raises:
         ConfigError: none is.
     """
-    from segzoo.study.entries import RESULTS, missing_runs, study_entries, write_results
-    from segzoo.study.report import FILE, write_report
+    from segzoo.study.entries import RESULTS, study_entries, write_results
 
     entries = study_entries(out, study)
     if not entries:
         raise ConfigError(f"no run in {out} is complete: there is nothing to report yet")
-    missing = [run.name for run in missing_runs(entries, study)]
     write_results(out / RESULTS, entries)
-    write_report(out / FILE, entries, out, question=study.question, command=command, missing=missing)
+    return entries
+
+
+def report(
+    out: Path, study: Study, entries: Sequence[Mapping[str, Any]], command: str, choice: "Choice | None" = None
+) -> None:
+    """Writes the report.
+
+    Args:
+        out: folder of the study.
+        study: what is compared.
+        entries: results of the runs that are complete.
+        command: that was given.
+        choice: that was made on the validation images, where one was.
+    """
+    from segzoo.study.entries import missing_runs
+    from segzoo.study.report import FILE, write_report
+
+    missing = [run.name for run in missing_runs(entries, study)]
+    write_report(out / FILE, entries, out, question=study.question, command=command, missing=missing, choice=choice)
     rest = f", without {len(missing)} runs that are not complete" if missing else ""
     print(f"written to {out / FILE}{rest}")
 
@@ -186,7 +207,7 @@ def train_study(out: Path, study: Study, jobs: int) -> None:
 def _print_table(one: Comparison, folder: Path, per_class: bool, split: str) -> None:
     from segzoo.study.table import make_table
 
-    table = make_table(folder, one.plan, per_class=per_class, split=split)
+    table = make_table(folder, one, per_class=per_class, split=split)
     write_text(folder / "comparison.md", table + "\n")
     title = f"{one.name}\n\n" if one.name else ""
     print(f"\n{title}{table}\n\nwritten to {folder / 'comparison.md'}")

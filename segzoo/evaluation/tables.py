@@ -90,7 +90,7 @@ def paired(a: Sequence[Scores], b: Sequence[Scores]) -> Paired:
 
 def comparison_table(
     rows: Mapping[str, Sequence[Scores]],
-    reference: str | None = None,
+    reference: str | Mapping[str, str] | None = None,
     per_class: bool = False,
     resources: Mapping[str, Mapping[str, int | None]] | None = None,
 ) -> str:
@@ -98,14 +98,14 @@ def comparison_table(
 
     Args:
         rows: the scores of each method, one per seed, in the same order of seeds for all.
-        reference: row that the last column subtracts from each row, seed by seed; a row with another number
-            of seeds has a dash there.
+        reference: row that the last column subtracts from each row, seed by seed, or such a row for every row by name. A row
+            with another number of seeds than its reference has a dash there, and one whose reference is not among `rows`, too.
         per_class: adds three tables with a line per class and a column per method: mean IoU, precision and recall.
         resources: by row what it learned from, `RESOURCE_COLUMNS` with the number of images or None where nobody counted;
             adds a column for each resource. Only rows that agree in them answer the same question.
 
     Raises:
-        KeyError: no row of that name.
+        KeyError: no row of the one name of `reference`.
         ValueError: no rows, a row without scores, or rows with different classes.
     """
     if not rows or not all(rows.values()):
@@ -119,8 +119,14 @@ def comparison_table(
     columns["pixel accuracy"] = attrgetter("pixel_accuracy")
     marks = [] if resources is None else list(RESOURCE_COLUMNS.values())
     header = ["method", *marks, "seeds", *columns]
-    if reference is not None:
-        header.append(f"mIoU minus {reference} (paired)")
+    if isinstance(reference, str) and reference not in rows:
+        raise KeyError(reference)
+    references = dict.fromkeys(rows, reference) if isinstance(reference, str) else reference or {}
+    # The head names the row that is subtracted, and where there are several, the cells do.
+    subtracted = {other for name, other in references.items() if other != name} or set(references.values())
+    several = len(subtracted) > 1
+    if references:
+        header.append(f"mIoU minus {'reference' if several else next(iter(subtracted))} (paired)")
     lines = [header, ["---", *[":-:"] * len(marks), *["---:"] * (len(header) - 1 - len(marks))]]
     for name, runs in rows.items():
         line = [
@@ -129,8 +135,11 @@ def comparison_table(
             str(len(runs)),
             *(_spread([value(scores) for scores in runs]) for value in columns.values()),
         ]
-        if reference is not None:
-            line.append(_difference(runs, rows[reference], name == reference))
+        if references:
+            other = references[name]
+            line.append(
+                ABSENT if other == name else _difference(runs, rows.get(other, []), f" {other}" if several else "")
+            )
         lines.append(line)
     return "\n\n".join([_markdown(lines), *(_class_tables(rows) if per_class else [])])
 
@@ -157,11 +166,11 @@ def _marks(images: Mapping[str, int | None]) -> list[str]:
     return list(ticks.values())
 
 
-def _difference(runs: Sequence[Scores], reference: Sequence[Scores], same: bool) -> str:
-    if same or len(runs) != len(reference):
+def _difference(runs: Sequence[Scores], reference: Sequence[Scores], name: str) -> str:
+    if len(runs) != len(reference):
         return ABSENT
     result = paired(runs, reference)
-    return f"{_spread(result.differences, sign='+')} ({result.wins}/{len(runs)} above)"
+    return f"{_spread(result.differences, sign='+')} ({result.wins}/{len(runs)} above{name})"
 
 
 def _mean_std(values: Sequence[float]) -> tuple[float, float]:

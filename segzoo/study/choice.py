@@ -14,13 +14,15 @@ from segzoo.study.statistics import mean_std
 
 SCORE = "val/miou"
 PARTS = 5
-"""Validations of a training, evenly spread: the points of its learning curve, of which the last one is the score."""
+"""Validations of a training at most, evenly spread: the points of its learning curve, of which the last one is the score."""
 LEAST = 100
 """Steps below which no order of rows means anything."""
 MOST = 20_000
 """Steps beyond which few labels are only learned by heart."""
 RISES = 0.01
 """In the last part of a training, from which a longer one is likely to give more."""
+HEAD = ("row", "val mIoU %", "by seed", "test mIoU %")
+"""Of the table of a choice."""
 FEW = 20
 """Validation images below which their choice is hardly one."""
 
@@ -171,6 +173,32 @@ class Judged:
         return [value - other.val[seed] for seed, value in self.val.items() if seed in other.val]
 
 
+def validation_interval(steps: int) -> int:
+    """The steps between validations, of which there are as many as divide the training, `PARTS` at most: one is at its end."""
+    return steps // next(parts for parts in range(PARTS, 0, -1) if steps % parts == 0)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, as it is shown.
+
+    Attributes:
+        judged: the rows, the best first.
+        lines: what is to be done, in sentences.
+    """
+
+    judged: tuple[Judged, ...]
+    lines: tuple[str, ...]
+
+    def table(self) -> list[tuple[str, str, str, str]]:
+        """A line for each row, in the order of `HEAD`. The chosen row alone has its test score: none may be taken for one."""
+        found = []
+        for place, one in enumerate(self.judged):
+            seeds = " ".join(f"{100 * value:.1f}" for value in one.val.values())
+            found.append((one.row, f"{100 * one.mean:.1f}", seeds, "–" if place else f"{100 * one.test:.1f}"))
+        return found
+
+
 def judge(entries: Sequence[Entry]) -> list[Judged]:
     """The rows whose runs are complete, the best first.
 
@@ -223,7 +251,8 @@ def in_words(judged: Sequence[Judged], photographs: Photographs, control: str) -
         lines.append(f"{photographs.val} validation images decide little: {FEW} or more would make it a measurement.")
     if best.rise > RISES:
         lines.append(
-            f"It still rose by {100 * best.rise:.1f} points in the last fifth of its training: more hours may give more."
+            f"{best.row} still rose by {100 * best.rise:.1f} points between its last two validations: a longer training may "
+            "give more."
         )
     return lines
 

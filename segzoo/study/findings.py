@@ -58,6 +58,7 @@ class Worth:
         other: the row without synthetic images, or whatever the reference is.
         equal: how many labels that one needs for the same mIoU, by the means; infinite: more than its largest budget.
         by_seed: the same for every seed.
+        smallest: budget of the other row.
         largest: budget of the other row.
     """
 
@@ -66,6 +67,7 @@ class Worth:
     other: str
     equal: float
     by_seed: tuple[float, ...]
+    smallest: int
     largest: int
 
 
@@ -202,7 +204,7 @@ def _worths(
         )
         seeds = [seed for seed in mine if all(seed in point for _, point in curve)]
         by_seed = tuple(equal_labels(x, [point[seed] for _, point in curve], mine[seed]) for seed in seeds)
-        found.append(Worth(row, labels, other, equal, by_seed, max(x)))
+        found.append(Worth(row, labels, other, equal, by_seed, min(x), max(x)))
     return tuple(found)
 
 

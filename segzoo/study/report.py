@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from segzoo.files import write_text
 from segzoo.study import words
+from segzoo.study.choice import Choice
 from segzoo.study.curves import budget_figure, learning_figure, svg
 from segzoo.study.entries import Entry
 from segzoo.study.findings import Findings, RowFinding, find
@@ -30,6 +31,7 @@ def write_report(
     question: str = "",
     command: str = "",
     missing: Sequence[str] = (),
+    choice: Choice | None = None,
 ) -> Path:
     """Writes the report.
 
@@ -40,16 +42,24 @@ def write_report(
         question: what was asked.
         command: that was given.
         missing: names of the runs that are not complete.
+        choice: that was made on the validation images. The report begins with it, and says that the test images took no part.
 
     Returns:
         The path.
     """
-    write_text(path, make_report(entries, out, question=question, command=command, missing=missing))
+    text = make_report(entries, out, question=question, command=command, missing=missing, choice=choice)
+    write_text(path, text)
     return path
 
 
 def make_report(
-    entries: Sequence[Entry], out: Path, *, question: str = "", command: str = "", missing: Sequence[str] = ()
+    entries: Sequence[Entry],
+    out: Path,
+    *,
+    question: str = "",
+    command: str = "",
+    missing: Sequence[str] = (),
+    choice: Choice | None = None,
 ) -> str:
     """The text of the HTML file; arguments are those of `write_report`."""
     found = find(entries, out)
@@ -70,7 +80,8 @@ def make_report(
     }
     return page.get_template("report.html.j2").render(
         question=question or "Which row is best?",
-        answers=words.answer(found),
+        answers=words.answer(found) if choice is None else choice.lines,
+        choice=choice and choice.table(),
         pairs=[_pair(one, number, out) for number, one in enumerate(found)],
         missing=list(missing),
         runs=len(entries),

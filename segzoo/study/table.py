@@ -5,30 +5,33 @@ from pathlib import Path
 
 from segzoo.evaluation import Scores, comparison_table
 from segzoo.evaluation.tables import source_text
-from segzoo.study.plan import Plan
 from segzoo.study.results import SPLITS, check_comparable, find_run, read_resources, read_sources
+from segzoo.study.study_file import Comparison
 
 
-def make_table(folder: Path, plan: Plan, *, per_class: bool = False, split: str = "test") -> str:
-    """Markdown: the rows' resources, mean and standard deviation of their scores over the seeds, differences to the reference.
+def make_table(folder: Path, one: Comparison, *, per_class: bool = False, split: str = "test") -> str:
+    """Markdown: the rows' resources, mean and standard deviation of their scores over the seeds, each row's
+    difference to its own reference.
 
     Where rows learned from several sources, a line says what they are.
 
     Args:
         folder: of the comparison.
-        plan: what was compared.
+        one: what was compared.
         per_class: with tables of IoU, precision and recall by class.
         split: of the images that the scores are of.
 
     Raises:
         ConfigError: scores that were measured differently.
     """
-    proof = SPLITS[split]
+    plan, proof = one.plan, SPLITS[split]
     files = {row.name: [find_run(folder, row, seed, proof) / proof for seed in plan.seeds] for row in plan.rows}
     check_comparable([path for paths in files.values() for path in paths])
     scores = {name: [Scores.load(path) for path in paths] for name, paths in files.items()}
     resources = {row.name: read_resources(files[row.name][0], row.method) for row in plan.rows}
-    table = comparison_table(scores, plan.reference, per_class=per_class, resources=resources)
+    table = comparison_table(
+        scores, {name: one.references[name] for name in scores}, per_class=per_class, resources=resources
+    )
     return "\n\n".join([table, *_source_lines({name: read_sources(paths[0]) for name, paths in files.items()})])
 
 

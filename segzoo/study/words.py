@@ -18,50 +18,55 @@ def answer(findings: Sequence[Findings]) -> list[str]:
 
 
 def _sentences(one: Findings, named: bool) -> Iterator[str]:
-    start = f"On {one.name}, " if named else ""
     compared = [row for row in one.rows if row.difference is not None]
     better, worse, unclear, alone = (
         [row for row in compared if row.difference is not None and row.difference.verdict == verdict]
         for verdict in ("better", "worse", "unclear", "one seed")
     )
     best = max(one.rows, key=lambda row: row.miou[0])
-    yield capital(
-        f"{start}the highest mean is that of {best.name}: {spread(*best.miou)} % mIoU on the {one.split} images."
-    )
+    images = f"the {one.split} images{f' of {one.name}' if named else ''}"
+    yield f"On {images}, {best.name} has the highest mean mIoU: {spread(*best.miou)} %."
     brief = len(compared) > LISTED
     for rows, word in ((better, "better"), (worse, "worse")):
         if rows:
-            yield f"The runs show that these are {word}: {_listed(rows, brief, True)}."
+            clauses = [
+                f"{listed} {'is' if single else 'are'} {word} than {reference}"
+                for listed, single, reference in _by_reference(rows, brief)
+            ]
+            yield f"The runs show that {'; '.join(clauses)}."
     if unclear:
-        yield (
-            f"For {_listed(unclear, brief, False)} the difference to {_references(unclear)} may be the luck of the seeds: "
-            "the runs do not show that there is one, nor that there is none."
-        )
+        clauses = [
+            f"{listed} differ{'s' * single} from {reference}"
+            for listed, single, reference in _by_reference(unclear, brief)
+        ]
+        luck = "this difference" if len(unclear) == 1 else "these differences"
+        yield f"The runs do not show whether {'; '.join(clauses)}: {luck} may be the luck of the seeds."
     if alone:
-        whose = "Each row has" if len(alone) == len(compared) else f"{', '.join(row.name for row in alone)} has"
+        whose = "Each row has one seed"
+        if any(len(row.entries) > 1 for row in one.rows):
+            shared = _by_reference(alone, True)
+            whose = "; ".join(f"{listed} share{'s' * single} one seed with {other}" for listed, single, other in shared)
         yield (
-            f"{whose} one seed, which says "
-            "nothing about which row is better: nobody has seen how much a row changes from seed to seed. Further seeds would."
+            f"{whose}, which does not show which row is better: scores change from seed to seed, and only further seeds "
+            "show by how much."
         )
-    elif compared and one.seeds < FEW:
-        yield f"With {one.seeds} seeds only large differences can be shown; five or more show smaller ones."
+    seeds = min((len(row.difference.values) for row in compared if row.difference), default=FEW)
+    if 1 < seeds < FEW:
+        yield f"With {seeds} seeds only large differences can be shown; {FEW} or more show smaller ones."
     for name in dict.fromkeys(worth.row for worth in one.worths):
         yield _worths_sentence([worth for worth in one.worths if worth.row == name])
 
 
 def worth_sentence(worth: Worth) -> str:
     """E.g. "joint with 16 labels equals target-only with about 40"."""
-    start = f"{worth.row} with {worth.labels} labels"
-    if math.isinf(worth.equal):
-        return f"{start} is above {worth.other} with {worth.largest}, its largest budget."
-    if worth.equal == 0:
-        return f"{start} is below {worth.other} with its smallest budget."
-    text = f"{start} equals {worth.other} with about {worth.equal:.0f}"
+    if not 0 < worth.equal < math.inf:
+        return f"{_beyond([worth])}."
+    text = f"{worth.row} with {worth.labels} labels equals {worth.other} with about {worth.equal:.0f}"
     if len(worth.by_seed) < 2:
         return f"{text} (one seed, which may be luck)."
     low, high = min(worth.by_seed), max(worth.by_seed)
     ends = (
-        "fewer than its smallest budget" if low == 0 else f"{low:.0f}",
+        f"fewer than {worth.smallest}" if low == 0 else f"{low:.0f}",
         f"more than {worth.largest}" if math.isinf(high) else f"{high:.0f}",
     )
     return f"{text} (by seed: {ends[0]} to {ends[1]})."
@@ -69,26 +74,35 @@ def worth_sentence(worth: Worth) -> str:
 
 def _worths_sentence(worths: Sequence[Worth]) -> str:
     """All budgets of a row in one sentence."""
-    equal = [worth for worth in worths if 0 < worth.equal < math.inf]
-    first, parts = worths[0], []
-    if equal:
-        labels, others = (
-            and_list([str(worth.labels) for worth in equal]),
-            and_list([f"{worth.equal:.0f}" for worth in equal]),
+    parts = []
+    if equal := [worth for worth in worths if 0 < worth.equal < math.inf]:
+        labels, others = ([str(worth.labels) for worth in equal], [f"{worth.equal:.0f}" for worth in equal])
+        order = ", in this order" if len(equal) > 1 else ""
+        parts.append(
+            f"{equal[0].row} with {and_list(labels)} labels equals {equal[0].other} with about {and_list(others)}{order}"
         )
-        parts.append(f"with {labels} labels equals {first.other} with about {others}")
-    for found, text in (
-        (math.inf, f"is above {first.other} with all its {first.largest}"),
-        (0, f"is below {first.other} with its fewest"),
-    ):
-        if rest := [str(worth.labels) for worth in worths if worth.equal == found]:
-            parts.append(f"with {and_list(rest)} {text}")
-    return f"{first.row} {'; '.join(parts)}."
+    for found in (math.inf, 0):
+        if rest := [worth for worth in worths if worth.equal == found]:
+            # Beyond the budget at the end with fewer or more labels says more than with as many.
+            unequal = [worth for worth in rest if worth.labels != (worth.largest if found else worth.smallest)]
+            parts.append(_beyond(unequal or rest))
+    return f"{'; '.join(parts)}."
 
 
-def and_list(words: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+def _beyond(worths: Sequence[Worth]) -> str:
+    """Budgets of a row that are all above the curve of the other, or all below."""
+    first, labels = worths[0], [worth.labels for worth in worths]
+    start = f"{first.row} with {and_list(list(map(str, labels)), 'or')} labels is"
+    if first.equal == 0:
+        still = "still " * (min(labels) > first.smallest)
+        return f"{start} {still}below {first.other} with {first.smallest}, the smallest budget"
+    already = "already " * (max(labels) < first.largest)
+    return f"{start} {already}above {first.other} with {first.largest}, the largest budget"
+
+
+def and_list(words: Sequence[str], last: str = "and") -> str:
+    """``a, b and c``, with another word before the last one if it is given."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def spread(mean: float, std: float) -> str:
@@ -124,25 +138,22 @@ def verdict_text(found: Difference | None) -> str:
     ]
 
 
-def capital(text: str) -> str:
-    """The text with a capital letter."""
-    return text[:1].upper() + text[1:]
+def _by_reference(rows: Sequence[RowFinding], brief: bool) -> Iterator[tuple[str, bool, str]]:
+    """Rows that are compared with one row, whether it is one alone, and that row; the largest difference first.
 
-
-def _listed(rows: Sequence[RowFinding], brief: bool, against: bool) -> str:
-    """Rows with their differences, the largest first; in brief only with their references."""
+    In brief they stand without their differences.
+    """
     ordered = sorted(rows, key=lambda row: -abs(row.difference.mean if row.difference else 0))
-    texts = [f"{row.name} than {row.reference}" if against else row.name for row in ordered]
-    if not brief:
-        texts = [f"{text} ({_points(row)})" for text, row in zip(texts, ordered, strict=True)]
-    return and_list(texts)
+    for reference in dict.fromkeys(row.reference for row in ordered):
+        same = [row for row in ordered if row.reference == reference]
+        yield (
+            and_list([row.name if brief else f"{row.name} ({_points(row)})" for row in same]),
+            len(same) == 1,
+            reference,
+        )
 
 
 def _points(row: RowFinding) -> str:
     assert row.difference is not None
-    sure = f", {LEVEL:.0%} interval {interval_text(row.difference.interval)}" if row.difference.interval else ""
+    sure = f", {100 * LEVEL:.0f} % interval {interval_text(row.difference.interval)}" if row.difference.interval else ""
     return f"{points(row.difference.mean)} points{sure}"
-
-
-def _references(rows: Sequence[RowFinding]) -> str:
-    return " and ".join(dict.fromkeys(row.reference for row in rows))

@@ -1,6 +1,8 @@
 """`segzoo choose`: what it trains, what it refuses, and what it says."""
 
+import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,7 @@ def test_a_few_steps_say_how_many_fit_and_the_best_row_is_named(
     assert steps == int((3600 - 8 * 60) / (8 * 61 / 200)) // 5 * 5
     assert option(study, "--trainer.val_check_interval") == str(steps // 5)
     assert "3 labelled and 1 unlabelled photographs to learn from; 2 to choose by, 2 to test" in result.out
+    assert "rows to train, recommended for these photographs (--rows LIST trains others):\n  target-only " in result.out
     assert "Take ssda: " in result.out and "points over target-only, with every seed" in result.out
     assert (out / "choice.txt").read_text() in result.out and (out / "report.html").is_file()
     chosen = json.loads((out / "choice.json").read_text())
@@ -64,7 +67,7 @@ def test_a_few_steps_say_how_many_fit_and_the_best_row_is_named(
 def test_rows_and_steps_of_ones_own(segzoo: Segzoo, toy: Path, trained: list[tuple[Path, Study]]) -> None:
     words = [
         "--steps",
-        "43",
+        "8",
         "--rows",
         "target-only,metapix",
         "--seeds",
@@ -76,18 +79,55 @@ def test_rows_and_steps_of_ones_own(segzoo: Segzoo, toy: Path, trained: list[tup
     ]
     result = segzoo("choose", toy, *words, "--", "--optimizer.lr", "0.1")
     assert result.status == 0 and "2 labelled and 2 unlabelled" in result.out
+    assert "rows to train, as --rows has them:\n  target-only " in result.out and "2 trainings of 8 steps" in result.out
     ((out, study),) = trained
     plan = study.comparisons[0].plan
     assert (out, plan.names, plan.seeds) == (Path("mine"), ("target-only", "metapix"), (1,))
-    assert option(study, "--trainer.max_steps") == "40" and option(study, "--trainer.val_check_interval") == "8"
+    assert option(study, "--trainer.max_steps") == "8" and option(study, "--trainer.val_check_interval") == "2"
     assert option(study, "--data.target_labels") == "2" and option(study, "--optimizer.lr") == "0.1"
     assert "Take target-only: " in result.out and "with one seed, which says nothing" in result.out
+
+
+def test_the_help_says_what_is_trained_and_how_few_steps_there_may_be(segzoo: Segzoo) -> None:
+    said = " ".join(segzoo("choose", "--help").out.split())
+    assert "Only these are trained. --rows LIST trains those of the list instead" in said and "at least 1" in said
+
+
+def test_the_report_begins_with_the_choice_of_the_validation_images(
+    segzoo: Segzoo, toy: Path, trained: list[tuple[Path, Study]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(out: Path, study: Study, jobs: int) -> None:
+        (one,) = study.comparisons
+        for row, val in zip(one.plan.rows, ("0.7", "0.9"), strict=True):
+            for seed in one.plan.seeds:
+                # The test images would take the row that the validation images do not.
+                run = write_run(one, out, row, seed, {"target-only": 0.9, "joint": 0.2}[row.name])
+                (run / "metrics.csv").write_text(f"step,val/miou\n99,0.5\n199,{val}\n")
+
+    monkeypatch.setattr(command, "train_study", train)
+    result = segzoo("choose", toy, "--steps", "200", "--rows", "target-only,joint", "--out", "mine")
+    assert result.status == 0, result.err
+    table = r"^row +val mIoU % +by seed +test mIoU %\njoint +90.0 +90.0 90.0 +[\d.]+\ntarget-only +70.0 .* –$"
+    assert re.search(table, result.out, re.MULTILINE)
+    page = html.unescape(Path("mine/report.html").read_text())
+    lines = Path("mine/choice.txt").read_text().split("\n\n", 1)[1].splitlines()
+    assert lines[0].startswith("Take joint: 90.0 % mIoU on 2 validation images (seeds 0, 1), ")
+    answers = page[page.index('<div class="answer">') : page.index("<nav")]
+    assert answers.split("<p>")[1].startswith(lines[0]) and all(line.strip() in answers for line in lines)
+    assert "highest mean" not in page
+    ranking, rest = page[page.index('id="choice"') :].split("</section>", 1)
+    ranked = [
+        re.findall(r"<t[hd][^>]*>([^<]*)<", line) for line in ranking.splitlines() if line.startswith("<tr><th scope")
+    ]
+    assert [line[:2] for line in ranked] == [["joint", "90.0"], ["target-only", "70.0"]] and ranked[1][3] == "–"
+    assert f"{ranked[0][3]} % on 2 test images" in lines[0] and "test mIoU of the chosen row" in ranking
+    assert "Scores on the test images, after the choice" in rest and "Take no other row because of them" in rest
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--steps", "2"], "--steps 2: expected 5 or more"),
+        (["--steps", "0"], "--steps 0: expected 1 or more"),
         (["--hours", "-1"], "--hours -1.0: expected 0 or more"),
         (["--jobs", "0"], "--jobs 0: expected 1 or more"),
         (["--hours", "0.01"], "too little time: 100 steps, the least, of 4 rows and 2 seeds take 0."),

@@ -74,6 +74,25 @@ def test_a_complete_study_trains_nothing_and_is_reported(
     assert "Learning curves" in (out / "report.html").read_text()
 
 
+def test_the_table_compares_as_the_report_does(study: tuple[Path, Study]) -> None:
+    path, plan = study
+    out = path.parent / "out"
+    assert main(["compare", str(path), "--out", str(out), "--report"]) == 0
+    lines = [line.strip("| ").split(" | ") for line in (out / "minicity/comparison.md").read_text().splitlines()]
+    assert lines[0][-1] == "mIoU minus reference (paired)"
+    table = {line[0]: line[-1] for line in lines[2:]}
+    (found,) = find(study_entries(out, plan), out)
+    assert {row.reference for row in found.rows if row.difference} == {
+        f"target-only-{labels}" for labels in (4, 16, 32)
+    }
+    for row in found.rows:
+        if row.difference is None:
+            assert table[row.name] == "–"
+        else:
+            assert table[row.name].startswith(f"{100 * row.difference.mean:+.1f} ± ")
+            assert table[row.name].endswith(f"above {row.reference})")
+
+
 def test_a_report_of_a_part_names_what_is_missing(
     study: tuple[Path, Study], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ from segzoo.errors import ConfigError
 from segzoo.evaluation import Scores
 from segzoo.study.plan import Plan, Row
 from segzoo.study.results import find_run
+from segzoo.study.study_file import single
 from segzoo.study.table import make_table
 from tests.cli.conftest import Segzoo, write_pairs
 
@@ -195,6 +196,6 @@ def test_a_comparison_says_what_the_sources_are(trained: Path, tmp_path: Path) -
         shutil.copytree(trained, run)
         content = json.loads((run / "scores-test.json").read_text())
         (run / "scores-test.json").write_text(json.dumps(content | ({"sources": sources} if sources else {})))
-    table = make_table(tmp_path, Plan(tuple(rows), (0,), "one"))
+    table = make_table(tmp_path, *single(Plan(tuple(rows), (0,), "one")).comparisons)
     line = "Sources of one, two: a 4 images (weight 1, 25%), b 6 images (weight 3, 75%)."
     assert table.endswith(f"\n\n{line}") and table.count("Sources of") == 1

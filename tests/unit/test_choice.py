@@ -9,7 +9,20 @@ from hypothesis import strategies as st
 
 from segzoo.errors import ConfigError
 from segzoo.methods.registry import methods
-from segzoo.study.choice import LEAST, MOST, PARTS, ROWS, Cost, Photographs, as_json, in_words, judge, steps_within
+from segzoo.study.choice import (
+    LEAST,
+    MOST,
+    PARTS,
+    ROWS,
+    Choice,
+    Cost,
+    Photographs,
+    as_json,
+    in_words,
+    judge,
+    steps_within,
+    validation_interval,
+)
 
 PHOTOGRAPHS = Photographs(labelled=16, unlabelled=300, val=100, test=200)
 
@@ -95,6 +108,22 @@ def test_a_run_without_its_last_validation_is_not_judged() -> None:
             judge([run("joint", 0, curve, 0.5, steps)])
 
 
+@given(steps=st.integers(1, MOST))
+def test_a_training_of_any_length_is_validated_at_its_end(steps: int) -> None:
+    interval = validation_interval(steps)
+    assert steps % interval == 0 and 1 <= steps // interval <= PARTS
+    assert not any(steps % parts == 0 for parts in range(steps // interval + 1, PARTS + 1)), "as often as can be"
+
+
+def test_the_table_of_a_choice_has_the_test_score_of_the_chosen_row_alone() -> None:
+    entries = [run("joint", 0, [*FLAT, 0.40], 0.9), run("joint", 1, [*FLAT, 0.41], 0.9)]
+    judged = judge([*entries, run("ssda", 0, [*FLAT, 0.44], 0.1), run("ssda", 1, [*FLAT, 0.46], 0.1)])
+    assert Choice(tuple(judged), ()).table() == [
+        ("ssda", "45.0", "44.0 46.0", "10.0"),
+        ("joint", "40.5", "40.0 41.0", "–"),
+    ]
+
+
 def words(photographs: Photographs, *entries: dict[str, Any]) -> str:
     return "\n".join(in_words(judge(entries), photographs, "target-only"))
 
@@ -104,7 +133,7 @@ def test_the_words_say_what_the_numbers_can_bear() -> None:
     clear = words(PHOTOGRAPHS, *base, run("ssda", 0, [*FLAT, 0.42], 0.43), run("ssda", 1, [*FLAT, 0.44], 0.45))
     assert "Take ssda: 43.0 % mIoU on 100 validation images (seeds 0, 1), 44.0 % on 200 test images" in clear
     assert "+3.0 points over target-only, with every seed (from +2.0 to +4.0)" in clear
-    assert "still rose by 3.0 points" in clear
+    assert "ssda still rose by 3.0 points between its last two validations" in clear
     assert "decide little" not in clear
     level = words(PHOTOGRAPHS, *base, run("ssda", 0, [*FLAT, 0.39], 0.4), run("ssda", 1, [*FLAT, 0.44], 0.4))
     assert "+1.5 points over target-only, and not with every seed: the two are level" in level

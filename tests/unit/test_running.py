@@ -131,9 +131,9 @@ def test_rows_of_a_choice_are_told_by_scores_of_validation_images_alone(tmp_path
     assert set(entry["scores"]) == {"val"} and set(tested["scores"]) == {"test", "val"}
     assert image_counts(entry, out) is None and image_counts(tested, out) is not None, "of the test images"
     assert [one.split for one in find([entry, other], out)] == ["val"] and left(out, study) == []
-    table = make_table(out / "minicity", study.comparisons[0].plan, split="val")
+    table = make_table(out / "minicity", study.comparisons[0], split="val")
     (run / "scores-test.json").unlink()
-    assert make_table(out / "minicity", study.comparisons[0].plan, split="val") == table and left(out, study) == []
+    assert make_table(out / "minicity", study.comparisons[0], split="val") == table and left(out, study) == []
     assert [one.name for one in left(out, replace(study, split="test"))] == ["minicity/joint-s1"]
     (run / "val/scores-val.json").unlink()
     assert len(study_entries(out, study)) == 1 and [one.seed for one in left(out, study)] == [1]

@@ -340,6 +340,28 @@ def test_comparison_table():
     assert recalls[2] == ["c0", "45.0", "75.0", "30.0"] and recalls[4][1:] == ["–"] * 3
 
 
+def test_each_row_is_compared_with_its_own_reference():
+    values = {
+        "few": (0.3, 0.6),
+        "joint-few": (0.6, 0.75),
+        "all": (0.6, 0.9),
+        "joint-all": (0.75, 0.9),
+        "lost": (0.3, 0.3),
+    }
+    rows = {name: [of_miou(value) for value in found] for name, found in values.items()}
+    references = {"few": "few", "joint-few": "few", "all": "all", "joint-all": "all", "lost": "nobody"}
+    cells = cells_of(comparison_table(rows, references))
+    assert cells[0][-1] == "mIoU minus reference (paired)"
+    # mIoU is 2/3 of the value: the third class is predicted but never true
+    expected = ["–", "+15.0 ± 7.1 (2/2 above few)", "–", "+5.0 ± 7.1 (1/2 above all)", "–"]
+    assert [line[-1] for line in cells[2:]] == expected
+    # One that only the row itself is compared with takes no part.
+    cells = cells_of(comparison_table(rows, {**references, "joint-all": "few", "lost": "few"}))
+    assert cells[0][-1] == "mIoU minus few (paired)" and cells[5][-1].endswith("above)")
+    with pytest.raises(KeyError, match="nobody"):
+        comparison_table(rows, "nobody")
+
+
 def test_a_comparison_says_what_each_row_learned_from():
     rows = {"ssda": [of_miou(0.3)], "few": [of_miou(0.3)], "uda": [of_miou(0.3)]}
     learned = {
