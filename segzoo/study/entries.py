@@ -9,7 +9,6 @@ import numpy as np
 
 from segzoo.errors import ConfigError
 from segzoo.files import write_text
-from segzoo.methods.registry import methods
 from segzoo.study.plan import Plan, Row
 from segzoo.study.results import SPLITS, find_run, read_resources
 from segzoo.study.running import Run, is_complete, waves
@@ -71,7 +70,7 @@ def make_entry(one: Compared, row: Row, seed: int, run: Path, scores: Mapping[st
         "data": one.data,
         "row": row.name,
         "method": row.method,
-        "resources": list(methods()[row.method].resources),
+        "resources": list(row.resources),
         "learned": learned,
         "reference": one.references[row.name],
         "seed": seed,

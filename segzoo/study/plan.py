@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from segzoo.errors import ConfigError
-from segzoo.methods.registry import methods
+from segzoo.methods.registry import RESOURCES, methods
 from segzoo.suggest import did_you_mean
 
 CHECKPOINT = re.compile(r"\{([\w-]+)\}")
@@ -39,6 +39,12 @@ class Row:
     options: tuple[str, ...] = ()
     weight_of: "Row | None" = None
     starts: tuple["Row", ...] = ()
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """What its method learns from, and what the rows that it starts from learned from."""
+        found = set(methods()[self.method].resources).union(*(row.resources for row in self.starts))
+        return tuple(name for name in RESOURCES if name in found)
 
     @property
     def names(self) -> set[str]:

@@ -28,7 +28,9 @@ def make_table(folder: Path, one: Comparison, *, per_class: bool = False, split:
     files = {row.name: [find_run(folder, row, seed, proof) / proof for seed in plan.seeds] for row in plan.rows}
     check_comparable([path for paths in files.values() for path in paths])
     scores = {name: [Scores.load(path) for path in paths] for name, paths in files.items()}
-    resources = {row.name: read_resources(files[row.name][0], row.method) for row in plan.rows}
+    resources = {
+        row.name: dict.fromkeys(row.resources) | read_resources(files[row.name][0], row.method) for row in plan.rows
+    }
     table = comparison_table(
         scores, {name: one.references[name] for name in scores}, per_class=per_class, resources=resources
     )

@@ -78,6 +78,8 @@ def test_budgets_multiply_the_rows_that_learn_from_labels(tmp_path: Path) -> Non
     weight_of = rows_by_name["joint-4@metapix-4"].weight_of
     assert weight_of is not None and weight_of.options == ("--data.target_labels", "4")
     assert [start.name for start in rows_by_name["tuned-4"].starts] == ["source-only"], "which has no labels"
+    assert rows_by_name["target-only-4"].resources == ("labels",)
+    assert rows_by_name["tuned-4"].resources == rows_by_name["twice-4"].resources == ("source", "labels")
     assert [start.name for start in rows_by_name["twice-4"].starts] == ["tuned-4"], "with the same labels"
     assert one.budgets["joint-all@metapix-all"] == Budget("joint@metapix", None)
     assert one.references["metapix-4"] == "tuned-4" and one.references["source-only"] == "source-only"
