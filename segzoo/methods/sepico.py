@@ -227,7 +227,8 @@ class SePiCo(SelfTraining):
             )
         else:
             labels, confidence = self.label(*images)
-        return View(images[0], labels, confidence, self.pseudo_weights(confidence), *images[1:])
+        weights = self.pseudo_weights(confidence)
+        return View(images[0], labels, confidence, weights, *images[1:], names=target.get("name", ()))
 
     # Concepts and contrast
 

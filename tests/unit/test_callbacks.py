@@ -97,7 +97,7 @@ class Toy(L.LightningModule):
         self.fail_at = None
         self.seen = []
         self.segmenter = self.net
-        self.step_pictures, self.run_config = {}, None
+        self.step_pictures, self.step_names, self.run_config = {}, {}, None
         self.learned_from, self.sources = {"source": 8, "labels": None}, {}
 
     def panel_maps(self, batch):
@@ -260,13 +260,14 @@ def test_panels_name_their_images(tmp_path, monkeypatch):
 
         def training_step(self, batch, batch_idx):
             self.step_pictures = {"source": batch["source"]["image"], "mixed": batch["target"]["image"]}
+            self.step_names = {"source": batch["source"]["name"]}
             return super().training_step(batch, batch_idx)
 
     fitted(tmp_path, ImagePanels(tmp_path, count=2), steps=1)
     assert named == [["7", "7"]] * 4  # both domains, at step 0 and at the last
     named.clear()
     fitted(tmp_path / "training", ImagePanels(tmp_path / "training", count=2), steps=1, module=Pictures)
-    assert named == [["0 + 1000", "0 + 1000"]]
+    assert named == [{"source": ["0", "0"]}]
 
 
 def columns_of(monkeypatch):
