@@ -115,7 +115,11 @@ def test_donors_of_both_domains_are_called_so_and_by_their_own_names(monkeypatch
     coins = lambda _, count: [torch.Generator().manual_seed(i) for i in range(count)]  # noqa: E731
     monkeypatch.setattr(method, "image_generators", coins)
     batches = [
-        {"image": torch.rand(6, 3, 4, 4), "label": torch.zeros(6, 4, 4).long(), "name": [f"{part}{i}" for i in range(6)]}
+        {
+            "image": torch.rand(6, 3, 4, 4),
+            "label": torch.zeros(6, 4, 4).long(),
+            "name": [f"{part}{i}" for i in range(6)],
+        }
         for part in ("synthetic", "labelled", "photograph")
     ]
     own = {name: image for batch in batches for name, image in zip(batch["name"], batch["image"], strict=True)}
