@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from segzoo.cli.parser import Parser
 from segzoo.configs import config_names
 from segzoo.errors import ConfigError
+from segzoo.suggest import did_you_mean_folder
 
 if TYPE_CHECKING:
     from segzoo.dataprep.classes import Classes
@@ -158,7 +159,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.label_space and args.label_space.endswith((".yaml", ".yml")):
         args.label_space = str(Path(args.label_space).expanduser().absolute())
     if (folder := args.target_unlabelled) is not None and not folder.expanduser().is_dir():
-        raise ConfigError(f"--target_unlabelled {folder} is not a folder; expected one of photographs")
+        meant = did_you_mean_folder(folder.expanduser())
+        raise ConfigError(f"--target_unlabelled {folder} is not a folder; expected one of photographs{meant}")
 
 
 def _parser() -> Parser:

@@ -127,6 +127,7 @@ def test_a_label_space_that_is_there(segzoo: Segzoo, toy: Path) -> None:
         ("--source_images SYN --target_images REAL", "--out"),
         ("--source_images SYN --target_images REAL --out my.txt", "expected the name of a YAML file"),
         ("--source_images nowhere --target_images REAL --out my.yaml", "nowhere, does not exist"),
+        ("--source_images SYN/imgae --target_images REAL --out my.yaml", "syn/image'?"),
         ("--source_images SYN/image --target_images REAL --out my.yaml", "there are no masks beside them"),
         ("--source_images SYN/image --source_masks REAL --target_images REAL --out my.yaml", "nothing in common"),
         ("--source_images SYN --target_images SPACE --out my.yaml", "is not a folder"),
