@@ -46,7 +46,7 @@ def init(argv: list[str]) -> int:
             raise ConfigError(f"{path} exists; choose another --out, or --overwrite it")
 
     from segzoo.dataprep.classes import classes_yaml
-    from segzoo.dataprep.describe import data_yaml, fitting_method
+    from segzoo.dataprep.describe import data_yaml, fitting_method, said_of_splits
     from segzoo.files import write_text
     from segzoo.yaml_files import is_text
 
@@ -73,6 +73,8 @@ def init(argv: list[str]) -> int:
             print(f"warning: {said}", file=sys.stderr)
         masks = len(one.pairs.masks)
         print(f"{domain}: {one.pairs.count} images, {masks} with masks{_left_over(one)}")
+    if said := said_of_splits(domains["target"]):
+        print(f"warning: {said}", file=sys.stderr)
     print(f"written: {args.out}{'' if args.label_space else f', {classes_file}'}")
     print(f"look at the lines marked GUESSED, then\n  {check}\n  {train}")
     return 0

@@ -163,7 +163,10 @@ def similar_spaces(stored: Mapping[str, Stored]) -> list[str]:
 
 def classes_yaml(name: str, classes: Classes, stored: Mapping[str, Stored]) -> str:
     """A label space, with a comment for what every line is and what is a guess."""
-    lines = ["# The classes, in the order of their label ids. Rename them: the names stand in all tables and pictures."]
+    lines = [
+        "# The classes, in the order of their label ids; the names stand in all tables and pictures.",
+        "# Rename a class everywhere in this file, or give --classes A,B,... to data init.",
+    ]
     lines += [f"# GUESSED: {note}" for note in classes.notes]
     if similar := similar_spaces(stored):
         lines.append(f"# Packaged label spaces with a map of these values: {'; '.join(similar)}.")
