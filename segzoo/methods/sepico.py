@@ -228,7 +228,8 @@ class SePiCo(SelfTraining):
         else:
             labels, confidence = self.label(*images)
         weights = self.pseudo_weights(confidence)
-        return View(images[0], labels, confidence, weights, *images[1:], names=target.get("name", ()))
+        reference = images[1] if self.uses_references else None
+        return View(images[0], labels, confidence, weights, reference, target.get("name", ()))
 
     # Concepts and contrast
 
