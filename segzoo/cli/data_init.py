@@ -27,6 +27,7 @@ of the splits (train, val, test), what the masks store (ids, 0 and 255, a colour
 the red channel), the classes, and the input size of the network. The classes go to
 OUT_classes.yaml, unless --label_space names them. Uncertain lines are marked GUESSED. On a
 terminal, the command asks for the names of the classes; Enter keeps the suggestion."""
+RENAMED = "give --classes A,B,... to data init"
 EXAMPLES = """\
 examples:
   segzoo data init --source_images synthetic/rgb --source_masks synthetic/ids --target_images photos --out my_data.yaml
@@ -58,7 +59,7 @@ def init(argv: list[str]) -> int:
     else:
         domains, classes = _with_classes(found, stored, args.classes)
         space, note = classes_file.name, "the classes, in the file of that name beside this one"
-        write_text(classes_file, classes_yaml(f"{name}_classes", classes, stored))
+        write_text(classes_file, classes_yaml(f"{name}_classes", classes, stored, RENAMED))
         for line in classes.notes:
             print(f"guessed: {line}", file=sys.stderr)
     file = shlex.quote(str(args.out))
