@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 SYNONYMS = {
     "accumulate": "accumulate_grad_batches",
@@ -84,6 +85,30 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return f"; did you mean '{near[0]}'?"
     shown = known if len(known) <= 40 else [*known[:20], f"... ({len(known)} in all)"]
     return f"; known: {', '.join(shown)}" if known else ""
+
+
+def did_you_mean_folder(folder: Path, root: Path | None = None) -> str:
+    """A sentence to append to "does not exist": the folder of the nearest name beside the missing one, if one is near.
+
+    Args:
+        folder: that does not exist, or one below that.
+        root: that the sentence leaves out at the beginning of the folder.
+    """
+    above = next((parent for parent in folder.parents if parent.is_dir()), None)
+    if above is None or folder.exists():
+        return ""
+    missing, *below = folder.relative_to(above).parts
+    try:
+        names = {path.name.lower(): path.name for path in above.iterdir() if path.is_dir() and path.name[0] != "."}
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(missing.lower(), names, n=1, cutoff=0.5)
+    if not near:
+        return ""
+    meant = above / names[near[0]]
+    if meant.joinpath(*below).is_dir():
+        meant = meant.joinpath(*below)
+    return f"; did you mean '{meant.relative_to(root) if root and meant.is_relative_to(root) else meant}'?"
 
 
 def nearest_option(option: str, known: Iterable[str]) -> str | None:

@@ -24,6 +24,7 @@ class View(NamedTuple):
         confidence: the probability that it gives them, (B, H, W).
         weights: of their loss, (B, H, W).
         reference: (B, 3, H, W), other images of the same places, if there are any.
+        names: of the images, for captions; empty where nobody named them.
     """
 
     image: Tensor
@@ -31,6 +32,7 @@ class View(NamedTuple):
     confidence: Tensor
     weights: Tensor
     reference: Tensor | None = None
+    names: Sequence[str] = ()
 
 
 class Mixture(NamedTuple):

@@ -1,7 +1,7 @@
 """Pictures of what a method sees and predicts, at fixed images, while it learns."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -22,8 +22,6 @@ from segzoo.evaluation.panels import panel_figure
 
 Pixels = npt.NDArray[Any]
 FILE = re.compile(r"panel-\w+-step(\d+)\.png")
-STREAM_PICTURES = {"source", "target"}
-"""Titles of the columns of `step_pictures` that show images of the data, rather than generated ones."""
 
 
 class ImagePanels(L.Callback):
@@ -50,11 +48,10 @@ class ImagePanels(L.Callback):
         self.every_n_steps = every_n_steps
         self.count = count
         self._drawn = -1
-        self._names: list[str] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The untrained network, or, in a folder without panels, that of the checkpoint."""
-        self._drawn, self._names = -1, []
+        self._drawn = -1
         if trainer.global_step == 0 or not list(self.folder.glob("panel-*.png")):
             self._draw(trainer, pl_module)
         self._drawn = trainer.global_step
@@ -63,7 +60,6 @@ class ImagePanels(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """At the steps that have panels."""
-        self._names = _names(batch, self.count)
         if self._has_panels(trainer.global_step):
             self._draw(trainer, pl_module)
 
@@ -99,10 +95,7 @@ class ImagePanels(L.Callback):
             publish_overlays(trainer, columns, space, f"overlay/{domain}")
         if pictures := shown.step_pictures:
             columns = {name: [_pixels(one) for one in maps[: self.count]] for name, maps in pictures.items()}
-            rows = {len(column) for column in columns.values()}
-            named = pictures.keys() & STREAM_PICTURES and rows == {len(self._names)}
-            names = self._names if named else None
-            figure = panel_figure(columns, space, f"training batch of step {step}", names)
+            figure = panel_figure(columns, space, f"training batch of step {step}", shown.step_names)
             publish(trainer, figure, self.folder / f"panel-training-step{step:06d}.png", "panel/training")
 
 
@@ -137,13 +130,6 @@ def _columns(module: Any, batch: dict[str, Any], domain: str) -> dict[str, list[
     if domain == "source" and labels is not None:
         given["label"] = torch.stack([_resize(label, image.shape[-2:]) for label in labels])
     return columns | {name: [_pixels(one) for one in maps] for name, maps in module.panel_maps(given).items()}
-
-
-def _names(batch: Any, count: int) -> list[str]:
-    """The images of each row of a training batch: those of every stream that names some."""
-    streams = batch.values() if isinstance(batch, Mapping) else ()
-    named = [stream["name"][:count] for stream in streams if isinstance(stream, Mapping) and "name" in stream]
-    return [" + ".join(row) for row in zip(*named, strict=False)]
 
 
 def _resize(label: Tensor, size: torch.Size) -> Tensor:

@@ -12,8 +12,9 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 class StepProgress(TQDMProgressBar):
     """One bar over the whole training, whatever its epochs: steps, speed, time left and losses.
 
-    A resumed run starts at its step, and its speed counts only its own steps. Where the output is no
-    terminal, lines are printed instead, at most one in ``seconds``.
+    A resumed run starts at its step. Where the output is no terminal, lines are printed instead, at most one in ``seconds``.
+    Their speed is of the run's own steps without the first one, which compiles and fills caches, and without validations; once
+    one was seen, the time left has those that are to come in it.
 
     Args:
         seconds: between two lines in a log file.
@@ -25,7 +26,9 @@ class StepProgress(TQDMProgressBar):
         super().__init__()
         self._seconds = seconds
         self._lines = not sys.stdout.isatty() and "ipykernel" not in sys.modules
-        self._first_step, self._started, self._printed = 0, 0.0, 0.0
+        self._first_step, self._step, self._printed = 0, 0, 0.0
+        self._started: float | None = None
+        self._paused, self._validations, self._validation = 0.0, 0, 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Only rank zero shows anything, and only one of bar and lines."""
@@ -41,8 +44,9 @@ class StepProgress(TQDMProgressBar):
 
     def on_train_start(self, *args: Any) -> None:
         """Starts at the step of the checkpoint."""
-        self._first_step, self._started = self.trainer.global_step, time.monotonic()
-        self._printed = self._started
+        self._first_step = self._step = self.trainer.global_step
+        self._started, self._printed = None, time.monotonic()
+        self._validations, self._validation = 0, 0.0
         bar = self.train_progress_bar = self.init_train_tqdm()
         bar.reset(self.total_steps)
         bar.unit = "step"
@@ -59,13 +63,28 @@ class StepProgress(TQDMProgressBar):
         step, total = trainer.global_step, self.total_steps
         bar = self.train_progress_bar
         if self._lines:
-            now = time.monotonic()
+            if step == self._step:  # a batch of several, as yet without a step
+                return
+            self._step, now = step, time.monotonic()
+            self._started = now if self._started is None else self._started
             if now - self._printed >= self._seconds or (step == total and self._printed != now):
                 self._printed = now
-                print(self._line(step, total, now - self._started), flush=True)
+                print(self._line(step, total, now), flush=True)
         elif not bar.disable and step != bar.n:
             bar.n = step
             bar.set_postfix(self.get_metrics(trainer, pl_module))  # draws the bar
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """From here on it is no step."""
+        super().on_validation_start(trainer, pl_module)
+        self._paused = time.monotonic()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """From here on it is steps again."""
+        super().on_validation_end(trainer, pl_module)
+        self._validation, self._validations = time.monotonic() - self._paused, self._validations + 1
+        if self._started is not None:
+            self._started += self._validation
 
     def on_validation_batch_start(self, *args: Any, **kwargs: Any) -> None:
         """Plain name: there is one loader."""
@@ -96,15 +115,26 @@ class StepProgress(TQDMProgressBar):
         else:
             super().print(*args, sep=sep, **kwargs)
 
-    def _line(self, step: int, total: int | None, seconds: float) -> str:
-        rate = (step - self._first_step) / max(seconds, 1e-9)
+    def _line(self, step: int, total: int | None, now: float) -> str:
+        timed = step - self._first_step - 1
         parts = [f"step {step}"]
         if total is not None:
             parts = [f"step {step}/{total} ({100 * step // total}%)"]
-        parts.append(f"{rate:.2f} steps/s")
-        if total is not None and rate > 0:
-            parts.append(f"{clock((total - step) / rate)} left")
+        if timed > 0 and self._started is not None:
+            seconds = max(now - self._started, 1e-9) / timed
+            parts.append(f"{1 / seconds:.2f} steps/s")
+            if total is not None:
+                to_come = self._validations_until(total) * self._validation
+                parts.append(f"{clock((total - step) * seconds + to_come)} left")
         return ", ".join([*parts, *(f"{k} {v:.3g}" for k, v in self.trainer.progress_bar_metrics.items())])
+
+    def _validations_until(self, total: int) -> int:
+        """Validations that are to come where they come every so many batches."""
+        every = self.trainer.val_check_interval
+        if not isinstance(every, int) or self.trainer.check_val_every_n_epoch is not None:
+            return 0
+        before, all_ = (step * self.trainer.accumulate_grad_batches // every for step in (self._first_step, total))
+        return max(0, all_ - before - self._validations)
 
 
 def total_steps(trainer: L.Trainer) -> int | None:

@@ -1,5 +1,6 @@
 """What callbacks ask of the module that is trained; `segzoo.methods.base.Method` has all of it."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ class Shown(Protocol):
         label_space: the classes, with their colours.
         streams: what a training batch holds.
         step_pictures: images (B, 3, H, W), labels and maps (B, H, W) of the last step, by title.
+        step_names: the names of those images of the data that are among them, by title.
         run_config: the configuration of the run, None in a training from Python.
         learned_from: the resources that it learns from (`segzoo.methods.base.Resource`), each with the number of its images,
             or None where nobody counted.
@@ -31,6 +33,9 @@ class Shown(Protocol):
 
     @property
     def step_pictures(self) -> dict[str, Tensor]: ...
+
+    @property
+    def step_names(self) -> dict[str, Sequence[str]]: ...
 
     @property
     def learned_from(self) -> dict[str, int | None]: ...

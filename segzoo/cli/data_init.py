@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from segzoo.cli.parser import Parser
 from segzoo.configs import config_names
 from segzoo.errors import ConfigError
+from segzoo.suggest import did_you_mean_folder
 
 if TYPE_CHECKING:
     from segzoo.dataprep.classes import Classes
@@ -26,6 +27,7 @@ of the splits (train, val, test), what the masks store (ids, 0 and 255, a colour
 the red channel), the classes, and the input size of the network. The classes go to
 OUT_classes.yaml, unless --label_space names them. Uncertain lines are marked GUESSED. On a
 terminal, the command asks for the names of the classes; Enter keeps the suggestion."""
+RENAMED = "give --classes A,B,... to data init"
 EXAMPLES = """\
 examples:
   segzoo data init --source_images synthetic/rgb --source_masks synthetic/ids --target_images photos --out my_data.yaml
@@ -45,7 +47,7 @@ def init(argv: list[str]) -> int:
             raise ConfigError(f"{path} exists; choose another --out, or --overwrite it")
 
     from segzoo.dataprep.classes import classes_yaml
-    from segzoo.dataprep.describe import data_yaml, fitting_method
+    from segzoo.dataprep.describe import data_yaml, fitting_method, said_of_splits
     from segzoo.files import write_text
     from segzoo.yaml_files import is_text
 
@@ -57,7 +59,7 @@ def init(argv: list[str]) -> int:
     else:
         domains, classes = _with_classes(found, stored, args.classes)
         space, note = classes_file.name, "the classes, in the file of that name beside this one"
-        write_text(classes_file, classes_yaml(f"{name}_classes", classes, stored))
+        write_text(classes_file, classes_yaml(f"{name}_classes", classes, stored, RENAMED))
         for line in classes.notes:
             print(f"guessed: {line}", file=sys.stderr)
     file = shlex.quote(str(args.out))
@@ -72,6 +74,8 @@ def init(argv: list[str]) -> int:
             print(f"warning: {said}", file=sys.stderr)
         masks = len(one.pairs.masks)
         print(f"{domain}: {one.pairs.count} images, {masks} with masks{_left_over(one)}")
+    if said := said_of_splits(domains["target"]):
+        print(f"warning: {said}", file=sys.stderr)
     print(f"written: {args.out}{'' if args.label_space else f', {classes_file}'}")
     print(f"look at the lines marked GUESSED, then\n  {check}\n  {train}")
     return 0
@@ -158,7 +162,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.label_space and args.label_space.endswith((".yaml", ".yml")):
         args.label_space = str(Path(args.label_space).expanduser().absolute())
     if (folder := args.target_unlabelled) is not None and not folder.expanduser().is_dir():
-        raise ConfigError(f"--target_unlabelled {folder} is not a folder; expected one of photographs")
+        meant = did_you_mean_folder(folder.expanduser())
+        raise ConfigError(f"--target_unlabelled {folder} is not a folder; expected one of photographs{meant}")
 
 
 def _parser() -> Parser:

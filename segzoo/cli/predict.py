@@ -104,7 +104,7 @@ def predict(argv: list[str]) -> int:
     done = labelling.label([Item(name, files[name], partial(images.image, number[name])) for name in todo], len(todo))
     if done or (files and not todo):
         before = f", {len(files) - len(todo)} were before" if len(todo) < len(files) else ""
-        print(f"{done} images labelled{before}: {args.out}")
+        print(f"{done} images labelled{before}; {args.out} holds {outputs.content}")
     for name, path in videos.items():
         _label_video(labelling, name, path)
     for line in said_at_the_end(others, labelling.several):
@@ -146,7 +146,7 @@ def _label_video(labelling: Labelling, name: str, path: Path) -> None:
     except DataError as error:
         labelling.failed[name] = str(error)
         return
-    print(f"{done} frames of {path} labelled: {labelling.outputs.out}")
+    print(f"{done} frames of {path} labelled; {labelling.outputs.out} holds {labelling.outputs.content}")
 
 
 def _same(pixels: "Pixels") -> "Pixels":

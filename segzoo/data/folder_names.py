@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from segzoo.data.domains import SPLITS, Split
 from segzoo.data.files import spelled
 from segzoo.errors import ConfigError, DataError
+from segzoo.suggest import did_you_mean_folder
 
 
 def folder_path(pattern: str, name: str, root: Path) -> Path:
@@ -62,13 +63,14 @@ def existing_folder(pattern: str, name: str, root: Path, split: str = "") -> Pat
     if has_folder(pattern, name, root):
         return folder
     found = "is not a folder" if folder.exists() else "does not exist"
+    meant = did_you_mean_folder(folder, spelled(root.expanduser()))
     splits = (
         ", `data.DOMAIN.split_folders` to the names of its folders, e.g. '{val: test}', or, where a split has no masks, "
         f"`data.DOMAIN.splits_without_masks` to its name, e.g. '[{split or name}]'"
     )
     raise DataError(
         f"the folder {folder} {found}; set `data.root` to the folder that '{pattern}' starts from"
-        f"{splits if '{split}' in pattern else ', or name another folder'}"
+        f"{splits if '{split}' in pattern else ', or name another folder'}{meant}"
     )
 
 

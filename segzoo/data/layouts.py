@@ -8,6 +8,7 @@ from segzoo.data.domains import Split
 from segzoo.data.files import LEFTOVERS
 from segzoo.data.references import IMAGE_TYPES
 from segzoo.errors import DataError
+from segzoo.suggest import did_you_mean_folder
 
 IMAGES = ("images", "image", "imgs", "img", "rgb")
 MASKS = ("masks", "mask", "labels", "label", "annotations", "gt", "seg", "segmentation", "semantic")
@@ -66,7 +67,7 @@ def find_layout(folder: Path) -> Layout:
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"the folder {folder} {what}; {EXPECTED}")
+        raise DataError(f"the folder {folder} {what}; {EXPECTED}{did_you_mean_folder(folder)}")
     if splits := _splits(folder):  # train/images
         train = folder / next(iter(splits.values()))
         images = _named(train, IMAGES)

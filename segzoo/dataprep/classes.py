@@ -161,9 +161,19 @@ def similar_spaces(stored: Mapping[str, Stored]) -> list[str]:
     return found[:SUGGESTED]
 
 
-def classes_yaml(name: str, classes: Classes, stored: Mapping[str, Stored]) -> str:
-    """A label space, with a comment for what every line is and what is a guess."""
-    lines = ["# The classes, in the order of their label ids. Rename them: the names stand in all tables and pictures."]
+def classes_yaml(name: str, classes: Classes, stored: Mapping[str, Stored], other_names: str = "") -> str:
+    """A label space, with a comment for what every line is and what is a guess.
+
+    Args:
+        name: of the label space.
+        classes: what it holds.
+        stored: what the masks of each domain store.
+        other_names: how the command gives the classes other names, for the comment.
+    """
+    lines = [
+        "# The classes, in the order of their label ids; the names stand in all tables and pictures.",
+        f"# Rename a class everywhere in this file{other_names and f', or {other_names}'}.",
+    ]
     lines += [f"# GUESSED: {note}" for note in classes.notes]
     if similar := similar_spaces(stored):
         lines.append(f"# Packaged label spaces with a map of these values: {'; '.join(similar)}.")

@@ -20,6 +20,8 @@ from segzoo.errors import DataError
 SAMPLE = 200
 SHORTER_SIDE, MULTIPLE = 512, 32
 BLOCKS: Sequence[tuple[float, float, float]] = ((0.7, 0.1, 0.2), (0.5, 0.25, 0.25), (0.4, 0.3, 0.3), (0.5, 0, 0.5))
+FEW, SCORED = 40, 20
+"""Labelled images of which half are kept for scoring; images of a split whose score says something."""
 GAP, LONG = 5, 100
 COLUMN = 46
 
@@ -121,16 +123,16 @@ def _domain(domain: str, found: Found, root: Path) -> list[str]:
         if found.stored.kind == "red":
             lines.append(_line(3, "channel", "red", "the other channels hold something else, such as instances"))
     if domain == "target" and not layout.splits and layout.masks:
-        count = pairs.count
-        if (blocks := _blocks(count)) is None:
+        if (divided := _divided(pairs)) is None:
             lines.append(
                 "      # GUESSED: one image is trained on, and none is left to be scored; add images, or folders val/ and test/"
             )
         else:
+            blocks, gap = divided
+            shares = f"[{', '.join(f'{share:g}' for share in blocks)}]"
             lines.append(
-                _line(3, "blocks", blocks, "GUESSED: shares of train, val and test, in the order of the names")
+                _line(3, "blocks", shares, "GUESSED: shares of train, val and test, in the order of the names")
             )
-            gap = GAP if count >= LONG and _is_sequence(pairs) else 0
             why = "frames left out between two blocks, as neighbours of a video look alike"
             lines.append(_line(3, "gap", str(gap), f"GUESSED: {why}"))
     further = found.unlabelled or (Path(layout.unlabelled) if layout.unlabelled else None)
@@ -140,12 +142,32 @@ def _domain(domain: str, found: Found, root: Path) -> list[str]:
     return lines
 
 
-def _blocks(count: int) -> str | None:
+def said_of_splits(target: Found) -> str:
+    """A sentence on val and test that are cut off too few labelled images; empty where they are not."""
+    pairs = target.pairs
+    if pairs.layout.splits or not pairs.layout.masks or (divided := _divided(pairs)) is None:
+        return ""
+    train, val, test = map(len, time_blocks(pairs.count, *divided))
+    if min(val, test) >= SCORED:
+        return ""
+    return (
+        f"blocks divide the {pairs.count} labelled photographs into {train} for train, {val} for val and {test} for test: "
+        f"about {SCORED} are needed in val and in test for a score that means something"
+    )
+
+
+def _divided(pairs: Pairs) -> tuple[tuple[float, float, float], int] | None:
+    """Shares of train, val and test of images in one folder, and the gap between them; None for a single image."""
+    blocks = _blocks(pairs.count)
+    return None if blocks is None else (blocks, GAP if pairs.count >= LONG and _is_sequence(pairs) else 0)
+
+
+def _blocks(count: int) -> tuple[float, float, float] | None:
     """Shares of train, val and test that leave none of them empty, as long as there are images; None for a single image."""
-    for blocks in BLOCKS:
+    for blocks in BLOCKS[count < FEW :]:
         with suppress(DataError):
             time_blocks(count, blocks, 0)
-            return f"[{', '.join(f'{share:g}' for share in blocks)}]"
+            return blocks
     return None
 
 

@@ -15,6 +15,7 @@ from segzoo.data.pairing import Affixes, apart, natural_order
 from segzoo.data.references import IMAGE_TYPES
 from segzoo.data.splits import evenly
 from segzoo.errors import DataError
+from segzoo.suggest import did_you_mean_folder
 
 MASK_WORD = re.compile("mask|label|seg|gt|ids|annot", re.IGNORECASE)
 MASK_END = re.compile(rf"(.+?)([_. -](?:{MASK_WORD.pattern})[^/]*)", re.IGNORECASE)
@@ -71,7 +72,7 @@ def find_places(images: Path, masks: Path | None) -> Layout:
     for folder, what in ((images, "images"), (masks, "masks")):
         if folder is not None and not folder.is_dir():
             found = "is not a folder" if folder.exists() else "does not exist"
-            raise DataError(f"the folder of the {what}, {folder}, {found}")
+            raise DataError(f"the folder of the {what}, {folder}, {found}{did_you_mean_folder(folder)}")
     images = images.absolute()
     if masks is None:
         layout = find_layout(images)

@@ -27,7 +27,7 @@ def panel_figure(
     columns: Mapping[str, Sequence[npt.NDArray[Any]]],
     label_space: "LabelSpace",
     title: str = "",
-    names: Sequence[str] | None = None,
+    names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
 ) -> Figure:
     """A row per sample, a column per kind of picture, and a legend of the classes that occur.
 
@@ -37,7 +37,7 @@ def panel_figure(
             from 0 to 1, or to its largest value when that is above 1.
         label_space: names and colours of the label ids.
         title: above everything.
-        names: of the samples, each above its row.
+        names: of the samples, each above its row; or of the pictures in some of the columns, each above its own picture.
 
     Raises:
         ValueError: no column, or columns of different lengths.
@@ -51,7 +51,7 @@ def panel_figure(
     height, width = (predictions or next(iter(columns.values())))[0].shape[:2]
     cell_width = 2.6
     cell_height = cell_width * min(height / width, 2.0)
-    named = 0.15 if names else 0.0
+    named = 0.15 if names and (not isinstance(names, Mapping) or any(names.values())) else 0.0
     maps = {name: _limit(pictures) for name, pictures in columns.items() if _is_map(pictures[0])}
     total_width = len(columns) * cell_width
     legend = Legend(_entries(columns.values(), label_space), total_width)
@@ -68,9 +68,9 @@ def panel_figure(
             box = (left, left + cell_width - 2 * gap, bottom, bottom + cell_height - 2 * gap)
             inner = _inner(box, (predictions or pictures)[row].shape)
             _picture(axes, pictures[row], inner, label_space, maps.get(name, 1.0))
-        if names:
-            text = shortened(names[row], total_width - 2 * gap, TINY)
-            axes.text(gap, bottom + cell_height - gap, text, va="bottom", fontsize=TINY, color=MUTED)
+        for left, room, text in _captions(columns, row, names, cell_width):
+            text = shortened(text, room - 2 * gap, TINY)
+            axes.text(left + gap, bottom + cell_height - gap, text, va="bottom", fontsize=TINY, color=MUTED)
     for column, name in enumerate(columns):
         middle, above = (column + 0.5) * cell_width, total[1] - top + 0.02
         text = shortened(name, cell_width - 2 * gap, NORMAL)
@@ -142,6 +142,16 @@ def _inner(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> tu
     across, up = scale * shape[1] / 2, scale * shape[0] / 2
     x, y = (left + right) / 2, (bottom + top) / 2
     return x - across, x + across, y - up, y + up
+
+
+def _captions(
+    titles: Iterable[str], row: int, names: Sequence[str] | Mapping[str, Sequence[str]] | None, width: float
+) -> list[tuple[float, float, str]]:
+    """Where the captions of a row begin, how much room each has, and what they say; columns are ``width`` wide."""
+    if isinstance(names, Mapping):
+        named = [(column, names.get(title, ())) for column, title in enumerate(titles)]
+        return [(column * width, width, own[row]) for column, own in named if row < len(own)]
+    return [(0.0, len(list(titles)) * width, names[row])] if names else []
 
 
 def _picture(

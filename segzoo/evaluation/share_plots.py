@@ -18,6 +18,8 @@ WIDE = 20
 """Ratio of the largest to the smallest smoothed share from which on an axis is logarithmic."""
 DECADES = 1e-4
 """Shares below this part of a panel's largest are drawn at its lower edge."""
+LOWEST = 1e-5
+"""Below this share, 0.001 %, nothing is told apart: these are single pixels."""
 
 
 def shares_figure(
@@ -68,13 +70,13 @@ def shares_figure(
 
 def _wide(prior: float, values: list[Floats]) -> bool:
     every = np.concatenate([[prior], *(smooth(one) for one in values)])
-    return bool(every.max() > WIDE * max(every.min(), DECADES * every.max()))
+    return bool(every.max() > WIDE * max(every.min(), DECADES * every.max(), LOWEST))
 
 
 def _panel(axes: Axes, lines: Mapping[str, tuple[npt.NDArray[np.int64], Floats]], prior: float) -> None:
-    high = max(prior, *(float(values.max()) for _, values in lines.values()), 1e-6)
+    high = max(prior, *(float(values.max()) for _, values in lines.values()), LOWEST)
     wide = _wide(prior, [values for _, values in lines.values()])
-    floor = DECADES * high if wide else 0.0
+    floor = max(DECADES * high, LOWEST) if wide else 0.0
     for name, (steps, values) in lines.items():
         colour, alone = COLOURS[name], "o" if len(steps) == 1 else None
         axes.plot(steps, np.maximum(values, floor), color=colour, linewidth=0.7, alpha=0.3)

@@ -48,6 +48,17 @@ class Outputs:
             found["cityscapes"] = self.out / "cityscapes" / self.export.file_name(name)
         return found | {"labels": self.out / "labels" / f"{name}.png"}
 
+    @property
+    def content(self) -> str:
+        """What is in the folder, in words."""
+        flags = {
+            "confidences": self.confidence,
+            "probabilities": self.probabilities,
+            "cityscapes": self.export is not None,
+        }
+        further = [kind for kind, is_written in flags.items() if is_written]
+        return f"{', '.join(f'{kind}/' for kind in ('labels', 'overlays', *further))} and legend.png"
+
     def write(self, name: str, image: "Pixels", maps: "Maps", space: "LabelSpace", stamp: str) -> None:
         """Writes the files of an image.
 

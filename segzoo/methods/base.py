@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Self
 
@@ -113,6 +113,11 @@ class Method(LoggedSteps):
     @property
     def step_pictures(self) -> dict[str, Tensor]:
         """The images (B, 3, H, W), labels and maps (B, H, W) of the last step, by title, for whoever draws them."""
+        return {}
+
+    @property
+    def step_names(self) -> dict[str, Sequence[str]]:
+        """The names of those images of the data that `step_pictures` shows, by the same titles."""
         return {}
 
     @property

@@ -12,6 +12,7 @@ whose pixels have weights, not.
 """
 
 import contextlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -130,7 +131,7 @@ class MeanTeacher(UnsupervisedAdaptation, ScoredTeacher):
         """Unlabelled images with the teacher's labels."""
         image, reference = images["image"], images.get("reference")
         labels, confidence = self.label(image, reference)
-        return View(image, labels, confidence, self.pseudo_weights(confidence), reference)
+        return View(image, labels, confidence, self.pseudo_weights(confidence), reference, images.get("name", ()))
 
     @torch.no_grad()
     def label(self, image: Tensor, reference: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -189,3 +190,8 @@ class MeanTeacher(UnsupervisedAdaptation, ScoredTeacher):
             pictures["reference"] = view.reference
         mixed = {"mixed": mixture.image, "mixed label": mixture.label, "prediction": logits.argmax(dim=1)}
         return pictures | mixed
+
+    @property
+    def step_names(self) -> dict[str, Sequence[str]]:
+        """The names of the target images."""
+        return {} if self._seen is None else {"target": self._seen[0].names}

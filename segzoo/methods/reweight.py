@@ -9,6 +9,7 @@ No network learns the weights, and nothing is remembered from one batch to the n
 l_i and L_T are as in `segzoo.methods.joint`.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -63,7 +64,7 @@ class Reweight(LookAheadTraining):
             scope=scope,
             pixel_mean=pixel_mean,
         )
-        self._seen: tuple[Tensor, Tensor, Tensor] | None = None
+        self._seen: tuple[Batch, Tensor] | None = None
 
     def training_step(self, batch: dict[str, Batch], batch_idx: int) -> Tensor:
         """One step on the weighted source and the target."""
@@ -84,7 +85,7 @@ class Reweight(LookAheadTraining):
             helps = helps.nan_to_num(0, 0, 0)
         weights = self.to_mean_one(helps, source["label"])[0]
         self.log_weights(weights, source)
-        self._seen = (source["image"], source["label"], weights)
+        self._seen = (source, weights)
 
         source_loss = (weights * losses).sum() / self.source_count(source["label"])
         loss = self.total({"source": source_loss, "target": target_loss.detach()})
@@ -93,4 +94,12 @@ class Reweight(LookAheadTraining):
     @property
     def step_pictures(self) -> dict[str, Tensor]:
         """The source images of the last step and their weights, which are of that step alone."""
-        return {} if self._seen is None else dict(zip(("source", "source label", "weight"), self._seen, strict=True))
+        if self._seen is None:
+            return {}
+        source, weights = self._seen
+        return {"source": source["image"], "source label": source["label"], "weight": weights}
+
+    @property
+    def step_names(self) -> dict[str, Sequence[str]]:
+        """The names of the source images."""
+        return {} if self._seen is None else {"source": self._seen[0].get("name", ())}

@@ -11,6 +11,7 @@ their last maps at source pixels of thing classes (DAFormer's feature distance).
 image of the same place in better light, the labels of what does not move also follow the teacher's prediction for that one.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -72,6 +73,8 @@ class SelfTraining(MeanTeacher):
     """
 
     slug = "self-training"
+    pasted_from = "source"
+    """Title of the images in `step_pictures` whose classes are pasted."""
 
     def __init__(
         self,
@@ -107,7 +110,7 @@ class SelfTraining(MeanTeacher):
         check_range("`method.fourier`", fourier, 0, 0.5)
         self.mix_scope, self.source_augmentation, self.fourier = mix_scope, source_augmentation, fourier
         self.feature_weight = feature_distance
-        self._pasted: Tensor | None = None
+        self._pasted: Batch | None = None
         if feature_distance:
             self.feature_distance = FeatureDistance(self.segmenter, self.label_space.classes, feature_classes)
         self.night = (
@@ -186,7 +189,7 @@ class SelfTraining(MeanTeacher):
                 f"target images of {sizes[0]} pixels (HxW) cannot be mixed with source images of {sizes[1]}: give both one "
                 "`data.crop_size`, or `data.source_size` and `data.target_size` alike"
             )
-        self._pasted = source["image"]
+        self._pasted = source
         mask = class_mix(label, self.image_generators("class mix", len(label)), self.mix_scope, IGNORE_INDEX)
         weights = paste(mask, torch.ones_like(view.weights), view.weights)
         image, labels = paste(mask, source["image"], view.image), paste(mask, label, view.labels)
@@ -196,4 +199,10 @@ class SelfTraining(MeanTeacher):
     def step_pictures(self) -> dict[str, Tensor]:
         """The images of the last step, by title."""
         pictures = super().step_pictures
-        return {"source": self._pasted} | pictures if self._pasted is not None else pictures
+        return pictures if self._pasted is None else {self.pasted_from: self._pasted["image"]} | pictures
+
+    @property
+    def step_names(self) -> dict[str, Sequence[str]]:
+        """The names of the images on both sides of the mixture."""
+        names = super().step_names
+        return names if self._pasted is None else {self.pasted_from: self._pasted.get("name", ())} | names

@@ -227,7 +227,9 @@ class SePiCo(SelfTraining):
             )
         else:
             labels, confidence = self.label(*images)
-        return View(images[0], labels, confidence, self.pseudo_weights(confidence), *images[1:])
+        weights = self.pseudo_weights(confidence)
+        reference = images[1] if self.uses_references else None
+        return View(images[0], labels, confidence, weights, reference, target.get("name", ()))
 
     # Concepts and contrast
 

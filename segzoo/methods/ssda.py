@@ -42,6 +42,7 @@ class SSDA(SelfTraining):
     """
 
     slug = "ssda"
+    pasted_from = "donor"
     resources = ("source", "labels", "unlabelled")
 
     def __init__(
@@ -91,4 +92,6 @@ class SSDA(SelfTraining):
         coins = [float(torch.rand((), generator=g)) < 0.5 for g in self.image_generators("donor", len(source["image"]))]
         chosen = torch.tensor(coins, device=source["image"].device)
         image = torch.where(chosen[:, None, None, None], source["image"], labelled["image"])
-        return {"image": image, "label": torch.where(chosen[:, None, None], source["label"], labelled["label"])}
+        label = torch.where(chosen[:, None, None], source["label"], labelled["label"])
+        names = zip(coins, source.get("name", ()), labelled.get("name", ()), strict=False)
+        return {"image": image, "label": label, "name": [one if coin else other for coin, one, other in names]}

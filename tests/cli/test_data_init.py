@@ -1,5 +1,6 @@
 """`segzoo data init`: from two folders to a YAML that is checked and read."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from segzoo.data.label_spaces import load_label_space
 from tests.cli.conftest import Segzoo, write_pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -69,6 +71,13 @@ def test_masks_of_0_and_255_keep_their_foreground(segzoo: Segzoo) -> None:
     folders += ("--target_images", "real/image", "--target_masks", "real/mask")
     result = segzoo("data", "init", *folders, "--out", "car.yaml", "--classes", "ground,car")
     assert result.status == 0, result.err
+    assert (
+        "warning: blocks divide the 20 labelled photographs into 10 for train, 5 for val and 5 for test" in result.err
+    )
+    written = Path("car_classes.yaml").read_text()
+    assert "# Rename a class everywhere in this file, or give --classes A,B,... to data init." in written
+    Path("renamed.yaml").write_text(re.sub(r"\bcar\b", "vehicle", written))
+    assert load_label_space("renamed.yaml").classes == ("ground", "vehicle")
     checked = segzoo("data", "check", "car.yaml")
     assert checked.status == 0, checked.err
     shares = next(line for line in checked.out.splitlines() if line.startswith("1 car"))
@@ -127,6 +136,7 @@ def test_a_label_space_that_is_there(segzoo: Segzoo, toy: Path) -> None:
         ("--source_images SYN --target_images REAL", "--out"),
         ("--source_images SYN --target_images REAL --out my.txt", "expected the name of a YAML file"),
         ("--source_images nowhere --target_images REAL --out my.yaml", "nowhere, does not exist"),
+        ("--source_images SYN/imgae --target_images REAL --out my.yaml", "syn/image'?"),
         ("--source_images SYN/image --target_images REAL --out my.yaml", "there are no masks beside them"),
         ("--source_images SYN/image --source_masks REAL --target_images REAL --out my.yaml", "nothing in common"),
         ("--source_images SYN --target_images SPACE --out my.yaml", "is not a folder"),

@@ -90,7 +90,9 @@ def test_confidences_and_probabilities(segzoo: Segzoo, toy: Path, checkpoint: Pa
 def test_confidences_that_come_later_are_added(segzoo: Segzoo, toy: Path, checkpoint: Path) -> None:
     command = ["predict", "--ckpt_path", checkpoint, "--input", toy.parent / "real/test/image", "--out", "seen"]
     assert segzoo(*command).status == 0 and not Path("seen/confidences").exists()
-    assert segzoo(*command, "--confidence").out.startswith("2 images labelled: seen")
+    assert segzoo(*command, "--confidence").out.startswith(
+        "2 images labelled; seen holds labels/, overlays/, confidences/ and legend.png"
+    )
     assert len(list(Path("seen/confidences").iterdir())) == 2
     Path("seen/probabilities").mkdir()
     np.savez(Path("seen/probabilities/000.npz"), other=np.zeros(1))
@@ -146,7 +148,7 @@ def test_frames_of_videos_are_labelled_and_a_damaged_one_is_named(segzoo: Segzoo
     command = ["predict", "--ckpt_path", checkpoint, "--input", "in", "--out", "seen"]
     result = segzoo(*command)
     assert result.status == 1 and "in/broken.mp4 cannot be read as a video" in result.err
-    assert "5 frames of in/sub/drive.mp4 labelled: seen" in result.out
+    assert "5 frames of in/sub/drive.mp4 labelled; seen holds labels/, overlays/ and legend.png" in result.out
     assert sorted(path.name for path in Path("seen/labels/sub/drive").iterdir()) == [f"{i:06}.png" for i in range(5)]
     assert ids(Path("seen/labels/sub/drive/000000.png")).shape == (32, 48)
     Path("seen/labels/sub/drive/000002.png").unlink()

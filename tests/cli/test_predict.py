@@ -70,7 +70,7 @@ def test_what_is_no_regular_file_is_named_and_not_opened(predict: Segzoo, alarm:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("photos/s.jpg")
         result = predict()
-    assert (result.status, result.out) == (0, "1 images labelled: out\n")
+    assert (result.status, result.out) == (0, "1 images labelled; out holds labels/, overlays/ and legend.png\n")
     assert (
         result.err
         == "2 files were not labelled: m.png (a named pipe), s.jpg (a socket); convert images to PNG or JPEG\n"
@@ -101,9 +101,13 @@ def test_every_folder_is_visited_once(predict: Segzoo) -> None:
     Path("elsewhere/round").symlink_to("../photos/z", target_is_directory=True)
     Path("photos/d.png").symlink_to("../d.png")
     result = predict()
-    assert (result.status, result.out, result.err) == (0, "4 images labelled: out\n", "")
+    assert (result.status, result.out, result.err) == (
+        0,
+        "4 images labelled; out holds labels/, overlays/ and legend.png\n",
+        "",
+    )
     assert written() == ["a.png", "d.png", "other/c.png", "z/b.png"]
-    assert predict().out == "0 images labelled, 4 were before: out\n"
+    assert predict().out == "0 images labelled, 4 were before; out holds labels/, overlays/ and legend.png\n"
 
 
 @pytest.mark.fault("link-to-its-own-folder-in-a-data-set")
@@ -180,13 +184,16 @@ def test_a_broken_image_does_not_lose_the_others(predict: Segzoo) -> None:
     Path("photos/3.jpg").write_text("no image")
     Path("photos/4.png").symlink_to("nowhere.png")
     result = predict("--batch_size", "2")
-    assert (result.status, result.out) == (1, "2 images labelled: out\n")
+    assert (result.status, result.out) == (1, "2 images labelled; out holds labels/, overlays/ and legend.png\n")
     assert result.err.startswith("error: 3 of 5 images could not be labelled: cannot read the image photos/1.png: ")
     assert "photos/3.jpg" in result.err and "photos/4.png" in result.err and result.err.count("\n") == 1
     assert written() == ["0.png", "2.png"]
     draw(Path("photos/1.png"), 1)
     again = predict("--batch_size", "2")
-    assert again.out == "1 images labelled, 2 were before: out\n" and again.status == 1
+    assert (
+        again.out == "1 images labelled, 2 were before; out holds labels/, overlays/ and legend.png\n"
+        and again.status == 1
+    )
     for name in ("0.png", "1.png", "2.png"):
         Path("photos", name).unlink()
     result = predict()
@@ -219,20 +226,23 @@ def test_capitals_count_where_the_file_system_says_so(tmp_path: Path) -> None:
 def test_the_same_command_goes_on_and_another_writes_over_nothing(predict: Segzoo) -> None:
     draw(Path("photos/a.png"), 1)
     draw(Path("photos/b.png"), 2)
-    assert predict().out == "2 images labelled: out\n"
+    assert predict().out == "2 images labelled; out holds labels/, overlays/ and legend.png\n"
     labels, overlay = Path("out/labels/a.png"), Path("out/overlays/b.jpg")
     before = labels.stat().st_mtime_ns
     overlay.unlink()
-    assert predict().out == "1 images labelled, 1 were before: out\n"
+    assert predict().out == "1 images labelled, 1 were before; out holds labels/, overlays/ and legend.png\n"
     assert labels.stat().st_mtime_ns == before and overlay.is_file()
     draw(Path("photos/a.png"), 3, (20, 20))  # another image of that name
-    assert predict().out == "1 images labelled, 1 were before: out\n"
+    assert predict().out == "1 images labelled, 1 were before; out holds labels/, overlays/ and legend.png\n"
     assert Image.open(labels).size == (20, 20)
     content = labels.read_bytes()
     result = predict("--size", "64", "64")
     assert result.status == 2 and "out/labels/a.png was made with another checkpoint, --size," in result.err
     assert "--overwrite" in result.err and labels.read_bytes() == content
-    assert predict("--size", "64", "64", "--overwrite").out == "2 images labelled: out\n"
+    assert (
+        predict("--size", "64", "64", "--overwrite").out
+        == "2 images labelled; out holds labels/, overlays/ and legend.png\n"
+    )
 
 
 @pytest.mark.fault("predict-over-foreign-files")
@@ -325,7 +335,7 @@ def test_an_image_that_memory_does_not_hold_is_named_with_the_remedy(predict: Se
         result = predict("--batch_size", "1")
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
-    assert (result.status, result.out) == (1, "1 images labelled: out\n")
+    assert (result.status, result.out) == (1, "1 images labelled; out holds labels/, overlays/ and legend.png\n")
     assert "error: 1 of 2 images could not be labelled: " in result.err and "photos/large.png" in result.err
     assert "make the image smaller or cut it" in result.err
 
@@ -381,7 +391,10 @@ def test_a_killed_command_leaves_whole_pictures_and_goes_on(predict: Segzoo, che
     for name in done:
         assert np.asarray(Image.open(f"out/labels/{name}")).shape == (90, 120)
     result = predict()
-    assert result.out == f"{30 - len(done)} images labelled, {len(done)} were before: out\n"
+    assert (
+        result.out
+        == f"{30 - len(done)} images labelled, {len(done)} were before; out holds labels/, overlays/ and legend.png\n"
+    )
 
 
 def test_a_camera_jpeg_with_a_preview_has_one_picture(tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ def test_predict_writes_labels_overlays_and_a_legend(segzoo: Segzoo, checkpoint:
         pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "photos" / name)
     result = segzoo("predict", "--ckpt_path", checkpoint, "--input", "photos", "--out", "out", "--device", "cpu")
-    assert (result.status, result.out) == (0, "2 images labelled: out\n")
+    assert (result.status, result.out) == (0, "2 images labelled; out holds labels/, overlays/ and legend.png\n")
     for name, shape in shapes.items():
         stem = name.partition(".")[0]
         labels = np.asarray(Image.open(tmp_path / "out" / "labels" / f"{stem}.png"))

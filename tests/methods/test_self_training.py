@@ -105,6 +105,33 @@ def test_the_teacher_follows_and_is_scored() -> None:
     assert 0 <= float(logged["val/teacher_miou"]) <= 1
     assert any(name.startswith("pseudo/precision/") for name in logged)
     assert set(trained.step_pictures) >= {"source", "target", "mixed", "pseudo label", "confidence", "prediction"}
+    assert [len(trained.step_names[title]) for title in ("source", "target")] == [
+        len(trained.step_pictures["target"])
+    ] * 2
+
+
+def test_donors_of_both_domains_are_called_so_and_by_their_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = tiny.method("ssda")
+    coins = lambda _, count: [torch.Generator().manual_seed(i) for i in range(count)]  # noqa: E731
+    monkeypatch.setattr(method, "image_generators", coins)
+    batches = [
+        {
+            "image": torch.rand(6, 3, 4, 4),
+            "label": torch.zeros(6, 4, 4).long(),
+            "name": [f"{part}{i}" for i in range(6)],
+        }
+        for part in ("synthetic", "labelled", "photograph")
+    ]
+    own = {name: image for batch in batches for name, image in zip(batch["name"], batch["image"], strict=True)}
+    ones = torch.ones(6, 4, 4)
+    view = View(batches[2]["image"], ones.long(), ones, ones, names=batches[2]["name"])
+    mixture = method.mix(method.donors(*batches[:2]), view)
+    method._seen = (view, mixture, torch.rand(6, 9, 4, 4))
+    pictures, names = method.step_pictures, method.step_names
+    assert list(pictures)[:2] == list(names) == ["donor", "target"]
+    assert {name.rstrip("0123456789") for name in names["donor"]} == {"synthetic", "labelled"}
+    for title in names:
+        assert all(torch.equal(own[name], one) for name, one in zip(names[title], pictures[title], strict=True))
 
 
 def test_the_feature_distance_is_that_of_the_chosen_classes() -> None:

@@ -97,7 +97,7 @@ class Toy(L.LightningModule):
         self.fail_at = None
         self.seen = []
         self.segmenter = self.net
-        self.step_pictures, self.run_config = {}, None
+        self.step_pictures, self.step_names, self.run_config = {}, {}, None
         self.learned_from, self.sources = {"source": 8, "labels": None}, {}
 
     def panel_maps(self, batch):
@@ -260,13 +260,14 @@ def test_panels_name_their_images(tmp_path, monkeypatch):
 
         def training_step(self, batch, batch_idx):
             self.step_pictures = {"source": batch["source"]["image"], "mixed": batch["target"]["image"]}
+            self.step_names = {"source": batch["source"]["name"]}
             return super().training_step(batch, batch_idx)
 
     fitted(tmp_path, ImagePanels(tmp_path, count=2), steps=1)
     assert named == [["7", "7"]] * 4  # both domains, at step 0 and at the last
     named.clear()
     fitted(tmp_path / "training", ImagePanels(tmp_path / "training", count=2), steps=1, module=Pictures)
-    assert named == [["0 + 1000", "0 + 1000"]]
+    assert named == [{"source": ["0", "0"]}]
 
 
 def columns_of(monkeypatch):
@@ -565,16 +566,48 @@ def test_bar_shows_losses_and_no_version(tmp_path, capsys, monkeypatch):
 
 
 def test_lines_in_a_log_file(tmp_path, capsys):
-    model, run = fitted(tmp_path, StepProgress(seconds=0), steps=2)
+    model, run = fitted(tmp_path, StepProgress(seconds=0), steps=3)
     run.test(model, datamodule=ToyData(), verbose=False)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in lines] == [
-        "step 1/2 (50%)",
-        "step 2/2 (100%)",
+        "step 1/3 (33%)",
+        "step 2/3 (66%)",
+        "step 3/3 (100%)",
         "Testing: 2 batches",
     ]
-    assert "left" in lines[0]
-    assert "train/loss" in lines[1]
+    assert "left" in lines[1] and "left" not in lines[0], "nothing is known of the steps after the first"
+    assert "train/loss" in lines[2]
+
+
+@pytest.mark.parametrize(("begun", "accumulate", "limit"), [(0, 1, 1.0), (1, 1, 1.0), (0, 2, 1.0), (0, 1, 0)])
+def test_the_rate_is_of_steps_and_the_time_left_has_the_validations_in_it(
+    tmp_path, capsys, monkeypatch, begun, accumulate, limit
+):
+    now = [1000.0]
+    monkeypatch.setattr("segzoo.callbacks.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    class Timed(Toy):
+        def training_step(self, batch, batch_idx):
+            now[0] += (2.0 if self.batches >= accumulate else 100.0) / accumulate
+            self.batches += 1
+            return super().training_step(batch, batch_idx)
+
+        def validation_step(self, batch, batch_idx):
+            now[0] += 7.0  # of two batches
+            super().validation_step(batch, batch_idx)
+
+        batches = 0
+
+    if begun:
+        fitted(tmp_path, LastCheckpoint(tmp_path), steps=begun)
+    options = {"steps": 6, "val_check_interval": 2 * accumulate, "accumulate_grad_batches": accumulate}
+    options |= {"ckpt_path": "last" if begun else None, "limit_val_batches": limit}
+    fitted(tmp_path, StepProgress(seconds=0), LastCheckpoint(tmp_path), module=Timed, **options)
+    lines = [line.split(", ") for line in capsys.readouterr().out.splitlines()]
+    last = {line[0].split()[1]: line[1:3] for line in lines}
+    seconds = {step: 2 * (6 - step) + (14 * (3 - (step - 1) // 2) if step > 2 and limit else 0) for step in range(3, 7)}
+    for step, left in seconds.items():
+        assert last[f"{step}/6"] == ["0.50 steps/s", f"0:{left:02d} left"]
 
 
 def test_few_lines_in_a_log_file(tmp_path, capsys):

@@ -1,15 +1,19 @@
 """Colours that nobody chose: distinct, never black, and dark where there is nothing to look for."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from segzoo.data import from_folders
-from segzoo.data.class_colours import NEUTRAL, class_colours, is_background
+from segzoo.data.class_colours import DISTINCT, NEUTRAL, class_colours, is_background
 from segzoo.dataprep.classes import guess_classes
 from segzoo.dataprep.mask_kinds import Stored
 
@@ -28,6 +32,28 @@ def test_colours_differ_and_backgrounds_are_the_dark_ones(names: list[str]) -> N
     for name, colour in list(zip(names, colours, strict=True))[: 20 if len(names) > 2 else 0]:
         grey = max(colour) - min(colour) <= 20 and max(colour) < 120
         assert not grey or is_background(name) or name == "other"
+
+
+def lab(colours: Sequence[tuple[int, int, int]]) -> npt.NDArray[np.float64]:
+    return np.asarray(cv2.cvtColor(np.array([colours], np.float32) / 255, cv2.COLOR_RGB2LAB)[0], np.float64)
+
+
+def test_the_first_colours_are_as_far_apart_as_a_greedy_choice_gets_them() -> None:
+    grid = [c for c in itertools.product(range(0, 256, 15), repeat=3) if max(c) >= 128 and max(c) - min(c) >= 60]
+    places, chosen = lab(grid), [(0, 0, 0), (255, 255, 255), NEUTRAL]
+    nearest = np.linalg.norm(places[:, None] - lab(chosen), axis=-1).min(axis=1)
+    for _ in DISTINCT:
+        chosen.append(grid[int(nearest.argmax())])
+        nearest = np.minimum(nearest, np.linalg.norm(places - lab(chosen[-1:]), axis=1))
+    assert tuple(chosen[3:]) == DISTINCT
+
+
+@pytest.mark.parametrize("names", [[f"c{i}" for i in range(20)], ["background", *(f"c{i}" for i in range(19))]])
+def test_no_two_of_the_first_colours_and_black_look_alike(names: list[str]) -> None:
+    places = lab([*class_colours(names), (0, 0, 0)])
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(places, 2)) > 35
+    assert class_colours(names) == class_colours([*names, "more"])[:20]
+    assert len(set(class_colours([*names, *(f"d{i}" for i in range(235))]))) == 255
 
 
 @pytest.mark.parametrize(
@@ -72,4 +98,4 @@ def test_the_yaml_of_a_look_shows_the_background_dark(kind: str) -> None:
     assert not guess_classes(stored, ["background", "crack"]).notes
     three = Stored("ids", {0: 80, 1: 10, 2: 10}, 1)
     assert guess_classes({"source": three}).colours[0] == NEUTRAL
-    assert guess_classes({"source": three}, ["a", "b", "c"]).colours[0] == (128, 0, 0)
+    assert guess_classes({"source": three}, ["a", "b", "c"]).colours[0] == DISTINCT[0]

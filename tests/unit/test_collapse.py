@@ -178,6 +178,20 @@ def test_the_axes_are_logarithmic_where_shares_span_much() -> None:
         figure_pixels(figure)
 
 
+@pytest.mark.parametrize("most", [1e-9, 3e-7, 1e-5, 1e-4, 0.003, 0.06, 0.5])
+@pytest.mark.parametrize("least", [0.0, 1e-10, 3e-7, 2e-5, 0.9])
+def test_the_ticks_are_plain_decimals_of_more_than_single_pixels(most: float, least: float) -> None:
+    falls = np.repeat(most * np.array([1, min(1, least / most), 0]), 40)  # longer than what is smoothed
+    shares = np.stack([falls, 1 - falls], axis=1)
+    figure = shares_figure(NAMES[:2], np.array([most, 1 - most]), {"predictions": (np.arange(120), shares)}, {})
+    figure_pixels(figure)
+    for axes in figure.axes:
+        low, high = axes.get_ylim()
+        ticks = [tick.label1.get_text() for tick in axes.yaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+        assert ticks and all(re.fullmatch(r"(\d+|\d+\.\d+) %", tick) for tick in ticks), ticks
+        assert axes.get_yscale() == "linear" or min(float(tick.split()[0]) for tick in ticks) >= 0.001
+
+
 # The callback
 
 

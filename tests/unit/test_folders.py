@@ -17,6 +17,7 @@ from segzoo.data.domains import Domain, Split
 from segzoo.data.folders import FolderImages, PairedFolders
 from segzoo.data.label_spaces import load_class_map
 from segzoo.data.pairing import Affixes
+from segzoo.dataprep.places import find_places
 from segzoo.errors import ConfigError, DataError
 
 SHARED = Path(os.environ.get("SEGZOO_SHARED", Path(__file__).parents[2].parent / "shared")) / "data"
@@ -185,8 +186,36 @@ def test_options_that_cannot_work(options: dict[str, object], expected: str) -> 
     assert expected in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("renders/rbg", "renders/rgb"),
+        ("Rendres/rgb", "renders/rgb"),
+        ("RENDERS/depth_map", "renders"),
+        ("rendrs/{split}/x", "renders"),
+        ("renders/a/{split}", None),
+        ("renders/*/trian", None),
+        ("renders/rgb.txt", None),
+        ("renders/depht", "renders/depth"),
+    ],
+)
+def test_a_misspelt_folder_gets_the_nearest_name(tmp_path: Path, typed: str, meant: str | None) -> None:
+    for name in ("renders/rgb", "renders/depth", "renders/.rgb", "photos"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "renders/rgb.txt").touch()
+    masks = typed if "{split}" in typed else None
+    with pytest.raises(DataError) as error:
+        folders(images=typed, masks=masks and "photos/{split}").images("train", tmp_path)
+    assert str(error.value).partition("; did you mean")[2] == (f" '{meant}'?" if meant else "")
+    (tmp_path / "photos/rgb").mkdir()
+    with pytest.raises(DataError) as error:
+        find_places(tmp_path / "photos/rgb", tmp_path / "photos/rbg")
+    assert str(error.value).endswith(f"does not exist; did you mean '{tmp_path / 'photos/rgb'}'?")
+
+
 def test_missing_and_empty_folders(root: Path) -> None:
     assert refused(root, images="nowhere").startswith(f"the folder {root / 'nowhere'} does not exist; set `data.root`")
+    assert "did you mean" not in refused(root, images="nowhere")
     assert str(root / "nomasks") in refused(root, masks="nomasks")
     assert "is not a folder" in refused(root, masks="images/frame_2.png")
     (root / "empty").mkdir()

@@ -1,5 +1,7 @@
 """`segzoo data init` on folders as people have them: images and masks side by side, few images, empty and broken ones."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segzoo.data.folders import PairedFolders
+from segzoo.data.layouts import Layout
 from segzoo.data.splits import time_blocks
-from segzoo.dataprep.describe import Found, data_yaml
+from segzoo.dataprep.describe import Found, data_yaml, said_of_splits
 from segzoo.dataprep.mask_kinds import what_is_stored
-from segzoo.dataprep.places import find_places, pair_files
+from segzoo.dataprep.places import Pairs, find_places, pair_files
 from segzoo.errors import DataError
 from segzoo.yaml_files import parse_yaml
 
@@ -81,7 +84,7 @@ def domain(folder: Path, blocks_of: int) -> str:
 
 
 @pytest.mark.fault("few-images-to-divide")
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 30])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 30, 40])
 def test_few_images_are_divided_so_that_no_split_is_empty(count: int, tmp_path: Path) -> None:
     text = domain(tmp_path, count)
     options = parse_yaml(text, "data.yaml")["data"]["target"]["init_args"]
@@ -91,16 +94,35 @@ def test_few_images_are_divided_so_that_no_split_is_empty(count: int, tmp_path: 
             bool(block) == (share > 0)
             for block, share in zip(time_blocks(count, options["blocks"]), options["blocks"], strict=True)
         )
-    assert (options.get("blocks") == [0.7, 0.1, 0.2]) == (count == 30)
+    assert (options.get("blocks") == [0.7, 0.1, 0.2]) == (count == 40)
 
 
 @given(st.integers(2, 300))
 def test_shares_fit_any_number_of_images(count: int) -> None:
     from segzoo.dataprep.describe import _blocks
 
-    shares = parse_yaml(str(_blocks(count)), "")
+    shares = _blocks(count)
+    assert shares is not None
     train, val, test = time_blocks(count, shares)
     assert train and test and (val or count == 2)
+    assert shares[1] >= 0.25 or count == 2 or count >= 40
+
+
+@given(st.integers(1, 300), st.booleans())
+def test_few_images_to_score_on_are_counted(count: int, numbered: bool) -> None:
+    names = [Path(f"{7 * i * i if not numbered else i}.png") for i in range(count)]
+    layout = Layout("images", "masks")
+    pairs = Pairs(layout, "", "", {"train": [(name, name) for name in names]}, [])
+    said = said_of_splits(Found(pairs, None, "identity"))
+    numbers = [int(number) for number in re.findall(r"\d+", said)]
+    if count == 1 or not said:
+        blocks = (0.7, 0.1, 0.2)
+        assert count == 1 or min(map(len, time_blocks(count, blocks, 5 if numbered and count >= 100 else 0))) >= 20
+        return
+    assert numbers[0] == count and numbers[4] == 20 and min(numbers[2:4]) < 20
+    assert sum(numbers[1:4]) == count - (10 if numbered and count >= 100 else 0)
+    assert not said_of_splits(Found(replace(pairs, layout=replace(layout, splits={"train": "a"})), None, "identity"))
+    assert not said_of_splits(Found(replace(pairs, layout=Layout("images", None)), None, "identity"))
 
 
 @pytest.mark.fault("empty-file")

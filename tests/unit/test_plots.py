@@ -119,6 +119,19 @@ def test_a_panel_names_images_and_classes_without_overlap(rows, columns, classes
         assert r"_tree\$ 0" in shown
 
 
+def test_a_caption_stands_above_the_picture_that_it_names():
+    picture = np.zeros((24, 32, 3), np.uint8)
+    names = {"source": ["a", LONG], "target": ["b", "c"], "elsewhere": ["d", "e"]}
+    figure = panel_figure({kind: [picture] * 2 for kind in ("source", "mixed", "target")}, SPACE, "", names)
+    assert not overlaps(figure, texts(figure)) and not outside(figure)
+    captions = {t.get_text(): t.get_position() for t in figure.axes[0].texts}
+    boxes = [drawn.get_extent() for drawn in figure.axes[0].images]  # left, right, bottom, top; row by row
+    for name, cell in (("a", 0), ("b", 2), ("c", 5)):
+        x, y = captions[name]
+        assert abs(x - boxes[cell][0]) < 0.1 and abs(y - boxes[cell][3]) < 0.1
+    assert not {"d", "e"} & captions.keys()
+
+
 def test_maps_that_are_not_finite_say_so():
     some = np.array([[np.nan, 0.5], [1.5, np.inf]])
     figure = panel_figure({"weight": [some, np.full((2, 2), np.nan)]}, SPACE)

@@ -193,7 +193,7 @@ def test_classes_by_name_have_colours_of_their_own(tmp_path: Path) -> None:
     write(tmp_path / "a" / "images")
     names = [f"c{i}" for i in range(255)]
     palette = module(tmp_path / "a", tmp_path / "a", label_space=names, blocks=(1, 0, 0)).label_space.palette
-    assert len(set(palette)) == 255 and (0, 0, 0) not in palette and palette[:2] == ((128, 0, 0), (0, 128, 0))
+    assert len(set(palette)) == 255 and (0, 0, 0) not in palette and palette[:2] == ((0, 0, 255), (0, 255, 0))
 
 
 def test_every_option_of_the_data_module_can_be_given() -> None:
