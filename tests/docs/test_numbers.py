@@ -106,6 +106,24 @@ def test_the_table_of_airsim_is_its_json() -> None:
         assert cells[-2:] == [f"{100 * measured[row][key]:.1f}" for key in ("miou", "pixel_accuracy")]
 
 
+def test_the_table_of_fine_tuning_is_its_json() -> None:
+    runs = json.loads((ROOT / "docs/photographs/fine-tuned.json").read_text())
+    tuned = {(run["pair"], run["row"]): f"{100 * run['scores']['test']['miou']:.1f}" for run in runs}
+    carla = {row: f"{100 * one['miou']:.1f}" for row, one in scores("carla", "results.json").items()}
+    airsim = carla | {row: f"{100 * one['miou']:.1f}" for row, one in scores("airsim", "results.json").items()}
+    table = rows(section("Photographs: fine-tuning"))
+    for pair, before in (("CARLA", carla), ("AirSim", airsim)):
+        names = f"{pair.lower()}_to_camvid"
+        assert table[f"{pair} → CamVid"] == [
+            tuned[names, "fine-tuned"],
+            tuned[names, "fine-tuned-semi"],
+            f"{before['target-only']}, {before['semi-supervised']}",
+            f"{before['joint']}, {before['ssda']}",
+        ]
+        # The same code, to the bit, as that of the tables above.
+        assert tuned[names, "source-only"] == before["source-only"]
+
+
 def test_the_table_of_all_labels_is_its_json() -> None:
     ((row, found),) = scores("carla", "all-labels.json").items()
     page = (ROOT / "docs/photographs/README.md").read_text()
