@@ -146,8 +146,20 @@ def load_part(
     module.load_state_dict(found)
 
 
+WRAPPED = "model."
+"""What the names of a network of timm begin with inside an encoder of segmentation_models_pytorch."""
+
+
+def _as_wrapped(content: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of a whole network of timm as that of the encoder; any other one as it is."""
+    if not expected or any(not name.startswith(WRAPPED) for name in expected):
+        return content
+    found = {f"{WRAPPED}{name}": value for name, value in content.items()}
+    return {name: found[name] for name in expected} if expected.keys() <= found.keys() else content
+
+
 def load_encoder(encoder: nn.Module, path: Path, name: str) -> None:
-    """Takes an encoder's weights from a local state dict, strictly.
+    """Takes an encoder's weights from a local state dict, strictly; those of timm also as timm publishes them, with a head.
 
     Args:
         encoder: what is loaded.
@@ -169,7 +181,7 @@ def load_encoder(encoder: nn.Module, path: Path, name: str) -> None:
     if tensors and (bad := non_finite(content)):
         raise CheckpointError(f"{path} holds numbers that are not finite, first in '{bad}'")
     try:
-        encoder.load_state_dict(content)
+        encoder.load_state_dict(_as_wrapped(content, encoder.state_dict()) if tensors else content)
     except Exception as error:  # each encoder of segmentation_models_pytorch has its own `load_state_dict`
         reason = misfit(encoder.state_dict(), content) if tensors else "expected names and tensors alone"
         raise CheckpointError(f"{path} is not a state dict of the encoder '{name}': {reason or error}") from error

@@ -1,4 +1,4 @@
-"""Files that `torch.save` wrote: read as tensors and plain types alone, and not without their checksums."""
+"""Files of weights: read as tensors and plain types alone, and those of `torch.save` not without their checksums."""
 
 import zipfile
 from functools import lru_cache
@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from segzoo.errors import CheckpointError
 
 
 def load_tensors(path: Path) -> Any:
-    """What a file holds, on the CPU; of a zip file, which is what torch writes, nothing is copied before it is used.
+    """What a file of `torch.save` or of safetensors holds, on the CPU; nothing is copied before it is used.
 
     Raises:
         CheckpointError: its own checksums say that it is damaged.
-        Exception: whatever torch's unpickler and zip reader raise.
+        Exception: whatever torch's unpickler and zip reader, or safetensors, raise.
     """
+    if path.suffix == ".safetensors":
+        return load_file(path)
     zipped = zipfile.is_zipfile(path)
     if zipped:
         about = path.stat()

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from segzoo.errors import CheckpointError, ConfigError
@@ -63,6 +65,27 @@ def test_an_encoder_checkpoint_is_loaded_strictly(tmp_path: Path) -> None:
     for name, message in (("short.pt", "is not a state dict of .* is missing"), ("absent.pt", "no encoder checkpoint")):
         with pytest.raises(CheckpointError, match=message):
             segmenter(encoder_checkpoint=str(tmp_path / name))
+
+
+@pytest.mark.parametrize("file", ["whole.bin", "whole.safetensors"])
+@pytest.mark.parametrize("name", ["test_resnet", "tf_efficientnet_lite0"])
+def test_a_network_as_timm_publishes_it_is_an_encoder_checkpoint(name: str, file: str, tmp_path: Path) -> None:
+    whole = timm.create_model(name, pretrained=False)
+    weights = {key: value.contiguous() for key, value in whole.state_dict().items()}
+    path = tmp_path / file
+    save_file(weights, path) if path.suffix == ".safetensors" else torch.save(weights, path)
+    loaded = create_segmenter("fpn", f"tu-{name}", 5, encoder_checkpoint=str(path)).network.encoder.state_dict()
+    assert loaded and all(torch.equal(value, weights[key.removeprefix("model.")]) for key, value in loaded.items())
+    del weights[next(key.removeprefix("model.") for key in loaded)]
+    torch.save(weights, tmp_path / "short.pt")
+    with pytest.raises(CheckpointError, match=r"is not a state dict of .* is missing"):
+        create_segmenter("fpn", f"tu-{name}", 5, encoder_checkpoint=str(tmp_path / "short.pt"))
+
+
+def test_a_damaged_file_of_safetensors_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "encoder.safetensors").write_bytes(b"nothing of it")
+    with pytest.raises(CheckpointError, match="is not a state dict: damaged"):
+        segmenter(encoder_checkpoint=str(tmp_path / "encoder.safetensors"))
 
 
 def test_shared_encoder_weights_fit(shared: Path) -> None:
