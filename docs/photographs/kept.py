@@ -1,6 +1,6 @@
 """Copies a study's ``results.json`` for the repository: without the places of files, which mean nothing elsewhere.
 
-python -m docs.photographs.kept runs/STUDY/results.json docs/photographs/PAIR/NAME.json
+python -m docs.photographs.kept docs/photographs/PAIR/NAME.json runs/STUDY/results.json [MORE/results.json]
 """
 
 import argparse
@@ -28,10 +28,10 @@ def without_places(entry: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("results", type=Path, nargs="+")
     arguments = parser.parse_args()
-    write_results(arguments.out, [without_places(entry) for entry in read_results(arguments.results)])
+    write_results(arguments.out, [without_places(entry) for path in arguments.results for entry in read_results(path)])
 
 
 if __name__ == "__main__":
