@@ -25,10 +25,11 @@ from segzoo.study.choice import (
     as_json,
     in_words,
     judge,
+    make_rows,
     steps_within,
     validation_interval,
 )
-from segzoo.study.plan import Plan, Row, parse_row, parse_seeds
+from segzoo.study.plan import Plan, Row, parse_seeds
 from segzoo.study.results import SCORES, find_run
 from segzoo.study.study_file import Comparison, Study
 
@@ -39,7 +40,8 @@ take for your photographs, and print the command that labels them. The target's 
 decide; its test images only score the chosen method.
 
   your photographs                       methods
-  some labelled, others unlabelled       target-only, joint, semi-supervised, ssda
+  some labelled, others unlabelled       target-only, semi-supervised, ssda, source-only, and
+                                         fine-tuned: semi-supervised that starts from source-only
   all labelled                           target-only, joint, metapix
   none labelled (but val and test are)   source-only, self-training, sepico
 
@@ -80,7 +82,7 @@ def choose(argv: list[str]) -> int:
     data = build_data(read_invocation(args.data, options))
     photographs = count(data)
     wanted = photographs.rows()
-    rows = tuple(parse_row(text, {}) for text in (args.rows.split(",") if args.rows else wanted))
+    rows = make_rows(args.rows.split(",") if args.rows else tuple(wanted))
     for row in rows:
         check_row(row, common)
     check_scored(rows)

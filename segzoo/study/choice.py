@@ -10,6 +10,7 @@ from datetime import datetime
 
 from segzoo.errors import ConfigError
 from segzoo.study.entries import Entry
+from segzoo.study.plan import Row, Variant, parse_row
 from segzoo.study.statistics import mean_std
 
 SCORE = "val/miou"
@@ -26,13 +27,16 @@ HEAD = ("row", "val mIoU %", "by seed", "test mIoU %")
 FEW = 20
 """Validation images below which their choice is hardly one."""
 
-CONTROL = "target-only"
+CONTROL, TUNED = "target-only", "fine-tuned"
+VARIANTS = {TUNED: Variant("semi-supervised", ("--network.initial_checkpoint", "{source-only}"))}
+"""Rows that are no method of that name."""
 ROWS: Mapping[tuple[bool, bool], Mapping[str, str]] = {
     (True, True): {
         CONTROL: "the labelled photographs alone, which all others must beat",
-        "joint": "with the synthetic images",
         "semi-supervised": "with the photographs that have no label",
-        "ssda": "with both",
+        "ssda": "with both these and the synthetic images",
+        "source-only": "the synthetic images alone",
+        TUNED: "semi-supervised, which starts from source-only",
     },
     (True, False): {
         CONTROL: "the labelled photographs alone, which all others must beat",
@@ -46,6 +50,19 @@ ROWS: Mapping[tuple[bool, bool], Mapping[str, str]] = {
     },
 }
 """Rows by whether there are labelled photographs to learn from, and others without labels; the first is the control."""
+
+
+def make_rows(names: Sequence[str]) -> tuple[Row, ...]:
+    """The rows of these names, and those that they start from.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    found: dict[str, Row] = {}
+    for name in names:
+        row = parse_row(name, VARIANTS)
+        found |= {start.name: start for start in row.starts if start.name not in found} | {name: row}
+    return tuple(found.values())
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,15 @@ from segzoo.study.study_file import Study
 from tests.cli.conftest import Segzoo
 from tests.study_runs import write_run
 
-SKILLS = {"target-only": 0.4, "joint": 0.3, "semi-supervised": 0.5, "ssda": 0.6, "metapix": 0.2}
+SKILLS = {
+    "target-only": 0.4,
+    "joint": 0.3,
+    "semi-supervised": 0.5,
+    "ssda": 0.6,
+    "metapix": 0.2,
+    "source-only": 0.1,
+    "fine-tuned": 0.45,
+}
 
 
 @pytest.fixture
@@ -47,10 +55,14 @@ def test_a_few_steps_say_how_many_fit_and_the_best_row_is_named(
     (probed, probe), (out, study) = trained
     assert probed == out / "probe" and out == Path("runs/choose/toy") and option(probe, "--trainer.max_steps") == "16"
     rows = study.comparisons[0].plan.names
-    assert rows == probe.comparisons[0].plan.names == ("target-only", "joint", "semi-supervised", "ssda")
+    assert (
+        rows
+        == probe.comparisons[0].plan.names
+        == ("target-only", "semi-supervised", "ssda", "source-only", "fine-tuned")
+    )
     # 61 s for 200 steps, 10 s around them, in which the 2 test images are; 5 validations have 2 images each.
     steps = int(option(study, "--trainer.max_steps"))
-    assert steps == int((3600 - 8 * 60) / (8 * 61 / 200)) // 5 * 5
+    assert steps == int((3600 - 10 * 60) / (10 * 61 / 200)) // 5 * 5
     assert option(study, "--trainer.val_check_interval") == str(steps // 5)
     assert "3 labelled and 1 unlabelled photographs to learn from; 2 to choose by, 2 to test" in result.out
     assert "rows to train, recommended for these photographs (--rows LIST trains others):\n  target-only " in result.out
@@ -130,7 +142,7 @@ def test_the_report_begins_with_the_choice_of_the_validation_images(
         (["--steps", "0"], "--steps 0: expected 1 or more"),
         (["--hours", "-1"], "--hours -1.0: expected 0 or more"),
         (["--jobs", "0"], "--jobs 0: expected 1 or more"),
-        (["--hours", "0.01"], "too little time: 100 steps, the least, of 4 rows and 2 seeds take 0."),
+        (["--hours", "0.01"], "too little time: 100 steps, the least, of 5 rows and 2 seeds take 0."),
         (["--rows", "target-only,jiont"], "unknown method 'jiont'; did you mean 'joint'?"),
         (["--rows", "gan"], "labels no images"),
         (["--seeds", "two"], "seeds two: expected numbers and ranges"),

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segzoo.errors import ConfigError
-from segzoo.methods.registry import methods
 from segzoo.study.choice import (
     LEAST,
     MOST,
@@ -20,6 +19,7 @@ from segzoo.study.choice import (
     as_json,
     in_words,
     judge,
+    make_rows,
     steps_within,
     validation_interval,
 )
@@ -30,12 +30,20 @@ PHOTOGRAPHS = Photographs(labelled=16, unlabelled=300, val=100, test=200)
 def test_rows_need_no_more_than_there_is_and_the_control_needs_the_least() -> None:
     for (labels, unlabelled), rows in ROWS.items():
         there = {"source"} | ({"labels"} if labels else set()) | ({"unlabelled"} if unlabelled else set())
-        needs = [set(methods()[row].resources) for row in rows]
+        needs = [set(row.resources) for row in make_rows(tuple(rows))]
         assert all(need <= there for need in needs) and len(needs[0]) == 1
         # Nothing that is there stays unused by all of them.
         assert set.union(*needs) == there
         found = Photographs(16 * labels, 300 * unlabelled, 3, 3).rows()
         assert found == rows
+
+
+def test_a_row_brings_the_one_that_it_starts_from() -> None:
+    rows = make_rows(["target-only", "fine-tuned", "source-only", "ssda"])
+    assert [row.name for row in rows] == ["target-only", "source-only", "fine-tuned", "ssda"]
+    assert rows[2].method == "semi-supervised" and rows[2].starts == (rows[1],)
+    with pytest.raises(ConfigError, match="unknown method 'fine-tunde'; did you mean 'fine-tuned'"):
+        make_rows(["fine-tunde"])
 
 
 @pytest.mark.parametrize(
