@@ -70,6 +70,7 @@ WITH_FLAGS = {
     "segzoo.callbacks.manifest": "options of git",
     "segzoo.study.curves": "variables of a style sheet, which look like flags",
     "segzoo.study.study_file": "the words of runs",
+    "segzoo.study.choice": "the words of a run",
     "segzoo.study.results": "the words of a command, as a comparison notes them",
 }
 """Modules below the command line with flags in texts, and why."""
