@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from docs.figures.paired import differences
+from segzoo.study.entries import read_results
+from segzoo.study.findings import find
 
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "tests/benchmarks/results"
@@ -104,6 +106,18 @@ def test_the_table_of_airsim_is_its_json() -> None:
     assert set(table) == set(measured)
     for row, cells in table.items():
         assert cells[-2:] == [f"{100 * measured[row][key]:.1f}" for key in ("miou", "pixel_accuracy")]
+
+
+def test_the_table_of_label_budgets_is_its_json() -> None:
+    path = ROOT / "docs/photographs/carla/budgets.json"
+    found = scores("carla", "budgets.json")
+    table = rows(section("Photographs: what synthetic").replace("**", ""))
+    for row, cells in table.items():
+        names = [f"{row}-{budget}" for budget in (4, 8, 16, 64, "all")]
+        assert cells == [f"{100 * found[name]['miou']:.1f}" if name in found else "–" for name in names]
+    (findings,) = find(read_results(path), path.parent)
+    equal = {(one.row, one.labels): one.equal for one in findings.worths}
+    assert [round(equal["ssda", labels]) for labels in (4, 8, 16)] == [9, 23, 27]
 
 
 def test_the_table_of_fine_tuning_is_its_json() -> None:
