@@ -108,7 +108,9 @@ def test_a_comparison_trains_what_is_left_and_hands_on_weights_and_checkpoints(t
     assert (b.weight, joint.weight) == (None, "0.2500")
     assert said[0] == f"trains metapix, seed 4: {tmp_path / 'metapix-s4.log'}" and said[-1].startswith("3/3  ")
     assert json.loads((tmp_path / "joint@metapix-s4.json").read_text())["command"][-1] == "@metapix"
-    assert "| b | ✓ | ✓ |  | 1 |" in make_table(tmp_path, plan)  # what its method declares: these scores do not say it
+    assert "| b | ✓ | ✓ |  | 1 |" in make_table(
+        tmp_path, single(plan).comparisons[0]
+    )  # what its method declares: these scores do not say it
     train_all(tmp_path, single(plan), 1, trainer, said.append)
     assert len(trainer.given) == 3, "a complete run was repeated"
 
