@@ -41,7 +41,8 @@ decide; its test images only score the chosen method.
 
   your photographs                       methods
   some labelled, others unlabelled       target-only, semi-supervised, ssda, source-only, and
-                                         fine-tuned: semi-supervised that starts from source-only
+                                         fine-tuned: semi-supervised that starts from source-only,
+                                         so that it has the steps of both
   all labelled                           target-only, joint, metapix
   none labelled (but val and test are)   source-only, self-training, sepico
 

@@ -36,7 +36,7 @@ ROWS: Mapping[tuple[bool, bool], Mapping[str, str]] = {
         "semi-supervised": "with the photographs that have no label",
         "ssda": "with both these and the synthetic images",
         "source-only": "the synthetic images alone",
-        TUNED: "semi-supervised, which starts from source-only",
+        TUNED: "source-only, then semi-supervised: as many steps of each",
     },
     (True, False): {
         CONTROL: "the labelled photographs alone, which all others must beat",
