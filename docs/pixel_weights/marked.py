@@ -1,12 +1,16 @@
-"""MiniCity with the mask of its wrong source pixels beside the labels of every training batch.
+"""Data with the mask of its wrong source pixels beside the labels of every training batch.
 
 The mask takes part in the augmentation as a bit of the label; methods of this study take it out again before anything is
 computed. No method of segzoo sees it.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from segzoo.data.class_counts import class_counts
 from segzoo.data.datamodule import DomainDataModule
 from segzoo.data.domains import Domain, ImageSet, Pixels, Split
 from segzoo.data.label_spaces import IGNORE_INDEX
@@ -57,7 +61,15 @@ class MarkedData(DomainDataModule):
     """A data module that does not look at the marked labels."""
 
     def setup(self, stage: str) -> None:
-        """Nothing to check: MiniCity is drawn."""
+        """Nothing to check: the marks would look like classes that there are not."""
+
+    def class_shares(self, domain: Literal["source", "target"]) -> npt.NDArray[np.float64]:
+        """See `DomainImages.class_shares`; of the labels as a method sees them, wrong ones too."""
+        if domain == "target":
+            return super().class_shares(domain)
+        images: MarkedImages = self.images(domain, "train")  # type: ignore[assignment]
+        counted = class_counts(images.images, range(len(images)), self.label_space.num_classes)
+        return counted.frequencies
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Takes the mask out of the labels of a training batch: ``wrong`` (B, H, W) bool."""

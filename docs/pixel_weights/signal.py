@@ -19,13 +19,12 @@ from torch import Tensor
 
 from docs.pixel_weights.marked import unmark
 from docs.pixel_weights.rows import area, area_within
-from docs.pixel_weights.study import make_data, parse_seeds, quiet_trainer
-from segzoo.configs import config_path
+from docs.pixel_weights.sources import make_data, read_config
+from docs.pixel_weights.study import parse_seeds, quiet_trainer
 from segzoo.data.domains import ImageSet
 from segzoo.data.streams import Batch, image_tensor
 from segzoo.methods.metapix import MetaPix
 from segzoo.runtime.quiet import be_quiet
-from segzoo.yaml_files import read_yaml
 
 
 def batch_of(images: ImageSet, indices: list[int]) -> Batch:
@@ -71,7 +70,7 @@ class Slopes(L.Callback):
 
 def run(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One training."""
-    config = read_yaml(config_path("data", "minicity"))
+    config = read_config("minicity")
     L.seed_everything(seed, verbose=False)
     data = make_data(config, seed, arguments)
     sections = {name: config[name] for name in ("network", "optimizer", "loss")}
@@ -106,6 +105,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=16, help="source images (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
+    arguments.data = "minicity"
     arguments.flaws, arguments.harm, arguments.kind, arguments.labels = 1.0, 0.0, "shifted", 16
     be_quiet()
     for seed in arguments.seeds:

@@ -1,4 +1,4 @@
-"""Trains rows of the study on MiniCity and writes a line of JSON per run.
+"""Trains rows of the study on MiniCity, or on CARLA and CamVid, and writes a line of JSON per run.
 
     python -m docs.pixel_weights.study joint oracle metapix frozen --seeds 0-2 --out docs/pixel_weights/results.jsonl
 
@@ -16,7 +16,6 @@ from typing import Any
 import lightning as L
 import torch
 
-from docs.pixel_weights.marked import Marked, MarkedData
 from docs.pixel_weights.rows import (
     ClassMetaPix,
     ConfidentWeights,
@@ -29,12 +28,9 @@ from docs.pixel_weights.rows import (
     oracle,
     threshold,
 )
-from segzoo.configs import config_path
-from segzoo.data import MiniCity
-from segzoo.data.harm import Harmed
+from docs.pixel_weights.sources import EXCHANGED, image_area, make_data, read_config
 from segzoo.models.weighting import PixelWeightNet
 from segzoo.runtime.quiet import be_quiet
-from segzoo.yaml_files import read_yaml
 
 POLE, PEDESTRIAN = 5, 8
 LOW, HIGH = 0.6, 1.14
@@ -63,7 +59,7 @@ CONFIDENT = "confident"
 METAPIX = {"metapix": WatchedMetaPix, "metapix-class": ClassMetaPix}
 WINDOW = 50
 """Steps over which what was seen of the weights is averaged."""
-CONDITION = ("size", "steps", "labels", "flaws", "harm", "kind")
+CONDITION = ("data", "size", "steps", "labels", "flaws", "harm", "kind")
 """The options that a run is told apart by, beside its row and its seed."""
 
 
@@ -73,42 +69,30 @@ def parse_seeds(text: str) -> list[int]:
     return list(range(int(first), int(last) + 1)) if last else [int(part) for part in text.split(",")]
 
 
-def make_data(config: dict[str, Any], seed: int, arguments: argparse.Namespace) -> MarkedData:
-    """MiniCity, its source harmed and marked."""
-    height, width = arguments.size
-    size = (height, width)
-    options = {k: v for k, v in config["data"].items() if k not in ("source", "target", "name")}
-    options |= {"size": size, "target_labels": arguments.labels}
-    source = Harmed(
-        MiniCity("source", size=size, flaws=arguments.flaws),
-        arguments.harm,
-        arguments.kind,
-        classes=("road", "building") if arguments.kind == "exchanged" else None,
-    )
-    return MarkedData(Marked(source), MiniCity("target", size=size), name="minicity", seed=seed, **options)
-
-
-def quiet_trainer(steps: int, *callbacks: L.Callback) -> L.Trainer:
+def quiet_trainer(steps: int, *callbacks: L.Callback, precision: Any = "32-true") -> L.Trainer:
     """One that trains on a CPU, and neither validates, logs nor saves."""
     return L.Trainer(
         accelerator="cpu",
         max_steps=steps,
+        precision=precision,
+        callbacks=list(callbacks),
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         limit_val_batches=0,
-        callbacks=list(callbacks),
     )
 
 
 def run(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Trains and scores one row; the weight network of a `metapix` row is kept beside the results."""
-    config = read_yaml(config_path("data", "minicity"))
+    config = read_config(arguments.data)
     options = config["methods"]["metapix"]["method"]
     L.seed_everything(seed, verbose=False)
     data = make_data(config, seed, arguments)
     common = {"label_space": data.label_space, **{k: config[k] for k in ("network", "optimizer", "loss")}}
+    if arguments.encoder:
+        common["network"] = common["network"] | {"encoder_checkpoint": str(arguments.encoder)}
     common["loss"] = common["loss"] | LOSS.get(row, {})
     common["speed"] = {"channels_last": True}
     start = time.perf_counter()
@@ -127,7 +111,7 @@ def run(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
             weighting.load_state_dict(torch.load(path, weights_only=True))
             method.rule = learned(weighting, CHANGES[row])
     method.found = {}
-    trainer = quiet_trainer(arguments.steps)
+    trainer = quiet_trainer(arguments.steps, precision=arguments.precision)
     trainer.fit(method, data)
     trained = time.perf_counter() - start
     scores = {}
@@ -138,6 +122,8 @@ def run(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
             "miou": round(100 * float(method.scores.miou), 3),
             "iou": [round(100 * float(value), 2) for value in method.scores.iou],
         }
+    method.eval()
+    found_images = image_area(method, data)
     if row in METAPIX:
         torch.save(method.weighting.state_dict(), kept(arguments, row, seed))
     condition = {name: getattr(arguments, name) for name in CONDITION}
@@ -147,6 +133,7 @@ def run(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         **condition,
         **scores,
         "seconds": round(trained, 1),
+        "images_auc": None if found_images is None else round(found_images, 4),
         "seen": condense(method.found),
     }
 
@@ -191,7 +178,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="+", choices=[*FIXED, *CHANGES, *METAPIX, CONFIDENT])
     parser.add_argument("--seeds", type=parse_seeds, default=[0, 1, 2])
-    parser.add_argument("--size", type=int, nargs=2, default=[96, 160])
+    parser.add_argument("--data", choices=list(EXCHANGED), default="minicity")
+    parser.add_argument("--root", type=Path, default=Path("data"), help="folder of carla and camvid")
+    parser.add_argument("--encoder", type=Path, help="file of the encoder's ImageNet weights, for photographs")
+    parser.add_argument("--precision", default="32-true")
+    parser.add_argument("--size", type=int, nargs=2, default=[96, 160], help="of the images; of photographs, the crops")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--labels", type=int, default=16)
     parser.add_argument("--flaws", type=float, default=1.0)

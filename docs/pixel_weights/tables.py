@@ -17,8 +17,8 @@ from segzoo.study.statistics import Difference, difference, mean_std
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.jsonl"
-CONDITION = ("size", "steps", "labels", "flaws", "harm", "kind")
-DEFAULT = ("[64, 96]", "300", "16", "1.0", "0.0", "shifted")
+CONDITION = ("data", "size", "steps", "labels", "flaws", "harm", "kind")
+DEFAULT = ("minicity", "[64, 96]", "300", "16", "1.0", "0.0", "shifted")
 """The condition of the figure."""
 PAGE = HERE.with_suffix(".md")
 Run = dict[str, Any]
