@@ -21,7 +21,6 @@ from segzoo.bilevel.graphed import Graphed
 from segzoo.bilevel.jvp import pixel_jvp
 from segzoo.bilevel.kept import Kept, keeping, reusing
 from segzoo.bilevel.passes import Replayed, any_seed, frozen_buffers
-from segzoo.bilevel.unroll import UnrolledHypergradient, unrolled_hypergradient
 from segzoo.bilevel.virtual import ClippedStep, OptimizerStep, SGDStep, VirtualStep
 
 __all__ = [
@@ -39,7 +38,6 @@ __all__ = [
     "Replayed",
     "SGDStep",
     "ShardedParametersError",
-    "UnrolledHypergradient",
     "VirtualStep",
     "any_seed",
     "attach_gradient",
@@ -48,5 +46,4 @@ __all__ = [
     "keeping",
     "pixel_jvp",
     "reusing",
-    "unrolled_hypergradient",
 ]

@@ -11,7 +11,7 @@ from segzoo.cli.compare import check_options, check_row, check_scored
 from segzoo.cli.data_options import build_data, read_invocation, split_data_options
 from segzoo.cli.parser import Parser
 from segzoo.cli.rundir import create
-from segzoo.cli.study_run import complete_results, left, report, train_study
+from segzoo.cli.study_run import CHOICE, complete_results, left, report, train_study
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.files import write_text
 from segzoo.runtime.lock import locked
@@ -109,7 +109,7 @@ def choose(argv: list[str]) -> int:
         lines = in_words(judged, photographs, study.comparisons[0].plan.reference)
         choice = Choice(tuple(judged), (*lines, use(out / judged[0].run)))
         report(out, study, entries, shlex.join(["segzoo", "choose", *argv]), choice)
-        write_text(out / "choice.json", as_json(judged, photographs, steps))
+        write_text(out / CHOICE, as_json(judged, photographs, steps))
         say_choice(out, choice)
     if failure is not None:
         raise failure

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PROGRAM = (sys.executable, "-m", "segzoo.cli.follow")
 """`segzoo` that ends when this process does."""
 OWN_DEVICES = "--trainer.devices"
+CHOICE = "choice.json"
+"""What `segzoo choose` leaves beside its results."""
 
 
 def run_study(out: Path, study: Study, jobs: int, command: str, *, per_class: bool, train: bool) -> int:
@@ -99,11 +101,12 @@ def report(
 
 
 def report_results(path: Path, command: str) -> int:
-    """Writes the report of results of another machine, beside their file."""
+    """Writes the report of results of another machine, beside their file; that of a choice stays."""
     from segzoo.study.entries import read_results
     from segzoo.study.report import FILE, write_report
 
-    print(f"written to {write_report(path.parent / FILE, read_results(path), path.parent, command=command)}")
+    name = "comparison.html" if (path.parent / CHOICE).is_file() else FILE
+    print(f"written to {write_report(path.parent / name, read_results(path), path.parent, command=command)}")
     return 0
 
 

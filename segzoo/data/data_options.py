@@ -11,7 +11,7 @@ from segzoo.errors import ConfigError
 
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("batch_size", "eval_batch_size"), (1, math.inf)),
-    **dict.fromkeys(("num_workers", "ignore_top", "ignore_bottom", "rare_class_min_crop_ratio"), (0, math.inf)),
+    **dict.fromkeys(("ignore_top", "ignore_bottom", "rare_class_min_crop_ratio"), (0, math.inf)),
     **dict.fromkeys(("color_jitter", "blur", "crop_max_class_share", "rare_class_min_share"), (0, 1)),
 }
 """Smallest and largest value of the options that are single numbers."""
@@ -54,6 +54,8 @@ def check_options(data: Any) -> None:
         check_range(f"`data.{option}` (height, width)", min(size), 1)
     if data.rare_class_temperature is not None:
         check_range("`data.rare_class_temperature`", data.rare_class_temperature, 1e-9)
+    if data.num_workers is not None:
+        check_range("`data.num_workers`", data.num_workers, 0)
     for option, (least, most) in RANGES.items():
         check_range(f"`data.{option}`", getattr(data, option), least, most)
     low, high = data.crop_scale

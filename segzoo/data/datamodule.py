@@ -28,7 +28,7 @@ from segzoo.data.streams import Batch, EvaluationDataset, Stream, StreamDataset,
 from segzoo.data.transforms import CropRule, evaluation_transform, training_transform
 from segzoo.data.turning import turned_images
 from segzoo.data.views import SECTION, Views
-from segzoo.data.workers import start_worker
+from segzoo.data.workers import loader_processes, start_worker
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.options import resolve
 
@@ -81,7 +81,7 @@ class DomainDataModule(DomainImages, L.LightningDataModule):
         blur: Sets the probability, from 0 to 1, that a training image is blurred by a Gaussian with a standard deviation of 0
             to 1 pixels; MaxSquare has 0.5.
         num_workers: Sets the number of processes that load the images of each stream; more help if loading is slower than
-            training. It does not change which images are drawn.
+            training. Null takes one or two, by the number of cores. It does not change which images are drawn.
         seed: Sets the seed for the order and augmentation of images and for the random draws of the method; None takes the seed
             of ``lightning.seed_everything``, or 0 without one.
         protocol: Says how the network gets the images of a test; the command has it as a section of its own.
@@ -115,7 +115,7 @@ class DomainDataModule(DomainImages, L.LightningDataModule):
         flip: bool = True,
         color_jitter: float = 0.2,
         blur: float = 0.0,
-        num_workers: int = 2,
+        num_workers: int | None = None,
         seed: int | None = None,
         protocol: Views | dict[str, Any] | None = None,
     ) -> None:
@@ -271,7 +271,8 @@ class DomainDataModule(DomainImages, L.LightningDataModule):
         rule = CropRule(self.crop_max_class_share, min_share=enough)
         transform = self._train_transform(stream)
         dataset = StreamDataset(images, indices, transform, self.seed, name, stream.labelled, stream.reference, rule)
-        return DataLoader(dataset, batch_sampler=training_batches(self, name, stream, dataset), **self._loading())
+        loading = self._loading(len(self._method().streams))
+        return DataLoader(dataset, batch_sampler=training_batches(self, name, stream, dataset), **loading)
 
     def _train_transform(self, stream: Stream) -> Compose:
         crop_scale, crop_size = ((1.0, 1.0), None) if stream.whole else (self.crop_scale, self.crop_size)
@@ -290,9 +291,11 @@ class DomainDataModule(DomainImages, L.LightningDataModule):
         dataset = EvaluationDataset(images, self._eval_transform, indices + [0] * padding, padding, inputs)
         return DataLoader(dataset, batch_size=views.batch_size(self.eval_batch_size), **self._loading())
 
-    def _loading(self) -> dict[str, Any]:
+    def _loading(self, streams: int = 1) -> dict[str, Any]:
+        trainings = self.trainer.num_devices if self.trainer else 1
+        workers = loader_processes(streams, trainings) if self.num_workers is None else self.num_workers
         return {
-            "num_workers": self.num_workers,
+            "num_workers": workers,
             "collate_fn": collate,
             "pin_memory": self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             "worker_init_fn": start_worker,

@@ -66,7 +66,7 @@ def from_folders(
     blocks: tuple[float, float, float] | None = None,
     gap: int = 0,
     batch_size: int = 4,
-    num_workers: int = 2,
+    num_workers: int | None = None,
     seed: int | None = None,
     **options: Unpack[DataOptions],
 ) -> DomainDataModule:
@@ -98,7 +98,7 @@ def from_folders(
             the order of their names, as neighbours of one video are near duplicates.
         gap: frames left out between two blocks.
         batch_size: images per domain, step and process.
-        num_workers: loader processes per stream.
+        num_workers: loader processes per stream; None: one or two, by the number of cores.
         seed: of order and augmentation; None: that of ``lightning.seed_everything``, else 0.
         **options: see `DomainDataModule`.
 

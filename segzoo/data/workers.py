@@ -1,4 +1,4 @@
-"""How a loader process begins."""
+"""How many loader processes there are, and how one begins."""
 
 import os
 import signal
@@ -8,6 +8,17 @@ import cv2
 
 SECONDS = 15
 """After SIGTERM, for the main process to end the step that it is in."""
+
+
+def loader_processes(streams: int, trainings: int = 1) -> int:
+    """The loader processes of each stream where nobody gave their number: two, or one where cores are few.
+
+    Args:
+        streams: that are loaded at the same time.
+        trainings: processes of this machine that train, each with its own loaders.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 2 if cores // (streams * trainings) >= 2 else 1
 
 
 def start_worker(_: int) -> None:

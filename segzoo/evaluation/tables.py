@@ -99,7 +99,8 @@ def comparison_table(
     Args:
         rows: the scores of each method, one per seed, in the same order of seeds for all.
         reference: row that the last column subtracts from each row, seed by seed, or such a row for every row by name. A row
-            with another number of seeds than its reference has a dash there, and one whose reference is not among `rows`, too.
+            with another number of seeds than its reference has a dash there, and one whose reference is not among `rows`, too;
+            the column is left out where no reference is.
         per_class: adds three tables with a line per class and a column per method: mean IoU, precision and recall.
         resources: by row what it learned from, `RESOURCE_COLUMNS` with the number of images or None where nobody counted;
             adds a column for each resource. Only rows that agree in them answer the same question.
@@ -122,6 +123,7 @@ def comparison_table(
     if isinstance(reference, str) and reference not in rows:
         raise KeyError(reference)
     references = dict.fromkeys(rows, reference) if isinstance(reference, str) else reference or {}
+    references = {name: other for name, other in references.items() if other in rows}
     # The head names the row that is subtracted, and where there are several, the cells do.
     subtracted = {other for name, other in references.items() if other != name} or set(references.values())
     several = len(subtracted) > 1
@@ -136,10 +138,8 @@ def comparison_table(
             *(_spread([value(scores) for scores in runs]) for value in columns.values()),
         ]
         if references:
-            other = references[name]
-            line.append(
-                ABSENT if other == name else _difference(runs, rows.get(other, []), f" {other}" if several else "")
-            )
+            other = references.get(name, name)
+            line.append(ABSENT if other == name else _difference(runs, rows[other], f" {other}" if several else ""))
         lines.append(line)
     return "\n\n".join([_markdown(lines), *(_class_tables(rows) if per_class else [])])
 

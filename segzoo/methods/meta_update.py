@@ -21,7 +21,6 @@ from segzoo.bilevel import (
     any_seed,
     attach_gradient,
     hypergradient,
-    unrolled_hypergradient,
 )
 from segzoo.checks import check_range
 from segzoo.compat.training import reduce_gradients
@@ -57,8 +56,6 @@ class MetaUpdate(LookAheadTraining):
         weighting: phi.
         update: the order of the updates, which decides what the segmenter takes over.
         normalize: what is done with the network's weights.
-        unroll: how many virtual steps there are.
-        unroll_chain: the derivative through several steps.
         meta_every: steps between two updates.
         meta_start: the first step with one.
         held_out: share of the target images that only the meta objective sees.
@@ -70,8 +67,6 @@ class MetaUpdate(LookAheadTraining):
     weighting: nn.Module
     update: Literal["sequential", "fused", "paper"]
     normalize: Literal["none", "mean1", "softmax"]
-    unroll: int
-    unroll_chain: Literal["exact", "first_order"]
     meta_every: int
     meta_start: int
     held_out: float
@@ -128,27 +123,6 @@ class MetaUpdate(LookAheadTraining):
         found, weights, slopes = done or self._meta_gradient(*tensors)
         return self._attach(slopes, found.target_loss), found, weights
 
-    def unrolled_update(self, sources: list[Batch], target: Batch) -> Meta:
-        """The same through one virtual step per source batch."""
-        if self.scaler:
-            raise ConfigError(
-                "`method.unroll`: several virtual steps need `trainer.precision` 32 or bf16-mixed, not float16"
-            )
-        raw = [self._raw_weights(source) for source in sources]
-        normalised = [self._normalise(one, source["label"]) for one, source in zip(raw, sources, strict=True)]
-        result = unrolled_hypergradient(
-            [self.source_pass(source) for source in sources],
-            self.target_pass(target, track=False),
-            self.reach,
-            [weights for weights, _ in normalised],
-            [self.source_count(source["label"]) for source in sources],
-            self.virtual_lr,
-            self.unroll_chain == "exact",
-            average_gradients,
-        )
-        gradients = [pull_back(g) for (_, pull_back), g in zip(normalised, result.weights, strict=True)]
-        return self._attach(self._pull_back(raw, gradients), result.target_loss)
-
     def _captured_gradient(self, *tensors: Tensor) -> tuple[Hypergradient, Tensor, list[Tensor]] | None:
         """`_meta_gradient` as a CUDA graph; None where that was not demanded and failed, which it is not tried again after."""
         self._captured = self._captured or Graphed(self._meta_gradient, any_seed, 2 * self.speed.micro_batches)
@@ -187,13 +161,10 @@ class MetaUpdate(LookAheadTraining):
             keep=self.speed.keep_outputs and parts == 1,
             scale=self.loss_scale if self.scaler else None,
         )
-        return found, weights, self._pull_back([raw], [pull_back(found.weights)])
-
-    def _pull_back(self, raw: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """From the gradients of the network's outputs to those of phi."""
+        # From the gradient of the network's outputs to that of phi.
         scale = self.loss_scale
-        phi = torch.autograd.grad(raw, list(self.weighting.parameters()), [scale * gradient for gradient in gradients])
-        return list(phi) if scale == 1.0 else [g / scale for g in phi]
+        phi = torch.autograd.grad(raw, list(self.weighting.parameters()), scale * pull_back(found.weights))
+        return found, weights, list(phi) if scale == 1.0 else [g / scale for g in phi]
 
     def _attach(self, gradients: list[Tensor], target_loss: Tensor) -> Meta:
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -257,8 +228,7 @@ class MetaUpdate(LookAheadTraining):
         """
         check_range("`method.held_out`", self.held_out, 0, 0.99)
         check_range("`method.meta_every`", self.meta_every, 1)
-        check_range("`method.unroll`", self.unroll, 1)
-        speed, plain = self.speed, (self.virtual, self.engine) == ("sgd", "forward")
+        speed = self.speed
         if speed.cuda_graph is True and (reason := self._why_not_captured()):
             raise ConfigError(f"`speed.cuda_graph` true: {reason}; or set it to auto")
         if self.held_out and self.update == "sequential" and not self.stages:
@@ -276,11 +246,6 @@ class MetaUpdate(LookAheadTraining):
                 "`speed.micro_batches` needs `method.update` sequential at every step; use `trainer.accumulate_grad_batches` "
                 "elsewhere"
             )
-        if self.unroll > 1 and (self.update != "paper" or not plain):
-            raise ConfigError(
-                f"`method.unroll` {self.unroll}: several virtual steps need `method.update` paper, `method.virtual` sgd and "
-                "`method.engine` forward"
-            )
 
     def _why_not_captured(self) -> str:
         """What the options have that no CUDA graph can hold, as an instruction; empty if nothing."""
@@ -288,4 +253,4 @@ class MetaUpdate(LookAheadTraining):
             return "captured are `method.virtual` sgd and `method.engine` forward; leave out `speed.compile`"
         if self.loss.overlap != "none":
             return f"with `loss.overlap` {self.loss.overlap} the labels decide what is computed; set it to none"
-        return "several virtual steps are not captured; set `method.unroll` to 1" if self.unroll > 1 else ""
+        return ""

@@ -68,9 +68,6 @@ class MetaPix(StagedUpdate):
         update: Chooses the virtual step, a look-ahead step on the weighted source after which the target loss judges the
             weights: sequential uses the network's own source step (the whole costs 1.33 joint steps); fused shares only its
             gradient (1.83); paper, as published, uses fresh batches (2.33).
-        unroll: Sets the number of virtual steps, each on its own source batch; more than 1 needs update paper.
-        unroll_chain: Chooses the derivative through several virtual steps: exact, or first_order, which ignores that each step
-            changes the gradients of the next.
         meta_every: Sets the number of steps from one update of the weight network to the next; more than 1 is cheaper.
         meta_start: Sets the first step that updates the weight network; before it, the untrained network gives the weights.
         held_out: Keeps this share of the labelled target images only for judging the weights, so that the network cannot
@@ -108,8 +105,6 @@ class MetaPix(StagedUpdate):
         weight_net_decay: float = 1e-4,
         normalize: Literal["none", "mean1", "softmax"] = "mean1",
         update: Literal["sequential", "fused", "paper"] = "sequential",
-        unroll: int = 1,
-        unroll_chain: Literal["exact", "first_order"] = "exact",
         meta_every: int = 1,
         meta_start: int = 0,
         held_out: float = 0.0,
@@ -132,8 +127,8 @@ class MetaPix(StagedUpdate):
             engine=engine,
             pixel_mean=pixel_mean,
         )
-        self.update, self.unroll, self.unroll_chain, self.normalize = update, unroll, unroll_chain, normalize
-        self.meta_every, self.meta_start, self.held_out = meta_every, meta_start, held_out
+        self.update, self.normalize, self.held_out = update, normalize, held_out
+        self.meta_every, self.meta_start = meta_every, meta_start
         self.weight_lr, self.weight_net_decay = weight_lr, weight_net_decay
         self.stages = None if stages is None else resolve(Stages, stages, "method.stages")
         self.check_combinations()
@@ -151,7 +146,7 @@ class MetaPix(StagedUpdate):
         fit, held_out = (0.0, 1 - self.held_out), (1 - self.held_out, 1.0)
         streams = {"source": Stream("source"), "target": Stream("target", part=fit)}
         if self.update == "paper":
-            streams |= {name: Stream("source") for name in self._meta_sources}
+            streams["meta_source"] = Stream("source")
         if self.update == "paper" or self.held_out:
             streams["meta_target"] = Stream("target", part=held_out if self.held_out else fit)
         return streams
@@ -210,8 +205,7 @@ class MetaPix(StagedUpdate):
     def paper(self, batch: dict[str, Batch]) -> Tensor:
         """The meta objective looks ahead on batches of its own; the segmenter takes a joint step."""
         # First, as the virtual step moves theta and back, which a graph that waits for its backward pass must not see.
-        sources, target = [batch[name] for name in self._meta_sources], batch["meta_target"]
-        meta = self.unrolled_update(sources, target) if self.unroll > 1 else self.meta_update(sources[0], target)[0]
+        meta = self.meta_update(batch["meta_source"], batch["meta_target"])[0]
         return self._finish(self._joint_terms(batch), meta)
 
     def _joint_terms(self, batch: dict[str, Batch]) -> dict[str, Tensor]:
@@ -243,7 +237,3 @@ class MetaPix(StagedUpdate):
         if self.logs_step:
             self.log("meta/target_loss", means["meta"])
         return self.log_sum(terms, means) + meta.carried
-
-    @property
-    def _meta_sources(self) -> list[str]:
-        return ["meta_source", *(f"meta_source_{k}" for k in range(2, self.unroll + 1))]

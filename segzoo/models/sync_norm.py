@@ -69,8 +69,8 @@ class _Normalise(torch.autograd.Function):
         # Not `once_differentiable`: its error lies on a branch that `torch.autograd.grad` with `inputs` may never visit.
         if torch.is_grad_enabled() or differentiates_forward():
             raise MissingDerivativeError(
-                "a batch norm over several processes has no second derivative; use `network.norm` group or frozen, or without "
-                "`method.engine` double_backward and `method.unroll`"
+                "a batch norm over several processes has no second derivative; use `network.norm` group or frozen, or "
+                "leave out `method.engine` double_backward"
             )
         normal, scale, count = ctx.saved_tensors
         return _project(grads[0], normal, scale, count).to(ctx.dtype), None

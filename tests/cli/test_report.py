@@ -72,6 +72,14 @@ def test_a_complete_study_trains_nothing_and_is_reported(
     (out / "report.html").unlink()
     assert main(["compare", str(out / "results.json")]) == 0
     assert "Learning curves" in (out / "report.html").read_text()
+    # A choice has a report of its own, which begins with what was chosen.
+    copy = out.parent / "choice"
+    copy.mkdir()
+    for name, text in (("results.json", json.dumps(entries)), ("choice.json", "{}"), ("report.html", "chosen")):
+        (copy / name).write_text(text)
+    assert main(["compare", str(copy / "results.json")]) == 0
+    assert (copy / "report.html").read_text() == "chosen"
+    assert "Learning curves" in (copy / "comparison.html").read_text()
 
 
 def test_the_table_compares_as_the_report_does(study: tuple[Path, Study]) -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from segzoo.bilevel import MissingDerivativeError, Replayed, SGDStep, hypergradient, unrolled_hypergradient
+from segzoo.bilevel import MissingDerivativeError, Replayed, SGDStep, hypergradient
 from segzoo.models.sync_norm import SyncBatchNorm
 
 
@@ -38,9 +38,6 @@ def main() -> None:
     found = hypergradient(net, [source], [target], params, weights, 72.0, SGDStep(0.1), "forward").weights
     assert torch.isfinite(found).all()
     refused(lambda: hypergradient(net, [source], [target], params, weights, 72.0, SGDStep(0.1), "double_backward"))
-    refused(lambda: unrolled_hypergradient([source] * 2, target, params, [weights] * 2, [72.0] * 2, 0.1, True))
-    first_order = unrolled_hypergradient([source] * 2, target, params, [weights] * 2, [72.0] * 2, 0.1, False)
-    assert all(torch.isfinite(g).all() for g in first_order.weights)
     dist.barrier()
     os._exit(0)  # all is computed, and gloo's threads abort now and then while a process ends
 

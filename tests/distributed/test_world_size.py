@@ -30,7 +30,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "metapix-balanced": META | {"loss": {"class_balance": 1.0, "focal": 2.0}},
     "joint-balanced": DESCENT | {"loss": {"class_balance": 1.0, "focal": 0.5}},
     "reweight-head": DESCENT | {"scope": "head"},
-    "metapix-unrolled": META | {"update": "paper", "unroll": 2, "unroll_chain": "first_order"},
     "maxsquare-multi-level": DESCENT | {"multi_level": True, "low_threshold": 0.2},
     "self-training-confident": DESCENT | {"pseudo": {"threshold": 0.2}, "mix_scope": "batch", "feature_distance": 1.0},
     "semi-supervised-confident": DESCENT | {"pseudo": {"threshold": 0.2, "weight": "pixel"}},

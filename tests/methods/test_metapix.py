@@ -180,8 +180,6 @@ def test_a_held_out_split_shares_no_image() -> None:
         {"micro_batches": 0},
         {"micro_batches": 2, "update": "fused"},
         {"micro_batches": 2, "meta_every": 2},
-        {"unroll": 2},
-        {"unroll": 2, "update": "paper", "virtual": "optimizer"},
         {"virtual_lr": 0.0},
         {"virtual_lr": -1.0},
         {"weight_width": 0},
@@ -270,15 +268,6 @@ def test_softmax_weights_are_a_softmax() -> None:
     weights = method.weights(source)  # type: ignore[attr-defined]
     logits = torch.logit(method.weighting(source["image"], source["label"]))
     torch.testing.assert_close(weights, logits.flatten().softmax(0).view_as(logits).detach() * logits.numel())
-
-
-def test_unrolled_steps_see_batches_of_their_own() -> None:
-    options = {"update": "paper", "unroll": 3, "virtual_lr": 0.5}
-    (_, exact), (_, chain) = caught(**options), caught(unroll_chain="first_order", **options)
-    names = [batch["name"] for key, batch in exact.batch.items() if "source" in key]
-    assert len(names) == 4 and len({tuple(n) for n in names}) > 1
-    different = [n for n, g in exact.gradients.items() if not torch.allclose(g, chain.gradients[n], rtol=1e-6)]
-    assert different and all(name.startswith("weighting") for name in different)
 
 
 def test_micro_batches_change_memory_alone() -> None:
@@ -418,7 +407,6 @@ def test_the_meta_update_reads_no_values(options: dict[str, Any], monkeypatch: p
         ({"virtual": "optimizer"}, "`method.virtual` sgd"),
         ({"engine": "double_backward"}, "`method.engine` forward"),
         ({"compile": True}, "leave out `speed.compile`"),
-        ({"update": "paper", "unroll": 2}, "`method.unroll` to 1"),
     ],
 )
 def test_what_cannot_be_captured_is_refused(options: dict[str, Any], message: str) -> None:
@@ -426,9 +414,7 @@ def test_what_cannot_be_captured_is_refused(options: dict[str, Any], message: st
         tiny.fit("metapix", 1, cuda_graph=True, **options)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"virtual": "optimizer"}, {"engine": "double_backward"}, {"update": "paper", "unroll": 2}]
-)
+@pytest.mark.parametrize("options", [{}, {"virtual": "optimizer"}, {"engine": "double_backward"}])
 def test_what_cannot_be_captured_goes_the_ordinary_way_with_auto(options: dict[str, Any]) -> None:
     trained = tiny.fit("metapix", 1, cuda_graph="auto", **options)
     assert trained._captured is None

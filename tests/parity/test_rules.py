@@ -240,7 +240,7 @@ def test_input_and_tangent_are_left_as_they_were() -> None:
 
 
 def test_with_a_graph_torchs_own_rules_apply() -> None:
-    """The curvature of an unrolled step is the gradient of a pass with tangents."""
+    """Where a pass with tangents is differentiated itself."""
     layer, x, dx = layer_and_input("batch")
     gradients = []
     for mode in (DualRules(), nullcontext()):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from segzoo.bilevel import Engine, SGDStep, hypergradient, unrolled_hypergradient
+from segzoo.bilevel import Engine, SGDStep, hypergradient
 from segzoo.bilevel.normalize import mean_one
 from tests.parity.problems import Problem, toy
 
@@ -47,19 +47,6 @@ def test_every_engine_refuses_other_shapes(engine: Engine, micro_batches: int) -
             solve(p, torch.rand(shape, dtype=torch.float64), engine, micro_batches)
     assert all(torch.equal(q, before[name]) for name, q in p.params.items())
     assert solve(p, p.weights, engine, micro_batches).shape == p.weights.shape
-
-
-@pytest.mark.parametrize("exact", [True, False])
-@pytest.mark.parametrize("wrong", [0, 1])
-def test_every_step_of_an_unrolled_chain_refuses_other_shapes(exact: bool, wrong: int) -> None:
-    p = toy()
-    for shape in SHAPES:
-        weights = [p.weights, p.weights]
-        weights[wrong] = torch.rand(shape, dtype=torch.float64)
-        with pytest.raises(ValueError, match=r"weights of shape .* for per-pixel losses of shape"):
-            unrolled_hypergradient(
-                [p.source_losses(0), p.source_losses(1)], p.target_loss(), p.params, weights, [128.0] * 2, 0.5, exact
-            )
 
 
 @settings(max_examples=25, deadline=None)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from segzoo.data import Stream
 from segzoo.data.sampling import EndlessBatches, derived_seed
 from segzoo.data.streams import collate
+from segzoo.data.workers import loader_processes
 from segzoo.errors import ConfigError, DataError
 from tests import tiny
 
@@ -105,3 +106,13 @@ def test_panel_batches_are_fixed_and_unaugmented() -> None:
     assert torch.equal(one["image"], two["image"]) and len(one["name"]) == 3
     image = module.images("source", "train").image(0)
     np.testing.assert_allclose(one["image"][0].numpy() * 255, image.transpose(2, 0, 1), atol=0.51)
+
+
+@pytest.mark.parametrize(
+    ("cores", "streams", "trainings", "each"), [(16, 3, 1, 2), (16, 3, 4, 1), (2, 1, 1, 2), (2, 3, 1, 1)]
+)
+def test_few_cores_have_one_loader_per_stream(
+    cores: int, streams: int, trainings: int, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
+    assert loader_processes(streams, trainings) == each

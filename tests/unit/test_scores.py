@@ -358,6 +358,7 @@ def test_each_row_is_compared_with_its_own_reference():
     # One that only the row itself is compared with takes no part.
     cells = cells_of(comparison_table(rows, {**references, "joint-all": "few", "lost": "few"}))
     assert cells[0][-1] == "mIoU minus few (paired)" and cells[5][-1].endswith("above)")
+    assert "minus" not in comparison_table({"lost": rows["lost"]}, {"lost": "nobody"})
     with pytest.raises(KeyError, match="nobody"):
         comparison_table(rows, "nobody")
 
