@@ -1,4 +1,4 @@
-"""``segzoo data``: commands on data before a training. Each is a module of its own."""
+"""``segzoo data``: commands on data. Each is a module of its own."""
 
 import importlib
 from collections.abc import Callable
@@ -10,6 +10,7 @@ COMMANDS = {
     "init": "look into two folders, and write the YAML that describes them",
     "check": "read every file, and report what is there and what is wrong",
     "prepare": "copy a data set at the training size",
+    "doubts": "list the images whose masks a trained network does not believe",
     "convert": "convert a downloaded data set of object parts into folders",
 }
 """Name and summary; the function of that name is in the module ``data_NAME`` beside this one."""
@@ -18,6 +19,7 @@ examples:
   segzoo data init --source_images synthetic --target_images photos --out my_data.yaml
   segzoo data check my_data.yaml
   segzoo data prepare my_data.yaml --out prepared
+  segzoo data doubts --ckpt_path runs/joint/my_data/default-s0/checkpoints/last.ckpt
   segzoo data convert pascal_horse --root VOC2010 --out data/pascal_horse
 
 `segzoo data COMMAND --help` explains a command."""
@@ -43,7 +45,7 @@ def data(argv: list[str]) -> int:
 def usage() -> str:
     """The text of ``segzoo data --help``."""
     lines = [
-        "Describe, check, copy and convert data before a training.",
+        "Describe, check, copy and convert data, and find wrong masks.",
         "",
         "usage: segzoo data COMMAND [OPTIONS]",
         "",

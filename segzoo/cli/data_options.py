@@ -62,8 +62,12 @@ def read_invocation(name: str | None, options: Sequence[str]) -> Invocation:
     return found
 
 
-def build_data(invocation: Invocation) -> "DomainDataModule":
+def build_data(invocation: Invocation, command: str = "fit") -> "DomainDataModule":
     """The data module of an invocation.
+
+    Args:
+        invocation: of `segzoo fit`, or of the command.
+        command: whose options were read.
 
     Raises:
         ConfigError: an option that cannot be.
@@ -74,6 +78,6 @@ def build_data(invocation: Invocation) -> "DomainDataModule":
     from segzoo.runtime.quiet import be_quiet
 
     be_quiet(translate)
-    options = read_options("fit", load_method(invocation.method), invocation)
+    options = read_options(command, load_method(invocation.method), invocation)
     objects = options.parser.instantiate(options.parsed)
     return DomainDataModule(**objects.data.as_dict())

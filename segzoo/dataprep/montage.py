@@ -39,10 +39,10 @@ def write_montage(domain: str, sets: Mapping[str, SurveyedSet], space: LabelSpac
     shown = labelled or places
     chosen = [shown[i] for i in evenly(len(shown), ROWS)]
     for name, position in chosen:
-        image = _reduced(sets[name].images.image(position), cv2.INTER_AREA)
+        image = reduced(sets[name].images.image(position), labels=False)
         columns["image"].append(image)
         if labelled:
-            mask = _reduced(sets[name].images.label(position), LABELS)
+            mask = reduced(sets[name].images.label(position), labels=True)
             laid_over = blend(image, space.colorize(mask), ALPHA)
             columns["mask over it"].append(laid_over)
             columns["mask"].append(mask)
@@ -53,10 +53,11 @@ def write_montage(domain: str, sets: Mapping[str, SurveyedSet], space: LabelSpac
     return save_figure(panel_figure(columns, space, title, names), path)
 
 
-def _reduced(picture: Pixels, interpolation: int) -> Pixels:
+def reduced(picture: Pixels, *, labels: bool) -> Pixels:
+    """A picture (H, W, ...) whose longer side is at most `LONGEST`; the ids of labels are not averaged."""
     height, width = picture.shape[:2]
     scale = LONGEST / max(height, width)
     if scale >= 1:
         return picture
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(picture, size, interpolation=interpolation), np.uint8)
+    return np.asarray(cv2.resize(picture, size, interpolation=LABELS if labels else cv2.INTER_AREA), np.uint8)

@@ -170,7 +170,7 @@ def _picture(
         finite = values[np.isfinite(values)]
         mean = f"mean {finite.mean():.2f}" if len(finite) else "no finite value"
         if 0 < len(finite) < values.size:
-            mean += f", {values.size - len(finite)} not finite"
+            mean += f", {values.size - len(finite)} without a value"
         axes.imshow(values, cmap="viridis", vmin=0, vmax=limit, interpolation="nearest", extent=box)
         axes.text(
             box[0] + 0.04,

@@ -136,7 +136,7 @@ def test_maps_that_are_not_finite_say_so():
     some = np.array([[np.nan, 0.5], [1.5, np.inf]])
     figure = panel_figure({"weight": [some, np.full((2, 2), np.nan)]}, SPACE)
     figure_pixels(figure)
-    assert {"mean 1.00, 2 not finite", "no finite value"} <= set(texts(figure))
+    assert {"mean 1.00, 2 without a value", "no finite value"} <= set(texts(figure))
     assert [image.get_clim() for image in figure.axes[0].images] == [(0, 1.5)] * 2
 
 

@@ -1,0 +1,76 @@
+"""Which masks a network does not believe."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segzoo.data.domains import ImageSet, Pixels
+from segzoo.dataprep.doubts import belief_of, lines, rank
+from tests import tiny
+
+C = 3
+
+
+def a_case(seed: int) -> tuple[np.ndarray, Pixels, Pixels]:
+    """Probabilities (C, H, W), their labels, and a mask with void."""
+    draws = np.random.default_rng(seed)
+    probabilities = draws.dirichlet(np.ones(C), size=(4, 5)).transpose(2, 0, 1)
+    mask = draws.choice([0, 1, 2, 255], size=(4, 5)).astype(np.uint8)
+    return probabilities, probabilities.argmax(0).astype(np.uint8), mask
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds=st.lists(st.integers(0, 10**6), min_size=1, max_size=4, unique=True))
+def test_beliefs_are_those_of_a_loop_over_pixels(seeds: list[int]) -> None:
+    cases = [a_case(seed) for seed in seeds]
+    ranked = {one.position: one for one in rank([belief_of(i, *case) for i, case in enumerate(cases)])}
+    own = [[(p[c, y, x], c) for (y, x), c in np.ndenumerate(mask) if c < C] for p, _, mask in cases]
+    everything = [pair for pixels in own for pair in pixels]
+    usual = {k: np.mean([p for p, c in everything if c == k]) for k in {c for _, c in everything}}
+    for i, ((_, labels, mask), pixels) in enumerate(zip(cases, own, strict=True)):
+        if not pixels:
+            assert i not in ranked
+            continue
+        assert ranked[i].probability == pytest.approx(np.mean([p for p, _ in pixels]))
+        assert ranked[i].belief == pytest.approx(np.mean([p - usual[c] for p, c in pixels]))
+        wrong = [(c, labels[place]) for place, c in np.ndenumerate(mask) if c < C and labels[place] != c]
+        most = max((sum(c == k for c, _ in wrong) for k in range(C)), default=0)
+        assert ranked[i].share == pytest.approx(most / len(pixels))
+        assert (ranked[i].label is None) == (not wrong)
+        if wrong:
+            assert sum(c == ranked[i].label for c, _ in wrong) == most
+    order = [one.belief for one in rank([belief_of(i, *case) for i, case in enumerate(cases)])]
+    assert order == sorted(order)
+
+
+def test_a_class_that_is_hard_everywhere_is_no_doubt() -> None:
+    """One image has wrong masks of an easy class, another one right masks of a class that is always improbable."""
+    easy, hard = np.array([0.9, 0.1]), np.array([0.3, 0.7])
+    probabilities = [np.broadcast_to(kind[:, None, None], (2, 4, 4)) for kind in (easy, easy, hard, hard)]
+    masks = [np.full((4, 4), k, np.uint8) for k in (0, 0, 0, 0)]
+    masks[1][:] = 1  # the network says class 0
+    masks[2][:] = masks[3][:] = 1
+    labels = [p.argmax(0).astype(np.uint8) for p in probabilities]
+    found = rank([belief_of(i, *case) for i, case in enumerate(zip(probabilities, labels, masks, strict=True))])
+    assert found[0].position == 1 and (found[0].label, found[0].says, found[0].share) == (1, 0, 1.0)
+
+
+def test_masks_without_labels_are_left_out_and_agreement_names_no_class() -> None:
+    p, labels, _ = a_case(0)
+    void = np.full((4, 5), 255, np.uint8)
+    assert rank([belief_of(0, p, labels, void)]) == rank([]) == []
+    (agreed,) = rank([belief_of(0, p, labels, void), belief_of(1, p, labels, labels)])
+    assert (agreed.position, agreed.label, agreed.says, agreed.share) == (1, None, None, 0.0)
+
+    class Named(ImageSet):
+        names = ("a", "b")
+
+        def image(self, index: int) -> Pixels:
+            raise NotImplementedError
+
+        def label(self, index: int) -> Pixels:
+            raise NotImplementedError
+
+    space = tiny.data().label_space
+    assert lines([agreed], Named(), space)[0][0] == "b" and lines([agreed], Named(), space)[0][3:] == ("", "0.0", "")
