@@ -11,6 +11,7 @@ from docstring_parser import parse
 
 from docs.site.api import api_pages
 from segzoo.adaptation import Night, PseudoLabels
+from segzoo.cli.data import COMMANDS as DATA_COMMANDS
 from segzoo.cli.main import COMMANDS, main
 from segzoo.data import DomainDataModule, PairedFolders, Views
 from segzoo.methods.loss import Loss
@@ -32,7 +33,6 @@ SECTIONS: dict[str, tuple[type, str]] = {
 }
 SHARED = ("label_space", "network", "optimizer", "loss", "speed", "source", "target", "protocol", "seed")
 """What has a section of its own, or comes from the command."""
-DATA_COMMANDS = ("init", "check", "prepare", "convert")
 EQUATIONS, OPTIONS, TAKES, METHODS = (f"<!-- {name} -->" for name in ("equations", "options", "takes", "methods"))
 RESOURCES = {"source": "synthetic images", "labels": "labelled target images", "unlabelled": "unlabelled target images"}
 

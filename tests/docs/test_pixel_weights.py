@@ -12,8 +12,11 @@ from torch.nn import functional as F
 
 from docs.pixel_weights import rows, study, tables
 from docs.pixel_weights.marked import Marked, unmark
-from segzoo.data import MiniCity, load_label_space
+from segzoo.data import Harmed, MiniCity, load_label_space
+from segzoo.data.domains import ImageSet, Pixels
+from segzoo.data.harm import HarmedImages
 from segzoo.data.streams import Batch
+from segzoo.yaml_files import read_yaml
 from tests import tiny
 
 PAGE = Path(__file__).parents[2] / "docs/pixel_weights.md"
@@ -101,3 +104,29 @@ def test_the_tables_of_the_page_are_those_of_the_runs() -> None:
     assert {condition for condition, _ in shown} == {*made, "of slopes"}
     for condition, table in shown:
         assert table.strip() == (made | {"of slopes": tables.slopes_table()})[condition]
+
+
+class Named(ImageSet):
+    """Images of which only the names count."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = sorted(names)
+
+    def image(self, index: int) -> Pixels:
+        raise NotImplementedError
+
+    def label(self, index: int) -> Pixels:
+        raise NotImplementedError
+
+
+def test_the_shifted_masks_are_where_the_page_says() -> None:
+    """Which masks were shifted follows from their number alone."""
+    lines = (PAGE.parent / "pixel_weights/doubts.csv").read_text(encoding="utf-8").splitlines()
+    found = [line.split(",")[0] for line in lines[1:]]
+    options = read_yaml(PAGE.parent / "pixel_weights/harmed.yaml")["data"]["source"]["init_args"]
+    images = HarmedImages(Named(found), Harmed(MiniCity("source"), options["share"], options["kind"]))
+    shifted = {images.names[i] for i in images.harmed}
+    text = " ".join((PAGE.parent / "your_data.md").read_text(encoding="utf-8").split())
+    first = len(shifted & set(found[: len(shifted)]))
+    assert f"of CARLA's {len(found)} images" in text
+    assert f"{first} of the {len(shifted)} shifted masks were among the first {len(shifted)} of the list" in text

@@ -1,12 +1,19 @@
 """Which masks a network does not believe."""
 
+from typing import Any
+
+import lightning as L
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segzoo.data import DomainDataModule, Harmed, MiniCity
 from segzoo.data.domains import ImageSet, Pixels
-from segzoo.dataprep.doubts import belief_of, lines, rank
+from segzoo.data.harm import HarmedImages
+from segzoo.dataprep.doubts import belief_of, lines, look, rank
+from segzoo.inference import Predictor
+from segzoo.methods import SourceOnly
 from tests import tiny
 
 C = 3
@@ -74,3 +81,18 @@ def test_masks_without_labels_are_left_out_and_agreement_names_no_class() -> Non
 
     space = tiny.data().label_space
     assert lines([agreed], Named(), space)[0][0] == "b" and lines([agreed], Named(), space)[0][3:] == ("", "0.0", "")
+
+
+def test_shifted_masks_are_found_by_a_network_that_trained_on_them() -> None:
+    L.seed_everything(0, verbose=False)
+    size = (48, 80)
+    source = Harmed(MiniCity("source", train=48, size=size, flaws=0), share=0.25, kind="shifted", amount=0.15)
+    target = MiniCity("target", train=4, val=2, test=2, size=size)
+    data = DomainDataModule(source, target, size=size, num_workers=0)
+    method = SourceOnly(label_space=data.label_space, network=tiny.NETWORK, optimizer={"lr": 3e-3})
+    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    L.Trainer(max_steps=60, accelerator="cpu", limit_val_batches=0, **options).fit(method, data)
+    images = data.images("source", "train")
+    assert isinstance(images, HarmedImages) and len(images.harmed) == 12
+    found = rank(look(Predictor(method.eval(), size), images, lambda _: None))
+    assert len(images.harmed & {one.position for one in found[:12]}) >= 11
