@@ -16,9 +16,9 @@ DESCRIPTION = """\
 List the images whose masks a trained network believes least. Masks that are shifted, or that name
 the wrong class, come first; look at them, and correct or remove them.
 
-The network is that of a checkpoint of `segzoo fit`, and the data are those of its run; --data.OPTION
-changes an option of them. Take a checkpoint that has seen each image a few times only: after a long
-training a network has learned wrong masks by heart.
+The network is that of a checkpoint of `segzoo fit`, and the data are those of its run; --data DATA
+takes others of the same classes, and --data.OPTION changes an option. Take a checkpoint that has seen
+each image a few times only: after a long training a network has learned wrong masks by heart.
 
 Prints the most doubted images and writes
   OUT/doubts.csv    a row per image, the most doubted first
@@ -39,7 +39,8 @@ def doubts(argv: list[str]) -> int:
     own, options = split_data_options(argv)
     args = _parser().parse(own)
     check_range("--count", args.count, 1)
-    invocation = expand("test", ["--ckpt_path", str(args.ckpt_path), *options], read)
+    named = ["--data", args.data] if args.data else []
+    invocation = expand("test", ["--ckpt_path", str(args.ckpt_path), *named, *options], read)
     assert invocation is not None
     data = build_data(invocation, "test")
 
@@ -52,6 +53,11 @@ def doubts(argv: list[str]) -> int:
     if not images.has_labels or not len(images):
         raise ConfigError(f"{args.domain}/{args.split} has no masks that could be doubted")
     predictor = load(args.ckpt_path, device=args.device)
+    if predictor.classes != data.label_space.classes:
+        raise ConfigError(
+            f"the checkpoint has the classes {', '.join(predictor.classes)}, and {data.name} has "
+            f"{', '.join(data.label_space.classes)}: a network can judge masks of its own classes only"
+        )
     folder = create(args.out or Path(f"doubts-{data.name}-{args.domain}"))
     with counting(len(images)) as done:
         found = rank(look(predictor, images, done))
@@ -70,6 +76,7 @@ def doubts(argv: list[str]) -> int:
 def _parser() -> Parser:
     parser = Parser("segzoo data doubts", DESCRIPTION, EXAMPLES)
     parser.add_argument("--ckpt_path", type=checkpoint_file, required=True, metavar="FILE", help="checkpoint of a run")
+    parser.add_argument("--data", metavar="DATA", help="other data than those of the run: a name or a YAML")
     parser.add_argument(
         "--domain", choices=["source", "target"], default="source", help="whose masks (default: source)"
     )

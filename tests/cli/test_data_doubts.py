@@ -35,6 +35,7 @@ def test_photographs_have_doubts_of_their_own(segzoo: Segzoo, checkpoint: Path) 
         (["--count", "0"], "--count 0: expected 1 or more"),
         (["--domain", "source", "--split", "test"], "--split test: the source has no such split"),
         (["--data.root", "nowhere"], "nowhere"),
+        (["--data", "minicity"], "the checkpoint has the classes sky, road, car, and minicity has sky, building, road"),
         (["--data.sise", "8"], "--data.sise"),
     ],
 )
