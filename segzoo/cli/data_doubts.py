@@ -44,7 +44,7 @@ def doubts(argv: list[str]) -> int:
     assert invocation is not None
     data = build_data(invocation, "test")
 
-    from segzoo.dataprep.doubts import HEADER, draw, lines, look, rank, write_csv
+    from segzoo.dataprep.doubts import HEADER, Judge, lines, rank, write_csv
     from segzoo.inference import load
 
     if not getattr(data, args.domain).has_split(args.split, data.root):
@@ -59,8 +59,9 @@ def doubts(argv: list[str]) -> int:
             f"{', '.join(data.label_space.classes)}: a network can judge masks of its own classes only"
         )
     folder = create(args.out or Path(f"doubts-{data.name}-{args.domain}"))
+    judge = Judge(predictor, images, source=args.domain == "source")
     with counting(len(images)) as done:
-        found = rank(look(predictor, images, done))
+        found = rank(judge.look(done))
     rows = lines(found, images, predictor.label_space)
     shown = [HEADER, *rows[: args.count]]
     widths = [max(len(row[i]) for row in shown) for i in range(len(HEADER))]
@@ -68,7 +69,7 @@ def doubts(argv: list[str]) -> int:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     write_csv(rows, folder / "doubts.csv")
     title = f"{args.domain}/{args.split}: the masks that the network believes least"
-    draw(found[: args.count], images, predictor, title, folder / "doubts.png")
+    judge.draw(found[: args.count], title, folder / "doubts.png")
     print(f"{len(found)} masks compared: {folder}")
     return 0
 

@@ -8,23 +8,27 @@ their labels: what counts is the difference to the mean P_c of each class over a
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from segzoo.data.domains import ImageSet, Pixels
 from segzoo.data.label_spaces import LabelSpace
-from segzoo.dataprep.montage import reduced
+from segzoo.dataprep.montage import LONGEST, reduced
 from segzoo.evaluation.panels import panel_figure
 from segzoo.evaluation.plots import save_figure
 from segzoo.files import write_text
 from segzoo.inference import Predictor
+from segzoo.inference.maps import Maps
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+BATCH = 8
+COLUMNS = ("image", "mask", "prediction", "probability of the mask")
 HEADER = ("image", "belief", "probability", "labelled", "share %", "network says")
 
 
@@ -109,24 +113,77 @@ def _doubt(one: Belief, usual: Floats) -> Doubt:
     )
 
 
-def look(predictor: Predictor, images: ImageSet, done: Callable[[int], None]) -> list[Belief]:
-    """Compares the mask of every image of a set with what a network says of the image.
+class Judge:
+    """What a network says of the images of a set that have masks.
 
     Args:
         predictor: the network.
-        images: a set with labels.
-        done: is told how many images are done.
-
-    Raises:
-        DataError: an image or a mask cannot be read, or they differ in size.
+        images: the set.
+        source: whether the images are the source's, which many methods normalise by the statistics of a batch: batches are
+            spread over the set, as neighbours in a video look alike.
     """
-    found = []
-    for position in range(len(images)):
-        maps = predictor.maps(images.image(position), name=images.names[position], confidence=False, probabilities=True)
+
+    def __init__(self, predictor: Predictor, images: ImageSet, *, source: bool) -> None:
+        self.predictor, self.images, self.source = predictor, images, source
+        count = -(-len(images) // predictor.batch_size(BATCH))
+        self._batches = [range(first, len(images), count) for first in range(count)]
+
+    def look(self, done: Callable[[int], None]) -> list[Belief]:
+        """Compares the mask of every image with what the network says of it.
+
+        Args:
+            done: is told how many images are done.
+
+        Raises:
+            DataError: an image or a mask cannot be read, or they differ in size.
+        """
+        found = []
+        for batch in self._batches:
+            for position, _, maps in self._judge(batch):
+                assert maps.probabilities is not None  # it was asked for
+                found.append(belief_of(position, maps.probabilities, maps.labels, self.images.label(position)))
+            done(len(batch))
+        return found
+
+    def draw(self, doubts: Sequence[Doubt], title: str, path: Path) -> Path:
+        """Draws images beside their masks, what the network says, and its probability of the mask's labels.
+
+        Args:
+            doubts: of the images.
+            title: above all.
+            path: of the PNG.
+        """
+        wanted = {doubt.position for doubt in doubts}
+        rows = {
+            position: self._row(image, self.images.label(position), maps)
+            for batch in self._batches
+            if wanted & set(batch)
+            for position, image, maps in self._judge(batch)
+            if position in wanted
+        }
+        pictures = zip(*(rows[doubt.position] for doubt in doubts), strict=True)
+        columns = dict(zip(COLUMNS, map(list, pictures), strict=True))
+        names = [f"{self.images.names[one.position]}  ({one.belief:+.2f})" for one in doubts]
+        return save_figure(panel_figure(columns, self.predictor.label_space, title, names), path)
+
+    def _judge(self, batch: Sequence[int]) -> Iterator[tuple[int, Pixels, Maps]]:
+        pictures = [self.images.image(position) for position in batch]
+        logits = self.predictor.logits(pictures, source=self.source)
+        for position, image, one in zip(batch, pictures, logits, strict=True):
+            name = self.images.names[position]
+            yield position, image, self.predictor.maps(image, one, name=name, confidence=False, probabilities=True)
+
+    def _row(self, image: Pixels, mask: Pixels, maps: Maps) -> tuple[npt.NDArray[Any], ...]:
         assert maps.probabilities is not None  # it was asked for
-        found.append(belief_of(position, maps.probabilities, maps.labels, images.label(position)))
-        done(1)
-    return found
+        own = np.take_along_axis(maps.probabilities, np.where(mask < len(maps.probabilities), mask, 0)[None], axis=0)[0]
+        own = np.where(mask < len(maps.probabilities), own, np.nan).astype(np.float32)
+        step = max(1, max(mask.shape) // LONGEST)
+        return (
+            reduced(image, labels=False),
+            reduced(mask, labels=True),
+            reduced(maps.labels, labels=True),
+            own[::step, ::step],
+        )
 
 
 def lines(doubts: Sequence[Doubt], images: ImageSet, space: LabelSpace) -> list[tuple[str, ...]]:
@@ -149,31 +206,3 @@ def write_csv(rows: Sequence[tuple[str, ...]], path: Path) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([HEADER, *rows])
     write_text(path, text.getvalue())
-
-
-def draw(doubts: Sequence[Doubt], images: ImageSet, predictor: Predictor, title: str, path: Path) -> Path:
-    """Draws images beside their masks, what the network says, and its probability of the mask's labels.
-
-    Args:
-        doubts: of the images.
-        images: the set.
-        predictor: the network.
-        title: above all.
-        path: of the PNG.
-    """
-    columns: dict[str, list[npt.NDArray[np.generic]]]
-    columns = {name: [] for name in ("image", "mask", "prediction", "probability of the mask")}
-    for doubt in doubts:
-        image, mask = (
-            reduced(images.image(doubt.position), labels=False),
-            reduced(images.label(doubt.position), labels=True),
-        )
-        maps = predictor.maps(image, confidence=False, probabilities=True)
-        assert maps.probabilities is not None  # it was asked for
-        valid = mask < len(maps.probabilities)
-        own = np.take_along_axis(maps.probabilities, np.where(valid, mask, 0)[None].astype(np.int64), axis=0)[0]
-        own = np.where(valid, own, np.nan).astype(np.float32)
-        for column, picture in zip(columns.values(), (image, mask, maps.labels, own), strict=True):
-            column.append(picture)
-    names = [f"{images.names[one.position]}  ({one.belief:+.2f})" for one in doubts]
-    return save_figure(panel_figure(columns, predictor.label_space, title, names), path)

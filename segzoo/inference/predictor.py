@@ -1,6 +1,7 @@
 """A trained network that labels images."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -29,6 +30,7 @@ from segzoo.inference.logits import (
 from segzoo.inference.maps import Maps, maps_of_logits, maps_of_strips
 from segzoo.inference.photographs import find_images
 from segzoo.inference.prediction import Prediction
+from segzoo.methods.joint import source_norms
 from segzoo.methods.segmentation import SegmentationMethod
 from segzoo.options import resolve
 
@@ -202,9 +204,15 @@ class Predictor:
         class_map = load_class_map(self.label_space, IDENTITY)
         return FolderImages(folder, None, class_map, upright=self.upright, files=files, image_bits=self.image_bits)
 
-    def logits(self, images: Sequence[Pixels]) -> Tensor:
-        """The logits (B, C, h, w) of images (H, W, 3) uint8, which have one size if the network's input has none."""
-        with evaluating(self.method):
+    def logits(self, images: Sequence[Pixels], *, source: bool = False) -> Tensor:
+        """The logits (B, C, h, w) of images (H, W, 3) uint8, which have one size if the network's input has none.
+
+        Args:
+            images: of the target, unless said otherwise.
+            source: they are the source's. Where the network's running statistics are not, its norms use those of the batch.
+        """
+        by_batch = source and self.method.resources != ("source",)
+        with evaluating(self.method), source_norms(self.method.segmenter) if by_batch else nullcontext():
             logits: Tensor = self.method(network_input(images, self.size).to(self.device))
         return logits
 

@@ -130,7 +130,11 @@ def test_the_table_of_fine_tuning_is_its_json() -> None:
             assert found.setdefault((run["pair"], run["row"], run["seed"]), value) == value
     table = rows(section("Photographs: fine-tuning").replace("**", ""))
     names = ("target-only", "semi-supervised", "joint", "ssda", "fine-tuned", "fine-tuned-semi")
-    lines = {"CARLA → CamVid": "carla_to_camvid", "AirSim → CamVid": "airsim_to_camvid", "painted → real cracks": "cracks"}
+    lines = {
+        "CARLA → CamVid": "carla_to_camvid",
+        "AirSim → CamVid": "airsim_to_camvid",
+        "painted → real cracks": "cracks",
+    }
     assert set(table) == set(lines)
     for line, pair in lines.items():
         for name, cell in zip(names, table[line], strict=True):

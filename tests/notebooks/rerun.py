@@ -50,6 +50,8 @@ def executed(name: str, work: Path) -> Any:
     import nbclient
     import nbformat
 
+    # What somebody with `.[notebooks]` does not see: their progress bars have ipywidgets.
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
     # The kernel is a process of its own, and uses this checkout.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(NOTEBOOKS.parent), os.environ.get("PYTHONPATH")]))
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)

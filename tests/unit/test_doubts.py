@@ -5,13 +5,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segzoo.data import DomainDataModule, Harmed, MiniCity
 from segzoo.data.domains import ImageSet, Pixels
 from segzoo.data.harm import HarmedImages
-from segzoo.dataprep.doubts import belief_of, lines, look, rank
+from segzoo.dataprep.doubts import Judge, belief_of, lines, rank
 from segzoo.inference import Predictor
 from segzoo.methods import SourceOnly
 from tests import tiny
@@ -94,5 +95,21 @@ def test_shifted_masks_are_found_by_a_network_that_trained_on_them() -> None:
     L.Trainer(max_steps=60, accelerator="cpu", limit_val_batches=0, **options).fit(method, data)
     images = data.images("source", "train")
     assert isinstance(images, HarmedImages) and len(images.harmed) == 12
-    found = rank(look(Predictor(method.eval(), size), images, lambda _: None))
+    found = rank(Judge(Predictor(method.eval(), size), images, source=True).look(lambda _: None))
     assert len(images.harmed & {one.position for one in found[:12]}) >= 11
+
+
+@pytest.mark.parametrize(("slug", "by_batch"), [("joint", True), ("metapix", True), ("source-only", False)])
+def test_source_images_are_normalised_as_the_training_did(slug: str, by_batch: bool) -> None:
+    """The running statistics of a method that sees both domains are the target's, with which it misjudges the source."""
+    method = tiny.method(slug).eval()
+    images = [tiny.data().images("source", "train").image(i) for i in range(3)]
+    inputs = torch.stack([torch.from_numpy(image).permute(2, 0, 1) / 255 for image in images])
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    found = Predictor(method, tiny.SIZE).logits(images, source=True)
+    for name, value in method.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    with torch.no_grad():
+        own, usual = method.train()(inputs), method.eval().load_state_dict(before) and method(inputs)
+    torch.testing.assert_close(found, own if by_batch else usual)
+    assert not torch.allclose(own, usual, atol=1e-2)
