@@ -24,19 +24,14 @@ WARM_UP = 60
 """Steps without weights that come from the network itself."""
 
 
-def area_under_curve(values: Tensor, right: Tensor) -> float:
-    """The chance that a value (N,) of what is right (N,) is higher than one of the others; NaN where all are alike."""
-    n = int(right.sum())
-    m = len(right) - n
-    # By ranks, as slopes may be as small as 1e-9: a function that takes them for logits sees ties.
-    ranks = rankdata(values.double().numpy())
-    return float("nan") if not n or not m else float((ranks[right.numpy()].sum() - n * (n + 1) / 2) / (n * m))
-
-
 def area(values: Tensor, source: Batch) -> float:
     """Area under the ROC curve of "a right pixel has a higher value than a wrong one"; NaN where all are alike."""
     valid = valid_pixels(source["label"])
-    return area_under_curve(values[valid], ~source["wrong"][valid])
+    right = (~source["wrong"][valid]).numpy()
+    n, m = int(right.sum()), int((~right).sum())
+    # By ranks, as slopes may be as small as 1e-9: a function that takes them for logits sees ties.
+    ranks = rankdata(values[valid].double().numpy())
+    return float("nan") if not n or not m else float((ranks[right].sum() - n * (n + 1) / 2) / (n * m))
 
 
 def area_within(values: Tensor, source: Batch, num_classes: int) -> float:

@@ -3,15 +3,11 @@
 import argparse
 from typing import Any
 
-import torch
-
 from docs.pixel_weights.marked import Marked, MarkedData
-from docs.pixel_weights.rows import area_under_curve
 from segzoo.configs import config_path, config_root
 from segzoo.data import MiniCity, PairedFolders
-from segzoo.data.domains import Domain, Pixels
-from segzoo.data.harm import Harmed, HarmedImages
-from segzoo.methods.segmentation import SegmentationMethod
+from segzoo.data.domains import Domain
+from segzoo.data.harm import Harmed
 from segzoo.yaml_files import read_yaml
 
 EXCHANGED = {"minicity": ("road", "building"), "carla_to_camvid": ("Road", "Pavement")}
@@ -57,31 +53,3 @@ def make_data(config: dict[str, Any], seed: int, arguments: argparse.Namespace) 
     pair = EXCHANGED[arguments.data] if arguments.kind == "exchanged" else None
     harmed = Marked(Harmed(source, arguments.harm, arguments.kind, classes=pair))
     return MarkedData(harmed, target, seed=seed, **options)
-
-
-def own_confidence(method: SegmentationMethod, image: Pixels, label: Pixels) -> float:
-    """The mean probability that a finished network gives to the labels of an image (H, W, 3) with labels (H, W)."""
-    logits = method(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)[0]
-    ids = torch.from_numpy(label).long()
-    valid = ids < logits.shape[0]
-    own = logits.softmax(dim=0).gather(0, ids.clamp_max(logits.shape[0] - 1)[None])[0]
-    return float(own[valid].mean())
-
-
-@torch.no_grad()
-def image_area(method: SegmentationMethod, data: MarkedData, every: int = 1) -> float | None:
-    """The chance that a finished network believes the labels of an image more than those of a harmed one.
-
-    Args:
-        method: trained, in evaluation mode.
-        data: its source may be harmed.
-        every: takes one source image of so many.
-
-    Returns:
-        None where no image is harmed, or every one.
-    """
-    images: HarmedImages = data.images("source", "train").images  # type: ignore[attr-defined]
-    indices = range(0, len(images), every)
-    own = torch.tensor([own_confidence(method, images.image(i), images.label(i)) for i in indices])
-    right = torch.tensor([i not in images.harmed for i in indices])
-    return None if right.all() or not right.any() else area_under_curve(own, right)

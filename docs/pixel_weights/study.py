@@ -28,7 +28,7 @@ from docs.pixel_weights.rows import (
     oracle,
     threshold,
 )
-from docs.pixel_weights.sources import EXCHANGED, image_area, make_data, read_config
+from docs.pixel_weights.sources import EXCHANGED, make_data, read_config
 from segzoo.models.weighting import PixelWeightNet
 from segzoo.runtime.quiet import be_quiet
 
@@ -122,8 +122,6 @@ def run(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
             "miou": round(100 * float(method.scores.miou), 3),
             "iou": [round(100 * float(value), 2) for value in method.scores.iou],
         }
-    method.eval()
-    found_images = image_area(method, data)
     if row in METAPIX:
         torch.save(method.weighting.state_dict(), kept(arguments, row, seed))
     condition = {name: getattr(arguments, name) for name in CONDITION}
@@ -133,7 +131,6 @@ def run(row: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         **condition,
         **scores,
         "seconds": round(trained, 1),
-        "images_auc": None if found_images is None else round(found_images, 4),
         "seen": condense(method.found),
     }
 
