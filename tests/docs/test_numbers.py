@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, stdev
 from typing import Any
 
 import pytest
@@ -161,6 +161,29 @@ def test_the_table_of_cracks_is_its_json() -> None:
         crack = measured[row]["classes"]["crack"]
         expected = [crack[key] for key in ("iou", "precision", "recall")] + [measured[row]["miou"]]
         assert cells[-4:] == [f"{100 * value:.1f}" for value in expected], row
+
+
+def test_the_tables_of_two_labelled_faces_are_their_json() -> None:
+    runs: dict[str, list[Any]] = {"target-only": [], "gradient-annotator": []}
+    for run in json.loads((ROOT / "docs/faces/two-labels.json").read_text()):
+        runs[run["row"]].append(run["scores"]["test"])
+    page = (ROOT / "docs/gradient_annotator.md").read_text().replace("**", "")
+
+    def spread(values: list[float]) -> str:
+        return f"{100 * mean(values):.1f} ± {100 * stdev(values):.1f}"
+
+    def parts(one: dict[str, Any]) -> float:
+        return mean(found["iou"] for name, found in one["classes"].items() if name != "background")
+
+    for row, found in runs.items():
+        assert len(found) == 5
+        cells = [spread([one[key] for one in found]) for key in ("miou", "pixel_accuracy")]
+        assert f"| 2 | `{row}` | {cells[0]} | {spread([parts(one) for one in found])} | {cells[1]} |" in page
+        classes = [f"{100 * mean(one['classes'][name]['iou'] for one in found):.1f}" for name in found[0]["classes"]]
+        assert f"| 2, `{row}` | {' | '.join(classes)} |" in page
+    pairs = list(zip(runs["gradient-annotator"], runs["target-only"], strict=True))
+    for gains in ([a["miou"] - b["miou"] for a, b in pairs], [parts(a) - parts(b) for a, b in pairs]):
+        assert f"+{spread(gains)} (5/5" in page and min(gains) > 0
 
 
 def quoted(page: str) -> Iterator[str]:

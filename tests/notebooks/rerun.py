@@ -63,6 +63,10 @@ def executed(name: str, work: Path) -> Any:
         record_timing=False,
         coalesce_streams=True,
     ).execute()
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):  # a picture of PIL comes twice
+                output.data.pop("image/jpeg", None)
     notebook.metadata = nbformat.from_dict(METADATA)
     return notebook
 
