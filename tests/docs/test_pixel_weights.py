@@ -16,6 +16,7 @@ from segzoo.data import Harmed, MiniCity, load_label_space
 from segzoo.data.domains import ImageSet, Pixels
 from segzoo.data.harm import HarmedImages
 from segzoo.data.streams import Batch
+from segzoo.study.entries import read_results
 from segzoo.yaml_files import read_yaml
 from tests import tiny
 
@@ -130,3 +131,20 @@ def test_the_shifted_masks_are_where_the_page_says() -> None:
     assert f"of CARLA's {len(found)} images" in text
     assert set(found[: len(shifted)]) == shifted
     assert f"the first {len(shifted)} masks of the list are the {len(shifted)} shifted ones" in text
+
+
+def test_the_table_of_what_was_left_out_is_its_json() -> None:
+    runs = read_results(PAGE.parent / "pixel_weights/cleaned.json")
+    found = {(run["row"], run["seed"]): run["scores"]["test"] for run in runs}
+    text = PAGE.read_text(encoding="utf-8")
+    names = {
+        "right": "right masks, 422 images",
+        "harmed": "106 of them harmed",
+        "cleaned": "without the 106 most doubted",
+    }
+    for row, name in names.items():
+        seeds = [found[row, seed] for seed in (0, 1)]
+        values = [[one["classes"][part]["iou"] for one in seeds] for part in ("Road", "Pavement")]
+        values += [[one[key] for one in seeds] for key in ("pixel_accuracy", "miou")]
+        cells = [", ".join(f"{100 * value:.1f}" for value in each) for each in values]
+        assert f"| {name} | {' | '.join(cells)} |" in text
