@@ -58,15 +58,17 @@ def doubts(argv: list[str]) -> int:
             f"the checkpoint has the classes {', '.join(predictor.classes)}, and {data.name} has "
             f"{', '.join(data.label_space.classes)}: a network can judge masks of its own classes only"
         )
-    folder = create(args.out or Path(f"doubts-{data.name}-{args.domain}"))
     judge = Judge(predictor, images, source=args.domain == "source")
     with counting(len(images)) as done:
         found = rank(judge.look(done))
+    if not found:
+        raise ConfigError(f"no mask of {args.domain}/{args.split} has a labelled pixel: there is nothing to compare")
     rows = lines(found, images, predictor.label_space)
     shown = [HEADER, *rows[: args.count]]
     widths = [max(len(row[i]) for row in shown) for i in range(len(HEADER))]
     for row in shown:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    folder = create(args.out or Path(f"doubts-{data.name}-{args.domain}"))
     write_csv(rows, folder / "doubts.csv")
     title = f"{args.domain}/{args.split}: the masks that the network believes least"
     judge.draw(found[: args.count], title, folder / "doubts.png")

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from segzoo.data.domains import ImageSet, Pixels
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.dataprep.montage import LONGEST, reduced
+from segzoo.errors import DataError
 from segzoo.evaluation.panels import panel_figure
 from segzoo.evaluation.plots import save_figure
 from segzoo.files import write_text
@@ -141,7 +142,11 @@ class Judge:
         for batch in self._batches:
             for position, _, maps in self._judge(batch):
                 assert maps.probabilities is not None  # it was asked for
-                found.append(belief_of(position, maps.probabilities, maps.labels, self.images.label(position)))
+                mask = self.images.label(position)
+                if mask.shape != maps.labels.shape:
+                    sizes = [f"{width}x{height}" for height, width in (mask.shape, maps.labels.shape)]
+                    raise DataError(f"{self.images.names[position]}: a mask of {sizes[0]} for an image of {sizes[1]}")
+                found.append(belief_of(position, maps.probabilities, maps.labels, mask))
             done(len(batch))
         return found
 

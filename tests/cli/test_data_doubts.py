@@ -1,6 +1,7 @@
 """``segzoo data doubts``."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,4 +43,18 @@ def test_photographs_have_doubts_of_their_own(segzoo: Segzoo, checkpoint: Path) 
 def test_what_cannot_be_is_one_line(segzoo: Segzoo, checkpoint: Path, options: list[str], message: str) -> None:
     result = segzoo("data", "doubts", "--ckpt_path", checkpoint, *options)
     assert result.status == 2 and message in result.err and result.err.count("\n") == 1, result.err
+    assert not Path("doubts-toy-source").exists()
+
+
+def test_masks_that_do_not_fit_are_named(segzoo: Segzoo, checkpoint: Path, toy: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(toy.parent / "syn", copy)
+    Image.new("L", (8, 8)).save(copy / "mask/002.png")
+    options = ["--data.source.images", copy / "image", "--data.source.masks", copy / "mask"]
+    result = segzoo("data", "doubts", "--ckpt_path", checkpoint, *options)
+    assert result.status == 2 and "8x8" in result.err and "32x24" in result.err, result.err
+    for i in range(4):
+        Image.new("L", (32, 24), 255).save(copy / f"mask/{i:03}.png")
+    result = segzoo("data", "doubts", "--ckpt_path", checkpoint, *options)
+    assert result.status == 2 and "no mask of source/train has a labelled pixel" in result.err, result.err
     assert not Path("doubts-toy-source").exists()
