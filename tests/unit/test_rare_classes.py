@@ -197,6 +197,7 @@ def loader(stream: Stream, rank: int = 0, world: int = 1, start: int = 0, **opti
         world_size=world,
         is_global_zero=rank == 0,
         lightning_module=SimpleNamespace(streams={"source": stream}),
+        num_devices=1,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
         _accelerator_connector=SimpleNamespace(use_distributed_sampler=False),
     )

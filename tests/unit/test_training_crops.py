@@ -35,6 +35,7 @@ def module(streams: dict[str, Stream] | None = None, **options: Any) -> DomainDa
         world_size=1,
         is_global_zero=True,
         lightning_module=SimpleNamespace(streams=streams or {"source": Stream("source")}),
+        num_devices=1,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
         _accelerator_connector=SimpleNamespace(use_distributed_sampler=False),
         overfit_batches=0.0,
