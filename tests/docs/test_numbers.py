@@ -163,6 +163,20 @@ def test_the_table_of_cracks_is_its_json() -> None:
         assert cells[-4:] == [f"{100 * value:.1f}" for value in expected], row
 
 
+def test_the_table_of_minicity_measured_again_is_its_json() -> None:
+    found: dict[str, list[float]] = {}
+    for run in read_results(ROOT / "docs/minicity/labels.json"):
+        found.setdefault(run["row"], []).append(100 * run["scores"]["test"]["miou"])
+    table = rows(RESULTS[RESULTS.index("(minicity/labels.json)") :])
+    assert set(table) == set(found)
+    for row, (each, average, gain) in table.items():
+        assert each == ", ".join(f"{value:.1f}" for value in found[row]) and average == f"{mean(found[row]):.1f}"
+        gains = [value - other for value, other in zip(found[row], found["joint"], strict=True)]
+        above = sum(one > 0 for one in gains)
+        expected = f"{mean(gains):+.1f} ({above}/{len(gains)})".replace("-", "−")
+        assert gain == ("–" if row == "joint" else expected)
+
+
 def test_the_tables_of_two_labelled_faces_are_their_json() -> None:
     runs: dict[str, list[Any]] = {"target-only": [], "gradient-annotator": []}
     for run in json.loads((ROOT / "docs/faces/two-labels.json").read_text()):
