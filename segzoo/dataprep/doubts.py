@@ -180,8 +180,9 @@ class Judge:
 
     def _row(self, image: Pixels, mask: Pixels, maps: Maps) -> tuple[npt.NDArray[Any], ...]:
         assert maps.probabilities is not None  # it was asked for
-        own = np.take_along_axis(maps.probabilities, np.where(mask < len(maps.probabilities), mask, 0)[None], axis=0)[0]
-        own = np.where(mask < len(maps.probabilities), own, np.nan).astype(np.float32)
+        valid = mask < len(maps.probabilities)
+        own = np.take_along_axis(maps.probabilities, np.where(valid, mask, 0)[None], axis=0)[0]
+        own = np.where(valid, own, np.nan).astype(np.float32)
         step = max(1, max(mask.shape) // LONGEST)
         return (
             reduced(image, labels=False),

@@ -16,9 +16,8 @@ def test_every_mask_is_compared_and_the_most_doubted_are_printed(segzoo: Segzoo,
     rows = list(csv.reader(Path("found/doubts.csv").read_text().splitlines()))
     assert sorted(row[0] for row in rows[1:]) == ["000", "001", "002", "003"]
     beliefs = [float(row[1]) for row in rows[1:]]
-    assert beliefs == sorted(beliefs) and sum(beliefs) == pytest.approx(
-        0, abs=0.01
-    )  # images of one size and all labelled
+    assert beliefs == sorted(beliefs)
+    assert sum(beliefs) == pytest.approx(0, abs=0.01)  # all images have one size and no void pixel
     printed = [line.split()[0] for line in result.out.splitlines()]
     assert printed[:3] == ["image", rows[1][0], rows[2][0]] and result.out.endswith("4 masks compared: found\n")
     with Image.open("found/doubts.png") as picture:
