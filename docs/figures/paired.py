@@ -1,87 +1,54 @@
-"""Paired differences as points with their spread, taken from the tables of the pages.
+"""Differences to a reference, seed by seed, as points with their mean and its interval.
 
 python -m docs.figures.paired
 """
 
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-DOCS = Path(__file__).resolve().parents[1]
-CELL = re.compile(r"([+−-][\d.]+) ± ([\d.]+) \((\d)/(\d)(?: above)?\)")
-TABLES = {
-    "minicity": ("results.md", "## MiniCity, 16", "minus joint, MiniCity with 16 labels"),
-    "minicity-unlabelled": ("results.md", "## MiniCity without", "minus self-training, MiniCity without labels"),
-    "region-selection": ("region_selection.md", "## Ablation", "minus region-selection, MiniCity with 16 labels"),
+from docs.tables import DOCS, gain, read_runs
+from segzoo.study.statistics import Difference
+
+HERE = Path(__file__).resolve().parent
+FIGURES = {
+    "minicity": ("minicity/labels.json", "joint"),
+    "minicity-unlabelled": ("minicity/unlabelled.json", "self-training"),
+    "region-selection": ("minicity/region-selection.json", "region-selection"),
 }
-"""Page, heading and title of each figure."""
+"""File of the runs and reference of each figure."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A row of a table.
-
-    Attributes:
-        row: its name.
-        mean: of the differences, in points of mIoU.
-        spread: their standard deviation.
-        above: in how many seeds the row is above its reference.
-        seeds: how many there are.
-    """
-
-    row: str
-    mean: float
-    spread: float
-    above: int
-    seeds: int
-
-
-def differences(page: str, heading: str) -> list[Difference]:
-    """The paired differences in the first table below a heading.
+def draw(gains: Mapping[str, Difference], label: str, notes: Mapping[str, str]) -> Figure:
+    """A line per row: the seeds, their mean, and its 95 % interval where there are three seeds or more.
 
     Args:
-        page: file below ``docs``.
-        heading: the beginning of the heading's line.
+        gains: what is drawn, from the top.
+        label: of the axis.
+        notes: what stands to the right of each row.
     """
-    text = (DOCS / page).read_text(encoding="utf-8")
-    found = re.search(r"(?:^\|.*\n)+", text[text.index(f"\n{heading}") :], re.MULTILINE)
-    rows = found[0].splitlines() if found else []
-    cells = ((row.strip("|").split("|")[0].strip(" `*"), CELL.search(row)) for row in rows)
-    return [
-        Difference(name.replace("`", ""), float(m[1].replace("−", "-")), float(m[2]), int(m[3]), int(m[4]))
-        for name, m in cells
-        if m
-    ]
-
-
-def draw(rows: list[Difference], title: str) -> Figure:
-    """A line per row: the mean difference, its standard deviation, and the seeds above.
-
-    Args:
-        rows: what is drawn, from the top.
-        title: what the differences are taken from.
-    """
-    figure = Figure(figsize=(7, 0.9 + 0.36 * len(rows)), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(8, 0.9 + 0.34 * len(gains)), layout="constrained", facecolor="white")
     axes = figure.subplots()
     axes.axvline(0, color="0.6", linewidth=1)
-    for height, row in enumerate(reversed(rows)):
-        colour = "#1b7837" if row.mean > row.spread else "#b2182b" if row.mean < -row.spread else "0.35"
-        axes.errorbar(row.mean, height, xerr=row.spread, fmt="o", color=colour, capsize=3)
-        axes.annotate(f"{row.above}/{row.seeds}", (1.01, height), xycoords=("axes fraction", "data"), va="center")
-    axes.set_yticks(range(len(rows)), [row.row for row in reversed(rows)])
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_xlabel("points of mIoU, mean ± standard deviation; right: seeds above")
-    axes.set_title(title, fontsize=11)
+    for height, (name, one) in enumerate(reversed(gains.items())):
+        axes.plot(one.values, [height] * len(one.values), "o", color="0.75", markersize=4)
+        half = one.mean - one.interval.low if one.interval and len(one.values) > 2 else None
+        axes.errorbar(one.mean, height, xerr=half, fmt="D", color="#0072b2", capsize=3)
+        axes.annotate(notes[name], (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+    axes.set_yticks(range(len(gains)), list(reversed(gains)))
+    axes.set_xlabel(f"{label}: seeds, mean, 95 % interval (of three seeds and more)")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def main() -> None:
-    """Draws all of them."""
-    for name, (page, heading, title) in TABLES.items():
-        draw(differences(page, heading), title).savefig(DOCS / "figures" / f"paired-{name}.png", dpi=110)
+    """Draws all figures."""
+    for name, (file, reference) in FIGURES.items():
+        runs = read_runs(DOCS / file)
+        gains = {row: one for row in runs if row != reference and (one := gain(runs, row, reference))}
+        notes = {row: f"{sum(value > 0 for value in one.values)}/{len(one.values)} above" for row, one in gains.items()}
+        draw(gains, f"points of mIoU over {reference}", notes).savefig(HERE / f"paired-{name}.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
+from docs.figures.paired import draw
+from docs.tables import gain_text
 from segzoo.study.statistics import Difference, difference, mean_std
 
 HERE = Path(__file__).resolve().parent
@@ -54,15 +54,6 @@ def last(runs: Iterable[Run], value: str) -> float:
     return mean_std([one.get(value, math.nan) for one in found])[0]
 
 
-def cell(one: Difference | None) -> str:
-    """``+0.2 [−0.7, 1.1] (2/5)``: the mean, its 95 % interval and the seeds above."""
-    if one is None:
-        return "–"
-    above = f"({sum(value > 0 for value in one.values)}/{len(one.values)})"
-    ends = f" [{one.interval.low:.1f}, {one.interval.high:.1f}]" if one.interval else ""
-    return f"{one.mean:+.1f}{ends} {above}".replace("-", "−")
-
-
 def table(rows: dict[str, dict[int, Run]], names: Sequence[str] | None = None) -> str:
     """A line per row: AUC and mean weights at the end, mIoU, and the gains on both splits."""
     lines = [
@@ -75,7 +66,7 @@ def table(rows: dict[str, dict[int, Run]], names: Sequence[str] | None = None) -
         cells = ["–" if math.isnan(value) else f"{value:.2f}" for value in seen]
         mean, spread = mean_std([run["test"]["miou"] for run in runs])
         score = f"{mean:.1f}" if math.isnan(spread) else f"{mean:.1f} ± {spread:.1f}"
-        gains = ["–" if name == "joint" else cell(gain(rows, name, split)) for split in ("val", "test")]
+        gains = ["–" if name == "joint" else gain_text(gain(rows, name, split)) for split in ("val", "test")]
         lines.append(f"| {name} | {' | '.join(cells)} | {score} | {' | '.join(gains)} |")
     return "\n".join(lines)
 
@@ -97,25 +88,6 @@ def slopes_table(path: Path = HERE / "signal.jsonl") -> str:
     return "\n".join(lines)
 
 
-def draw(rows: dict[str, dict[int, Run]], names: Sequence[str]) -> Figure:
-    """What each row has over joint training, on test images: the seeds, their mean and its 95 % interval; the AUC beside it."""
-    figure = Figure(figsize=(8, 0.9 + 0.34 * len(names)), layout="constrained", facecolor="white")
-    axes = figure.subplots()
-    axes.axvline(0, color="0.6", linewidth=1)
-    for height, name in enumerate(reversed(names)):
-        one = gain(rows, name, "test")
-        assert one is not None
-        axes.plot(one.values, [height] * len(one.values), "o", color="0.75", markersize=4)
-        half = one.mean - one.interval.low if one.interval and len(one.values) > 2 else None
-        axes.errorbar(one.mean, height, xerr=half, fmt="D", color="#0072b2", capsize=3)
-        known = f"AUC {last(rows[name].values(), 'auc'):.2f}"
-        axes.annotate(known, (1.01, height), xycoords=("axes fraction", "data"), va="center", fontsize=9)
-    axes.set_yticks(range(len(names)), list(reversed(names)))
-    axes.set_xlabel("points of mIoU over joint: seeds, mean, 95 % interval (of three seeds and more)")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
 def fill(text: str, made: dict[str, str]) -> str:
     """A page with its tables as they are now.
 
@@ -133,7 +105,9 @@ def main() -> None:
     PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
     rows = conditions[DEFAULT]
     names = sorted(set(rows) - {"joint"}, key=lambda name: (-round(last(rows[name].values(), "auc"), 2), name))
-    draw(rows, names).savefig(HERE / "gains.png", dpi=110)
+    gains = {name: one for name in names if (one := gain(rows, name, "test"))}
+    notes = {name: f"AUC {last(rows[name].values(), 'auc'):.2f}" for name in names}
+    draw(gains, "points of mIoU over joint", notes).savefig(HERE / "gains.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def compare(argv: list[str]) -> int:
     check_range("--jobs", args.jobs, 1)
     command = shlex.join(["segzoo", "compare", *argv])
     if args.study and args.study.endswith(".json"):
-        return report_results(Path(args.study), command)
+        return _kept_results(Path(args.study), args, common, command)
     path = None if args.study is None else config_path("study", args.study)
     study = _rows_of_flags(args, common) if path is None else _study_of_file(path, args, common)
     if args.split:
@@ -94,6 +94,14 @@ def compare(argv: list[str]) -> int:
     if args.run:
         return perform(out, study, args.run)
     return run_study(out, study, args.jobs, command, per_class=args.per_class, train=not args.report)
+
+
+def _kept_results(path: Path, args: argparse.Namespace, common: Sequence[str], command: str) -> int:
+    unset = vars(_parser().parse([args.study]))
+    given = [f"--{name}" for name, value in vars(args).items() if value != unset[name]]
+    if ignored := [name for name in given if name not in ("--out", "--report")] + [*common][:1]:
+        raise ConfigError(f"{path} holds finished runs, and nothing is trained: leave out {ignored[0]}")
+    return report_results(path, command, args.out)
 
 
 def _study_of_file(path: Path, args: argparse.Namespace, common: Sequence[str]) -> Study:

@@ -100,13 +100,24 @@ def report(
     print(f"written to {out / FILE}{rest}")
 
 
-def report_results(path: Path, command: str) -> int:
-    """Writes the report of results of another machine, beside their file; that of a choice stays."""
-    from segzoo.study.entries import read_results
-    from segzoo.study.report import FILE, write_report
+def report_results(path: Path, command: str, out: Path | None = None) -> int:
+    """Prints what results of another machine say, and writes their report; that of a choice stays.
 
-    name = "comparison.html" if (path.parent / CHOICE).is_file() else FILE
-    print(f"written to {write_report(path.parent / name, read_results(path), path.parent, command=command)}")
+    Args:
+        path: ``results.json``.
+        command: that was given.
+        out: folder of the report; that of the file when None.
+    """
+    from segzoo.study.entries import read_results
+    from segzoo.study.findings import find
+    from segzoo.study.report import FILE, write_report
+    from segzoo.study.words import answer
+
+    entries, folder = read_results(path), out or path.parent
+    print("\n".join(answer(find(entries, path.parent))))
+    name = "comparison.html" if (folder / CHOICE).is_file() else FILE
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"written to {write_report(folder / name, entries, path.parent, command=command)}")
     return 0
 
 

@@ -10,6 +10,7 @@ Beside it are the IoU of the annotator's labels with the oracle's, the mean of y
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class Report(L.Callback):
 
     def __init__(self, every: int) -> None:
         self.every = every
+        self.areas: dict[str, float] = {}
 
     def on_train_batch_end(self, trainer: L.Trainer, method: Any, *_: Any) -> None:
         if trainer.global_step % self.every:
@@ -72,6 +74,7 @@ class Report(L.Callback):
         matrix = torch.stack(matrices).sum(0).view(count, count)
         scores, shares = Scores(matrix.numpy(), names), matrix.sum(1).double() / matrix.sum()
         area, mean = torch.stack([a for a in areas if a is not None]).mean(0), torch.stack(means).mean(0)
+        self.areas = {name: round(value, 4) for name, value in zip(names, area.tolist(), strict=True)}
         print(f"to step {trainer.global_step}: labelled loss {float(torch.stack(losses).mean()):.3f}", flush=True)
         for name, auc, iou, y, share in zip(
             names, area.tolist(), scores.iou, mean.tolist(), shares.tolist(), strict=True
@@ -97,6 +100,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--every", type=int, default=100)
     parser.add_argument("--options", type=yaml.safe_load, default={}, help="options of the method, as YAML")
+    parser.add_argument("--json", type=Path, help="file to add the last areas to, by options")
     args = parser.parse_args()
     be_quiet()
     L.seed_everything(0, verbose=False)
@@ -117,7 +121,12 @@ def main() -> None:
         num_workers=0,
         crop_scale=(0.8, 1.0),
     )
-    tiny.trainer(args.steps, callbacks=[Report(args.every)]).fit(method, datamodule=data)
+    report = Report(args.every)
+    tiny.trainer(args.steps, callbacks=[report]).fit(method, datamodule=data)
+    if args.json:
+        kept = json.loads(args.json.read_text(encoding="utf-8")) if args.json.exists() else {}
+        kept[yaml.safe_dump(args.options, default_flow_style=True, width=1000).strip()] = report.areas
+        args.json.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ its ratio to that of the source's cross-entropy. Terms that begin late are on.
 """
 
 import argparse
+import json
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
@@ -51,14 +52,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoints", type=Path, nargs="+")
     parser.add_argument("--batches", type=int, default=10)
+    parser.add_argument("--json", type=Path, help="file to write the norms to, by method")
     args = parser.parse_args()
     be_quiet()
+    kept: dict[str, dict[str, float]] = {}
     for path in args.checkpoints:
         L.seed_everything(0, verbose=False)
         found = shares(path, args.batches)
+        kept[str(read_checkpoint(path)["method"])] = found
         print(path)
         for name, norm in found.items():
             print(f"  {name:20} {norm:.2e}  {norm / found['source']:8.4f}")
+        if args.json:
+            args.json.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

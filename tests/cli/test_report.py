@@ -80,6 +80,13 @@ def test_a_complete_study_trains_nothing_and_is_reported(
     assert main(["compare", str(copy / "results.json")]) == 0
     assert (copy / "report.html").read_text() == "chosen"
     assert "Learning curves" in (copy / "comparison.html").read_text()
+    # Only the folder of the report can be chosen; nothing that was asked for is ignored.
+    capsys.readouterr()
+    assert main(["compare", str(out / "results.json"), "--out", str(copy / "new")]) == 0
+    assert "has the highest mean mIoU" in capsys.readouterr().out and (copy / "new/report.html").exists()
+    for words in (["--seeds", "0"], ["--", "--trainer.max_steps", "3"]):
+        assert main(["compare", str(out / "results.json"), *words]) == 2
+        assert f"nothing is trained: leave out {words[-2]}" in capsys.readouterr().err
 
 
 def test_the_table_compares_as_the_report_does(study: tuple[Path, Study]) -> None:

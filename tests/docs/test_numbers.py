@@ -4,14 +4,15 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
 from typing import Any
 
 import pytest
 
-from docs.figures.paired import differences
+from docs import tables as scored
 from segzoo.study.entries import read_results
 from segzoo.study.findings import find
+from tests.benchmarks.losses import LOSSES
 
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "tests/benchmarks/results"
@@ -61,6 +62,21 @@ def test_the_table_of_loading_is_its_json() -> None:
         assert (speed, waiting) == (f"{found['images_per_second']:.1f}", f"{100 * found['waiting']:.0f}")
 
 
+def test_the_table_of_the_costs_of_losses_is_its_json() -> None:
+    measured = json.loads((BENCH / "cpu-losses.json").read_text())
+    page = (ROOT / "docs/losses.md").read_text()
+    for classes, cells in rows(page[page.index("## What it costs") :]).items():
+        plain, *others = (measured[f"{classes} classes"][name] for name in LOSSES)
+        assert cells == [f"{seconds / plain:.2f}" for seconds in others]
+
+
+def test_the_table_of_large_images_is_its_json() -> None:
+    measured = [json.loads(line) for line in (BENCH / "cpu-large-images.jsonl").read_text().splitlines()]
+    page = (ROOT / "docs/large_images.md").read_text()
+    found = list(rows(page[page.index("## Memory and time") :]).values())
+    assert found == [[f"{one['GB']:.2f}", f"{one['seconds']:.0f}"] for one in measured]
+
+
 def test_the_costs_of_a_study_are_their_json() -> None:
     measured = json.loads((BENCH / "cpu-2-study.json").read_text())
     page = (ROOT / "docs/studies.md").read_text()
@@ -87,25 +103,6 @@ def scores(folder: str, *files: str) -> dict[str, Any]:
 
 def section(title: str) -> str:
     return RESULTS[RESULTS.index(f"## {title}") :]
-
-
-def test_the_table_of_carla_is_its_json() -> None:
-    runs = json.loads((ROOT / "docs/photographs/carla/results.json").read_text())
-    measured = {(run["row"], run["seed"]): 100 * run["scores"]["test"]["miou"] for run in runs}
-    table = rows(section("Photographs: CARLA"))
-    assert set(table) == {row for row, _ in measured}
-    for row, cells in table.items():
-        seeds = [measured[row, seed] for seed in (0, 1) if (row, seed) in measured]
-        whole = [f"{value:.1f}" for value in (*seeds, sum(seeds) / len(seeds))]
-        assert cells[-3:] == (whole if len(seeds) == 2 else [whole[0], "–", "–"])
-
-
-def test_the_table_of_airsim_is_its_json() -> None:
-    measured = scores("airsim", "results.json")
-    table = rows(section("Photographs: AirSim"))
-    assert set(table) == set(measured)
-    for row, cells in table.items():
-        assert cells[-2:] == [f"{100 * measured[row][key]:.1f}" for key in ("miou", "pixel_accuracy")]
 
 
 def test_the_table_of_label_budgets_is_its_json() -> None:
@@ -144,62 +141,6 @@ def test_the_table_of_fine_tuning_is_its_json() -> None:
             assert cell.split(", ") == [value for value in seeds if value is not None], (line, name)
 
 
-def test_the_table_of_all_labels_is_its_json() -> None:
-    ((row, found),) = scores("carla", "all-labels.json").items()
-    page = (ROOT / "docs/photographs/README.md").read_text()
-    table = rows(page[page.index("### With all 367 labels") :])
-    classes = [one["iou"] for one in found["classes"].values()]
-    expected = [f"{100 * value:.1f}" for value in (found["miou"], found["pixel_accuracy"], *classes)]
-    assert row == "target-only-all" and table == {"target-only": expected}
-
-
-def test_the_table_of_cracks_is_its_json() -> None:
-    measured = scores("cracks", "results.json", "unaligned.json")
-    table = {name.rstrip(" `*"): cells for name, cells in rows(section("Photographs: cracks")).items()}
-    assert len(table) == 11
-    for row, cells in table.items():
-        crack = measured[row]["classes"]["crack"]
-        expected = [crack[key] for key in ("iou", "precision", "recall")] + [measured[row]["miou"]]
-        assert cells[-4:] == [f"{100 * value:.1f}" for value in expected], row
-
-
-def test_the_table_of_minicity_measured_again_is_its_json() -> None:
-    found: dict[str, list[float]] = {}
-    for run in read_results(ROOT / "docs/minicity/labels.json"):
-        found.setdefault(run["row"], []).append(100 * run["scores"]["test"]["miou"])
-    table = rows(RESULTS[RESULTS.index("(minicity/labels.json)") :])
-    assert set(table) == set(found)
-    for row, (each, average, gain) in table.items():
-        assert each == ", ".join(f"{value:.1f}" for value in found[row]) and average == f"{mean(found[row]):.1f}"
-        gains = [value - other for value, other in zip(found[row], found["joint"], strict=True)]
-        above = sum(one > 0 for one in gains)
-        expected = f"{mean(gains):+.1f} ({above}/{len(gains)})".replace("-", "−")
-        assert gain == ("–" if row == "joint" else expected)
-
-
-def test_the_tables_of_two_labelled_faces_are_their_json() -> None:
-    runs: dict[str, list[Any]] = {"target-only": [], "gradient-annotator": []}
-    for run in json.loads((ROOT / "docs/faces/two-labels.json").read_text()):
-        runs[run["row"]].append(run["scores"]["test"])
-    page = (ROOT / "docs/gradient_annotator.md").read_text().replace("**", "")
-
-    def spread(values: list[float]) -> str:
-        return f"{100 * mean(values):.1f} ± {100 * stdev(values):.1f}"
-
-    def parts(one: dict[str, Any]) -> float:
-        return mean(found["iou"] for name, found in one["classes"].items() if name != "background")
-
-    for row, found in runs.items():
-        assert len(found) == 5
-        cells = [spread([one[key] for one in found]) for key in ("miou", "pixel_accuracy")]
-        assert f"| 2 | `{row}` | {cells[0]} | {spread([parts(one) for one in found])} | {cells[1]} |" in page
-        classes = [f"{100 * mean(one['classes'][name]['iou'] for one in found):.1f}" for name in found[0]["classes"]]
-        assert f"| 2, `{row}` | {' | '.join(classes)} |" in page
-    pairs = list(zip(runs["gradient-annotator"], runs["target-only"], strict=True))
-    for gains in ([a["miou"] - b["miou"] for a, b in pairs], [parts(a) - parts(b) for a, b in pairs]):
-        assert f"+{spread(gains)} (5/5" in page and min(gains) > 0
-
-
 def quoted(page: str) -> Iterator[str]:
     yield from re.findall(r"`[\w-]+`[^.\n]{0,40}?\b(\d\d\.\d)\b", (ROOT / page).read_text())
 
@@ -214,11 +155,106 @@ def test_scores_that_are_quoted_stand_in_a_table(page: str) -> None:
     assert found and set(found) <= cells | {"3.0"}
 
 
-def test_figures_of_paired_differences_read_the_tables() -> None:
-    found = {row.row: row for row in differences("results.md", "## MiniCity, 16")}
-    assert (found["source-only"].mean, found["source-only"].spread, found["source-only"].above) == (-22.2, 0.9, 0)
-    assert (
-        found["region-selection, a weight per class"].above == found["region-selection, a weight per class"].seeds == 5
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+NO_MEASUREMENTS = {
+    "docs/data_sets.md": ["name"],
+    "docs/defaults.md": ["data", "method"],
+    "docs/gradient_matching.md": ["option", "`--data`"],
+    "docs/large_images.md": ["option"],
+    "docs/losses.md": ["option"],
+    "docs/recipes.md": ["paper"],
+    "docs/region_selection.md": ["choice"],
+    "docs/unlabelled.md": ["option"],
+}
+"""The first cells of tables with decimals that are options or the numbers of others."""
+REPEATED = {
+    "docs/choosing.md": ["", "method"],
+    "docs/methods/gradient-annotator.md": ["labelled faces"],
+    "docs/photographs/README.md": ["method"],
+}
+"""Those of tables whose numbers stand in the tables of `SOURCES`."""
+SOURCES = ("docs/results.md", "docs/gradient_annotator.md", "docs/performance.md", "docs/region_selection.md")
+
+
+def decimals(text: str) -> set[str]:
+    """The decimals of a text that are neither in code nor in addresses."""
+    return set(re.findall(r"\d+\.\d+", re.sub(r"\]\([^)]*\)|`[^`]*`", "", text)))
+
+
+def tables(page: str) -> Iterator[tuple[str, str]]:
+    """The tables of a page, each with what stands between it and the heading above."""
+    text, heading = (ROOT / page).read_text(), 0
+    for found in re.finditer(r"^#+ .*\n|(?:^\|.*\n)+", text, re.MULTILINE):
+        if found[0].startswith("#"):
+            heading = found.start()
+        else:
+            yield text[heading : found.start()], found[0]
+
+
+def cells_of_sources() -> set[str]:
+    return set().union(*(decimals(table) for page in SOURCES for _, table in tables(page)))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_table_of_measurements_names_its_file(page: str) -> None:
+    known = cells_of_sources()
+    for before, table in tables(page):
+        first = table.split("|")[1].strip()
+        if not decimals(table) or first in NO_MEASUREMENTS.get(page, []):
+            continue
+        if first in REPEATED.get(page, []) and decimals(table) <= known:
+            continue
+        files = re.findall(r"\]\(([^)]+\.(?:jsonl?|csv|txt))\)|<!-- (?:scores|table) ", before)
+        assert files, f"{page}: no file is named above the table that begins with\n{table.splitlines()[0]}"
+        assert all((ROOT / page).parent.joinpath(file).exists() for file in files)
+
+
+def test_the_tables_of_scores_are_those_of_their_files() -> None:
+    found = list(scored.pages())
+    assert len(found) > 5
+    for page in found:
+        text = page.read_text()
+        assert scored.fill(text, page.parent) == text, f"{page.relative_to(ROOT)}: run `python -m docs.tables`"
+
+
+def test_scores_over_seeds_and_their_differences() -> None:
+    def run(miou: float, thin: float | None) -> dict[str, Any]:
+        classes = {"sky": {"iou": miou, "precision": thin}, "pole": {"iou": thin, "precision": thin}}
+        scores = {"test": {"miou": miou, "pixel_accuracy": 0.5, "classes": classes}}
+        return {"scores": scores, "resources": ["source"], "data": "minicity"}
+
+    runs = {"a": {0: run(0.5, 0.1), 1: run(0.6, None)}, "b": {0: run(0.4, 0.3), 1: run(0.7, 0.3), 2: run(0.9, 0.3)}}
+    lines = scored.table(runs, ["uses", "mIoU", "seeds", "IoU of pole", "precision of pole", "minus b"]).splitlines()
+    assert lines[0].startswith(
+        "| | source | labels | unlabelled | mIoU % | seed by seed | pole IoU % | pole precision % | minus"
     )
-    assert len(differences("results.md", "## MiniCity without")) == 5
-    assert len(differences("region_selection.md", "## Ablation")) == 9
+    assert (
+        lines[2] == "| `a` | ✓ |   |   | 55.0 ± 7.1 | 50.0 60.0 | 5.0 ± 7.1 | 5.0 ± 7.1 | +0.0 [−127.1, 127.1] (1/2) |"
+    )
+    assert lines[3] == "| `b` | ✓ |   |   | **66.7** ± 25.2 | 40.0 70.0 90.0 | **30.0** ± 0.0 | 30.0 ± 0.0 | – |"
+    assert scored.table(runs, ["IoU"]).splitlines()[2] == "| `a` | 55.0 | 5.0 |"
+
+
+def test_the_tables_of_alignment_are_their_files() -> None:
+    page = (ROOT / "docs/photographs/README.md").read_text()
+    for pair, split, text in (
+        ("carla", "val", page[page.index("## Why alignment") :]),
+        ("cracks", "test", page[page.index("The cracks are a counter") :]),
+    ):
+        for row, cells in rows(text).items():
+            values = []
+            for file in ("unaligned", "strict", "results"):
+                runs = json.loads((ROOT / f"docs/photographs/{pair}/{file}.json").read_text())
+                (found,) = (run["scores"][split] for run in runs if (run["row"], run["seed"]) == (row, 0))
+                values.append(found["miou"] if pair == "carla" else found["classes"]["crack"]["iou"])
+            assert cells == [f"{100 * value:.1f}" for value in values]
+
+
+def test_the_table_of_losses_on_cracks_is_its_files() -> None:
+    page = (ROOT / "docs/photographs/README.md").read_text()
+    found = scores("cracks", "losses.json", "results.json")
+    for row, cells in rows(page[page.index("[cracks/losses.json]") :]).items():
+        names = (row.replace("only", "plain"), row)
+        for name, cell in zip(names, cells, strict=True):
+            crack = found[name]["classes"]["crack"]
+            assert cell == f"{100 * crack['iou']:.1f} ({100 * crack['precision']:.0f}, {100 * crack['recall']:.0f})"

@@ -1,0 +1,151 @@
+"""The tables of scores in the pages, from the JSON files of their runs.
+
+python -m docs.tables
+
+A comment above a table says what it shows: ``<!-- scores minicity/labels.json: mIoU, minus joint -->``. It names
+
+- one file, from the page's folder, or two, ``A.json + B.json``: the second one has rows that the first one lacks (marked *);
+- ``of ROW, ROW`` behind them, if the table is of some rows only;
+- behind the colon the columns: ``uses`` (what a row learns from), ``mIoU``, ``pixel accuracy``, a subset of the classes of the
+  label space (``rare``), ``IoU``, ``precision`` or ``recall`` of every class or ``IoU of CLASS``, ``seeds`` (the mIoU of each),
+  and ``minus ROW`` (the difference in mIoU to a row, seed by seed).
+
+Scores are of the test, in percent: the mean over the seeds, ± their standard deviation where there are several.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from segzoo.data import load_label_space
+from segzoo.study.entries import read_results
+from segzoo.study.statistics import Difference, difference, mean_std
+
+DOCS = Path(__file__).resolve().parent
+MARK = re.compile(
+    r"<!-- scores (?P<files>\S+\.json(?: \+ \S+\.json)?)(?: of (?P<rows>[^:]+))?: (?P<columns>.+) -->\n(?:\|.*\n)*"
+)
+BY_CLASS = re.compile(r"(IoU|precision|recall)(?: of (.+))?")
+PLAIN = ("uses", "seeds", "minus", "precision", "recall")
+"""Columns of which no cell is the best."""
+RESOURCES = ("source", "labels", "unlabelled")
+Runs = Mapping[str, Mapping[int, Mapping[str, Any]]]
+"""Results of runs by row, by seed."""
+
+
+def read_runs(*paths: Path) -> dict[str, dict[int, dict[str, Any]]]:
+    """The tested runs of files by row, by seed; rows of the second file that the first one has are left out."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for path in paths:
+        rows: dict[str, dict[int, dict[str, Any]]] = {}
+        for run in read_results(path):
+            if "test" in run["scores"]:
+                rows.setdefault(run["row"], {})[run["seed"]] = dict(run)
+        mark = "" if path == paths[0] else " *"
+        found |= {row + mark: dict(sorted(seeds.items())) for row, seeds in rows.items() if row not in found}
+    return found
+
+
+def gain(runs: Runs, row: str, reference: str) -> Difference | None:
+    """What a row has over another one in points of mIoU, seed by seed; None without a common seed."""
+    mious = [
+        {seed: 100 * run["scores"]["test"]["miou"] for seed, run in runs[name].items()} for name in (row, reference)
+    ]
+    return difference(mious[0], mious[1])
+
+
+def gain_text(one: Difference | None) -> str:
+    """``+0.2 [−0.7, 1.1] (2/5)``: the mean, its 95 % interval and the seeds above."""
+    if one is None:
+        return "–"
+    above = f"({sum(value > 0 for value in one.values)}/{len(one.values)})"
+    ends = f" [{one.interval.low:.1f}, {one.interval.high:.1f}]" if one.interval else ""
+    return f"{one.mean:+.1f}{ends} {above}".replace("-", "−")
+
+
+def spread(values: list[float]) -> str:
+    """``56.7 ± 0.5`` of fractions; without ± for one."""
+    average, deviation = mean_std([100 * value for value in values])
+    return f"{average:.1f}" if math.isnan(deviation) else f"{average:.1f} ± {deviation:.1f}"
+
+
+def of_classes(run: Mapping[str, Any], measure: str, names: list[str]) -> float:
+    """The mean of a measure over classes; a precision of nothing counts as 0, as in the tables of a run."""
+    return sum(run["scores"]["test"]["classes"][name][measure] or 0 for name in names) / len(names)
+
+
+def cells(runs: Runs, row: str, column: str) -> dict[str, str]:
+    """What a row shows by the heads of a column, which may be several, such as ``IoU``."""
+    seeds = list(runs[row].values())
+    scores = [run["scores"]["test"] for run in seeds]
+    if column == "uses":
+        return {name: "✓" if name in seeds[0]["resources"] else " " for name in RESOURCES}
+    if column in ("mIoU", "pixel accuracy"):
+        return {f"{column} %": spread([one["miou" if column == "mIoU" else "pixel_accuracy"] for one in scores])}
+    if column == "seeds":
+        return {"seed by seed": " ".join(f"{100 * one['miou']:.1f}" for one in scores)}
+    if column.startswith("minus "):
+        other = column.removeprefix("minus ")
+        return {f"minus `{other}`": "–" if row == other else gain_text(gain(runs, row, other))}
+    if found := BY_CLASS.fullmatch(column):
+        measure = found[1].lower()
+        if found[2]:
+            return {f"{found[2]} {found[1]} %": spread([of_classes(run, measure, [found[2]]) for run in seeds])}
+        values = {name: [of_classes(run, measure, [name]) for run in seeds] for name in scores[0]["classes"]}
+        return {name: spread(each).split()[0] for name, each in values.items()}
+    space = load_label_space(seeds[0]["data"])
+    names = [space.classes[k] for k in space.subsets[column]]
+    return {f"{column} %": spread([of_classes(run, "iou", names) for run in seeds])}
+
+
+def table(runs: Runs, columns: list[str]) -> str:
+    """A table with a line per row, the highest mIoU, IoU and pixel accuracy in bold."""
+    lines = [dict(pair for column in columns for pair in cells(runs, row, column).items()) for row in runs]
+    plain = {head for column in columns if column.startswith(PLAIN) for head in cells(runs, next(iter(runs)), column)}
+    for head in lines[0].keys() - plain:
+        values = [re.fullmatch(r"(\d+\.\d)( ± .*)?", line[head]) for line in lines]
+        best = max((float(value[1]) for value in values if value), default=0.0)
+        for line, value in zip(lines, values, strict=True):
+            if value and len(lines) > 1 and float(value[1]) == best:
+                line[head] = f"**{value[1]}**{value[2] or ''}"
+    corner = f"{columns[0]} %" if len(columns) == 1 and columns[0] in ("IoU", "precision", "recall") else ""
+    names = [f"`{row}`" if not row.endswith(" *") else f"`{row[:-2]}` *" for row in runs]
+    rule = "|---|" + "".join(":-:|" if head in RESOURCES else "---:|" for head in lines[0])
+    written = [f"| {' | '.join((name, *line.values()))} |" for name, line in zip(names, lines, strict=True)]
+    return "\n".join([f"| {' | '.join((corner, *lines[0]))} |".replace("|  |", "| |"), rule, *written])
+
+
+def fill(text: str, folder: Path) -> str:
+    """A page with its tables as their files say.
+
+    Args:
+        text: of the page.
+        folder: of the page.
+    """
+
+    def made(found: re.Match[str]) -> str:
+        runs = read_runs(*(folder / name for name in found["files"].split(" + ")))
+        if found["rows"]:
+            runs = {row: runs[row] for row in found["rows"].split(", ")}
+        mark = found[0].splitlines()[0]
+        return f"{mark}\n{table(runs, found['columns'].split(', '))}\n"
+
+    return MARK.sub(made, text)
+
+
+def pages() -> Iterator[Path]:
+    """The pages that have such tables."""
+    return (page for page in sorted(DOCS.rglob("*.md")) if MARK.search(page.read_text(encoding="utf-8")))
+
+
+def main() -> None:
+    """Writes the tables of all pages."""
+    for page in pages():
+        page.write_text(fill(page.read_text(encoding="utf-8"), page.parent), encoding="utf-8")
+        print(page.relative_to(DOCS))
+
+
+if __name__ == "__main__":
+    main()
