@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m tests.benchmarks.losses [--classes 9 19] [--rounds 8] [--json FILE]
 
-A step is the forward pass, the loss and the backward pass of the default network for photographs (FPN on EfficientNet-Lite0), on
-random images with labels in patches. The losses take turns of one step, and time is processor time: other programs may run
+A step is the forward pass, the loss and the backward pass of the default network for photographs (FPN on EfficientNet-Lite0),
+on random images with labels in patches. The losses take turns of one step, and time is processor time: other programs may run
 beside it.
 """
 
