@@ -11,12 +11,16 @@ A comment above a table says what it shows: ``<!-- scores minicity/labels.json: 
   and ``minus ROW`` (the difference in mIoU to a row, seed by seed).
 
 Scores are of the test, in percent: the mean over the seeds, ± their standard deviation where there are several.
+
+``<!-- weights FILE.json -->`` stands above a table of what ``tests.benchmarks.wrong_pixels`` wrote.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from segzoo.data import load_label_space
@@ -27,6 +31,7 @@ DOCS = Path(__file__).resolve().parent
 MARK = re.compile(
     r"<!-- scores (?P<files>\S+\.json(?: \+ \S+\.json)?)(?: of (?P<rows>[^:]+))?: (?P<columns>.+) -->\n(?:\|.*\n)*"
 )
+WEIGHTS_MARK = re.compile(r"<!-- weights (?P<file>\S+\.json) -->\n(?:\|.*\n)*")
 BY_CLASS = re.compile(r"(IoU|precision|recall)(?: of (.+))?")
 PLAIN = ("uses", "seeds", "minus", "precision", "recall")
 """Columns of which no cell is the best."""
@@ -117,6 +122,32 @@ def table(runs: Runs, columns: list[str]) -> str:
     return "\n".join([f"| {' | '.join((corner, *lines[0]))} |".replace("|  |", "| |"), rule, *written])
 
 
+def weights_table(path: Path) -> str:
+    """What weights know of wrong pixels, and discriminators of the domains: a line per row, means over its seeds."""
+    runs = json.loads(path.read_text(encoding="utf-8"))
+    heads = (
+        "wrong pixels weigh",
+        "right ones",
+        "AUC of the weight",
+        "AUC of the scores",
+        "AUC of the domains",
+        "score",
+    )
+    lines = [f"| | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
+    for row in dict.fromkeys(run["row"] for run in runs):
+        weights, domains = ([run[kind] for run in runs if run["row"] == row] for kind in ("weights", "domains"))
+        levels = [name.removeprefix("auc/") for name in domains[0] if name.startswith("auc/")]
+
+        def means(found: list[dict[str, float]], *names: str) -> str:
+            return ", ".join(f"{mean(one[name] for one in found):.2f}" for name in names) or "–"
+
+        cells = [means(weights, name) for name in ("wrong", "right", "AUC")]
+        cells.append(means(weights, *(name for name in weights[0] if name.startswith("AUC "))))
+        cells += [means(domains, *(f"{kind}/{level}" for level in levels)) for kind in ("auc", "score")]
+        lines.append(f"| `{row}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def fill(text: str, folder: Path) -> str:
     """A page with its tables as their files say.
 
@@ -132,6 +163,9 @@ def fill(text: str, folder: Path) -> str:
         mark = found[0].splitlines()[0]
         return f"{mark}\n{table(runs, found['columns'].split(', '))}\n"
 
+    text = WEIGHTS_MARK.sub(
+        lambda found: f"{found[0].splitlines()[0]}\n{weights_table(folder / found['file'])}\n", text
+    )
     return MARK.sub(made, text)
 
 

@@ -72,8 +72,8 @@ class RegionSelection(WeightedJointTraining):
         speed: Says how a step is computed.
         levels: Lists the networks (discriminators) that judge how real the source looks and so give its weights: one per
             pixel, one per region, one per image.
-        outputs: Chooses whether a discriminator gives one answer for all classes (shared, the paper's W_1) or one for each
-            class, of which a pixel takes that of its own (per_class, its W_19).
+        outputs: Chooses whether a discriminator gives one answer for each class, of which a pixel takes that of its own
+            (per_class, the paper's W_19), or one for all classes (shared, its W_1).
         judge: Chooses what the discriminators see: predictions, or images, which the paper found worse.
         region_cell: Sets the side of a region in pixels, a power of two from 4 on.
         combination: Chooses how the levels' scores combine: their mean, or their product (prod).
@@ -104,7 +104,7 @@ class RegionSelection(WeightedJointTraining):
         loss: Loss | dict[str, Any] | None = None,
         speed: Speed | dict[str, Any] | None = None,
         levels: tuple[Level, ...] = ("pixel", "region", "image"),
-        outputs: Literal["shared", "per_class"] = "shared",
+        outputs: Literal["per_class", "shared"] = "per_class",
         judge: Literal["predictions", "images"] = "predictions",
         region_cell: int = 32,
         combination: Combination = "mean",

@@ -34,7 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "self-training-confident": DESCENT | {"pseudo": {"threshold": 0.2}, "mix_scope": "batch", "feature_distance": 1.0},
     "semi-supervised-confident": DESCENT | {"pseudo": {"threshold": 0.2, "weight": "pixel"}},
     "ssda-confident": DESCENT | {"pseudo": {"threshold": 0.2, "alignment": 1.0}, "masked": 1.0, "fourier": 0.1},
-    "region-selection-fast": DESCENT | {"discriminator_lr": 0.05, "outputs": "per_class"},
+    "region-selection-fast": DESCENT | {"discriminator_lr": 0.05, "outputs": "shared"},
     "gradient-annotator-whitened": DESCENT | {"scope": "head", "metric": "relative", "whiten": True},
     "sepico-confident": DESCENT | {"pseudo": {"threshold": 0.2}, "temperature": 1.0},
     "sepico-fast-bank": DESCENT | {"pseudo": {"threshold": 0.2}, "temperature": 1.0, "fast": True, "contrast": "bank"},

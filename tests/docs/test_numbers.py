@@ -29,11 +29,17 @@ def rows(text: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    "name", ["cpu-deeplabv3plus-resnet18", "cpu-segformer-mit_b0", "h200-deeplabv3plus-resnet50-32"]
+    ("page", "name"),
+    [
+        ("performance.md", "cpu-deeplabv3plus-resnet18"),
+        ("performance.md", "cpu-segformer-mit_b0"),
+        ("performance.md", "h200-deeplabv3plus-resnet50-32"),
+        ("gradient_matching.md", "cpu-annotator"),
+    ],
 )
-def test_a_table_of_the_bench_is_its_json(name: str) -> None:
-    measured = json.loads((BENCH / f"{name}.json").read_text())
-    table = rows(PERFORMANCE[PERFORMANCE.index(f"results/{name}.json") :])
+def test_a_table_of_the_bench_is_its_json(page: str, name: str) -> None:
+    measured, text = json.loads((BENCH / f"{name}.json").read_text()), (ROOT / "docs" / page).read_text()
+    table = rows(text[text.index(f"results/{name}.json") :])
     assert set(table) == set(measured) - {"settings"}
     for row, (seconds, ratio, quartiles, peak, peak_ratio, cosine) in table.items():
         found = measured[row]
@@ -41,6 +47,21 @@ def test_a_table_of_the_bench_is_its_json(name: str) -> None:
         assert quartiles == "–".join(f"{q:.2f}" for q in found["ratio_quartiles"])
         assert peak == f"{found['peak_bytes'] / 2**20:.0f}" and peak_ratio == f"{found['peak_ratio']:.2f}"
         assert cosine.replace("−", "-") == ("–" if found["cosine"] is None else f"{found['cosine']:.6f}")
+
+
+def test_the_table_of_the_methods_steps_is_its_json() -> None:
+    networks = [
+        json.loads((BENCH / f"cpu-adaptation-{name}.json").read_text())["32"] for name in ("deeplabv2", "daformer")
+    ]
+    table = rows(PERFORMANCE[PERFORMANCE.index("results/cpu-adaptation-daformer.json") :])
+    assert list(table) == list(networks[0])
+    for row, cells in table.items():
+        expected = []
+        for measured in networks:
+            low, high = measured[row]["quartiles"]
+            seconds, unit = measured[row]["seconds"], measured["source-only"]["seconds"] / 3
+            expected += [f"{seconds:.3f} ({low:.3f}–{high:.3f})", f"{seconds / unit:.1f}"]
+        assert cells == expected
 
 
 def test_the_table_of_stages_is_its_json() -> None:

@@ -57,12 +57,12 @@ def naive(method: RegionSelection, batch: dict[str, Any], **options: Any) -> dic
         for level, d in discriminators.items():
             z = d(p)
             if level == "image":
-                if options.get("outputs") == "per_class":
+                if options.get("outputs") != "shared":
                     rows = [z[b, y[b][ok[b]].unique()].mean() for b in range(len(z))]
                     z = torch.stack(rows)[:, None]
                 found.append(z.view(-1, 1, 1).expand(y.shape))
                 continue
-            z = z.gather(1, y[:, None])[:, 0] if options.get("outputs") == "per_class" else z[:, 0]
+            z = z.gather(1, y[:, None])[:, 0] if options.get("outputs") != "shared" else z[:, 0]
             found.append(z)
         return found
 
@@ -102,9 +102,9 @@ def naive(method: RegionSelection, batch: dict[str, Any], **options: Any) -> dic
         {},
         {"adversarial_weight": 1.0, "temperature": 1.5},
         {"adversarial_weight": 0.0, "floor": 0.0, "label_smoothing": 0.0},
-        {"outputs": "per_class", "adversarial_weight": 1.0},
+        {"outputs": "shared", "adversarial_weight": 1.0},
         {"region_cell": 8, "adversarial_weight": 1.0},
-        {"outputs": "per_class", "region_cell": 8, "combination": "prod"},
+        {"outputs": "shared", "region_cell": 8, "combination": "prod"},
         {"levels": ("region", "image")},
         {"held_out": 0.5},
     ],
@@ -164,7 +164,7 @@ def test_every_term_reaches_its_own_networks_alone(monkeypatch: pytest.MonkeyPat
     "options",
     [
         {"judge": "images", "adversarial_weight": 0.0},
-        {"outputs": "per_class", "region_cell": 8},
+        {"outputs": "shared", "region_cell": 8},
         {"held_out": 0.25, "levels": ("region",)},
     ],
     ids=lambda options: "-".join(map(str, options.values())),
