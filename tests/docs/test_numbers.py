@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 import pytest
+import yaml
 
 from docs import tables as scored
 from segzoo.study.entries import read_results
@@ -89,6 +90,28 @@ def test_the_table_of_the_costs_of_losses_is_its_json() -> None:
     for classes, cells in rows(page[page.index("## What it costs") :]).items():
         plain, *others = (measured[f"{classes} classes"][name] for name in LOSSES)
         assert cells == [f"{seconds / plain:.2f}" for seconds in others]
+
+
+def test_the_table_of_the_annotators_signal_is_its_json() -> None:
+    measured = json.loads((BENCH / "cpu-annotator-signal.json").read_text())
+    page = (ROOT / "docs/gradient_matching.md").read_text()
+    found = rows(page[page.index("results/cpu-annotator-signal.json") :])
+    assert len(found) == len(measured) == 2
+    for options, cells in found.items():
+        named = yaml.safe_load(options.partition("`")[0])
+        (areas,) = (areas for text, areas in measured.items() if yaml.safe_load(text) == named)
+        assert cells == [f"{areas[part]:.2f}" for part in ("eyes", "brows", "nose", "mouth")]
+
+
+def test_the_table_of_a_sweep_is_its_json() -> None:
+    measured = json.loads((BENCH / "cpu-sweep.json").read_text())
+    found = [
+        line.split(" | ")
+        for line in re.findall(r"^\| (0\..*) \|$", (ROOT / "docs/sweeps.md").read_text(), re.MULTILINE)
+    ]
+    for (score, *cells), one in zip(found, measured, strict=True):
+        assert float(score) == one.pop("val/miou")
+        assert cells == [f"{value:.4g}" if isinstance(value, float) else str(value) for value in one.values()]
 
 
 def test_the_table_of_large_images_is_its_json() -> None:
