@@ -114,6 +114,18 @@ def test_the_table_of_a_sweep_is_its_json() -> None:
         assert cells == [f"{value:.4g}" if isinstance(value, float) else str(value) for value in one.values()]
 
 
+def test_the_table_of_gradient_shares_is_its_json() -> None:
+    measured = json.loads((ROOT / "docs/minicity/gradient-shares.json").read_text())
+    found = re.findall(r"^\| `([\w-]+)` \| ([a-z ]+) \| ([\de.-]+) \|$", RESULTS, re.MULTILINE)
+    expected = [
+        (method, term, f"{norm / terms['source']:.2g}")
+        for method, terms in measured.items()
+        for term, norm in terms.items()
+        if term != "source"
+    ]
+    assert found == expected
+
+
 def test_the_table_of_large_images_is_its_json() -> None:
     measured = [json.loads(line) for line in (BENCH / "cpu-large-images.jsonl").read_text().splitlines()]
     page = (ROOT / "docs/large_images.md").read_text()
