@@ -100,7 +100,8 @@ def cells(runs: Runs, row: str, column: str) -> dict[str, str]:
             return {f"{found[2]} {found[1]} %": spread([of_classes(run, measure, [found[2]]) for run in seeds])}
         values = {name: [of_classes(run, measure, [name]) for run in seeds] for name in scores[0]["classes"]}
         return {name: spread(each).split()[0] for name, each in values.items()}
-    space = load_label_space(seeds[0]["data"])
+    named = re.search(r" classes \((\w+)\)", scores[0]["protocol"])
+    space = load_label_space(named[1] if named else seeds[0]["data"])
     names = [space.classes[k] for k in space.subsets[column]]
     return {f"{column} %": spread([of_classes(run, "iou", names) for run in seeds])}
 

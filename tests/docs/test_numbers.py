@@ -275,20 +275,18 @@ def test_the_tables_of_scores_are_those_of_their_files() -> None:
 
 def test_scores_over_seeds_and_their_differences() -> None:
     def run(miou: float, thin: float | None) -> dict[str, Any]:
-        classes = {"sky": {"iou": miou, "precision": thin}, "pole": {"iou": thin, "precision": thin}}
-        scores = {"test": {"miou": miou, "pixel_accuracy": 0.5, "classes": classes}}
-        return {"scores": scores, "resources": ["source"], "data": "minicity"}
+        classes = {"sky": {"iou": miou}} | {name: {"iou": thin} for name in ("pole", "sign", "pedestrian")}
+        scores = {"miou": miou, "pixel_accuracy": 0.5, "classes": classes, "protocol": "9 classes (minicity), ..."}
+        return {"scores": {"test": scores}, "resources": ["source"], "data": "mine"}
 
-    runs = {"a": {0: run(0.5, 0.1), 1: run(0.6, None)}, "b": {0: run(0.4, 0.3), 1: run(0.7, 0.3), 2: run(0.9, 0.3)}}
-    lines = scored.table(runs, ["uses", "mIoU", "seeds", "IoU of pole", "precision of pole", "minus b"]).splitlines()
-    assert lines[0].startswith(
-        "| | source | labels | unlabelled | mIoU % | seed by seed | pole IoU % | pole precision % | minus"
-    )
+    runs = {"a": {0: run(0.5, 0.1), 1: run(0.6, None)}, "b *": {0: run(0.4, 0.3), 1: run(0.7, 0.3), 2: run(0.9, 0.3)}}
+    lines = scored.table(runs, ["uses", "mIoU", "seeds", "IoU of pole", "rare", "minus b *"]).splitlines()
+    assert lines[0].startswith("| | source | labels | unlabelled | mIoU % | seed by seed | pole IoU % | rare % | minus")
     assert (
         lines[2] == "| `a` | ✓ |   |   | 55.0 ± 7.1 | 50.0 60.0 | 5.0 ± 7.1 | 5.0 ± 7.1 | +0.0 [−127.1, 127.1] (1/2) |"
     )
-    assert lines[3] == "| `b` | ✓ |   |   | **66.7** ± 25.2 | 40.0 70.0 90.0 | **30.0** ± 0.0 | 30.0 ± 0.0 | – |"
-    assert scored.table(runs, ["IoU"]).splitlines()[2] == "| `a` | 55.0 | 5.0 |"
+    assert lines[3] == "| `b` * | ✓ |   |   | **66.7** ± 25.2 | 40.0 70.0 90.0 | **30.0** ± 0.0 | **30.0** ± 0.0 | – |"
+    assert scored.table(runs, ["IoU"]).splitlines()[2] == "| `a` | 55.0 | 5.0 | 5.0 | 5.0 |"
 
 
 def test_the_tables_of_alignment_are_their_files() -> None:
