@@ -11,18 +11,21 @@ from typing import Any
 
 from segzoo.study.entries import read_results, write_results
 
-PLACES = ("--data.root", "--method.generator", "--network.encoder_checkpoint", "--runs")
+
+def names_a_place(value: str) -> bool:
+    """Whether the value of an option is a path; ``{ROW}`` and plain names are none."""
+    return "/" in value and "{" not in value
 
 
 def without_places(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry without the folder of its run and the options that name files."""
+    """An entry without the folder of its run and the options that name files or folders."""
     kept = {key: value for key, value in entry.items() if key != "run"}
-    words, options = iter(entry["options"]), []
-    for word in words:
-        if word in PLACES:
-            next(words)
-        else:
+    options: list[str] = []
+    for word in entry["options"]:
+        if not names_a_place(word):
             options.append(word)
+        elif not word.startswith("--"):
+            options.pop()  # the option whose value this is
     manifest = {key: value for key, value in entry["manifest"].items() if key not in ("command", "platform")}
     return kept | {"options": options, "manifest": manifest}
 

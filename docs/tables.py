@@ -5,7 +5,6 @@ python -m docs.tables
 A comment above a table says what it shows: ``<!-- scores minicity/labels.json: mIoU, minus joint -->``. It names
 
 - one file, from the page's folder, or two, ``A.json + B.json``: the second one has rows that the first one lacks (marked *);
-- ``of ROW, ROW`` behind them, if the table is of some rows only;
 - behind the colon the columns: ``uses`` (what a row learns from), ``mIoU``, ``pixel accuracy``, a subset of the classes of the
   label space (``rare``), ``IoU``, ``precision`` or ``recall`` of every class or ``IoU of CLASS``, ``seeds`` (the mIoU of each),
   and ``minus ROW`` (the difference in mIoU to a row, seed by seed).
@@ -28,9 +27,7 @@ from segzoo.study.entries import read_results
 from segzoo.study.statistics import Difference, difference, mean_std
 
 DOCS = Path(__file__).resolve().parent
-MARK = re.compile(
-    r"<!-- scores (?P<files>\S+\.json(?: \+ \S+\.json)?)(?: of (?P<rows>[^:]+))?: (?P<columns>.+) -->\n(?:\|.*\n)*"
-)
+MARK = re.compile(r"<!-- scores (?P<files>\S+\.json(?: \+ \S+\.json)?): (?P<columns>.+) -->\n(?:\|.*\n)*")
 WEIGHTS_MARK = re.compile(r"<!-- weights (?P<file>\S+\.json) -->\n(?:\|.*\n)*")
 BY_CLASS = re.compile(r"(IoU|precision|recall)(?: of (.+))?")
 PLAIN = ("uses", "seeds", "minus", "precision", "recall")
@@ -47,7 +44,12 @@ def read_runs(*paths: Path) -> dict[str, dict[int, dict[str, Any]]]:
         rows: dict[str, dict[int, dict[str, Any]]] = {}
         for run in read_results(path):
             if "test" in run["scores"]:
-                rows.setdefault(run["row"], {})[run["seed"]] = dict(run)
+                seeds = rows.setdefault(run["row"], {})
+                if run["seed"] in seeds:
+                    raise SystemExit(
+                        f"{path}: {run['row']}, seed {run['seed']}, is there twice: keep one pair in a file"
+                    )
+                seeds[run["seed"]] = dict(run)
         mark = "" if path == paths[0] else " *"
         found |= {row + mark: dict(sorted(seeds.items())) for row, seeds in rows.items() if row not in found}
     return found
@@ -77,8 +79,11 @@ def spread(values: list[float]) -> str:
 
 
 def of_classes(run: Mapping[str, Any], measure: str, names: list[str]) -> float:
-    """The mean of a measure over classes; a precision of nothing counts as 0, as in the tables of a run."""
-    return sum(run["scores"]["test"]["classes"][name][measure] or 0 for name in names) / len(names)
+    """The mean of a measure over classes, without those that do not exist; the precision of what is never predicted is 0."""
+    values = [run["scores"]["test"]["classes"][name][measure] for name in names]
+    if measure == "precision":
+        values = [value or 0.0 for value in values]
+    return mean_std([math.nan if value is None else value for value in values])[0]
 
 
 def cells(runs: Runs, row: str, column: str) -> dict[str, str]:
@@ -142,10 +147,10 @@ def weights_table(path: Path) -> str:
         def means(found: list[dict[str, float]], *names: str) -> str:
             return ", ".join(f"{mean(one[name] for one in found):.2f}" for name in names) or "–"
 
-        cells = [means(weights, name) for name in ("wrong", "right", "AUC")]
-        cells.append(means(weights, *(name for name in weights[0] if name.startswith("AUC "))))
-        cells += [means(domains, *(f"{kind}/{level}" for level in levels)) for kind in ("auc", "score")]
-        lines.append(f"| `{row}` | {' | '.join(cells)} |")
+        shown = [means(weights, name) for name in ("wrong", "right", "AUC")]
+        shown.append(means(weights, *(name for name in weights[0] if name.startswith("AUC "))))
+        shown += [means(domains, *(f"{kind}/{level}" for level in levels)) for kind in ("auc", "score")]
+        lines.append(f"| `{row}` | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
@@ -159,8 +164,6 @@ def fill(text: str, folder: Path) -> str:
 
     def made(found: re.Match[str]) -> str:
         runs = read_runs(*(folder / name for name in found["files"].split(" + ")))
-        if found["rows"]:
-            runs = {row: runs[row] for row in found["rows"].split(", ")}
         mark = found[0].splitlines()[0]
         return f"{mark}\n{table(runs, found['columns'].split(', '))}\n"
 
@@ -172,7 +175,10 @@ def fill(text: str, folder: Path) -> str:
 
 def pages() -> Iterator[Path]:
     """The pages that have such tables."""
-    return (page for page in sorted(DOCS.rglob("*.md")) if MARK.search(page.read_text(encoding="utf-8")))
+    for page in sorted(DOCS.rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        if MARK.search(text) or WEIGHTS_MARK.search(text):
+            yield page
 
 
 def main() -> None:
