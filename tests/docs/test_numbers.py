@@ -274,6 +274,13 @@ def test_a_table_of_measurements_names_its_file(page: str) -> None:
         assert all((ROOT / page).parent.joinpath(file).exists() for file in files)
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/methods/")])
+def test_what_was_measured_of_a_method_stands_in_a_table(page: str) -> None:
+    _, _, after = (ROOT / page).read_text().partition("## What we measured\n")
+    ours = [item for item in re.split(r"\n(?=- )", after.partition("\n## ")[0]) if not item.startswith("- Published")]
+    assert decimals("\n".join(ours)) <= cells_of_sources()
+
+
 def test_the_tables_of_scores_are_those_of_their_files() -> None:
     found = list(scored.pages())
     assert len(found) > 5
