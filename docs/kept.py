@@ -1,6 +1,6 @@
 """Copies a study's ``results.json`` for the repository: without the places of files, which mean nothing elsewhere.
 
-python -m docs.kept docs/photographs/PAIR/NAME.json runs/STUDY/results.json [MORE/results.json] [--rows ROW ROW]
+python -m docs.kept docs/photographs/PAIR/NAME.json runs/STUDY/results.json [MORE/results.json]
 
 Files of one study in several parts are put together; runs that several of them have are taken from the first.
 """
@@ -35,12 +35,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("results", type=Path, nargs="+")
-    parser.add_argument("--rows", nargs="+", help="keep these rows only")
     arguments = parser.parse_args()
     kept: dict[tuple[str, str, int], dict[str, Any]] = {}
     for entry in (entry for path in arguments.results for entry in read_results(path)):
-        if arguments.rows is None or entry["row"] in arguments.rows:
-            kept.setdefault((entry["pair"], entry["row"], entry["seed"]), without_places(entry))
+        kept.setdefault((entry["pair"], entry["row"], entry["seed"]), without_places(entry))
     rows = list(dict.fromkeys((pair, row) for pair, row, _ in kept))
     order = sorted(kept, key=lambda key: (rows.index(key[:2]), key[2]))
     write_results(arguments.out, [kept[key] for key in order])

@@ -63,13 +63,17 @@ def gain(runs: Runs, row: str, reference: str) -> Difference | None:
     return difference(mious[0], mious[1])
 
 
+def above(one: Difference) -> str:
+    """``2/5``: in how many seeds a row is above the other one."""
+    return f"{sum(value > 0 for value in one.values)}/{len(one.values)}"
+
+
 def gain_text(one: Difference | None) -> str:
     """``+0.2 [−0.7, 1.1] (2/5)``: the mean, its 95 % interval and the seeds above."""
     if one is None:
         return "–"
-    above = f"({sum(value > 0 for value in one.values)}/{len(one.values)})"
     ends = f" [{one.interval.low:.1f}, {one.interval.high:.1f}]" if one.interval else ""
-    return f"{one.mean:+.1f}{ends} {above}".replace("-", "−")
+    return f"{one.mean:+.1f}{ends} ({above(one)})".replace("-", "−")
 
 
 def spread(values: list[float]) -> str:

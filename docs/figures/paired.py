@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from docs.tables import DOCS, gain, read_runs
+from docs.tables import DOCS, above, gain, read_runs
 from segzoo.study.statistics import Difference
 
 HERE = Path(__file__).resolve().parent
@@ -48,7 +48,7 @@ def main() -> None:
     for name, (file, reference, far) in FIGURES.items():
         runs = read_runs(DOCS / file)
         gains = {row: one for row in runs if row not in (reference, *far) and (one := gain(runs, row, reference))}
-        notes = {row: f"{sum(value > 0 for value in one.values)}/{len(one.values)} above" for row, one in gains.items()}
+        notes = {row: f"{above(one)} above" for row, one in gains.items()}
         draw(gains, f"points of mIoU over {reference}", notes).savefig(HERE / f"paired-{name}.png", dpi=110)
 
 

@@ -212,12 +212,8 @@ def quoted(page: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/choosing.md"])
 def test_scores_that_are_quoted_stand_in_a_table(page: str) -> None:
-    tables = "\n".join(
-        (ROOT / name).read_text() for name in ("docs/results.md", "docs/gradient_annotator.md", "docs/performance.md")
-    )
-    cells = set(re.findall(r"\d+\.\d", "\n".join(line for line in tables.splitlines() if line.startswith("|"))))
     found = list(quoted(page))
-    assert found and set(found) <= cells
+    assert found and set(found) <= cells_of_sources()
 
 
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
