@@ -6,7 +6,7 @@ from segzoo.adaptation.balance import class_balance, frequency_weights
 from segzoo.adaptation.crops import class_balanced_crop, crop, crop_box
 from segzoo.adaptation.feature_distance import FeatureDistance, class_mask
 from segzoo.adaptation.fourier import low_frequency_swap
-from segzoo.adaptation.labels import cell_labels, downscale_labels, labelled_pixels
+from segzoo.adaptation.labels import LabelledCells, cell_labels, downscale_labels, labelled_cells
 from segzoo.adaptation.masking import mask_blocks
 from segzoo.adaptation.mixing import Mixture, View, class_mix, cut_mix, paste
 from segzoo.adaptation.night import Night, NightGuidance
@@ -21,6 +21,7 @@ __all__ = [
     "DistributionAlignment",
     "EmaTeacher",
     "FeatureDistance",
+    "LabelledCells",
     "Mixture",
     "Night",
     "NightGuidance",
@@ -39,7 +40,7 @@ __all__ = [
     "ema_decay",
     "frequency_weights",
     "fuse_reference",
-    "labelled_pixels",
+    "labelled_cells",
     "low_frequency_swap",
     "mask_blocks",
     "paste",

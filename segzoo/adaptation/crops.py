@@ -8,6 +8,7 @@ from torch import Tensor
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.errors import ConfigError
 from segzoo.floats import widest
+from segzoo.nonblocking import bin_counts, sent
 
 
 def class_balanced_crop(
@@ -25,7 +26,7 @@ def class_balanced_crop(
     (pseudo labels, which the paper crops by, have none).
 
     Args:
-        labels: (B, H, W) int64, not negative; pseudo labels or ground truth.
+        labels: (B, H, W) int64, 0..``ignore_index``; pseudo labels or ground truth.
         size: (h, w) of the crop.
         generators: one CPU generator per image. Each gives the same number of draws whatever the labels are.
         tries: boxes per image.
@@ -42,12 +43,15 @@ def class_balanced_crop(
     room = [side - wanted for side, wanted in zip(labels.shape[1:], size, strict=True)]
     if min(room) < 0:
         raise ConfigError(f"a crop of {size[0]} x {size[1]} does not fit into images of {tuple(labels.shape[1:])}")
+    draws = [
+        torch.stack([torch.randint(r + 1, (tries,), generator=generator) for r in room], 1)
+        for _, generator in zip(labels, generators, strict=True)
+    ]
     best = []
-    for label, generator in zip(labels, generators, strict=True):
-        corners = torch.stack([torch.randint(r + 1, (tries,), generator=generator) for r in room], 1).to(labels.device)
+    for label, corners in zip(labels, sent(torch.stack(draws), labels.device), strict=True):
         scores = _scores(crop(label.expand(tries, -1, -1), corners, size), max_ratio, ignore_index)
-        best.append(corners[scores.argmax()])
-    return torch.stack(best)
+        best.append(corners.index_select(0, scores.argmax(0, keepdim=True)))
+    return torch.cat(best)
 
 
 def crop(x: Tensor, corners: Tensor, size: tuple[int, int]) -> Tensor:
@@ -55,23 +59,24 @@ def crop(x: Tensor, corners: Tensor, size: tuple[int, int]) -> Tensor:
 
     Args:
         x: (B, ..., H, W).
-        corners: (B, 2), (top, left).
+        corners: (B, 2) int64, (top, left), on the device of ``x``.
         size: (h, w) of the boxes.
 
     Returns:
         (B, ..., h, w).
     """
-    height, width = size
-    boxes = zip(x, corners.tolist(), strict=True)
-    return torch.stack([image[..., top : top + height, left : left + width] for image, (top, left) in boxes])
+    # By rows and columns that the device knows: the host would have to wait for the corners of a slice.
+    rows, columns = (corners[:, i, None] + torch.arange(size[i], device=x.device) for i in range(2))
+    boxes = zip(x, rows, columns, strict=True)
+    return torch.stack([image.index_select(-2, row).index_select(-1, column) for image, row, column in boxes])
 
 
 def _scores(boxes: Tensor, max_ratio: float, ignore_index: int) -> Tensor:
     """Scores (N,) of the label boxes (N, h, w)."""
     # The classes of box i are counted in bins of its own, i * codes + class: one count for all boxes.
-    codes = int(boxes.max().clamp_min(ignore_index)) + 1
+    codes = ignore_index + 1
     bins = boxes.flatten(1) + codes * torch.arange(len(boxes), device=boxes.device).unsqueeze(1)
-    counts = widest(bins.flatten().bincount(minlength=codes * len(boxes)).view(-1, codes))
+    counts = widest(bin_counts(bins.flatten(), codes * len(boxes)).view(-1, codes))
     counts[:, ignore_index] = 0
     balanced = (counts.amax(1) < max_ratio * counts.sum(1)) & ((counts > 0).sum(1) > 1)
     # A class of one pixel adds log 1 = 0.

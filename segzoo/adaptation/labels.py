@@ -1,10 +1,13 @@
 """Labels on the coarse grid of a feature map, and the pixels that carry one."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from segzoo.models.segmenter import Segmenter
+from segzoo.nonblocking import bin_counts
 
 CELL_MAJORITY = 0.75
 """Share of the pixels of a feature map's cell that its label needs, as published."""
@@ -60,25 +63,32 @@ def downscale_labels(
     cells = torch.arange(batch, device=labels.device).view(-1, 1, 1) * h * w + rows.view(-1, 1) * w + columns
     bins = num_classes + 1
     flat = (cells * bins + labels.masked_fill(void, num_classes)).flatten()
-    counts = torch.bincount(flat, minlength=batch * h * w * bins).view(batch, h, w, bins)
+    counts = bin_counts(flat, batch * h * w * bins).view(batch, h, w, bins)
     most, majority = counts.max(3)
     unclear = (majority == num_classes) | (most / counts.sum(3) < min_ratio)
     return majority.masked_fill(unclear, ignore_index)
 
 
-def labelled_pixels(features: Tensor, labels: Tensor, ignore_index: int = 255) -> tuple[Tensor, Tensor]:
-    """The pixels that carry a label, in the order of (b, h, w).
+class LabelledCells(NamedTuple):
+    """The cells of a grid that carry a label, in the order of (b, h, w).
 
-    Args:
-        features: (B, A, h, w).
-        labels: (B, h, w).
-        ignore_index: the label of pixels to drop.
-
-    Returns:
-        Their features (P, A) and their labels (P,).
+    Attributes:
+        places: (P,) int64, their numbers in the flattened grid.
+        labels: (P,).
     """
-    kept = labels != ignore_index
-    return features.permute(0, 2, 3, 1)[kept], labels[kept]
+
+    places: Tensor
+    labels: Tensor
+
+    def of(self, features: Tensor) -> Tensor:
+        """Their features (P, A) in maps (B, A, h, w) of that grid."""
+        return features.movedim(1, -1).flatten(0, 2).index_select(0, self.places)
+
+
+def labelled_cells(labels: Tensor, ignore_index: int = 255) -> LabelledCells:
+    """The cells of a grid of labels (B, h, w) that are not ``ignore_index``. The host waits for their number."""
+    places = (labels.flatten() != ignore_index).nonzero().squeeze(1)
+    return LabelledCells(places, labels.flatten().index_select(0, places))
 
 
 def _cells(pixels: int, cells: int, device: torch.device) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segzoo.adaptation.draws import put_together
+from segzoo.nonblocking import sent
 
 
 @torch.no_grad()
@@ -28,5 +28,5 @@ def mask_blocks(images: Tensor, generators: Sequence[torch.Generator], block: in
     height, width = images.shape[-2:]
     grid = -(-height // block), -(-width // block)
     draws = [torch.rand(grid, generator=generator) for _, generator in zip(images, generators, strict=True)]
-    kept = (put_together(draws, images.device) >= ratio).to(images.dtype)[:, None]
+    kept = (sent(torch.stack(draws), images.device) >= ratio).to(images.dtype)[:, None]
     return images * F.interpolate(kept, scale_factor=block, mode="nearest")[..., :height, :width]

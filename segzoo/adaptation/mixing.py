@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from segzoo.adaptation.draws import put_together
 from segzoo.data.label_spaces import IGNORE_INDEX
 from segzoo.distributed import sum_across_ranks
+from segzoo.nonblocking import sent
 
 CODES = 256
 """Labels are 0..255, as masks on disk are."""
@@ -74,7 +74,7 @@ def class_mix(
     """
     # One score per possible label and the best of those present: a uniform choice without a loop over data-dependent sizes.
     draws = [torch.rand(CODES, generator=generator) for _, generator in zip(labels, generators, strict=True)]
-    scores = put_together(draws, labels.device)
+    scores = sent(torch.stack(draws), labels.device)
     flat = labels.flatten(1)
     present = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, flat, True)
     if scope == "batch":

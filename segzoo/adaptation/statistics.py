@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from segzoo.distributed import sum_across_ranks
+from segzoo.nonblocking import bin_counts
 
 
 class ClassStatistics(nn.Module):
@@ -114,7 +115,7 @@ class ClassBank(nn.Module):
 
 def _class_means(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Means (C, A) of the features of each class over all ranks, 0 for one that does not occur, and the counts (C,)."""
-    count = sum_across_ranks(torch.bincount(labels, minlength=num_classes))
+    count = sum_across_ranks(bin_counts(labels, num_classes))
     return _class_sums(features, labels, num_classes) / count.clamp_min(1).unsqueeze(1), count
 
 

@@ -8,6 +8,7 @@ import torch.distributed as dist
 
 from segzoo.callbacks.checkpoint import LastCheckpoint
 from segzoo.compat.training import accumulates, ignore_sigterm
+from segzoo.nonblocking import Fetched, sent
 from segzoo.stopping import Stopped, StopRequest
 
 
@@ -16,9 +17,10 @@ class Interruption(L.Callback):
 
     The signal may come to one process or to all, at different moments of different steps. At the end of every step the
     processes therefore ask each other, in one all-reduce of a number: the answer is the same on all of them, whatever they
-    were doing. (Lightning broadcasts within the signal's handler, in the middle of whatever else the processes exchange, and
-    hangs; its handler for SIGTERM is taken out, that for SLURM's requeueing stays.) An evaluation is cut short; its scores
-    are dropped, and one during training is made good when the run goes on.
+    were doing. They read it at the end of the next step, so that no host waits for its GPU. (Lightning broadcasts within the
+    signal's handler, in the middle of whatever else the processes exchange, and hangs; its handler for SIGTERM is taken out,
+    that for SLURM's requeueing stays.) An evaluation is cut short; its scores are dropped, and one during training is made
+    good when the run goes on.
 
     Args:
         request: what the signals' handlers note.
@@ -26,6 +28,7 @@ class Interruption(L.Callback):
 
     def __init__(self, request: StopRequest) -> None:
         self.request = request
+        self._asked: Fetched | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Before Lightning installs its handlers, which call those that are there."""
@@ -43,8 +46,13 @@ class Interruption(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Between two steps; not between the batches of one."""
-        if not accumulates(trainer):
-            self._stop_if_asked(trainer, step_ends=True)
+        if accumulates(trainer):
+            return
+        if trainer.world_size == 1:
+            self._stop(trainer, self.request.signum or 0, step_ends=True)
+            return
+        self._stop(trainer, self._answer(), step_ends=True)
+        self._asked = _asked(trainer, self.request.signum)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After the last step."""
@@ -82,8 +90,16 @@ class Interruption(L.Callback):
         """The end has begun."""
         self.request.ending = True
 
-    def _stop_if_asked(self, trainer: L.Trainer, step_ends: bool = False) -> None:
-        signum = _agreed(trainer, self.request.signum)
+    def _stop_if_asked(self, trainer: L.Trainer) -> None:
+        own = self.request.signum or 0
+        self._stop(trainer, self._answer() or (own if trainer.world_size == 1 else int(_asked(trainer, own).read())))
+
+    def _answer(self) -> int:
+        """The signal that this or another process had got when they last asked each other, 0 if none had."""
+        asked, self._asked = self._asked, None
+        return int(asked.read()) if asked else 0
+
+    def _stop(self, trainer: L.Trainer, signum: int, step_ends: bool = False) -> None:
         if not signum:
             return
         checkpoint = trainer.checkpoint_callback
@@ -94,10 +110,8 @@ class Interruption(L.Callback):
         raise Stopped(self.request.signum or signum)
 
 
-def _agreed(trainer: L.Trainer, signum: int | None) -> int:
-    """The signal that this or another process got, 0 if none did."""
-    if trainer.world_size == 1:
-        return signum or 0
-    number = torch.tensor(signum or 0, device=trainer.strategy.root_device)
+def _asked(trainer: L.Trainer, signum: int | None) -> Fetched:
+    """The largest signal that any process has got, 0 for none, on its way."""
+    number = sent(torch.tensor(signum or 0), trainer.strategy.root_device)
     dist.all_reduce(number, dist.ReduceOp.MAX)
-    return int(number)
+    return Fetched(number)

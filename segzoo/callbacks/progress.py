@@ -20,6 +20,8 @@ class StepProgress(TQDMProgressBar):
         seconds: between two lines in a log file.
     """
 
+    REDRAWN = 0.2
+    """Seconds between two states of the bar. It shows losses, for which the host waits until a GPU has computed them."""
     BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
     def __init__(self, seconds: float = 10.0) -> None:
@@ -28,6 +30,7 @@ class StepProgress(TQDMProgressBar):
         self._lines = not sys.stdout.isatty() and "ipykernel" not in sys.modules
         self._first_step, self._step, self._printed = 0, 0, 0.0
         self._started: float | None = None
+        self._drawn = 0.0
         self._paused, self._validations, self._validation = 0.0, 0, 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -71,8 +74,10 @@ class StepProgress(TQDMProgressBar):
                 self._printed = now
                 print(self._line(step, total, now), flush=True)
         elif not bar.disable and step != bar.n:
-            bar.n = step
-            bar.set_postfix(self.get_metrics(trainer, pl_module))  # draws the bar
+            bar.n, now = step, time.monotonic()
+            if now - self._drawn >= self.REDRAWN or step == total:
+                self._drawn = now
+                bar.set_postfix(self.get_metrics(trainer, pl_module))  # draws the bar
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """From here on it is no step."""

@@ -1,8 +1,12 @@
-"""Losses of the overlap of predicted and labelled areas, in which a class of few pixels counts like one of many."""
+"""Losses of the overlap of predicted and labelled areas, in which a class of few pixels counts like one of many.
+
+What is computed does not depend on the labels, so that no host waits for a GPU and a CUDA graph can hold it.
+"""
 
 import torch
-from segmentation_models_pytorch.losses import MULTICLASS_MODE, DiceLoss, LovaszLoss
+from segmentation_models_pytorch.losses import MULTICLASS_MODE, DiceLoss
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def dice_loss(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
@@ -30,7 +34,8 @@ def dice_loss(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor
 def lovasz_loss(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
     """Lovász-Softmax (Berman et al., CVPR 2018): a surrogate of 1 - IoU, the mean over the classes that the labels hold.
 
-    The areas are those of all labelled pixels of the batch, in float32.
+    For each class, ``sum_k e_k (J_k - J_{k-1})``: the errors e of all labelled pixels of the batch from the largest to the
+    smallest, and the IoU J_k that is lost when the first k of them are wrong. In float32 at least.
 
     Args:
         logits: (B, C, H, W).
@@ -40,7 +45,18 @@ def lovasz_loss(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tens
     Returns:
         A scalar; 0 with zero gradient where no pixel has a label.
     """
+    classes = logits.shape[1]
     with torch.autocast(logits.device.type, enabled=False):
-        # The library takes nothing wider, and without labelled pixels answers an empty tensor.
-        loss: Tensor = LovaszLoss(MULTICLASS_MODE, ignore_index=ignore_index)(logits.float(), labels).sum()
-    return loss
+        scores = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
+    void = labels == ignore_index
+    true = F.one_hot(labels.masked_fill(void, classes), classes + 1)[..., :classes].movedim(-1, 0).flatten(1).bool()
+    # Void pixels have no error: they come last, where whatever they do to J is multiplied by zero.
+    errors = (scores.movedim(1, 0).flatten(1) - true.to(scores.dtype)).abs().masked_fill(void.flatten(), 0)
+    errors, order = errors.sort(dim=1, descending=True)
+    true = true.gather(1, order)
+    area = true.sum(1, keepdim=True)
+    kept = area - true.cumsum(1, dtype=torch.int32)
+    lost = 1 - kept.to(errors.dtype) / (area + (~true).cumsum(1, dtype=torch.int32))
+    losses = (errors * lost.diff(dim=1, prepend=lost.new_zeros(classes, 1))).sum(1)
+    held = area.squeeze(1) > 0
+    return losses.where(held, 0).sum() / held.sum().clamp_min(1)

@@ -9,6 +9,7 @@ from torch.optim import SGD, Optimizer
 
 from segzoo.compat.tensors import skip_unless_zero
 from segzoo.floats import widest
+from segzoo.nonblocking import Fetched
 
 NonFinite = tuple[int, dict[str, float]]
 """A step, and those of its values that are NaN or infinite."""
@@ -24,8 +25,7 @@ class LateChecks:
 
     def __init__(self) -> None:
         self._step, self._names = 0, list[str]()
-        self._values: Tensor | None = None
-        self._copied: torch.cuda.Event | None = None
+        self._sent: Fetched | None = None
         self._flag: Tensor | None = None
 
     def send(self, step: int, means: Mapping[str, Tensor]) -> None:
@@ -39,10 +39,7 @@ class LateChecks:
         bad = (~torch.isfinite(values)).any().float()
         self._flag = bad if self._flag is None else torch.maximum(self._flag, bad)  # of all accumulated batches
         self._step, self._names = step, list(means)
-        self._values = values.to("cpu", non_blocking=True)  # into pinned memory
-        if values.is_cuda:
-            self._copied = torch.cuda.Event()
-            self._copied.record()
+        self._sent = Fetched(values)
 
     def guard(self, optimizer: Optimizer) -> None:
         """Before a step of the optimiser: it changes nothing where a value that was sent is not finite."""
@@ -52,13 +49,10 @@ class LateChecks:
 
     def read(self) -> NonFinite | None:
         """What was wrong with the values that were sent last, once; None if nothing."""
-        values, self._values = self._values, None
-        if values is None:
+        sent, self._sent = self._sent, None
+        if sent is None:
             return None
-        if self._copied is not None:
-            self._copied.synchronize()
-            self._copied = None
-        found = dict(zip(self._names, values.tolist(), strict=True))
+        found = dict(zip(self._names, sent.read().tolist(), strict=True))
         bad = {name: value for name, value in found.items() if not math.isfinite(value)}
         return (self._step, bad) if bad else None
 

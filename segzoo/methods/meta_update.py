@@ -251,6 +251,4 @@ class MetaUpdate(LookAheadTraining):
         """What the options have that no CUDA graph can hold, as an instruction; empty if nothing."""
         if (self.virtual, self.engine) != ("sgd", "forward") or self.speed.compile:
             return "captured are `method.virtual` sgd and `method.engine` forward; leave out `speed.compile`"
-        if self.loss.overlap != "none":
-            return f"with `loss.overlap` {self.loss.overlap} the labels decide what is computed; set it to none"
         return ""

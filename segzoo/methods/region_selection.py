@@ -183,9 +183,7 @@ class RegionSelection(WeightedJointTraining):
             terms["adversarial"] = self.adversarial_weight * self._domain_loss(fooled, True, source["label"])
         loss = self.total(terms)
         self.log_weights(weights, source)
-        self._log_discriminators(
-            synthetic[:, valid_pixels(source["label"])], real[:, valid_pixels(real_batch["label"])]
-        )
+        self._log_discriminators(synthetic, source["label"], real, real_batch["label"])
         return loss
 
     def weights(self, source: Batch) -> Tensor:
@@ -229,10 +227,11 @@ class RegionSelection(WeightedJointTraining):
         return torch.lerp(torch.ones_like(raw), raw, min(1.0, self.global_step / steps) if steps > 0 else 1.0)
 
     @torch.no_grad()
-    def _log_discriminators(self, synthetic: Tensor, real: Tensor) -> None:
-        """From logits (L, N) and (L, M): AUC and mean source score per level, warning when saturated, extremes of w."""
+    def _log_discriminators(self, synthetic: Tensor, source_label: Tensor, real: Tensor, real_label: Tensor) -> None:
+        """From logits (L, B, H, W): AUC and mean source score per level, warning when saturated, extremes of w."""
         if not self.logs_step:
             return
+        synthetic, real = synthetic[:, valid_pixels(source_label)], real[:, valid_pixels(real_label)]
         aucs = [domain_auc(true, fake) for fake, true in zip(synthetic, real, strict=True)]
         synthetic = gather_columns(synthetic)
         for level, auc, fake in zip(self.weighting.levels, aucs, synthetic, strict=True):

@@ -23,6 +23,7 @@ from segzoo.methods.mean_teacher import MeanTeacher
 from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.speed import Speed
 from segzoo.models.network import Network
+from segzoo.nonblocking import sent
 
 
 class SemiSupervised(MeanTeacher):
@@ -78,6 +79,6 @@ class SemiSupervised(MeanTeacher):
     def mix(self, view: View) -> Mixture:
         """CutMix: a box of every image shows another one of the whole batch, with its labels."""
         box = cut_mix(view.image.shape[-2:], self.image_generators("cut mix", len(view.image)))
-        box = box.to(view.image.device)
+        box = sent(box, view.image.device)
         image, labels, weights = (paste(box, previous_in_batch(x), x) for x in (view.image, view.labels, view.weights))
         return Mixture(image, labels, weights, mask=torch.zeros_like(box))

@@ -27,6 +27,7 @@ from segzoo.adaptation import (
     ClassBank,
     ClassStatistics,
     EmaTeacher,
+    LabelledCells,
     Night,
     PseudoLabels,
     View,
@@ -34,6 +35,7 @@ from segzoo.adaptation import (
     class_balanced_crop,
     crop,
     crop_box,
+    labelled_cells,
 )
 from segzoo.checks import check_range
 from segzoo.data.label_spaces import IGNORE_INDEX, LabelSpace
@@ -184,10 +186,10 @@ class SePiCo(SelfTraining):
         """Self-training, with the contrast on source and target."""
         source, target = batch["source"], batch["target"]
         self.update_teacher(batch_idx)
-        self.gather_concepts(source)
+        cells = self.gather_concepts(source)
 
         terms, source_maps = self.source_terms(source)
-        terms |= self.contrast_terms("source", source_maps, source["label"])
+        terms |= self.contrast_terms("source", self.projected(source_maps), cells)
         if not self.teaching:
             return self.total(terms)
         crops = self.balanced_crop
@@ -201,7 +203,8 @@ class SePiCo(SelfTraining):
                 target_maps, labels = mixed_maps, labels.masked_fill(mixture.mask, IGNORE_INDEX)
             else:
                 target_maps = self.segmenter.features(self.augment(view.image))
-            terms |= self.contrast_terms("target", target_maps, labels)
+            vectors = self.projected(target_maps)
+            terms |= self.contrast_terms("target", vectors, self.cells(vectors, labels))
         return self.total(terms)
 
     @property
@@ -234,18 +237,29 @@ class SePiCo(SelfTraining):
     # Concepts and contrast
 
     @torch.no_grad()
-    def gather_concepts(self, source: Batch) -> None:
-        """Adds the teacher's vectors of a source batch to the concepts."""
+    def gather_concepts(self, source: Batch) -> LabelledCells:
+        """Adds the teacher's vectors of a source batch to the concepts; returns the cells that have a label."""
         maps = select_features(self.teacher_segmenter.features(source["image"]), self.projection_input)
-        vectors, labels, _ = self._queries(self.teacher.network["projection"](maps), source["label"])
-        self.statistics.update(vectors, labels)
+        vectors = self.teacher.network["projection"](maps)
+        cells = self.cells(vectors, source["label"])
+        self.statistics.update(cells.of(vectors), cells.labels)
         if self.contrast == "bank":
-            self.bank.update(vectors, labels)
+            self.bank.update(cells.of(vectors), cells.labels)
+        return cells
 
-    def contrast_terms(self, domain: str, maps: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
-        """lambda_cl L_cl and lambda_reg L_reg of one domain, from encoder maps and labels (B, H, W)."""
-        projected = self.projection(select_features(maps, self.projection_input))
-        queries, labels, count = self._queries(projected, labels)
+    def projected(self, maps: list[Tensor]) -> Tensor:
+        """The student's vectors (B, A, h, w) of encoder maps."""
+        vectors: Tensor = self.projection(select_features(maps, self.projection_input))
+        return vectors
+
+    def cells(self, vectors: Tensor, labels: Tensor) -> LabelledCells:
+        """The cells of vectors (B, A, h, w) that have one of the labels (B, H, W)."""
+        return labelled_cells(cell_labels(self.segmenter, labels, vectors.shape[-2:], self.num_classes))
+
+    def contrast_terms(self, domain: str, vectors: Tensor, cells: LabelledCells) -> dict[str, Tensor]:
+        """lambda_cl L_cl and lambda_reg L_reg of one domain, from the student's vectors and the cells that have a label."""
+        queries, labels = cells.of(vectors), cells.labels
+        count = pixel_count(torch.ones_like(labels, dtype=torch.bool))
         seen = self.statistics.seen if self.unseen == "drop" else None
         mean, t = self.statistics.mean, self.temperature
         if self.contrast == "bank":
@@ -264,9 +278,3 @@ class SePiCo(SelfTraining):
             f"{domain} contrast": on * self.contrast_weight * loss,
             f"{domain} regularizer": on * self.regularizer_weight * even,
         }
-
-    def _queries(self, vectors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Vectors (P, A) and labels (P,) of the cells that have one, and their number per rank."""
-        cells = cell_labels(self.segmenter, labels, vectors.shape[-2:], self.num_classes)
-        kept = cells != IGNORE_INDEX
-        return vectors.movedim(1, -1)[kept], cells[kept], pixel_count(kept)

@@ -22,6 +22,7 @@ from segzoo.methods.optimizer import Optimizer
 from segzoo.methods.self_training import SelfTraining
 from segzoo.methods.speed import Speed
 from segzoo.models.network import Network
+from segzoo.nonblocking import sent
 
 
 class SSDA(SelfTraining):
@@ -90,7 +91,7 @@ class SSDA(SelfTraining):
     def donors(self, source: Batch, labelled: Batch) -> Batch:
         """The labelled images whose classes are pasted: of either domain, by a coin for every image of the batch."""
         coins = [float(torch.rand((), generator=g)) < 0.5 for g in self.image_generators("donor", len(source["image"]))]
-        chosen = torch.tensor(coins, device=source["image"].device)
+        chosen = sent(torch.tensor(coins), source["image"].device)
         image = torch.where(chosen[:, None, None, None], source["image"], labelled["image"])
         label = torch.where(chosen[:, None, None], source["label"], labelled["label"])
         names = zip(coins, source.get("name", ()), labelled.get("name", ()), strict=False)

@@ -49,13 +49,18 @@ class NoWaits(L.Callback):
     [
         ("joint", {}),
         ("joint", {"optimizer": {"name": "sgd"}}),
+        ("joint", {"overlap": "lovasz"}),
         ("source-only", {}),
         ("metapix", {"cuda_graph": False}),
         ("metapix", {"cuda_graph": False, "update": "paper"}),
         ("metapix", {"cuda_graph": False, "scope": "decoder"}),
         ("metapix", {"cuda_graph": True}),  # captured before
-        ("self-training", {}),
         ("maxsquare", {}),
+        ("region-selection", {}),
+        ("self-training", {}),
+        ("semi-supervised", {}),
+        ("ssda", {}),
+        ("gradient-annotator", {}),
     ],
 )
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -102,7 +107,10 @@ def test_a_bad_step_is_left_out_on_the_device(name: str, monkeypatch: pytest.Mon
     assert before and all(torch.equal(saved["state_dict"][n], p) for n, p in before.items())
 
 
-@pytest.mark.parametrize("options", [{"scope": "decoder"}, {"scope": "head"}, {"keep_outputs": False}])
+@pytest.mark.parametrize(
+    "options",
+    [{"scope": "decoder"}, {"scope": "head"}, {"keep_outputs": False}, {"overlap": "lovasz"}, {"overlap": "dice"}],
+)
 def test_parts_of_the_network_are_captured(options: dict[str, Any]) -> None:
     settings = {"network": {"norm": "group"}, "virtual_lr": 0.5, "trainer_options": ON_CUDA | {"precision": "64-true"}}
     usual, captured = (

@@ -191,7 +191,6 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("joint", {"loss": "dice"}, r"`loss` 'dice': expected Loss\(\.\.\.\) or a dictionary"),
     ("gradient-annotator", {"loss": {"overlap": "dice"}}, "soft labels"),
     ("metapix", {"loss": {"overlap": "dice"}, "micro_batches": 2}, "needs the whole batch"),
-    ("metapix", {"loss": {"overlap": "lovasz"}, "cuda_graph": True}, "the labels decide what is computed"),
     ("self-training", {"loss": {"class_balance": 0.5}, "night": NIGHT}, "both weigh classes"),
     ("sepico", {"loss": {"class_balance": 0.5}, "night": NIGHT}, "both weigh classes"),
 ]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segzoo.adaptation import View, cell_labels, class_balance
+from segzoo.adaptation import LabelledCells, View, cell_labels, class_balance
 from segzoo.bilevel import frozen_buffers
 from segzoo.data import MiniCity, minicity
 from segzoo.data.domains import ImageSet
@@ -362,17 +362,17 @@ def test_before_the_contrast_begins_the_concepts_are_gathered() -> None:
 def test_target_pixels_of_the_contrast(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those whose pseudo labels count, however unsure, of which ``fast`` leaves out what shows the source."""
     asked: dict[str, Tensor] = {}
-    terms, labels = SePiCo.contrast_terms, torch.arange(32 * 64).view(1, 32, 64).expand(2, 32, 64) % 9
+    cells, labels = SePiCo.cells, torch.arange(32 * 64).view(1, 32, 64).expand(2, 32, 64) % 9
     weights = torch.full((2, 32, 64), 0.5)
     weights[:, :4] = 0
     image, unsure = torch.rand(2, 3, 32, 64), torch.full((2, 32, 64), 0.2)
     monkeypatch.setattr(SePiCo, "cropped_view", lambda *_: View(image, labels, unsure, weights))
 
-    def watch(self: SePiCo, domain: str, maps: list[Tensor], found: Tensor) -> dict[str, Tensor]:
-        asked[domain] = found.clone()
-        return terms(self, domain, maps, found)
+    def watch(self: SePiCo, vectors: Tensor, found: Tensor) -> LabelledCells:
+        asked["target"] = found.clone()  # after the source's
+        return cells(self, vectors, found)
 
-    monkeypatch.setattr(SePiCo, "contrast_terms", watch)
+    monkeypatch.setattr(SePiCo, "cells", watch)
     tiny.fit("sepico", 1, fast=fast)
     expected = labels.masked_fill(weights == 0, 255)
     if fast:
@@ -389,7 +389,8 @@ def test_unseen_classes(unseen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     method.statistics.count[3] = 5
     image, label = torch.rand(2, 3, *tiny.SIZE), torch.full((2, *tiny.SIZE), 3)
     with torch.no_grad():
-        loss = method.contrast_terms("source", method.segmenter.features(image), label)["source contrast"]
+        maps = method.projected(method.segmenter.features(image))
+        loss = method.contrast_terms("source", maps, method.cells(maps, label))["source contrast"]
         likeness = vectors(method, image)[:, 0]
     others = torch.log1p(8 * (-likeness).exp()).mean()  # eight classes whose similarity is 0
     assert float(loss) == pytest.approx(0.0 if unseen == "drop" else float(others), abs=1e-5)

@@ -565,6 +565,26 @@ def test_bar_shows_losses_and_no_version(tmp_path, capsys, monkeypatch):
     assert "v_num" not in shown
 
 
+def test_the_bar_reads_losses_a_few_times_a_second(tmp_path, terminal, monkeypatch):
+    """The host waits for a GPU's losses: read after every step, they would keep it from being ahead."""
+    now, read = [1000.0], []
+    monkeypatch.setattr("segzoo.callbacks.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    class Read(Spy):
+        def on_train_batch_end(self, *args):
+            now[0] += self.REDRAWN / 3.5
+            super().on_train_batch_end(*args)
+
+        def get_metrics(self, trainer, pl_module):
+            read.append(trainer.global_step)
+            return super().get_metrics(trainer, pl_module)
+
+    progress = Read()
+    fitted(tmp_path, progress, steps=10, limit_val_batches=0)
+    assert sorted(set(read)) == [1, 5, 9, 10]
+    assert [n for n, *_ in progress.shown] == list(range(1, 11))
+
+
 def test_lines_in_a_log_file(tmp_path, capsys):
     model, run = fitted(tmp_path, StepProgress(seconds=0), steps=3)
     run.test(model, datamodule=ToyData(), verbose=False)

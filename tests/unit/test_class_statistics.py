@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch.multiprocessing import start_processes
 from torch.nn import functional as F
 
-from segzoo.adaptation import ClassBank, ClassStatistics, downscale_labels, labelled_pixels
+from segzoo.adaptation import ClassBank, ClassStatistics, downscale_labels, labelled_cells
 
 CLASSES, DIM, LENGTH = 6, 4, 3
 
@@ -46,7 +46,8 @@ def step(official, i):
 def test_published_labels(official, ratio):
     cells = downscale_labels(official["contrast.labels"], (8, 10), ratio, 19)
     assert torch.equal(cells, official[f"contrast.downscaled.min_ratio{ratio}"])
-    features, labels = labelled_pixels(official["contrast.features"], cells)
+    known = labelled_cells(cells)
+    features, labels = known.of(official["contrast.features"]), known.labels
     assert torch.equal(features, official[f"contrast.prep.min_ratio{ratio}.features"])
     assert torch.equal(labels, official[f"contrast.prep.min_ratio{ratio}.labels"])
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from segzoo.adaptation import ClassBank, ClassStatistics, downscale_labels, labelled_pixels
+from segzoo.adaptation import ClassBank, ClassStatistics, downscale_labels, labelled_cells
 from segzoo.losses import bank_contrast, distribution_contrast, prototype_contrast, prototype_regularizer
 
 CLASSES, LENGTH, DIM, PIXELS = 5, 4, 6, 23
@@ -82,7 +82,8 @@ def test_published_contrasts(official, kind, temperature):
         statistics.update(*step)
         bank.update(*step)
     features = official["contrast.features"].requires_grad_()
-    pixels = labelled_pixels(features, downscale_labels(official["contrast.labels"], (8, 10), 0.75, 19))
+    cells = labelled_cells(downscale_labels(official["contrast.labels"], (8, 10), 0.75, 19))
+    pixels = cells.of(features), cells.labels
     tau = float(temperature)
     loss = {
         "proto": lambda: prototype_contrast(*pixels, statistics.mean, tau),

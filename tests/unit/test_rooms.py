@@ -53,6 +53,7 @@ LEAVES = {
     "files": "files that are whole or not there",
     "floats": "the precision of counts",
     "lazy_names": "names that are imported when they are used",
+    "nonblocking": "what else makes the host wait for a GPU",
     "options": "values that Python gave",
     "stopping": "what signals ask for",
     "suggest": "the nearest name",

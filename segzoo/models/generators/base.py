@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segzoo.nonblocking import sent
+
 Draws = torch.Generator | Sequence[torch.Generator] | None
 """Where random numbers come from: one generator for a batch, one per image of it, or None for torch's global one.
 
@@ -72,9 +74,14 @@ def normal(shape: tuple[int, ...], like: Tensor, generator: Draws) -> Tensor:
     if isinstance(generator, Sequence):
         if len(generator) != shape[0]:
             raise ValueError(f"{len(generator)} random generators for a batch of {shape[0]}")
-        return torch.cat([normal((1, *shape[1:]), like, one) for one in generator])
-    device = like.device if generator is None else generator.device
-    return torch.randn(shape, generator=generator, device=device, dtype=torch.float32).to(like.device, like.dtype)
+        drawn = torch.cat([_standard_normal((1, *shape[1:]), one, one.device) for one in generator])
+    else:
+        drawn = _standard_normal(shape, generator, like.device if generator is None else generator.device)
+    return (sent(drawn, like.device) if drawn.device.type == "cpu" else drawn.to(like.device)).to(like.dtype)
+
+
+def _standard_normal(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
+    return torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
 
 
 def resize_square(maps: Tensor, size: Sequence[int], crop: bool = False) -> Tensor:

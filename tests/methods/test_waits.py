@@ -1,0 +1,68 @@
+"""No step lets the host wait for a GPU, and none mixes devices: on a GPU that is not there."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from segzoo.methods.joint import JointTraining
+from tests import tiny
+from tests.fake_gpu import waits_of_a_step
+
+pytestmark = pytest.mark.filterwarnings("ignore:the packaged generator")
+KNOWN = {"sepico": {"labelled_cells aten::nonzero"}}
+"""What is left, by method."""
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("joint", {"overlap": "lovasz", "class_balance": 0.5, "focal": 1.0}),
+    ("joint", {"overlap": "dice"}),
+    ("metapix", {"update": "fused"}),
+    ("metapix", {"update": "paper", "normalize": "softmax"}),
+    ("metapix", {"scope": "head", "overlap": "lovasz"}),
+    ("metapix", {"micro_batches": 2}),
+    ("metapix", {"keep_outputs": False}),
+    ("region-selection", {"outputs": "shared", "held_out": 0.5}),
+    ("self-training", {"masked": 1.0, "fourier": 0.05}),
+    ("ssda", {"masked": 1.0, "fourier": 0.05}),
+    ("sepico", {"contrast": "proto", "fast": True}),
+    ("maxsquare", {"image_weighting": False}),
+]
+
+
+@pytest.mark.parametrize("slug", tiny.METHODS)
+@pytest.mark.parametrize("half", [False, True])
+def test_a_step_does_not_wait(slug: str, half: bool) -> None:
+    assert waits_of_a_step(slug, half) == KNOWN.get(slug, set())
+
+
+@pytest.mark.parametrize(("slug", "options"), VARIANTS)
+def test_nor_do_its_variants(slug: str, options: dict[str, Any]) -> None:
+    assert waits_of_a_step(slug, **options) == KNOWN.get(slug, set())
+
+
+@pytest.mark.parametrize("slug", tiny.METHODS)
+def test_a_step_that_is_logged_mixes_no_devices(slug: str) -> None:
+    waits_of_a_step(slug, trainer_options={"log_every_n_steps": 1})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "noticed"),
+    [
+        (lambda x: x * float(x.detach()), "training_step reads a number"),
+        (lambda x: x * torch.tensor(2.0, device="cpu").to(x.device), "training_step copies ()"),
+        (lambda x: x * x[None][x[None] > 0].sum(), "training_step indexes by a mask"),
+        (lambda x: x * torch.ones(3).sum(), None),  # torch lets a number of the host take part
+        (lambda x: (x * torch.ones(3)).sum(), RuntimeError),
+    ],
+)
+def test_what_is_noticed(spoil: Any, noticed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    total = JointTraining.total
+
+    def spoiled(self: Any, terms: dict[str, torch.Tensor]) -> torch.Tensor:
+        return total(self, terms | {"source": spoil(terms["source"])})
+
+    monkeypatch.setattr(JointTraining, "total", spoiled)
+    if noticed is RuntimeError:
+        with pytest.raises(RuntimeError, match="cuda"):
+            waits_of_a_step("joint")
+    else:
+        assert waits_of_a_step("joint") == ({noticed} if noticed else set())
