@@ -14,8 +14,10 @@ from unittest.mock import patch
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -146,6 +148,18 @@ def on_fake_gpu(module: Any) -> Iterator[Callable[[Any], Any]]:
             module._device = device
 
 
+@contextlib.contextmanager
+def among_ranks(ranks: int) -> Iterator[None]:
+    """The first of several processes. The others are not there: what they send is taken for what this one has."""
+    if ranks > 1:
+        dist.init_process_group("fake", rank=0, world_size=ranks, store=FakeStore())
+    try:
+        yield
+    finally:
+        if ranks > 1:
+            dist.destroy_process_group()
+
+
 class FakeSteps(L.Callback):
     """Takes steps on a fake GPU before the second step of a training, whose state they need, and ends the training.
 
@@ -153,14 +167,15 @@ class FakeSteps(L.Callback):
 
     Args:
         half: whether in bfloat16.
+        ranks: as one of how many processes, of which the others are not there, either.
         steps: how many.
 
     Attributes:
         waits: see `Waits`.
     """
 
-    def __init__(self, half: bool, steps: int = 3) -> None:
-        self.half, self.steps = half, steps
+    def __init__(self, half: bool, ranks: int = 1, steps: int = 3) -> None:
+        self.half, self.ranks, self.steps = half, ranks, steps
         self.waits: set[str] = set()
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -173,6 +188,7 @@ class FakeSteps(L.Callback):
             "_checks_late": lambda: True,  # as with fused optimisers
         }
         with (
+            among_ranks(self.ranks),
             on_fake_gpu(pl_module) as fake,
             patch.multiple(pl_module, **own),
             torch.autocast("cuda", torch.bfloat16, self.half),
@@ -186,13 +202,13 @@ class FakeSteps(L.Callback):
         trainer.should_stop = True
 
 
-def waits_of_a_step(slug: str, half: bool = True, **options: Any) -> set[str]:
-    """In which functions a step of a tiny method would wait for a GPU.
+def waits_of_a_step(slug: str, half: bool = True, ranks: int = 1, **options: Any) -> set[str]:
+    """In which functions a step of a tiny method would wait for a GPU, as one of so many processes.
 
     Raises:
         RuntimeError: it mixes devices.
     """
-    steps = FakeSteps(half)
+    steps = FakeSteps(half, ranks)
     settings = {"log_every_n_steps": 1000} | options.pop("trainer_options", {})
     tiny.fit(slug, 3, trainer_options=settings | {"callbacks": [steps]}, **options)
     return steps.waits

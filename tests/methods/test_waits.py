@@ -26,12 +26,33 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("sepico", {"contrast": "proto", "fast": True}),
     ("maxsquare", {"image_weighting": False}),
 ]
+NETWORKS = [
+    ("segformer", "mit_b0"),
+    ("fpn", "tu-tf_efficientnet_lite0"),
+    *(
+        pytest.param(network, marks=pytest.mark.slow)
+        for network in [
+            ("deeplabv3plus", "resnet18"),
+            ("daformer", "mit_b0"),
+            ("fcn8s", "vgg11"),
+            ("upernet", "tu-convnext_atto"),
+        ]
+    ),
+]
+"""Whose layers the forward mode has rules for."""
 
 
 @pytest.mark.parametrize("slug", tiny.METHODS)
-@pytest.mark.parametrize("half", [False, True])
-def test_a_step_does_not_wait(slug: str, half: bool) -> None:
-    assert waits_of_a_step(slug, half) == KNOWN.get(slug, set())
+@pytest.mark.parametrize(("half", "ranks"), [(False, 1), (True, 2)])
+def test_a_step_does_not_wait(slug: str, half: bool, ranks: int) -> None:
+    assert waits_of_a_step(slug, half, ranks) == KNOWN.get(slug, set())
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_nor_do_passes_with_tangents(network: tuple[str, str]) -> None:
+    architecture, encoder = network
+    options = {"architecture": architecture, "encoder": encoder, "options": {}}
+    assert not waits_of_a_step("metapix", network=options, data_options={"size": (64, 64)})
 
 
 @pytest.mark.parametrize(("slug", "options"), VARIANTS)
