@@ -36,6 +36,7 @@ COMMANDS = {
     "test": Command("segzoo.cli.train:test", "score a checkpoint on the target's test split"),
     "folds": Command("segzoo.cli.folds:folds", "choose and score a run's checkpoints by folds of the test images"),
     "predict": Command("segzoo.cli.predict:predict", "label a folder of images with a checkpoint"),
+    "export": Command("segzoo.cli.export:export", "write a checkpoint's network as ONNX, or for torch alone"),
     "annotate": Command("segzoo.cli.annotate:annotate", "write labelled images with a gradient-annotator checkpoint"),
     "data": Command("segzoo.cli.data:data", "describe, check, convert and copy data before a training"),
     "compare": Command("segzoo.cli.compare:compare", "train several methods with the same seeds, and write a report"),
@@ -50,7 +51,7 @@ COMMANDS = {
 # What these print is also in files: they go on when nobody can read it.
 WITH_METHOD = ("fit", "validate", "test")
 """Commands with an option ``--method``; the others take it with the file of a method alone."""
-WITH_FILES = ("fit", "validate", "test", "folds", "predict", "annotate", "data", "compare", "choose", "sweep")
+WITH_FILES = ("fit", "validate", "test", "folds", "predict", "export", "annotate", "data", "compare", "choose", "sweep")
 
 EXAMPLES = """\
 examples:

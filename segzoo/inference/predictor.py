@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
+    from segzoo.inference.export import Exported
+
     OneImage = npt.NDArray[Any] | Image.Image | Path | str
 
 
@@ -194,6 +196,23 @@ class Predictor:
         for first in range(0, len(images), step):
             numbers = range(first, min(first + step, len(images)))
             yield from self._predict({images.names[i]: images.image(i) for i in numbers})
+
+    def export(self, path: Path | str, size: Size | None = None) -> "Exported":
+        """Writes the network to a file that runs without segzoo, ONNX or .pt2; see `segzoo.inference.export.export`.
+
+        Args:
+            path: the file, which ends in .onnx or .pt2.
+            size: (height, width) of its images; None: that of the windows where there are some, else the network's input.
+
+        Raises:
+            ConfigError: there is no size, or see there.
+        """
+        from segzoo.inference.export import export
+
+        size = size or self.views.window or self.size
+        if size is None:
+            raise ConfigError("the training had no input size that the file could take over: give one, `size`")
+        return export(self.method, (size[0], size[1]), path)
 
     def batch_size(self, images: int) -> int:
         """How many images are labelled at once where so many are wanted: those without a common input come one by one."""
