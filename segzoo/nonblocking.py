@@ -30,11 +30,12 @@ class Fetched:
     """
 
     def __init__(self, values: Tensor) -> None:
-        self._values = values.to("cpu", non_blocking=True)  # into pinned memory
         self._copied: torch.cuda.Event | None = None
         if values.is_cuda:
-            self._copied = torch.cuda.Event()
-            self._copied.record()
+            self._values = values.to("cpu", non_blocking=True)  # into pinned memory
+            self._copied = torch.cuda.current_stream(values.device).record_event()
+        else:  # of other devices nothing says when they are done
+            self._values = values.detach().to("cpu", copy=True)
 
     def read(self) -> Tensor:
         """The values, on the host, which waits until they are there."""

@@ -2,12 +2,14 @@
 
 Torch's fake tensors have shape, dtype and device, but no values. With them a step finds out, without any GPU, whether two
 tensors of an operation lie on different devices, and what would make the host wait for the device. Not seen are the optimiser,
-and what happens within backward passes: a gradient is an empty tensor like its variable.
+the callbacks, functions of linear algebra that check their results, and what happens within backward passes: a gradient is an
+empty tensor like its variable.
 """
 
 import contextlib
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -22,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 import segzoo
+from segzoo.methods.late_checks import LateChecks
 from tests import tiny
 
 aten = torch.ops.aten
@@ -35,12 +38,14 @@ class Waits(TorchDispatchMode):
     """Notes what makes the host wait for the device, and answers what fake tensors cannot.
 
     Attributes:
-        found: the functions of segzoo in which it waited, each with the operation.
+        found: how often the host waited, by the function of segzoo and the operation.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: set[str] = set()
+        self.found: Counter[str] = Counter()
+        self._pinned: list[Tensor] = []
+        self._arriving: list[Tensor] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -48,21 +53,23 @@ class Waits(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         devices = {x.device.type for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
         if func in (aten._to_copy.default, aten.copy_.default):
-            copied = devices | {torch.device(kwargs.get("device") or args[0].device).type}
-            if len(copied) == 2 and not (kwargs.get("non_blocking") or (len(args) > 2 and args[2])):
-                self._note(f"copies {tuple(args[0].shape)}")
-        if func is aten._local_scalar_dense.default:
+            return self._copy(func, args, kwargs)
+        if func is aten._pin_memory.default:
             if "cuda" in devices:
+                raise RuntimeError("cannot pin what is on a GPU")
+            self._pinned.append(args[0].clone())
+            return self._pinned[-1]
+        if func is aten._local_scalar_dense.default:
+            if "cuda" in devices or any(args[0] is x for x in self._arriving):
                 self._note("reads a number")
             dtype = args[0].dtype
             return False if dtype == torch.bool else DRAWN if dtype.is_floating_point else 1
-        if func is aten._pin_memory.default:
-            return args[0]
-        if func is aten.index.Tensor:
-            masks = [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)]
-            if masks and "cuda" in devices:
-                self._note("indexes by a mask")
-            return func(args[0], [i for mask in args[1] for i in _integers(mask)])
+        if func in (aten.stack.default, aten.cat.default) and len(devices) > 1:
+            raise RuntimeError("tensors of the host and of cuda are put together")
+        if func.namespace == "c10d" and "cpu" in devices:
+            raise RuntimeError("NCCL takes tensors of cuda alone")
+        if func in INDEXED:
+            return func(args[0], self._places(args[0], args[1]), *args[2:], **kwargs)
         if "cuda" in devices and LOOKS_AT_VALUES & set(func.tags):
             self._note(func.name())
         if func is aten.nonzero.default:
@@ -71,26 +78,50 @@ class Waits(TorchDispatchMode):
             return args[0].new_empty(args[2] if len(args) > 2 else kwargs["minlength"], dtype=torch.int64)
         return func(*args, **kwargs)
 
+    def _copy(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Between host and device only pinned memory is sent without a wait, and what arrives is there after an event."""
+        own = args[0] if func is aten._to_copy.default else args[1]
+        onto = torch.device(kwargs.get("device") or args[0].device).type
+        follows = kwargs.get("non_blocking") or (func is aten.copy_.default and len(args) > 2 and args[2])
+        if own.device.type != onto and not (follows and (onto == "cpu" or any(own is x for x in self._pinned))):
+            self._note(f"copies {tuple(own.shape)}")
+        found = func(*args, **kwargs)
+        if own.device.type == "cuda" and onto == "cpu":
+            self._arriving.append(found)
+        return found
+
+    def _places(self, x: Tensor, indices: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Indices that fake tensors take: numbers instead of a mask."""
+        places: list[Tensor | None] = []
+        for index in indices:
+            if index is not None and x.is_cuda and not index.is_cuda:
+                self._note("indexes by what is on the host")
+            if index is None or index.dtype not in (torch.bool, torch.uint8):
+                places.append(index)
+                continue
+            if x.is_cuda:
+                self._note("indexes by a mask")
+            places += [index.new_zeros(_some(index), dtype=torch.int64)] * index.dim()
+        return places
+
     def _note(self, what: str) -> None:
         own = [f for f in traceback.extract_stack() if Path(f.filename).is_relative_to(ROOT)]
-        self.found.add(f"{own[-1].name if own else '?'} {what}")
+        self.found[f"{own[-1].name if own else '?'} {what}"] += 1
+
+
+INDEXED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default)
 
 
 def _some(mask: Tensor) -> int:
     return max(mask.numel() // 2, 1)
 
 
-def _integers(index: Tensor | None) -> list[Tensor | None]:
-    if index is None or index.dtype not in (torch.bool, torch.uint8):
-        return [index]
-    return [index.new_zeros(_some(index), dtype=torch.int64)] * index.dim()
+class Stream:
+    """One of CUDA, with events: that something was sent before is what is noted."""
 
-
-class Event:
-    """One of CUDA, after which nothing has to be waited for: that something was sent before is what is noted."""
-
-    def record(self) -> None:
-        """Nothing."""
+    def record_event(self) -> "Stream":
+        """An event."""
+        return self
 
     def synchronize(self) -> None:
         """Nothing."""
@@ -111,7 +142,7 @@ def no_driver() -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(patch("torch.autograd.grad", grad))
-        stack.enter_context(patch("torch.cuda.Event", Event))
+        stack.enter_context(patch("torch.cuda.current_stream", lambda *_: Stream()))
         stack.enter_context(patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False))
         stack.enter_context(patch("torch.cuda.is_bf16_supported", lambda *_: True))
         for name in ("random.fork_rng", "cuda.device", "cuda.manual_seed", "cuda.get_rng_state", "cuda.set_rng_state"):
@@ -161,22 +192,21 @@ def among_ranks(ranks: int) -> Iterator[None]:
 
 
 class FakeSteps(L.Callback):
-    """Takes steps on a fake GPU before the second step of a training, whose state they need, and ends the training.
+    """Takes two steps on a fake GPU before the second step of a training, whose state they need, and ends the training.
 
-    The first of them may read what was put there without its doing; from the second one on waits count.
+    The first one may read what was put there without its doing; the waits of the second one count.
 
     Args:
         half: whether in bfloat16.
         ranks: as one of how many processes, of which the others are not there, either.
-        steps: how many.
 
     Attributes:
         waits: see `Waits`.
     """
 
-    def __init__(self, half: bool, ranks: int = 1, steps: int = 3) -> None:
-        self.half, self.ranks, self.steps = half, ranks, steps
-        self.waits: set[str] = set()
+    def __init__(self, half: bool, ranks: int = 1) -> None:
+        self.half, self.ranks = half, ranks
+        self.waits: Counter[str] = Counter()
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Before the second one."""
@@ -193,17 +223,17 @@ class FakeSteps(L.Callback):
             patch.multiple(pl_module, **own),
             torch.autocast("cuda", torch.bfloat16, self.half),
         ):
-            for _ in range(self.steps):
+            for _ in range(2):
                 with Waits() as waits:
                     loss = pl_module.training_step(fake(batch), batch_idx)
                     assert loss.device.type == "cuda" and loss.requires_grad
             self.waits = waits.found
-            pl_module._late.__init__()
+            pl_module._late = LateChecks()
         trainer.should_stop = True
 
 
-def waits_of_a_step(slug: str, half: bool = True, ranks: int = 1, **options: Any) -> set[str]:
-    """In which functions a step of a tiny method would wait for a GPU, as one of so many processes.
+def waits_of_a_step(slug: str, half: bool = True, ranks: int = 1, **options: Any) -> Counter[str]:
+    """How often, and in which functions, a step of a tiny method would wait for a GPU, as one of so many processes.
 
     Raises:
         RuntimeError: it mixes devices.

@@ -43,14 +43,12 @@ def class_balanced_crop(
     room = [side - wanted for side, wanted in zip(labels.shape[1:], size, strict=True)]
     if min(room) < 0:
         raise ConfigError(f"a crop of {size[0]} x {size[1]} does not fit into images of {tuple(labels.shape[1:])}")
-    draws = [
-        torch.stack([torch.randint(r + 1, (tries,), generator=generator) for r in room], 1)
-        for _, generator in zip(labels, generators, strict=True)
-    ]
-    best = []
-    for label, corners in zip(labels, sent(torch.stack(draws), labels.device), strict=True):
-        scores = _scores(crop(label.expand(tries, -1, -1), corners, size), max_ratio, ignore_index)
-        best.append(corners.index_select(0, scores.argmax(0, keepdim=True)))
+    (height, width), best = size, []
+    for label, generator in zip(labels, generators, strict=True):
+        corners = torch.stack([torch.randint(r + 1, (tries,), generator=generator) for r in room], 1)
+        boxes = torch.stack([label[top : top + height, left : left + width] for top, left in corners.tolist()])
+        scores = _scores(boxes, max_ratio, ignore_index)
+        best.append(sent(corners, label.device).index_select(0, scores.argmax(0, keepdim=True)))
     return torch.cat(best)
 
 

@@ -28,7 +28,7 @@ class Interruption(L.Callback):
 
     def __init__(self, request: StopRequest) -> None:
         self.request = request
-        self._asked: Fetched | None = None
+        self._pending: Fetched | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Before Lightning installs its handlers, which call those that are there."""
@@ -52,7 +52,7 @@ class Interruption(L.Callback):
             self._stop(trainer, self.request.signum or 0, step_ends=True)
             return
         self._stop(trainer, self._answer(), step_ends=True)
-        self._asked = _asked(trainer, self.request.signum)
+        self._pending = _ask(trainer, self.request.signum)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After the last step."""
@@ -63,8 +63,9 @@ class Interruption(L.Callback):
         self.request.patient = False
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluations look for themselves."""
+        """Evaluations look for themselves; none begins where the answer to the last step's question says stop."""
         self.request.patient = True
+        self._stop(trainer, self._answer())
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluations look for themselves."""
@@ -91,13 +92,17 @@ class Interruption(L.Callback):
         self.request.ending = True
 
     def _stop_if_asked(self, trainer: L.Trainer) -> None:
-        own = self.request.signum or 0
-        self._stop(trainer, self._answer() or (own if trainer.world_size == 1 else int(_asked(trainer, own).read())))
+        if trainer.world_size == 1:
+            self._stop(trainer, self.request.signum or 0)
+            return
+        self._stop(trainer, self._answer())
+        self._pending = _ask(trainer, self.request.signum)
+        self._stop(trainer, self._answer())
 
     def _answer(self) -> int:
         """The signal that this or another process had got when they last asked each other, 0 if none had."""
-        asked, self._asked = self._asked, None
-        return int(asked.read()) if asked else 0
+        pending, self._pending = self._pending, None
+        return int(pending.read()) if pending else 0
 
     def _stop(self, trainer: L.Trainer, signum: int, step_ends: bool = False) -> None:
         if not signum:
@@ -110,7 +115,7 @@ class Interruption(L.Callback):
         raise Stopped(self.request.signum or signum)
 
 
-def _asked(trainer: L.Trainer, signum: int | None) -> Fetched:
+def _ask(trainer: L.Trainer, signum: int | None) -> Fetched:
     """The largest signal that any process has got, 0 for none, on its way."""
     number = sent(torch.tensor(signum or 0), trainer.strategy.root_device)
     dist.all_reduce(number, dist.ReduceOp.MAX)

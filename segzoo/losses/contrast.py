@@ -132,13 +132,15 @@ def prototype_regularizer(
     Returns:
         A scalar; 0 with zero gradient without pixels or with fewer than two classes.
     """
+    if len(features) == 0:
+        return features.sum()
     taken = torch.ones_like(mean[:, 0], dtype=torch.bool) if seen is None else seen
-    logits = _products(features.sum(0, keepdim=True) / max(len(features), 1), mean) / temperature
+    logits = _products(features.mean(0, keepdim=True), mean) / temperature
     number = taken.sum().to(logits.dtype)
     # Not minus infinity: without any class the softmax is one of equal logits, not of nothing.
     shares = logits.masked_fill(~taken, torch.finfo(logits.dtype).min).log_softmax(1).masked_fill(~taken, 0).sum()
     norm = torch.xlogy(number, number).clamp_min(1)  # C log C, which two classes make larger than 1
-    return (shares / norm).where((number > 1) & (len(features) > 0), 0)
+    return (shares / norm).where(number > 1, 0)
 
 
 def _products(features: Tensor, concepts: Tensor) -> Tensor:

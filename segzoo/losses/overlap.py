@@ -6,7 +6,6 @@ What is computed does not depend on the labels, so that no host waits for a GPU 
 import torch
 from segmentation_models_pytorch.losses import MULTICLASS_MODE, DiceLoss
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def dice_loss(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tensor:
@@ -39,7 +38,7 @@ def lovasz_loss(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tens
 
     Args:
         logits: (B, C, H, W).
-        labels: (B, H, W) int64.
+        labels: (B, H, W), integers.
         ignore_index: label of void pixels.
 
     Returns:
@@ -48,15 +47,20 @@ def lovasz_loss(logits: Tensor, labels: Tensor, ignore_index: int = 255) -> Tens
     classes = logits.shape[1]
     with torch.autocast(logits.device.type, enabled=False):
         scores = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
-    void = labels == ignore_index
-    true = F.one_hot(labels.masked_fill(void, classes), classes + 1)[..., :classes].movedim(-1, 0).flatten(1).bool()
+    labels, void = labels.flatten(), (labels == ignore_index).flatten()
+    true = (labels == torch.arange(classes, device=labels.device)[:, None]) & ~void
     # Void pixels have no error: they come last, where whatever they do to J is multiplied by zero.
-    errors = (scores.movedim(1, 0).flatten(1) - true.to(scores.dtype)).abs().masked_fill(void.flatten(), 0)
+    errors = (scores.movedim(1, 0).flatten(1) - true.to(scores.dtype)).abs().masked_fill(void, 0)
     errors, order = errors.sort(dim=1, descending=True)
-    true = true.gather(1, order)
-    area = true.sum(1, keepdim=True)
-    kept = area - true.cumsum(1, dtype=torch.int32)
-    lost = 1 - kept.to(errors.dtype) / (area + (~true).cumsum(1, dtype=torch.int32))
-    losses = (errors * lost.diff(dim=1, prepend=lost.new_zeros(classes, 1))).sum(1)
-    held = area.squeeze(1) > 0
-    return losses.where(held, 0).sum() / held.sum().clamp_min(1)
+    slopes, held = _slopes(true.gather(1, order), errors.dtype)
+    return (errors * slopes).sum(1).where(held, 0).sum() / held.sum().clamp_min(1)
+
+
+def _slopes(true: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """J_k - J_{k-1} (C, N) of pixels of the classes or not (C, N) bool, by falling error; and whether a class occurs (C,)."""
+    area = true.sum(1, keepdim=True, dtype=torch.int32)
+    # One sum along all rows, less what the rows before have: in one dimension a GPU sums in many blocks at once.
+    hits = true.flatten().cumsum(0, dtype=torch.int32).view_as(true) - (area.cumsum(0, dtype=torch.int32) - area)
+    others = torch.arange(1, true.shape[1] + 1, device=true.device, dtype=torch.int32) - hits
+    lost = 1 - (area - hits).to(dtype) / others.add_(area)
+    return lost.diff(dim=1, prepend=lost.new_zeros(len(lost), 1)), area.squeeze(1) > 0

@@ -259,7 +259,7 @@ class SePiCo(SelfTraining):
     def contrast_terms(self, domain: str, vectors: Tensor, cells: LabelledCells) -> dict[str, Tensor]:
         """lambda_cl L_cl and lambda_reg L_reg of one domain, from the student's vectors and the cells that have a label."""
         queries, labels = cells.of(vectors), cells.labels
-        count = pixel_count(torch.ones_like(labels, dtype=torch.bool))
+        count = pixel_count(torch.ones_like(labels, dtype=torch.bool))  # all of them have a label
         seen = self.statistics.seen if self.unseen == "drop" else None
         mean, t = self.statistics.mean, self.temperature
         if self.contrast == "bank":

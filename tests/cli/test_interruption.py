@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from segzoo.callbacks import Interruption
+from segzoo.stopping import Stopped, StopRequest
 from segzoo.study.results import check_complete
 from tests.processes import Fork, at
 
@@ -273,6 +276,32 @@ def test_all_processes_stop_after_the_same_step(target: str, name: str, toy: Pat
     assert gone(pids[1]), "a process outlived the command"
     assert manifest(run)["status"] == "stopped"
     assert 0 < torch.load(tmp_path / LAST, weights_only=True)["global_step"] < 200
+
+
+@pytest.mark.fault("signal-to-one-of-several-processes")
+@pytest.mark.parametrize("then", ["on_train_batch_end", "on_validation_start", "on_train_end"])
+def test_what_another_process_got_is_known_one_step_late(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But before a validation begins: this process would score it all, while the other one waits."""
+    got = [0]
+    monkeypatch.setattr("segzoo.callbacks.interruption.dist.all_reduce", lambda number, _: number.fill_(got[0]))
+    monkeypatch.setattr("segzoo.callbacks.interruption.accumulates", lambda _: False)
+    trainer: Any = SimpleNamespace(
+        world_size=2,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        checkpoint_callback=None,
+        state=SimpleNamespace(fn="fit"),
+        global_step=3,
+        sanity_checking=False,
+    )
+    module: Any = None
+    callback = Interruption(StopRequest())
+    callback.on_train_batch_end(trainer, module, None, None, 0)
+    got[0] = signal.SIGTERM
+    callback.on_train_batch_end(trainer, module, None, None, 1)
+    got[0] = 0  # whoever is asked again says no
+    with pytest.raises(Stopped) as stopped:
+        getattr(callback, then)(trainer, module, *([None, None, 2] if then == "on_train_batch_end" else []))
+    assert stopped.value.signum == signal.SIGTERM
 
 
 @LINUX

@@ -5,13 +5,15 @@ from typing import Any
 import pytest
 import torch
 
+from segzoo.distributed import sum_across_ranks
 from segzoo.methods.joint import JointTraining
+from segzoo.nonblocking import Fetched, sent
 from tests import tiny
 from tests.fake_gpu import waits_of_a_step
 
 pytestmark = pytest.mark.filterwarnings("ignore:the packaged generator")
-KNOWN = {"sepico": {"labelled_cells aten::nonzero"}}
-"""What is left, by method."""
+KNOWN = {"sepico": {"labelled_cells aten::nonzero": 2}}
+"""What is left, by method: the number of labelled cells, of the source and of the target."""
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("joint", {"overlap": "lovasz", "class_balance": 0.5, "focal": 1.0}),
     ("joint", {"overlap": "dice"}),
@@ -45,7 +47,7 @@ NETWORKS = [
 @pytest.mark.parametrize("slug", tiny.METHODS)
 @pytest.mark.parametrize(("half", "ranks"), [(False, 1), (True, 2)])
 def test_a_step_does_not_wait(slug: str, half: bool, ranks: int) -> None:
-    assert waits_of_a_step(slug, half, ranks) == KNOWN.get(slug, set())
+    assert waits_of_a_step(slug, half, ranks) == KNOWN.get(slug, {})
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -57,7 +59,7 @@ def test_nor_do_passes_with_tangents(network: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize(("slug", "options"), VARIANTS)
 def test_nor_do_its_variants(slug: str, options: dict[str, Any]) -> None:
-    assert waits_of_a_step(slug, **options) == KNOWN.get(slug, set())
+    assert waits_of_a_step(slug, **options) == KNOWN.get(slug, {})
 
 
 @pytest.mark.parametrize("slug", tiny.METHODS)
@@ -69,10 +71,17 @@ def test_a_step_that_is_logged_mixes_no_devices(slug: str) -> None:
     ("spoil", "noticed"),
     [
         (lambda x: x * float(x.detach()), "training_step reads a number"),
-        (lambda x: x * torch.tensor(2.0, device="cpu").to(x.device), "training_step copies ()"),
+        (lambda x: x * Fetched(x.detach()).read().item(), "training_step reads a number"),
+        (lambda x: x * torch.tensor(2.0).to(x.device), "training_step copies ()"),
+        (lambda x: x * torch.tensor(2.0).to(x.device, non_blocking=True), "training_step copies ()"),
+        (lambda x: x * sent(torch.tensor(2.0), x.device), None),
         (lambda x: x * x[None][x[None] > 0].sum(), "training_step indexes by a mask"),
+        (lambda x: x * x[None].index_put((x[None] > 0,), x).sum(), "training_step indexes by a mask"),
+        (lambda x: x * x[None][torch.tensor([0, 0])].sum(), "training_step indexes by what is on the host"),
         (lambda x: x * torch.ones(3).sum(), None),  # torch lets a number of the host take part
         (lambda x: (x * torch.ones(3)).sum(), RuntimeError),
+        (lambda x: torch.stack([x, torch.ones(())]).sum(), RuntimeError),
+        (lambda x: x * sent(x.detach(), x.device), RuntimeError),
     ],
 )
 def test_what_is_noticed(spoil: Any, noticed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +92,19 @@ def test_what_is_noticed(spoil: Any, noticed: Any, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(JointTraining, "total", spoiled)
     if noticed is RuntimeError:
-        with pytest.raises(RuntimeError, match="cuda"):
+        with pytest.raises(RuntimeError, match=r"cuda|GPU"):
             waits_of_a_step("joint")
     else:
-        assert waits_of_a_step("joint") == ({noticed} if noticed else set())
+        assert waits_of_a_step("joint") == ({noticed: 1} if noticed else {})
+
+
+def test_collectives_are_of_what_is_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    total = JointTraining.total
+
+    def spoiled(self: Any, terms: dict[str, torch.Tensor]) -> torch.Tensor:
+        sum_across_ranks(torch.ones(1))
+        return total(self, terms)
+
+    monkeypatch.setattr(JointTraining, "total", spoiled)
+    with pytest.raises(RuntimeError, match="NCCL"):
+        waits_of_a_step("joint", ranks=2)
