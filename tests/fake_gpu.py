@@ -194,7 +194,7 @@ def among_ranks(ranks: int) -> Iterator[None]:
 class FakeSteps(L.Callback):
     """Takes two steps on a fake GPU before the second step of a training, whose state they need, and ends the training.
 
-    The first one may read what was put there without its doing; the waits of the second one count.
+    The first one may read what was put there without its doing; the waits of the second one count. A third one is logged.
 
     Args:
         half: whether in bfloat16.
@@ -228,6 +228,8 @@ class FakeSteps(L.Callback):
                     loss = pl_module.training_step(fake(batch), batch_idx)
                     assert loss.device.type == "cuda" and loss.requires_grad
             self.waits = waits.found
+            with Waits(), patch.object(trainer, "log_every_n_steps", 1):  # which may wait, but mixes no devices, either
+                pl_module.training_step(fake(batch), batch_idx)
             pl_module._late = LateChecks()
         trainer.should_stop = True
 
@@ -239,6 +241,5 @@ def waits_of_a_step(slug: str, half: bool = True, ranks: int = 1, **options: Any
         RuntimeError: it mixes devices.
     """
     steps = FakeSteps(half, ranks)
-    settings = {"log_every_n_steps": 1000} | options.pop("trainer_options", {})
-    tiny.fit(slug, 3, trainer_options=settings | {"callbacks": [steps]}, **options)
+    tiny.fit(slug, 3, trainer_options={"log_every_n_steps": 1000, "callbacks": [steps]}, **options)
     return steps.waits

@@ -62,11 +62,6 @@ def test_nor_do_its_variants(slug: str, options: dict[str, Any]) -> None:
     assert waits_of_a_step(slug, **options) == KNOWN.get(slug, {})
 
 
-@pytest.mark.parametrize("slug", tiny.METHODS)
-def test_a_step_that_is_logged_mixes_no_devices(slug: str) -> None:
-    waits_of_a_step(slug, trainer_options={"log_every_n_steps": 1})
-
-
 @pytest.mark.parametrize(
     ("spoil", "noticed"),
     [
