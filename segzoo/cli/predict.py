@@ -45,9 +45,9 @@ exception is a training whose target had `upright: false`.
 
 The same command continues after an interruption and skips images that are already labelled with the
 same checkpoint and options. Files of other origin are not overwritten without --overwrite.
-Sub-folders are searched, hidden files and folders are not, and links lead to no folder twice. In
-files with several pictures (pages, animations), only the first is labelled. At the end, the command
-lists what it could not label.
+Sub-folders are searched, hidden files and folders are not, and links lead to no folder twice. Folders
+of masks (label, masks, gt, ...) beside one of images are left out. In files with several pictures
+(pages, animations), only the first is labelled. At the end, the command lists what it did not label.
 
 exit status: 0, all images are labelled; 1, some could not be labelled and are listed; 2, an error
 stopped the command"""
@@ -82,14 +82,15 @@ def predict(argv: list[str]) -> int:
     from segzoo.cli.checkpoint import read_checkpoint
     from segzoo.inference import load
     from segzoo.inference.cityscapes import CityscapesExport
-    from segzoo.inference.photographs import check_apart, find_images, said_at_the_end
+    from segzoo.inference.photographs import apart_from_masks, check_apart, find_images, said_at_the_end
     from segzoo.inference.videos import frame_name
 
     read_checkpoint(args.ckpt_path)  # refuses a configuration that is none
     predictor = load(args.ckpt_path, device=args.device, image_bits=args.image_bits)
     _set_views(predictor, args)
     videos: dict[str, Path] = {}
-    files, others = find_images(args.input, videos)
+    found, others = find_images(args.input, videos)
+    files, masks = apart_from_masks(found)
     export = CityscapesExport(predictor.label_space) if args.export else None
     outputs = Outputs(args.out, args.overlay_alpha, args.confidence, args.probabilities, export)
     images = predictor.files(args.input, files)
@@ -107,7 +108,7 @@ def predict(argv: list[str]) -> int:
         print(f"{done} images labelled{before}; {args.out} holds {outputs.content}")
     for name, path in videos.items():
         _label_video(labelling, name, path)
-    for line in said_at_the_end(others, labelling.several):
+    for line in said_at_the_end(others, masks, labelling.several):
         print(line, file=sys.stderr)
     return _report(list(labelling.failed.values()), len(files) + len(videos), "files" if videos else "images")
 

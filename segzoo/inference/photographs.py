@@ -1,10 +1,12 @@
 """What is labelled: the image files of a folder, and what there is to say of the others."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from segzoo.data.files import kind_of, walk
+from segzoo.data.layouts import IMAGES, MASKS
 from segzoo.data.references import IMAGE_TYPES
 from segzoo.errors import DataError
 from segzoo.inference.videos import VIDEO_TYPES
@@ -69,6 +71,28 @@ def find_images(path: Path, videos: dict[str, Path] | None = None) -> tuple[dict
     return files, others
 
 
+def apart_from_masks(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, int]]:
+    """Leaves out the masks of a data set that is labelled as a whole: folders named like masks, beside one named like images.
+
+    Args:
+        files: by name, the path below a folder.
+
+    Returns:
+        The others, and how many were left out by their folder.
+    """
+    folders = {folder for name in files for folder in PurePosixPath(name).parents}
+    with_images = {folder.parent for folder in folders if folder.name.casefold() in IMAGES}
+    of_masks = {folder for folder in folders if folder.name.casefold() in MASKS and folder.parent in with_images}
+    kept, left = dict[str, Path](), Counter[str]()
+    for name, path in files.items():
+        around = [folder for folder in PurePosixPath(name).parents if folder in of_masks]
+        if around:
+            left[str(around[-1])] += 1
+        else:
+            kept[name] = path
+    return kept, left
+
+
 def readable_types() -> tuple[str, ...]:
     """Endings of the files that are labelled."""
     from PIL import Image
@@ -110,9 +134,12 @@ def count_pictures(path: Path) -> int:
         return 1
 
 
-def said_at_the_end(others: Sequence[str], several: Mapping[str, int]) -> list[str]:
-    """A line each on files that were not labelled, and on those of which only the first picture was."""
+def said_at_the_end(others: Sequence[str], masks: Mapping[str, int], several: Mapping[str, int]) -> list[str]:
+    """A line each on masks, on other files that were not labelled, and on those of which only the first picture was."""
     lines = []
+    if masks:
+        folders = first_of([f"{folder} ({count} file{'s' * (count > 1)})" for folder, count in masks.items()])
+        lines.append(f"not labelled, as masks that lie beside images: {folders}")
     if others:
         what = "1 file was" if len(others) == 1 else f"{len(others)} files were"
         lines.append(f"{what} not labelled: {first_of(others)}; convert images to PNG or JPEG")

@@ -28,7 +28,7 @@ from segzoo.inference.logits import (
     refuse_unusable,
 )
 from segzoo.inference.maps import Maps, maps_of_logits, maps_of_strips
-from segzoo.inference.photographs import find_images
+from segzoo.inference.photographs import apart_from_masks, find_images
 from segzoo.inference.prediction import Prediction
 from segzoo.methods.joint import source_norms
 from segzoo.methods.segmentation import SegmentationMethod
@@ -177,7 +177,7 @@ class Predictor:
         """Labels the images of a folder and of its sub-folders, one after the other.
 
         Args:
-            folder: where they are; hidden files and what is no image are left out.
+            folder: where they are. Hidden files, what is no image, and folders of masks beside folders of images are left out.
             batch_size: images per step.
 
         Yields:
@@ -190,8 +190,7 @@ class Predictor:
         """
         check_range("batch_size", batch_size, 1)
         folder = Path(folder)
-        files, _ = find_images(folder)
-        images = self.files(folder, files)
+        images = self.files(folder, apart_from_masks(find_images(folder)[0])[0])
         step = self.batch_size(batch_size)
         for first in range(0, len(images), step):
             numbers = range(first, min(first + step, len(images)))

@@ -397,6 +397,25 @@ def test_a_killed_command_leaves_whole_pictures_and_goes_on(predict: Segzoo, che
     )
 
 
+def test_masks_beside_images_are_no_photographs(predict: Segzoo, checkpoint: Path) -> None:
+    """A data set is labelled as a whole, as the README's line does with the folder that was trained on."""
+    for name in (
+        "train/image/a.png",
+        "train/label/a.png",
+        "test/Images/b.png",
+        "test/GT/b.png",
+        "more/label/c.png",
+        "d.png",
+    ):
+        draw(Path("photos") / name)
+    result = predict()
+    assert result.status == 0 and result.out.startswith("4 images labelled;")
+    assert result.err == "not labelled, as masks that lie beside images: test/GT (1 file), train/label (1 file)\n"
+    assert written() == ["d.png", "more/label/c.png", "test/Images/b.png", "train/image/a.png"]
+    found = load(checkpoint, device="cpu").predict_folder("photos")
+    assert sorted(one.name for one in found) == ["d", "more/label/c", "test/Images/b", "train/image/a"]
+
+
 def test_a_camera_jpeg_with_a_preview_has_one_picture(tmp_path: Path) -> None:
     draw(tmp_path / "a.JPG")
     assert find_images(tmp_path) == ({"a": tmp_path / "a.JPG"}, [])
