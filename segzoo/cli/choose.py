@@ -91,10 +91,12 @@ def choose(argv: list[str]) -> int:
     out = create(args.out or Path("runs") / "choose" / str(data.name))
     print(opening(photographs, {row.name: wanted.get(row.name, "") for row in rows}, own=bool(args.rows)), flush=True)
     with locked(out):
-        steps = args.steps or _steps(out / "probe", rows, common, args, photographs, len(seeds))
+        costs: dict[str, float] = {}
+        if (steps := args.steps) is None:
+            steps, costs = _steps(out / "probe", rows, common, args, photographs, len(seeds))
         print(f"{len(rows) * len(seeds)} trainings of {steps} steps: {out}", flush=True)
         length = ("--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(validation_interval(steps)))
-        study = _study(rows, seeds, (*common, *length))
+        study = _study(rows, seeds, (*common, *length), costs)
         failure: SegzooError | None = None
         try:
             train_study(out, study, args.jobs)
@@ -106,7 +108,7 @@ def choose(argv: list[str]) -> int:
             failure = error  # the others can still be chosen from
         entries = complete_results(out, study)
         judged = judge(entries)
-        lines = in_words(judged, photographs, study.comparisons[0].plan.reference)
+        lines = in_words(judged, photographs, study.comparisons[0].plan.reference, steps)
         choice = Choice(tuple(judged), (*lines, use(out / judged[0].run)))
         report(out, study, entries, shlex.join(["segzoo", "choose", *argv]), choice)
         write_text(out / CHOICE, as_json(judged, photographs, steps))
@@ -174,8 +176,8 @@ def _steps(
     args: argparse.Namespace,
     photographs: Photographs,
     seeds: int,
-) -> int:
-    """As many as there is time for, by what a few of them cost."""
+) -> tuple[int, dict[str, float]]:
+    """As many as there is time for, by what a few of them cost; and the seconds that a training of a row will take."""
     words = ["--trainer.max_steps", str(PROBE_STEPS), "--trainer.limit_val_batches", "0"]
     study = _study(rows, (0,), (*common, *words))
     print(f"what {PROBE_STEPS} steps of every row cost:", flush=True)
@@ -184,16 +186,19 @@ def _steps(
     costs = {name: Cost.of(json.loads((run / "manifest.json").read_text()), _tested(run)) for name, run in runs.items()}
     for name, cost in costs.items():
         print(f"  {name:16} {cost.step:7.3f} s a step, {cost.around:5.0f} s before and after")
-    return steps_within(3600 * args.hours, costs.values(), photographs, seeds, args.jobs)
+    steps = steps_within(3600 * args.hours, costs.values(), photographs, seeds, args.jobs)
+    return steps, {name: cost.seconds(steps, photographs) for name, cost in costs.items()}
 
 
 def _tested(run: Path) -> float:
     return (run / SCORES).stat().st_mtime
 
 
-def _study(rows: Sequence[Row], seeds: tuple[int, ...], common: tuple[str, ...]) -> Study:
+def _study(
+    rows: Sequence[Row], seeds: tuple[int, ...], common: tuple[str, ...], costs: Mapping[str, float] | None = None
+) -> Study:
     plan = Plan(tuple(rows), seeds, rows[0].name, common)
-    return Study(QUESTION, (Comparison("", "", plan, dict.fromkeys(plan.names, plan.reference)),))
+    return Study(QUESTION, (Comparison("", "", plan, dict.fromkeys(plan.names, plan.reference), costs=costs or {}),))
 
 
 def _refuse(common: Sequence[str]) -> None:

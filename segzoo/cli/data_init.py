@@ -1,16 +1,18 @@
 """``segzoo data init``: the YAML of two folders, guessed from what is in them."""
 
 import argparse
+import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segzoo.cli.parser import Parser
 from segzoo.configs import config_names
-from segzoo.errors import ConfigError
+from segzoo.errors import ConfigError, DataError, SegzooError
 from segzoo.suggest import did_you_mean_folder
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ the red channel), the classes, and the input size of the network. The classes go
 OUT_classes.yaml, unless --label_space names them. Uncertain lines are marked GUESSED. On a
 terminal, the command asks for the names of the classes; Enter keeps the suggestion."""
 RENAMED = "give --classes A,B,... to data init"
+OPTION = re.compile(r"`(?:data\.)?(target[._](?:unlabelled|masks)|label_space)((?: [^`]*)?)`")
+"""How the messages of other rooms name an option that this command has, too."""
 EXAMPLES = """\
 examples:
   segzoo data init --source_images synthetic/rgb --source_masks synthetic/ids --target_images photos --out my_data.yaml
@@ -51,13 +55,15 @@ def init(argv: list[str]) -> int:
     from segzoo.files import write_text
     from segzoo.yaml_files import is_text
 
-    found, stored = _look(args)
+    with _own_options():
+        found, stored = _look(args)
     name = args.out.stem
     if args.label_space:
         domains = _with_space(args.label_space, found)
         space, note = args.label_space, "the classes"
     else:
-        domains, classes = _with_classes(found, stored, args.classes)
+        with _own_options():
+            domains, classes = _with_classes(found, stored, args.classes)
         space, note = classes_file.name, "the classes, in the file of that name beside this one"
         write_text(classes_file, classes_yaml(f"{name}_classes", classes, stored, RENAMED))
         for line in classes.notes:
@@ -70,10 +76,7 @@ def init(argv: list[str]) -> int:
         raise ConfigError("the folders have names that are no text in UTF-8, which no YAML could hold; rename them")
     write_text(args.out, text)
     for domain, one in domains.items():
-        if said := one.pairs.layout.said:
-            print(f"warning: {said}", file=sys.stderr)
-        masks = len(one.pairs.masks)
-        print(f"{domain}: {one.pairs.count} images, {masks} with masks{_left_over(one)}")
+        _say(domain, one)
     if said := said_of_splits(domains["target"]):
         print(f"warning: {said}", file=sys.stderr)
     print(f"written: {args.out}{'' if args.label_space else f', {classes_file}'}")
@@ -84,6 +87,7 @@ def init(argv: list[str]) -> int:
 def _look(args: argparse.Namespace) -> "tuple[dict[str, Found], dict[str, Stored]]":
     from segzoo.dataprep.describe import Found
     from segzoo.dataprep.mask_kinds import what_is_stored
+    from segzoo.dataprep.photographs import photographs_of
     from segzoo.dataprep.places import find_places, pair_files
 
     found: dict[str, Found] = {}
@@ -98,8 +102,13 @@ def _look(args: argparse.Namespace) -> "tuple[dict[str, Found], dict[str, Stored
                 f"--source_images {images}: there are no masks beside them; name their folder as --source_masks, the same one "
                 "where they lie among the images"
             )
-        unlabelled = args.target_unlabelled if domain == "target" else None
-        found[domain] = Found(pairs, stored.get(domain), "identity", unlabelled and unlabelled.expanduser().absolute())
+        further, given = None, args.target_unlabelled
+        if domain == "target":
+            try:
+                further = photographs_of(pairs, given and given.expanduser().absolute())
+            except DataError as error:
+                raise (DataError(f"--target_unlabelled {given}: {error}") if given else error) from error
+        found[domain] = Found(pairs, stored.get(domain), "identity", further)
     return found, stored
 
 
@@ -141,9 +150,31 @@ def _ask(names: Sequence[str]) -> list[str]:
         return list(names)
 
 
-def _left_over(one: "Found") -> str:
-    alone = one.pairs.unpaired
-    return f"; {len(alone)} files without a partner, e.g. {alone[0]}" if alone else ""
+def _say(domain: str, found: "Found") -> None:
+    """Prints what a domain has, and what of it is not used or would stop a training."""
+    from segzoo.dataprep.describe import said_of_unpaired
+
+    further = found.unlabelled
+    for line in (found.pairs.layout.said, further.warning if further else "", *said_of_unpaired(domain, found)):
+        if line:
+            print(f"warning: {_with_own_options(line)}", file=sys.stderr)
+    print(f"{domain}: {found.pairs.count} images, {len(found.pairs.masks)} with masks")
+    if further:
+        which = ", those of its images that have no mask" if further.without_masks else ""
+        print(f"{domain}: {further.count} unlabelled photographs in {further.folder}{which}")
+
+
+@contextmanager
+def _own_options() -> Iterator[None]:
+    """Errors name the options of this command."""
+    try:
+        yield
+    except SegzooError as error:
+        raise type(error)(_with_own_options(str(error))) from error
+
+
+def _with_own_options(text: str) -> str:
+    return OPTION.sub(lambda match: f"--{match[1].replace('.', '_')}{match[2]}", text)
 
 
 def _with_underscores(argument: str) -> str:
@@ -180,7 +211,12 @@ def _parser() -> Parser:
         add(
             f"--{domain}_masks", type=Path, metavar="DIR", help=f"their masks{'' if domain == 'source' else ', if any'}"
         )
-    add("--target_unlabelled", type=Path, metavar="DIR", help="more photographs, without masks")
+    add(
+        "--target_unlabelled",
+        type=Path,
+        metavar="DIR",
+        help="more photographs, without masks; or a folder with images/ in it",
+    )
     add("--classes", metavar="LIST", help="names of the classes, separated by commas, in the order of their ids")
     spaces = ", ".join(config_names("label_spaces")[:4])
     add("--label_space", metavar="NAME|FILE", help=f"the classes, packaged ({spaces}, ...) or in your own YAML")

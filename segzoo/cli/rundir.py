@@ -110,9 +110,18 @@ def newest_checkpoint(parent: Path, name: str, seed: int) -> Path:
             found.append((int(match[1] or 1), checkpoint))
     if not found:
         raise CheckpointError(
-            f"no checkpoint of a run '{name}-s{seed}' below {parent}; give its path as --ckpt_path FILE"
+            f"no checkpoint of a run '{name}-s{seed}' below {parent}; {_elsewhere(parent)}give its path as --ckpt_path FILE"
         )
     return max(found)[1]
+
+
+def _elsewhere(parent: Path) -> str:
+    """Where the newest run of the same method on other data is, and what names it; empty where there is none."""
+    found = [path for path in parent.parent.glob("*/*/checkpoints/last.ckpt") if path.parents[2] != parent]
+    if not found:
+        return ""
+    run = max(found, key=lambda path: path.stat().st_mtime).parents[1]
+    return f"the newest run of {parent.parent.name} on other data is {run}: add --data, or "
 
 
 def missing_parents(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -37,19 +37,24 @@ class StudyDisplay:
     """A context that shows all trainings in a terminal; elsewhere only the lines that it is told.
 
     Args:
-        pending: trainings that are not complete.
+        pending: trainings that are not complete, by their names, and what each costs beside the others.
         jobs: of them at a time.
         console: where it is shown; None: standard output.
         clock: seconds that pass.
     """
 
     def __init__(
-        self, pending: int, jobs: int, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        pending: Mapping[str, float],
+        jobs: int,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console = console or Console()
-        self._pending, self._jobs, self._clock = pending, jobs, clock
+        self._pending, self._jobs, self._clock = dict(pending), jobs, clock
         self._running: dict[str, Shown] = {}
-        self._took: list[float] = []
+        self._took: list[tuple[float, float]] = []
+        """Seconds and cost of the trainings that have ended."""
         self._changing = threading.Lock()
         self._live: Live | None = None
 
@@ -86,25 +91,34 @@ class StudyDisplay:
         """A training has come to its end, whatever it was."""
         with self._changing:
             shown = self._running.pop(name)
-            self._took.append(self._clock() - shown.began)
-            self._pending -= 1
+            self._took.append((self._clock() - shown.began, self._pending.pop(name)))
 
     def seconds_left(self) -> float | None:
-        """Of the whole study, from how long its trainings take; None before anything is known of them."""
+        """Of the whole study, from how long its trainings take and what they cost; None before anything is known of them."""
         with self._changing:
-            running = [self._projected(shown) for shown in self._running.values()]
-        known = self._took or [whole for whole, _ in running if whole is not None]
+            running = {name: (shown.began, *self._projected(shown)) for name, shown in self._running.items()}
+            known = self._took or [
+                (whole, self._pending[name]) for name, (_, whole, _) in running.items() if whole is not None
+            ]
+            waiting = sum(cost for name, cost in self._pending.items() if name not in running)
+            costs = dict(self._pending)
         if not known:
             return None
-        mean = sum(known) / len(known)
-        waiting = max(0, self._pending - len(running))
-        rest = [max(0.0, mean - 1) if left is None else left for _, left in running]
-        return max([(sum(rest) + waiting * mean) / self._jobs, *rest])
+        unit = sum(seconds for seconds, _ in known) / sum(cost for _, cost in known)
+        rest = [
+            max(0.0, unit * costs[name] - (self._clock() - began)) if left is None else left
+            for name, (began, _, left) in running.items()
+        ]
+        return max([(sum(rest) + waiting * unit) / self._jobs, *rest])
+
+    def time_left(self) -> str:
+        """What is said of it at the end of a line; empty where nothing is known, or nothing left to do."""
+        left = self.seconds_left() if self._pending else None
+        return "" if left is None else f", about {span(left)} left"
 
     def table(self) -> Table:
         """All trainings that run, a line each."""
-        left = self.seconds_left()
-        head = f"{self._pending} runs to do" + ("" if left is None else f", about {span(left)} left")
+        head = f"{len(self._pending)} runs to do{self.time_left()}"
         table = Table(title=head, title_justify="left", box=None, pad_edge=False)
         for name in ("run", "device", "step", "time left", "latest"):
             table.add_column(name, justify="right" if name in ("step", "time left") else "left", no_wrap=True)

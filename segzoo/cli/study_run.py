@@ -13,7 +13,7 @@ from segzoo.cli.study_display import StudyDisplay
 from segzoo.errors import ConfigError, SegzooError
 from segzoo.files import write_text
 from segzoo.runtime.lock import locked
-from segzoo.study.results import SPLITS, check_beginnings, find_run
+from segzoo.study.results import SPLITS, OtherOptions, check_beginnings, find_run
 from segzoo.study.running import Run, Training, complete, threads_of, train_all, waves
 from segzoo.study.study_file import Comparison, Study
 from segzoo.study.trainings import Trainings
@@ -202,7 +202,9 @@ def train_study(out: Path, study: Study, jobs: int) -> None:
     options = {word for one in study.comparisons for row in one.plan.rows for word in (*one.plan.common, *row.options)}
     own_devices = any(word.partition("=")[0] == OWN_DEVICES for word in options)
     places = Places(jobs, visible_gpus() if jobs > 1 and pending and not own_devices else [])
-    display = StudyDisplay(len(pending), jobs)
+    # A file may say that a row costs nothing, of which no time could be told.
+    costs = {run.name: max(1e-3, run.comparison.costs.get(run.row.name, 1)) for run in pending}
+    display = StudyDisplay(costs, jobs)
     warm = len(pending) > 1 or study.split != "test"  # more than one command
     with Trainings(PROGRAM, without_launcher(os.environ), _say_stopped, warm=warm) as trainings, display:
 
@@ -215,7 +217,10 @@ def train_study(out: Path, study: Study, jobs: int) -> None:
                 finally:
                     display.end(name)
 
-        train_all(out, study, jobs, train, display.say)
+        try:
+            train_all(out, study, jobs, train, display.say, display.time_left)
+        except OtherOptions as error:
+            raise ConfigError(f"{error.args[0]}; choose another folder with --out, or remove that run") from error
 
 
 def _print_table(one: Comparison, folder: Path, per_class: bool, split: str) -> None:

@@ -2,11 +2,12 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from segzoo.checks import check_range
-from segzoo.cli.expand import expand
+from segzoo.cli.expand import Invocation, expand
 from segzoo.cli.parser import Parser
 from segzoo.cli.rundir import create, without_launcher
 from segzoo.cli.train import read
@@ -15,7 +16,7 @@ from segzoo.errors import ConfigError, SegzooError
 from segzoo.files import write_text
 from segzoo.runtime.lock import locked
 from segzoo.study.trainings import Trainings
-from segzoo.sweep.files import Sweep, read_sweep
+from segzoo.sweep.files import Sweep, draw, read_sweep
 from segzoo.sweep.runs import Runs, SetOfOptions, failures_in_a_row
 
 DESCRIPTION = """\
@@ -56,6 +57,7 @@ def sweep(argv: list[str]) -> int:
         raise ConfigError(f"a search by '{searched.content['method']}' has no end: add --count N")
     if args.count is not None:
         check_range("--count", args.count, 1)
+    _check_first(searched, args.seed, options)  # before there is a folder, which takes no other options from then on
     folder = create(args.out or Path("runs/sweeps") / searched.name)
     with locked(folder):
         runs = Runs(folder, searched, args.seed, tuple(options))
@@ -63,6 +65,12 @@ def sweep(argv: list[str]) -> int:
         table = runs.table()
         write_text(folder / "sweep.md", table + "\n")
         print(f"\n{table}\n\nwritten to {folder / 'sweep.md'}")
+    if (run := runs.without_metric()) is not None:
+        raise ConfigError(
+            f"stopped, as the search would learn nothing: {run} is complete, and its metrics.csv has no {searched.metric}; a "
+            "validation comes every `trainer.val_check_interval` steps, which must not be more than `trainer.max_steps`; begin "
+            f"in another folder with --out, or remove {folder}"
+        )
     return status
 
 
@@ -74,9 +82,11 @@ def _train(runs: Runs, count: int | None, jobs: int) -> int:
     with Trainings(PROGRAM, environment, _say_stopped, warm=count != 1) as trainings, ThreadPoolExecutor(jobs) as pool:
 
         def work(_: int) -> None:
-            while failures_in_a_row(ended) < MOST_FAILURES and (one := runs.next(count)) is not None:
+            while failures_in_a_row(ended) < MOST_FAILURES and runs.without_metric() is None:
+                if (one := runs.next(count)) is None:
+                    return
                 words, log = _words(runs, one), one.folder / "fit.log"
-                _check(runs.sweep, one, words)
+                _check(runs.sweep, one.number, words)
                 print(f"trains {one.number}{f'/{count}' if count else ''}: {log}", flush=True)
                 status = trainings.run(["fit", *words], log, threads)
                 one.running = False
@@ -101,12 +111,32 @@ def _words(runs: Runs, one: SetOfOptions) -> list[str]:
     return [*words, "--ckpt_path", "last"] if one.checkpoint else words
 
 
-def _check(searched: Sweep, one: SetOfOptions, words: list[str]) -> None:
-    """Refuses before a training what `segzoo fit` would refuse in seconds."""
+def _check(searched: Sweep, number: int, words: list[str]) -> Invocation | None:
+    """Refuses before a training what `segzoo fit` would refuse in seconds; returns what it would do."""
     try:
-        expand("fit", words, read)
+        return expand("fit", words, read)
     except SegzooError as error:
-        raise ConfigError(f"{searched.path}, set {one.number}: {error}") from error
+        raise ConfigError(f"{searched.path}, set {number}: {error}") from error
+
+
+def _check_first(searched: Sweep, seed: int, options: Sequence[str]) -> None:
+    """Refuses what the first set would be refused for, and a search by the validation images where it would have none."""
+    words = searched.words(draw(searched, [], seed) or {})
+    invocation = _check(searched, 1, [*words, *options])
+    names = ("val_check_interval", "max_steps", "accumulate_grad_batches")
+    if invocation is None or not searched.metric.startswith("val/"):
+        return
+    (every, of_every), (steps, of_steps), (accumulated, _) = (invocation.value("trainer", name) for name in names)
+    numbers = (every or "", steps or "", accumulated or "1")
+    if not all(text.isdecimal() for text in numbers):  # a share of an epoch, or no limit
+        return
+    interval, end, batches = map(int, numbers)
+    if interval > end * batches:
+        raise ConfigError(
+            f"the first run would have no {searched.metric}, by which {searched.path} searches: a validation comes every "
+            f"{interval} steps (`trainer.val_check_interval`{of_every}), and the training ends at step {end} "
+            f"(`trainer.max_steps`{of_steps}); give an interval of {end} or less"
+        )
 
 
 def _say_stopped() -> None:

@@ -8,18 +8,12 @@ from segzoo.checks import check_range
 from segzoo.data.class_maps import IDENTITY, ClassMap, RawIds
 from segzoo.data.domains import SPLITS, Domain, ImageSet, JoinedImages, Pixels, Split
 from segzoo.data.files import fingerprint_of
-from segzoo.data.folder_names import (
-    are_one,
-    check_folders,
-    default_name,
-    existing_folder,
-    has_folder,
-)
+from segzoo.data.folder_names import are_one, check_folders, default_name, existing_folder, folder_path, has_folder
 from segzoo.data.image_files import check_pages, opened, read_image, used_bits
 from segzoo.data.label_spaces import load_class_map, load_label_space
-from segzoo.data.mask_files import Channel, check_channel, check_head, find_masks, mask_size, read_mask
+from segzoo.data.mask_files import Channel, check_channel, check_head, find_masks, mask_size, read_mask, size_remedy
 from segzoo.data.named_masks import sidecar
-from segzoo.data.pairing import NONE, Affixes, apart, check_partners, files_by_stem, natural_order
+from segzoo.data.pairing import NONE, Affixes, apart, check_partners, files_by_stem, natural_order, without_partner
 from segzoo.data.references import IMAGE_TYPES, find_pairs, match_references
 from segzoo.data.splits import evenly, time_blocks
 from segzoo.data.turning import Turning
@@ -56,7 +50,8 @@ class PairedFolders(Domain):
             for Cityscapes, whose test masks are not public.
         splits_without_masks: Lists the splits that have no masks, such as ``[train]``; val and test may then have no folder.
         unlabelled: Names a folder, below the data root, of further target photographs without masks. Methods that learn from
-            unlabelled images use them beside the train split, or instead of one.
+            unlabelled images use them beside the train split, or instead of one. The folder of the training images itself
+            stands for those of them that have no mask, which is an error otherwise.
         references: Names a folder with another image of the same place for every training image, for example by day for an
             image by night (``night`` of self-training and sepico uses it). Its file has the stem of the image, or the name in
             reference_pairs.
@@ -155,7 +150,23 @@ class PairedFolders(Domain):
         if self._unlabelled is None:
             return None
         folder = existing_folder(self._unlabelled, "unlabelled", root)
-        return FolderImages(folder, None, self.class_map, upright=self._upright, image_bits=self._image_bits)
+        masks = self._unmasked_among("train", root)
+        of_images = NONE if masks is None else self._of_images
+        found = FolderImages(folder, None, self.class_map, of_images, NONE, self._upright, image_bits=self._image_bits)
+        if masks is None:
+            return found
+        rest = without_partner(found.names, masks, self._of_masks)
+        return found.select(rest) if rest else None
+
+    def _unmasked_among(self, split: Split, root: Path) -> Path | None:
+        """The folder of the masks, where ``unlabelled`` is that of training images: these may lack a mask. Else None."""
+        among_others = split != "train" and "{split}" in self._images
+        if self._unlabelled is None or self._masks is None or split in self._without_masks or among_others:
+            return None
+        name = self._split_folders.get(split, split)
+        images, masks = (folder_path(pattern, name, root) for pattern in (self._images, self._masks))
+        shared = are_one(images, folder_path(self._unlabelled, "unlabelled", root)) and not are_one(images, masks)
+        return masks if shared else None
 
     def images(self, split: Split, root: Path, unpaired: list[str] | None = None) -> ImageSet:
         """The images of one split, with the file lists checked; pixels are checked when they are read.
@@ -192,6 +203,7 @@ class PairedFolders(Domain):
             image_bits=self._image_bits,
             channel=self._channel,
             unpaired=unpaired,
+            may_lack_masks=self._unmasked_among(split, root) is not None,
         )
         if split == "train" and self._references is not None:
             self._add_references(found, existing_folder(self._references, folder, root), root)
@@ -224,6 +236,7 @@ class FolderImages(ImageSet):
         files: the images by name, instead of all in the folder; of several pages in one the first counts, without an error.
         channel: see `PairedFolders`.
         unpaired: see `PairedFolders.images`.
+        may_lack_masks: leave out images that have no mask, without an error.
 
     Raises:
         DataError: see there.
@@ -241,6 +254,7 @@ class FolderImages(ImageSet):
         image_bits: int | None = None,
         channel: Channel | None = None,
         unpaired: list[str] | None = None,
+        may_lack_masks: bool = False,
     ) -> None:
         self._channel = channel
         self._bits, self._one_page = image_bits, files is None
@@ -250,7 +264,7 @@ class FolderImages(ImageSet):
         if masks is not None and are_one(images, masks):
             self._image_files, self._mask_files = apart(self._image_files, self._mask_files, of_images, of_masks)
         if masks is not None:
-            check_partners(self._image_files, self._mask_files, "image", masks, of_masks, unpaired)
+            check_partners(self._image_files, self._mask_files, "image", masks, of_masks, unpaired, may_lack_masks)
             check_partners(self._mask_files, self._image_files, "mask", images, of_images, unpaired)
         self.names: Sequence[str] = sorted(self._image_files, key=natural_order)
         self._turning = Turning(self._image_files, self._mask_files, upright)
@@ -339,7 +353,7 @@ class FolderImages(ImageSet):
         if size != (width, height):
             raise DataError(
                 f"{self._mask_files[name]} is {size[0]}x{size[1]} (width x height) but its image {image} is {width}x{height}; "
-                f"both must agree: {_remedy(size, (width, height))}"
+                f"both must agree: {size_remedy(size, (width, height))}"
             )
 
     def _depth(self, path: Path) -> int:
@@ -375,11 +389,3 @@ class FolderImages(ImageSet):
         if self.class_map.names is not None:
             files += [beside for path in files if (beside := sidecar(path)) is not None]
         return fingerprint_of(files, f"{self.class_map.digest()} {self._channel}")
-
-
-def _remedy(mask: tuple[int, int], image: tuple[int, int]) -> str:
-    if mask == image[::-1]:  # by a program that turned one of them and dropped its orientation
-        return (
-            "one of them lies on its side: turn it by a quarter (which way, a look at both tells), or export both anew"
-        )
-    return "export the mask anew, or resize it without mixing ids (nearest neighbour)"

@@ -13,6 +13,7 @@ from segzoo.data.label_spaces import LabelSpace
 CELLS = 3
 """Rows and columns of the grid on which places are compared: the sky is above, a road below."""
 DOMINANT = 0.99
+ABSENT = "–"
 ALIKE = 1 / 3
 """Least common share of source and target, and what exchanging two classes has to add where there are no others: their shares
 differ by chance more easily. Simulated and real streets, or faces, have half or more in common."""
@@ -119,6 +120,14 @@ def shares_table(found: Sequence[Looked], space: LabelSpace) -> list[str]:
 def percent(share: float) -> str:
     """``12.3 %``; two digits where the first says 100."""
     return f"{100 * share:.1f} %" if share < DOMINANT else f"{100 * share:.2f} %"
+
+
+def share_of(part: int, whole: int) -> str:
+    """``12.3 %`` of something, ``< 0.1 %`` of hardly anything, and a dash of nothing."""
+    if not part:
+        return ABSENT
+    share = 100 * part / whole
+    return f"{share:.1f} %" if share >= 0.1 else "< 0.1 %"
 
 
 def _places(found: Sequence[Looked], domain: str, space: LabelSpace) -> Counts:

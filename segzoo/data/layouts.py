@@ -87,6 +87,24 @@ def find_layout(folder: Path) -> Layout:
     return Layout(str(folder / images), str(folder / masks) if masks else None, unlabelled=_unlabelled(folder))
 
 
+def photographs_in(folder: Path) -> Path:
+    """The folder of the images alone, in one of photographs that nobody labelled, where masks or splits may lie in it, too.
+
+    Args:
+        folder: holds image files, or ``images/``, or folders of splits with ``images/`` in each, by the names in `IMAGES` and
+            `SPLITS`.
+
+    Returns:
+        ``images/`` in it; of splits ``*/images``; else the folder itself.
+    """
+    if images := _named(folder, IMAGES):
+        return folder / images
+    splits = [name for names in SPLITS.values() if (name := _named(folder, names))]
+    inner = {_named(folder / name, IMAGES) for name in splits}
+    images = inner.pop() if len(inner) == 1 else None
+    return folder / "*" / images if images else folder
+
+
 def _by_split(folder: Path, images: str, masks: str | None, splits: dict[Split, str]) -> Layout:
     unlabelled, unused = _unlabelled(folder, images), _unused(folder / images.partition("{split}")[0], splits)
     if masks is None:
@@ -108,8 +126,7 @@ def _unlabelled(folder: Path, images: str = "") -> str | None:
     beside = folder / images.partition("{split}")[0]
     for place in dict.fromkeys((beside, folder)):
         if name := _named(place, UNLABELLED):
-            inner = _named(place / name, IMAGES)
-            return str(place / name / inner if inner else place / name)
+            return str(photographs_in(place / name))
     return None
 
 

@@ -15,7 +15,7 @@ from segzoo.data.files import walk
 from segzoo.data.folder_names import matching_folders
 from segzoo.data.image_files import PHOTOMETRIC, SAMPLE_FORMAT, check_pages, opened, orientation, raw_mode, tiff_tag
 from segzoo.data.named_masks import NAMED_TYPES, named_size, read_named
-from segzoo.data.pairing import Affixes, files_by_stem
+from segzoo.data.pairing import LOSSY_TYPES, Affixes, files_by_stem
 from segzoo.errors import ConfigError, DataError
 from segzoo.suggest import did_you_mean
 
@@ -23,7 +23,6 @@ Channel = Literal["red", "green", "blue"]
 CHANNELS: tuple[Channel, ...] = ("red", "green", "blue")
 CHANNEL_OPTION = "`data.DOMAIN.channel`"
 MASK_TYPES = (".png", ".bmp", ".tif", ".tiff", ".npy")  # lossless: JPEG and lossy WebP change ids
-LOSSY_TYPES = (".jpg", ".jpeg", ".webp")
 FORMATS = ("PNG", "BMP", "DIB", "TIFF")
 ID_MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I;16N", "I")
 COLOUR_MODES = ("RGB", "RGBA", "RGBX", "LA", "PA")
@@ -85,6 +84,15 @@ def mask_size(path: Path) -> tuple[int, int]:
         return named_size(path)
     with opened(path, "mask") as file:
         return file.size
+
+
+def size_remedy(mask: tuple[int, int], image: tuple[int, int]) -> str:
+    """What to do about a mask whose (width, height) is not that of its image."""
+    if mask == image[::-1]:  # by a program that turned one of them and dropped its orientation
+        return (
+            "one of them lies on its side: turn it by a quarter (which way, a look at both tells), or export both anew"
+        )
+    return "export the mask anew, or resize it without mixing ids (nearest neighbour)"
 
 
 def read_mask(path: Path, class_map: ClassMap, channel: Channel | None = None) -> RawIds:

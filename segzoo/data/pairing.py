@@ -1,7 +1,7 @@
 """Which files of two folders belong together: those of one stem."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -9,6 +9,13 @@ from segzoo.data.files import letters, walk
 from segzoo.data.folder_names import filled, matching_folders
 from segzoo.data.references import IMAGE_TYPES
 from segzoo.errors import DataError
+
+LOSSY_TYPES = (".jpg", ".jpeg", ".webp")
+"""Endings of files that do not keep the ids of a mask."""
+UNMASKED = (
+    "; photographs to train on without masks: name their folder, which may be that of the training images itself, as "
+    "`data.target.unlabelled`"
+)
 
 
 @dataclass(frozen=True)
@@ -58,30 +65,19 @@ def files_by_stem(folder: Path, what: str, types: Sequence[str], affixes: Affixe
     files: dict[str, Path] = {}
     others: list[str] = []
     affixes = Affixes(letters(affixes.suffix), letters(affixes.prefix))
-    places = matching_folders(folder)
-    if not places:
+    if not matching_folders(folder):
         raise DataError(f"the {what} folder {folder} does not exist")
-    for above, place in places:
-        # Without hidden files, which are leftovers of file managers ("._0001.png" is no image).
-        for path in walk(place):
-            stem = letters(path.stem)
-            if path.suffix.lower() == ".json" and Path(stem).suffix.lower() in IMAGE_TYPES:
-                stem = Path(stem).stem
-            if path.suffix.lower() not in types or not affixes.fits(stem):
-                others.append(path.name)
-                continue
-            name = letters((above / path.relative_to(place)).with_name(affixes.removed(stem)).as_posix())
-            if name in files:
-                first, second = sorted((files[name], path))
-                forms = (
-                    " (the same letters, in two forms of Unicode)"
-                    if letters(str(first)) == letters(str(second))
-                    else ""
-                )
-                raise DataError(
-                    f"two {what} files have the same stem: {first} and {second}{forms}; remove or rename one"
-                )
-            files[name] = path
+    for path, name in _with_names(folder, affixes):
+        if path.suffix.lower() not in types or name is None:
+            others.append(path.name)
+            continue
+        if name in files:
+            first, second = sorted((files[name], path))
+            forms = (
+                " (the same letters, in two forms of Unicode)" if letters(str(first)) == letters(str(second)) else ""
+            )
+            raise DataError(f"two {what} files have the same stem: {first} and {second}{forms}; remove or rename one")
+        files[name] = path
     if not files:
         ending = f" whose stem ends in '{affixes.suffix}'" if affixes.suffix else ""
         ending += f"{' and' if ending else ' whose stem'} begins with '{affixes.prefix}'" if affixes.prefix else ""
@@ -91,6 +87,49 @@ def files_by_stem(folder: Path, what: str, types: Sequence[str], affixes: Affixe
         )
         raise DataError(f"no {what}s in {folder}: expected files of type {', '.join(types)}{ending}{found}{remedy}")
     return files
+
+
+def _with_names(folder: Path, affixes: Affixes) -> Iterator[tuple[Path, str | None]]:
+    """The files of a folder, each with the name that it shares with its partner; None where its stem has other affixes."""
+    for above, place in matching_folders(folder):
+        # Without hidden files, which are leftovers of file managers ("._0001.png" is no image).
+        for path in walk(place):
+            stem = letters(path.stem)
+            if path.suffix.lower() == ".json" and Path(stem).suffix.lower() in IMAGE_TYPES:
+                stem = Path(stem).stem
+            if not affixes.fits(stem):
+                yield path, None
+                continue
+            yield path, letters((above / path.relative_to(place)).with_name(affixes.removed(stem)).as_posix())
+
+
+def of_other_endings(folder: Path, affixes: Affixes, known: Container[Path]) -> dict[str, Path]:
+    """Files that have a stem as partners have, and an ending that is not read, such as a mask that is a JPEG file.
+
+    Args:
+        folder: where they lie.
+        affixes: what the stems have in addition.
+        known: the files that are read.
+
+    Returns:
+        A file by name, as `files_by_stem` gives them.
+    """
+    affixes = Affixes(letters(affixes.suffix), letters(affixes.prefix))
+    return {name: path for path, name in _with_names(folder, affixes) if name is not None and path not in known}
+
+
+def without_partner(names: Sequence[str], folder: Path, affixes: Affixes) -> list[int]:
+    """Positions of the names of which a folder has no file, not even one of an ending that is not read."""
+    there = of_other_endings(folder, affixes, ())
+    return [position for position, name in enumerate(names) if name not in there]
+
+
+def said_of_ending(path: Path, what: str) -> str:
+    """What is wrong with a file that was meant as an ``image`` or ``mask``, and is not read for its ending."""
+    if what == "mask" and path.suffix.lower() in LOSSY_TYPES:
+        kind = "WebP" if path.suffix.lower() == ".webp" else "JPEG"
+        return f"found {path}: {kind} changes ids, export it as PNG"
+    return f"found {path}, and no {what} is read from {path.suffix or 'such'} files: export it as PNG"
 
 
 def apart(
@@ -117,6 +156,7 @@ def check_partners(
     folder: Path,
     affixes: Affixes,
     unpaired: list[str] | None = None,
+    may_lack: bool = False,
 ) -> None:
     """Refuses files that have no partner, or takes them out.
 
@@ -127,6 +167,7 @@ def check_partners(
         folder: where the partners lie.
         affixes: what their stems have in addition.
         unpaired: gets a line for each of them when given, and ``files`` loses them; none is refused unless all would be.
+        may_lack: a file without a partner is none of these, and no mistake, unless there is one of another ending.
 
     Raises:
         DataError: the message names the first one, and the option that is missing where all partners have another ending.
@@ -135,21 +176,35 @@ def check_partners(
     if not alone:
         return
     other = "mask" if what == "image" else "image"
+    unread = of_other_endings(folder, affixes, {*files.values(), *partners.values()})
+    if may_lack and len(alone) < len(files):
+        for name in [name for name in alone if name not in unread]:
+            del files[name]
+        if not (alone := [name for name in alone if name in unread]):
+            return
+
+    def found(name: str) -> str:
+        if name in unread:
+            return said_of_ending(unread[name], other)
+        return f"expected {_expected(folder, name, affixes)}"
+
     if unpaired is not None and len(alone) < len(files):
-        unpaired += [
-            f"the {what} {files[name]} has no {other}: expected {_expected(folder, name, affixes)}" for name in alone
-        ]
+        lines = {name: f"the {what} {files[name]} has no {other}: {found(name)}" for name in alone}
+        if what == "image" and (missing := [name for name in alone if name not in unread]):
+            lines[missing[0]] += f"; add it or remove the image{UNMASKED}"  # once for all of them
+        unpaired += lines.values()
         for name in alone:
             del files[name]
         return
+    first = alone[0]
     more = f" (and {len(alone) - 1} more {what}s without one)" if len(alone) > 1 else ""
-    more += _other_ending(alone[0], partners, what, other)
-    if not files.keys() & partners.keys():
-        more += _two_endings(alone[0], partners, what, other)
-    raise DataError(
-        f"the {what} {files[alone[0]]} has no {other}{more}: expected {_expected(folder, alone[0], affixes)}; add it or remove "
-        f"the {what}"
-    )
+    remedy = ""
+    if first not in unread:
+        remedy = f"; add it or remove the {what}{UNMASKED if what == 'image' else ''}"
+        more += _other_ending(first, partners, what, other)
+        if not files.keys() & partners.keys():
+            more += _two_endings(first, partners, what, other)
+    raise DataError(f"the {what} {files[first]} has no {other}{more}: {found(first)}{remedy}")
 
 
 def _expected(folder: Path, stem: str, affixes: Affixes) -> str:

@@ -14,7 +14,7 @@ from segzoo.data.domains import Domain, Split
 from segzoo.data.files import spelled
 from segzoo.data.folders import PairedFolders
 from segzoo.data.label_spaces import LabelSpace, load_label_space
-from segzoo.data.layouts import Layout, find_layout
+from segzoo.data.layouts import Layout, find_layout, photographs_in
 from segzoo.data.map_entries import read_map
 from segzoo.data.several import SeveralDomains
 from segzoo.data.views import Views
@@ -86,8 +86,8 @@ def from_folders(
         label_space: the classes: a packaged label space, a YAML of one's own, or the names of the classes by their ids.
         size: (height, width) of the network's input; scores are taken at the masks' own size.
         target_labels: how many labelled target images a method may see; None: all.
-        unlabelled: a folder of further photographs of the target, which nobody labelled; None: ``photos/unlabelled``, if there
-            is one. With them a train split may be missing, for methods without target labels.
+        unlabelled: a folder of further photographs of the target, which nobody labelled, or ``images/`` in it; None:
+            ``photos/unlabelled``, if there is one. With them a train split may be missing, for methods without target labels.
         source_map: what the source's masks hold, where it is not the positions of the classes: a map of the label space, such
             as ``binary`` (0 and 255) or ``palette`` (its colours), or a mapping such as ``{0: "ground", 7: "crack", 9:
             "ignore"}``, ``{"crack": [7, "10-12"], "others": "ground"}`` or ``{(128, 0, 0): "crack", "#000000": "ground"}``.
@@ -161,7 +161,7 @@ class FoundFolders(PairedFolders):
             name,
             split_folders=layout.splits,
             splits_without_masks=layout.without_masks,
-            unlabelled=str(_absolute(unlabelled)) if unlabelled else layout.unlabelled,
+            unlabelled=_photographs(unlabelled) if unlabelled else layout.unlabelled,
         )
         self._found = layout.splits
 
@@ -207,13 +207,17 @@ def _domain(
         space, class_map = replace(space, maps={**space.maps, GIVEN: given}), GIVEN
     if isinstance(folders, tuple):
         images, masks = (None if part is None else str(_absolute(part)) for part in folders)
-        further = str(_absolute(unlabelled)) if unlabelled else None
+        further = _photographs(unlabelled) if unlabelled else None
         return PairedFolders(str(images), masks, space, class_map, blocks, gap, unlabelled=further)  # type: ignore[arg-type]
     folder = _absolute(folders)
     layout = find_layout(folder)
     if layout.said:
         rank_zero_warn(layout.said)
     return FoundFolders(layout, space, class_map, folder.name, blocks, gap, unlabelled)
+
+
+def _photographs(folder: str | Path) -> str:
+    return str(photographs_in(_absolute(folder)))
 
 
 def _absolute(path: str | Path) -> Path:

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from segzoo.configs import config_names
 from segzoo.data.class_colours import class_colours, is_background
 from segzoo.data.class_maps import BINARY, IDENTITY, IGNORE_INDEX, PALETTE
+from segzoo.data.label_shares import share_of
 from segzoo.data.label_spaces import LabelSpace, load_class_map, load_label_space
 from segzoo.dataprep.mask_kinds import Stored
 from segzoo.errors import ConfigError
@@ -15,6 +17,7 @@ SUGGESTED = 4
 NAMES_OF_TWO = ("background", "foreground")
 ODD, SMALL = 10, 0.01
 """Times that a class may have more pixels in one domain than in the other, where it has this share of one of them."""
+MISTAKE = "GUESSED, probably a mistake"
 PLAIN = re.compile(r"[^\W\d_][\w./-]*|/[\w./-]*")
 RESERVED = ("yes", "no", "on", "off", "true", "false", "null", "y", "n", "ignore")
 
@@ -52,6 +55,11 @@ def guess_classes(stored: Mapping[str, Stored], names: Sequence[str] = ()) -> Cl
     """
     values = {domain: one.values for domain, one in stored.items()}
     notes: list[str] = []
+    strays = [
+        _said_of_stray(value, domain, stored[domain], path)
+        for domain, found in _strays(stored).items()
+        for value, path in found.items()
+    ]
     first, *others = values
     if all(one.kind in ("ids", "red") for one in stored.values()):
         union = sorted({value for found in values.values() for value in found})
@@ -75,10 +83,11 @@ def guess_classes(stored: Mapping[str, Stored], names: Sequence[str] = ()) -> Cl
         elif others:
             notes.append("which values of source and target belong together is guessed by their shares of the pixels")
     else:
-        counts = " and ".join(f"{len(found)} in the {domain}'s" for domain, found in values.items())
+        held = " and ".join(_held(domain, one) for domain, one in stored.items())
         raise ConfigError(
-            f"the masks of source and target store different things ({counts} masks), and which belong together is not to be "
-            "guessed: write a label space with a map for each of them, and name it as label_space"
+            f"the masks of source and target store different things: {held}; which belong together is not to be guessed: "
+            "write a label space with a map for each of them (docs/masks.md), and name it as `label_space`"
+            f"{_listed_strays(strays)}"
         )
     for domain, one in stored.items():
         if (
@@ -88,7 +97,7 @@ def guess_classes(stored: Mapping[str, Stored], names: Sequence[str] = ()) -> Cl
             and one.values[-1] >= 2 * len(one.values) + 32
         ):
             notes.append(
-                f"255 ({100 * one.share(255):.1f} % of the {domain}'s pixels) is taken for what is ignored; if it is a class, "
+                f"255 ({_share(one, 255)} of the {domain}'s pixels) is taken for what is ignored; if it is a class, "
                 "give it a name and a line in the maps"
             )
     count = len(order[first])
@@ -100,11 +109,16 @@ def guess_classes(stored: Mapping[str, Stored], names: Sequence[str] = ()) -> Cl
     if names and len(names) != count:
         raise ConfigError(
             f"{len(names)} names of classes ({', '.join(names)}), and the masks hold {count} values: {_listed(order[first])}; "
-            "give a name for each, in this order"
+            f"give a name for each, in this order{_listed_strays(strays)}"
         )
     chosen = tuple(names) or (NAMES_OF_TWO if count == 2 else tuple(f"class_{i}" for i in range(count)))
     plain = all(one.kind in ("ids", "red") for one in stored.values()) and order[first] == list(range(count))
     plain &= len({tuple(found) for found in values.values()}) == 1
+    plain &= not strays  # a map has a line in which to ignore them
+    notes += [
+        f"{stray}; correct the mask, or write ignore as its class in the maps below, and take its own class out"
+        for stray in strays
+    ]
     maps = {d: {} if plain else dict(zip(found, chosen, strict=True)) for d, found in order.items()}
     most = {_most(one, order[domain]) for domain, one in stored.items()}
     colours = list(class_colours(chosen, 0 if not names and most == {0} else None))
@@ -178,30 +192,76 @@ def classes_yaml(name: str, classes: Classes, stored: Mapping[str, Stored], othe
     if similar := similar_spaces(stored):
         lines.append(f"# Packaged label spaces with a map of these values: {'; '.join(similar)}.")
     lines += [f"name: {name}", "classes:"]
-    width = max(map(len, map(quoted, classes.names)))
+    width, mistaken = max(map(len, map(quoted, classes.names))), list[str]()
     for i, (class_name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):
-        found = {}
-        for domain, one in stored.items():
-            value = next((v for v, c in classes.maps[domain].items() if c == class_name), i)
-            found[domain] = one.share(value)
         gap = " " * (width - len(quoted(class_name)))
         line = f"  {quoted(class_name)}: {gap}[{', '.join(map(str, colour))}]"
-        odd = "GUESSED, is it one class? " if _differs(found) else ""
-        said = ", ".join(f"{100 * share:.1f} % of the {domain}'s pixels" for domain, share in found.items())
-        lines.append(f"{line}  # {odd}label id {i}: {said}")
+        values = {d: next((v for v, c in classes.maps[d].items() if c == class_name), i) for d in stored}
+        said = ", ".join(f"{_share(one, values[domain])} of the {domain}'s pixels" for domain, one in stored.items())
+        doubt = _doubt(stored, values)
+        if doubt.startswith(MISTAKE):
+            mistaken.append(class_name)
+        lines.append(f"{line}  # {doubt}label id {i}: {said}")
     if any(classes.maps.values()):
         lines.append("maps:  # what the masks store: the class; `ignore` in the place of a class leaves it out")
         for domain, entries in classes.maps.items():
-            lines.append(f"  {map_name(domain)}:  # the {domain}'s masks, by a sample of {stored[domain].masks}")
+            one = stored[domain]
+            lines.append(f"  {map_name(domain)}:  # the {domain}'s masks, by a sample of {one.masks}")
             for value, class_name in entries.items():
-                share = f"{100 * stored[domain].share(value):.1f} % of the pixels"
-                lines.append(f"    {_key(value, stored[domain])}: {quoted(class_name)}  # {share}")
+                doubt = ""
+                if class_name in mistaken:
+                    where = f", in {one.strays[value].name} alone" if value in one.strays else ""
+                    doubt = f"{MISTAKE}{where}: write ignore; "
+                share = f"{_share(one, value)} of the pixels"
+                lines.append(f"    {_key(value, one)}: {quoted(class_name)}  # {doubt}{share}")
     return "\n".join(lines) + "\n"
 
 
-def _differs(shares: Mapping[str, float]) -> bool:
-    least, most = min(shares.values()), max(shares.values())
-    return most >= SMALL and most > ODD * least
+def _doubt(stored: Mapping[str, Stored], values: Mapping[str, int]) -> str:
+    """What makes one doubt that the values of source and target are a class, and the same one; empty: nothing does."""
+    strays = _strays(stored)
+    held = [domain for domain, value in values.items() if stored[domain].pixels.get(value)]
+    if held and all(values[domain] in strays[domain] for domain in held):
+        return f"{MISTAKE}: take this line out once the maps below ignore it; "
+    shares = [one.share(values[domain]) for domain, one in stored.items()]
+    least, most = min(shares), max(shares)
+    return "GUESSED, is it one class? " if most >= SMALL and most > ODD * least else ""
+
+
+def _strays(stored: Mapping[str, Stored]) -> dict[str, dict[int, Path]]:
+    """By domain the values that are probably mistakes, and the mask of each: what the other domain holds, too, is none."""
+    return {
+        domain: {
+            value: path
+            for value, path in one.strays.items()
+            if not any(other.pixels.get(value) and value not in other.strays for other in stored.values())
+        }
+        for domain, one in stored.items()
+    }
+
+
+def _said_of_stray(value: int, domain: str, stored: Stored, path: Path) -> str:
+    return (
+        f"{_written(value, stored)} is probably a mistake: of the {domain}'s {stored.masks} masks that were looked at {path} "
+        f"alone holds it, in {stored.pixels[value]} pixels"
+    )
+
+
+def _listed_strays(said: Sequence[str]) -> str:
+    return "".join(f"; {one}" for one in said[:2])
+
+
+def _held(domain: str, stored: Stored) -> str:
+    """``10 ids in the source's masks (0, 7, ...)``."""
+    what = "colours" if stored.kind == "colours" else "ids"
+    shown = [_written(value, stored) for value in stored.values[:6]]
+    return (
+        f"{len(stored.values)} {what} in the {domain}'s masks ({', '.join(shown)}{', ...' * (len(stored.values) > 6)})"
+    )
+
+
+def _share(stored: Stored, value: int) -> str:
+    return share_of(stored.pixels.get(value, 0), stored.total)
 
 
 def map_name(domain: str) -> str:
@@ -217,9 +277,11 @@ def quoted(text: str) -> str:
 
 
 def _key(value: int, stored: Stored) -> str:
-    if stored.kind != "colours":
-        return str(value)
-    return f'"{value >> 16} {value >> 8 & 255} {value & 255}"'
+    return f'"{_written(value, stored)}"' if stored.kind == "colours" else str(value)
+
+
+def _written(value: int, stored: Stored) -> str:
+    return f"{value >> 16} {value >> 8 & 255} {value & 255}" if stored.kind == "colours" else str(value)
 
 
 def _listed(values: Sequence[int]) -> str:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,9 +11,12 @@ from pathlib import Path
 from statistics import median
 
 from segzoo.data.image_files import sizes_of, turned
+from segzoo.data.layouts import UNLABELLED
+from segzoo.data.pairing import said_of_ending
 from segzoo.data.splits import evenly, time_blocks
 from segzoo.dataprep.classes import map_name, quoted
 from segzoo.dataprep.mask_kinds import Stored
+from segzoo.dataprep.photographs import Photographs, said_of_masks
 from segzoo.dataprep.places import Pairs
 from segzoo.errors import DataError
 
@@ -34,14 +37,14 @@ class Found:
         pairs: its files.
         stored: what its masks store; None without masks.
         class_map: the name of the map for its masks.
-        unlabelled: a folder of photographs that nobody labelled; None: there is none.
+        unlabelled: photographs that nobody labelled; None: there are none.
         note: on its class map; empty when there is nothing to say.
     """
 
     pairs: Pairs
     stored: Stored | None
     class_map: str
-    unlabelled: Path | None = None
+    unlabelled: Photographs | None = None
     note: str = ""
 
 
@@ -57,7 +60,7 @@ def data_yaml(name: str, domains: Mapping[str, Found], label_space: str, space_n
     """
     folders = [Path(found.pairs.layout.images) for found in domains.values()]
     folders += [Path(found.pairs.layout.masks) for found in domains.values() if found.pairs.layout.masks]
-    folders += [found.unlabelled for found in domains.values() if found.unlabelled]
+    folders += [found.unlabelled.folder for found in domains.values() if found.unlabelled]
     root = Path(os.path.commonpath([_fixed(folder) for folder in folders]))
     size, said = _size(domains["target"].pairs)
     lines = [
@@ -94,7 +97,10 @@ def _domain(domain: str, found: Found, root: Path) -> list[str]:
     if layout.masks is None:
         lines.append(_line(3, "masks", "null", "no masks: trained on by methods that need none, and not scored"))
     else:
-        unpaired = f"; {len(pairs.unpaired)} files have no partner" if pairs.unpaired else ""
+        alone = len(pairs.unpaired) - (
+            found.unlabelled.count if found.unlabelled and found.unlabelled.without_masks else 0
+        )
+        unpaired = f"; {alone} files have no partner" if alone else ""
         paired = (
             "paired by stem" if not pairs.image_suffix + pairs.mask_suffix else "paired by stem without the suffixes"
         )
@@ -135,11 +141,59 @@ def _domain(domain: str, found: Found, root: Path) -> list[str]:
             )
             why = "frames left out between two blocks, as neighbours of a video look alike"
             lines.append(_line(3, "gap", str(gap), f"GUESSED: {why}"))
-    further = found.unlabelled or (Path(layout.unlabelled) if layout.unlabelled else None)
-    if further is not None:
-        lines.append(_line(3, "unlabelled", quoted(_below(str(further), root)), "photographs that nobody labelled"))
+    if found.unlabelled is not None:
+        what = f"{found.unlabelled.count} photographs that nobody labelled"
+        if found.unlabelled.without_masks:
+            what = f"GUESSED: of the training images, the {found.unlabelled.count} that have no mask are meant to have none"
+        lines.append(_line(3, "unlabelled", quoted(_below(str(found.unlabelled.folder), root)), what))
     lines.append(_line(3, "name", domain if domain == "source" else "target", "for tables"))
     return lines
+
+
+def said_of_unpaired(domain: str, found: Found) -> list[str]:
+    """Sentences on files without a partner, at which a training would stop, and on masks that are taken for images.
+
+    Args:
+        domain: ``source`` or ``target``.
+        found: what is known of it.
+    """
+    pairs, said = found.pairs, []
+    known = found.unlabelled is not None and found.unlabelled.without_masks
+    alone = [
+        path
+        for split, paths in pairs.unmasked.items()
+        for path in paths
+        if path not in pairs.unread and not (known and split == "train")
+    ]
+    if alone:
+        remedy = "add the masks, or move the images to another folder"
+        if domain == "target":
+            place = Path(_fixed(Path(pairs.layout.images))) / UNLABELLED[0]
+            remedy += f", such as {place}, and give it as `target_unlabelled {place}` to train on them without masks"
+        said.append(
+            f"{_some(alone, domain, 'images')} no mask, e.g. {alone[0]}: a training would stop at the first of them; {remedy}"
+        )
+    if pairs.unread:
+        path, mask = next(iter(pairs.unread.items()))
+        said.append(
+            f"{_some(pairs.unread, domain, 'images')} no mask that is read, e.g. {path}: {said_of_ending(mask, 'mask')}"
+        )
+    if pairs.layout.masks is None:
+        root = Path(_fixed(Path(pairs.layout.images) / "*"))
+        paths = [path for files in pairs.files.values() for path, _ in files]
+        files = {path.relative_to(root).with_suffix("").as_posix(): path for path in paths}
+        said += [line] if (line := said_of_masks(files, labelled=True)) else []
+    images = set(pairs.unmasked_files)
+    if masks := [path for path in pairs.unpaired if path not in images]:
+        said.append(
+            f"{_some(masks, domain, 'masks')} no image, e.g. {masks[0]}: a training would stop at the first of them; add the "
+            "images, or move the masks elsewhere"
+        )
+    return said
+
+
+def _some(files: Collection[Path], domain: str, what: str) -> str:
+    return f"{len(files)} of the {domain}'s {what} {'has' if len(files) == 1 else 'have'}"
 
 
 def said_of_splits(target: Found) -> str:
@@ -212,9 +266,10 @@ def _is_sequence(pairs: Pairs) -> bool:
 
 
 def _fixed(folder: Path) -> str:
-    """The part of a folder before ``{split}``."""
+    """The part of a folder before ``{split}`` or ``*``."""
     parts = folder.parts
-    return str(Path(*parts[: parts.index("{split}")]) if "{split}" in parts else folder.parent)
+    first = next((i for i, part in enumerate(parts) if part in ("{split}", "*")), None)
+    return str(folder.parent if first is None else Path(*parts[:first]))
 
 
 def _below(folder: str, root: Path) -> str:
@@ -229,8 +284,7 @@ def _line(depth: int, key: str, value: str, comment: str) -> str:
 def fitting_method(target: Found) -> str:
     """A method that learns from all that the target has."""
     labelled = any(mask is not None for _, mask in target.pairs.files.get("train", ()))
-    further = target.unlabelled is not None or target.pairs.layout.unlabelled is not None
-    return "ssda" if labelled and further else "joint" if labelled else "self-training"
+    return "ssda" if labelled and target.unlabelled else "joint" if labelled else "self-training"
 
 
 def chosen_map(domain: str, mapped: Mapping[int, str]) -> str:

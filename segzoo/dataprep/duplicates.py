@@ -5,6 +5,7 @@ A perceptual hash finds candidates, as the libraries for it do: 64 signs of the 
 any, hashes agree by chance, so that the small pictures have to agree, too.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,10 +33,12 @@ class Look:
     Attributes:
         signs: (64,) float32, 1 or -1.
         small: (32, 32) uint8 grey values.
+        digest: the same for the same pixels alone.
     """
 
     signs: npt.NDArray[np.float32]
     small: Pixels
+    digest: bytes
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,13 @@ class Twins:
         first: set and position of the one.
         second: set and position of the other.
         difference: mean difference of their grey values, of 255.
+        same: whether all of their pixels are the same.
     """
 
     first: tuple[str, int]
     second: tuple[str, int]
     difference: float
+    same: bool
 
 
 def look_at(image: Pixels) -> Look:
@@ -59,7 +64,9 @@ def look_at(image: Pixels) -> Look:
     small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     low = cv2.dct(small.astype(np.float32))[:FREQUENCIES, :FREQUENCIES].ravel()
     signs = np.where(low > np.median(low), np.float32(1), np.float32(-1))
-    return Look(signs, small.astype(np.uint8))
+    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(image).data)
+    return Look(signs, small.astype(np.uint8), digest.digest())
 
 
 def near_duplicates(sets: Mapping[str, Sequence[tuple[int, Look]]]) -> list[Twins]:
@@ -86,6 +93,7 @@ def _between(
 ) -> Iterator[Twins]:
     signs = np.stack([look.signs for _, look in known])
     small = np.stack([_centred(look.small) for _, look in known])
+    by_digest = {look.digest: position for position, look in reversed(known)}
     least = FREQUENCIES**2 - 2 * DIFFERENT_BITS  # of the products' sum
     for start in range(0, len(others), ROWS):
         part = others[start : start + ROWS]
@@ -94,10 +102,13 @@ def _between(
             nearest = np.argsort(-products[row], kind="stable")[:TRIED]
             nearest = nearest[products[row, nearest] >= least]
             position, look = part[row]
+            if look.digest in by_digest:  # of still pictures, there are more near ones than are tried
+                yield Twins((first, by_digest[look.digest]), (second, position), 0.0, same=True)
+                continue
             differences = np.abs(small[nearest] - _centred(look.small)).mean(axis=(1, 2))
             best = int(differences.argmin())
             if differences[best] <= GREY:
-                yield Twins((first, known[nearest[best]][0]), (second, position), float(differences[best]))
+                yield Twins((first, known[nearest[best]][0]), (second, position), float(differences[best]), same=False)
 
 
 def _centred(small: Pixels) -> npt.NDArray[np.float32]:

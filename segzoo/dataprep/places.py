@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +11,7 @@ from segzoo.data.domains import Split
 from segzoo.data.files import letters, spelled, walk
 from segzoo.data.layouts import SPLITS, Layout, find_layout
 from segzoo.data.mask_files import MASK_TYPES
-from segzoo.data.pairing import Affixes, apart, natural_order
+from segzoo.data.pairing import LOSSY_TYPES, Affixes, apart, natural_order, of_other_endings
 from segzoo.data.references import IMAGE_TYPES
 from segzoo.data.splits import evenly
 from segzoo.errors import DataError
@@ -21,7 +21,6 @@ MASK_WORD = re.compile("mask|label|seg|gt|ids|annot", re.IGNORECASE)
 MASK_END = re.compile(rf"(.+?)([_. -](?:{MASK_WORD.pattern})[^/]*)", re.IGNORECASE)
 SAMPLE = 32
 """Images whose masks are looked for by the beginnings of their names."""
-LOSSY = (".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,8 @@ class Pairs:
         mask_suffix: the same of masks.
         files: the image and mask files that belong together, by split; the mask is None where there is none.
         unpaired: images and masks without their partner.
+        unmasked: those of them that are images, by split.
+        unread: the file that was meant as the mask of one of these, and has an ending that is not read.
     """
 
     layout: Layout
@@ -41,11 +42,18 @@ class Pairs:
     mask_suffix: str
     files: Mapping[str, Sequence[tuple[Path, Path | None]]]
     unpaired: Sequence[Path]
+    unmasked: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    unread: Mapping[Path, Path] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         """Number of images."""
         return sum(map(len, self.files.values()))
+
+    @property
+    def unmasked_files(self) -> list[Path]:
+        """The images without a mask, of all splits."""
+        return [path for paths in self.unmasked.values() for path in paths]
 
     @property
     def masks(self) -> list[Path]:
@@ -98,7 +106,7 @@ def pair_files(layout: Layout) -> Pairs:
         _among_images(Path(layout.images.replace("{split}", name))) for name in names.values()
     ):
         layout = replace(layout, masks=layout.images)
-    by_split: dict[str, tuple[dict[str, Path], dict[str, Path]]] = {}
+    by_split: dict[Split, tuple[dict[str, Path], dict[str, Path]]] = {}
     for split, name in names.items():
         images = _stems(Path(layout.images.replace("{split}", name)), IMAGE_TYPES, "images", name)
         masks: dict[str, Path] = {}
@@ -113,6 +121,8 @@ def pair_files(layout: Layout) -> Pairs:
         image_suffix, mask_suffix = guess_suffixes(list(most[0]), list(most[1]), layout.images == layout.masks)
     files: dict[str, list[tuple[Path, Path | None]]] = {}
     unpaired: list[Path] = []
+    unmasked: dict[str, list[Path]] = {}
+    unread: dict[Path, Path] = {}
     for which, (images, masks) in by_split.items():
         own = {stem.removesuffix(image_suffix): path for stem, path in images.items() if stem.endswith(image_suffix)}
         theirs = {stem.removesuffix(mask_suffix): path for stem, path in masks.items() if stem.endswith(mask_suffix)}
@@ -120,10 +130,15 @@ def pair_files(layout: Layout) -> Pairs:
             own, theirs = apart(own, theirs, Affixes(image_suffix), Affixes(mask_suffix))
         stems = sorted(own, key=natural_order)
         files[which] = [(own[stem], theirs.get(stem)) for stem in stems if stem in theirs or not masks]
-        if masks:
-            unpaired += [own[stem] for stem in stems if stem not in theirs]
-            unpaired += [path for stem, path in theirs.items() if stem not in own]
-    return Pairs(layout, image_suffix, mask_suffix, files, unpaired)
+        alone = {stem: own[stem] for stem in stems if masks and stem not in theirs}
+        unpaired += alone.values()
+        unpaired += [path for stem, path in theirs.items() if stem not in own]
+        if alone:
+            unmasked[which] = list(alone.values())
+            folder = Path(str(layout.masks).replace("{split}", names[which]))
+            others = of_other_endings(folder, Affixes(mask_suffix), {*own.values(), *theirs.values()})
+            unread |= {path: others[stem] for stem, path in alone.items() if stem in others}
+    return Pairs(layout, image_suffix, mask_suffix, files, unpaired, unmasked, unread)
 
 
 def _among_images(folder: Path) -> bool:
@@ -150,6 +165,10 @@ def guess_suffixes(images: Sequence[str], masks: Sequence[str], one_folder: bool
     candidates = Counter[tuple[str, str]]() if one_folder else Counter({("", ""): 0})
     for stem in (images[i] for i in evenly(len(images), SAMPLE)):
         for other in _longest_common(stem, [mask for mask in masks if not one_folder or mask != stem]):
+            shared = _common(stem, other)
+            candidates[stem[shared:], other[shared:]] += 1
+    for other in (masks[i] for i in evenly(len(masks), SAMPLE)):  # of a few masks, most images have none
+        for stem in _longest_common(other, [image for image in images if not one_folder or image != other]):
             shared = _common(stem, other)
             candidates[stem[shared:], other[shared:]] += 1
 
@@ -215,7 +234,7 @@ def _stems(folder: Path, types: Sequence[str], what: str, split: str) -> dict[st
     }
     if found:
         return dict(sorted(found.items(), key=lambda item: natural_order(item[0])))
-    if what == "masks" and any(path.suffix.lower() in LOSSY for path in paths):
+    if what == "masks" and any(path.suffix.lower() in LOSSY_TYPES for path in paths):
         raise DataError(
             f"the masks in {folder} are JPEG or WebP files, which change ids and colours: expected {', '.join(types)}; export "
             "them anew without loss"

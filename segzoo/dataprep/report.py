@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from segzoo.data.class_maps import IDENTITY, IGNORE_INDEX
+from segzoo.data.label_shares import ABSENT, share_of
 from segzoo.dataprep.survey import Survey, SurveyedSet
 from segzoo.files import whole_file
 
-ABSENT = "–"
 IDS, MODES = 12, 3
 """Of a set that the table names."""
 TABLE, FILES, TWINS = "report.txt", "files.csv", "near-duplicates.csv"
@@ -102,9 +102,9 @@ def _shares_table(found: Survey) -> str:
         return ""
     rows = [("share of the labelled pixels", *counts)]
     for number, name in enumerate(found.space.classes):
-        shares = [_percent(one[number], one[:IGNORE_INDEX].sum()) for one in counts.values()]
+        shares = [share_of(one[number], one[:IGNORE_INDEX].sum()) for one in counts.values()]
         rows.append((f"{number} {name}", *shares))
-    rows.append(("ignored, of all pixels", *(_percent(one[IGNORE_INDEX], one.sum()) for one in counts.values())))
+    rows.append(("ignored, of all pixels", *(share_of(one[IGNORE_INDEX], one.sum()) for one in counts.values())))
     return _aligned(rows, left=(0,))
 
 
@@ -119,18 +119,11 @@ def _ids_table(found: Survey) -> str:
         often = sorted(raw, key=lambda number: -raw[number])[:IDS]
         total = sum(raw.values())
         held = [
-            f"{class_map.written(value)} ({names.get(class_map.label_of(value), '?')}, {_percent(raw[value], total)})"
+            f"{class_map.written(value)} ({names.get(class_map.label_of(value), '?')}, {share_of(raw[value], total)})"
             for value in sorted(often)
         ]
         rows.append((name, ", ".join(held) + (f", and {len(raw) - IDS} more" if len(raw) > IDS else "")))
     return _aligned(rows, left=(0, 1)) if len(rows) > 1 else ""
-
-
-def _percent(part: int, whole: int) -> str:
-    if not part:
-        return ABSENT
-    share = 100 * part / whole
-    return f"{share:.1f} %" if share >= 0.1 else "< 0.1 %"
 
 
 def _aligned(rows: Sequence[Sequence[str]], left: tuple[int, ...]) -> str:

@@ -52,7 +52,7 @@ def find_sets(data: DomainDataModule) -> Sets:
                 images = described.images(split, data.root)
         except DataError as error:
             if name.startswith("target") or split == "train":
-                found.problems[name] = [str(error)]
+                _note(found, name, [str(error)])
             continue
         _add(found, name, images, unpaired)
     try:
@@ -101,5 +101,12 @@ def in_threads(work: Callable[[Job], Done], jobs: Iterable[Job], threads: int) -
 def _add(found: Sets, name: str, images: ImageSet, unpaired: list[str]) -> None:
     if len(images):
         found.images[name] = images
-    if unpaired:
-        found.problems[name] = unpaired
+    _note(found, name, unpaired)
+
+
+def _note(found: Sets, name: str, problems: list[str]) -> None:
+    """Notes each problem once: splits that are cut off one folder share its files."""
+    domain = name.partition("/")[0]
+    known = {line for other, lines in found.problems.items() if other.startswith(domain) for line in lines}
+    if new := [line for line in problems if line not in known]:
+        found.problems[name] = new

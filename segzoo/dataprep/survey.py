@@ -15,7 +15,8 @@ from segzoo.data.label_check import check_labels
 from segzoo.data.label_spaces import LabelSpace
 from segzoo.data.turning import turned_images
 from segzoo.dataprep.duplicates import Look, Twins, look_at, near_duplicates
-from segzoo.dataprep.sets import Sets, in_threads
+from segzoo.dataprep.photographs import said_of_masks
+from segzoo.dataprep.sets import UNLABELLED, Sets, in_threads
 from segzoo.errors import DataError
 
 Counts = npt.NDArray[np.int64]
@@ -117,6 +118,7 @@ def survey(found: Sets, space: LabelSpace, threads: int, done: Callable[[int], N
     except DataError as error:
         problems.append(str(error))
     warnings += turned_images(labelled)
+    warnings += _said_of_masks(sets)
     looks = {
         name: [(i, item.look) for i, item in enumerate(one.items) if item.look is not None]
         for name, one in sets.items()
@@ -181,17 +183,37 @@ def _mode(path: Path | None) -> str:
     return ""
 
 
-def _said_of(twins: Sequence[Twins], sets: Mapping[str, SurveyedSet]) -> list[str]:
-    """A line for each two sets that share images, or nearly."""
+def _said_of_masks(sets: Mapping[str, SurveyedSet]) -> list[str]:
+    """A line for each of the target's sets without masks that holds files which look like masks."""
     lines = []
-    for pair in dict.fromkeys((one.first[0], one.second[0]) for one in twins):
-        those = [one for one in twins if (one.first[0], one.second[0]) == pair]
+    for name, images in ((name, one.images) for name, one in sets.items() if name.startswith("target")):
+        if images.files and not images.has_labels:
+            files = dict(zip(images.names, images.files, strict=True))
+            lines.append((name, said_of_masks(files, labelled=name != UNLABELLED)))
+    return [f"{name}: {said}" for name, said in lines if said]
+
+
+def _said_of(twins: Sequence[Twins], sets: Mapping[str, SurveyedSet]) -> list[str]:
+    """A line for each two sets that share images, and for each with images that are nearly the same."""
+    lines = []
+    for first, second, same in dict.fromkeys((one.first[0], one.second[0], one.same) for one in twins):
+        those = [one for one in twins if (one.first[0], one.second[0], one.same) == (first, second, same)]
         nearest = min(those, key=lambda one: one.difference)
         names = [sets[name].images.names[position] for name, position in (nearest.first, nearest.second)]
-        scored = pair[1] in ("target/val", "target/test")
-        then = ": scores on them say little of new images" if scored else ""
+        shared = "are also" if same else "have a near duplicate"
         lines.append(
-            f"{len(those)} of the {len(sets[pair[1]].items)} images of {pair[1]} have a near duplicate in {pair[0]} "
-            f"('{names[1]}' is like '{names[0]}'){then}"
+            f"{len(those)} of the {len(sets[second].items)} images of {second} {shared} in {first} "
+            f"('{names[1]}' is {'the same image as' if same else 'like'} '{names[0]}'){_consequence(first, second)}"
         )
     return lines
+
+
+def _consequence(first: str, second: str) -> str:
+    """What it means that two sets share images."""
+    scored = ("target/val", "target/test")
+    if second == UNLABELLED and first in scored:
+        return (
+            ": methods of unlabelled images train the network on photographs that it is scored on, without their labels, and "
+            "scores say little of new ones; take them out of the unlabelled folder"
+        )
+    return ": scores on them say little of new images" if second in scored else ""

@@ -17,7 +17,7 @@ SCORE = "val/miou"
 PARTS = 5
 """Validations of a training at most, evenly spread: the points of its learning curve, of which the last one is the score."""
 LEAST = 100
-"""Steps below which no order of rows means anything."""
+"""Steps below which no order of rows means anything; `trial` says so."""
 MOST = 20_000
 """Steps beyond which few labels are only learned by heart."""
 RISES = 0.01
@@ -50,6 +50,12 @@ ROWS: Mapping[tuple[bool, bool], Mapping[str, str]] = {
     },
 }
 """Rows by whether there are labelled photographs to learn from, and others without labels; the first is the control."""
+
+
+def trial(steps: int) -> str:
+    """What is to be said of trainings of so few steps; empty where they are enough to compare rows."""
+    some = f"{steps} step{'s' * (steps != 1)} show{'s' * (steps == 1)}"
+    return f"{some} nothing about the methods: this was a trial of the software." if steps < LEAST else ""
 
 
 def make_rows(names: Sequence[str]) -> tuple[Row, ...]:
@@ -248,17 +254,19 @@ def _judge(row: str, runs: Sequence[Entry]) -> Judged:
     return Judged(row, val, 0.0 if rise != rise else rise, test, str(best["run"]))
 
 
-def in_words(judged: Sequence[Judged], photographs: Photographs, control: str) -> list[str]:
-    """What is to be done, in sentences.
+def in_words(judged: Sequence[Judged], photographs: Photographs, control: str, steps: int) -> list[str]:
+    """What is to be done, in sentences; first of all that it means nothing, where the trainings were too short.
 
     Args:
         judged: the rows, the best first.
         photographs: that they learned from and were scored on.
         control: the row that others must beat.
+        steps: of every training.
     """
     best, *others = judged
     seeds = f"seed{'s' * (len(best.val) > 1)} {', '.join(map(str, best.val))}"
-    lines = [
+    lines = [said] if (said := trial(steps)) else []
+    lines += [
         f"Take {best.row}: {100 * best.mean:.1f} % mIoU on {photographs.val} validation images ({seeds}), "
         f"{100 * best.test:.1f} % on {photographs.test} test images, which took no part in the choice."
     ]
@@ -303,6 +311,7 @@ def as_json(judged: Sequence[Judged], photographs: Photographs, steps: int) -> s
         "take": judged[0].row,
         "run": judged[0].run,
         "steps": steps,
+        "warning": trial(steps) or None,
         "photographs": vars(photographs),
         "rows": rows,
     }

@@ -60,6 +60,7 @@ class Worth:
         by_seed: the same for every seed.
         smallest: budget of the other row.
         largest: budget of the other row.
+        verdict: of the row's difference to its reference, as `Difference.verdict` has it: whether any gain is shown at all.
     """
 
     row: str
@@ -69,6 +70,12 @@ class Worth:
     by_seed: tuple[float, ...]
     smallest: int
     largest: int
+    verdict: str
+
+    @property
+    def shown(self) -> bool:
+        """Whether the row was shown to differ from its reference."""
+        return self.verdict in ("better", "worse")
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,7 @@ def _find_pair(entries: Sequence[Entry], out: Path) -> Findings:
         split=split,
         rows=ordered,
         budgets=budgets,
-        worths=_worths(by_row, budgets),
+        worths=_worths(by_row, budgets, differences),
         protocol="; ".join(sorted({one["scores"][split]["protocol"] for one in entries})),
     )
 
@@ -188,11 +195,13 @@ def _budgets(
 
 
 def _worths(
-    by_row: Mapping[str, Sequence[Entry]], budgets: Mapping[str, Sequence[tuple[int, Mapping[int, float]]]]
+    by_row: Mapping[str, Sequence[Entry]],
+    budgets: Mapping[str, Sequence[tuple[int, Mapping[int, float]]]],
+    differences: Mapping[str, Difference],
 ) -> tuple[Worth, ...]:
     """Each point of a curve on the curve of its reference."""
     found = []
-    for runs in by_row.values():
+    for name, runs in by_row.items():
         row, labels = _budget_row(runs[0]), _labels(runs[0])
         other = _budget_row(by_row.get(runs[0]["reference"], [{}])[0])
         if row not in budgets or other not in budgets or other == row or not labels:
@@ -204,7 +213,8 @@ def _worths(
         )
         seeds = [seed for seed in mine if all(seed in point for _, point in curve)]
         by_seed = tuple(equal_labels(x, [point[seed] for _, point in curve], mine[seed]) for seed in seeds)
-        found.append(Worth(row, labels, other, equal, by_seed, min(x), max(x)))
+        verdict = differences[name].verdict if name in differences else "unclear"
+        found.append(Worth(row, labels, other, equal, by_seed, min(x), max(x), verdict))
     return tuple(found)
 
 

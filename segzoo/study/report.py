@@ -16,6 +16,7 @@ from segzoo.study.curves import budget_figure, learning_figure, svg
 from segzoo.study.entries import Entry
 from segzoo.study.findings import Findings, RowFinding, find
 from segzoo.study.pictures import find_pictures
+from segzoo.study.plan import CHECKPOINT
 from segzoo.study.statistics import mean_std
 
 FILE = "report.html"
@@ -126,6 +127,7 @@ def _pair(one: Findings, number: int, out: Path) -> dict[str, Any]:
         else [],
         "pictures": find_pictures(one, out),
         "costs": [_costs(row) for row in one.rows],
+        "beside": [text for row in one.rows if (text := _beside_its_own(row))],
         "settings": [_settings(row) for row in one.rows],
     }
 
@@ -180,6 +182,17 @@ def _costs(row: RowFinding) -> dict[str, Any]:
         "device": ", ".join(dict.fromkeys(str(one["manifest"].get("device", "–")) for one in row.entries)),
         "precision": ", ".join(dict.fromkeys(str(one["manifest"].get("precision", "–")) for one in row.entries)),
     }
+
+
+def _beside_its_own(row: RowFinding) -> str:
+    """That a row's costs are not all that it needs, where it starts from others or takes a weight from one; else empty."""
+    starts = [name for option in row.entries[0]["options"] for name in CHECKPOINT.findall(option)]
+    needed = list(dict.fromkeys(filter(None, [*starts, row.name.partition("@")[2]])))
+    if not needed:
+        return ""
+    return (
+        f"{row.name} also needs the training of {words.and_list(needed)}, whose steps and minutes are not in its line."
+    )
 
 
 def _settings(row: RowFinding) -> dict[str, Any]:

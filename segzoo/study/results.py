@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -95,6 +95,13 @@ def orders(row: Row, common: Sequence[str]) -> dict[str, Any]:
     return {"command": ["--method", row.method, *words, *weight_of], "files": digests}
 
 
+class OtherOptions(ConfigError):
+    """A run that is there was trained with options that are not those of today."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}; choose another folder, or remove that run"
+
+
 def check_orders(run: Path, record: Path, now: dict[str, Any]) -> None:
     """Refuses a run that others would be compared with as if its options were theirs.
 
@@ -102,6 +109,9 @@ def check_orders(run: Path, record: Path, now: dict[str, Any]) -> None:
         run: its folder.
         record: file of its orders.
         now: what they would be today.
+
+    Raises:
+        OtherOptions: they differ, or nobody noted those of the run.
     """
     try:
         then = json.loads(record.read_text())
@@ -116,7 +126,7 @@ def check_orders(run: Path, record: Path, now: dict[str, Any]) -> None:
     else:
         changed = [name for name in now["files"] if then["files"].get(name) != now["files"][name]]
         reason = f"before {', '.join(changed)} changed"
-    raise ConfigError(f"{run} was trained {reason}; choose another folder, or remove that run")
+    raise OtherOptions(f"{run} was trained {reason}")
 
 
 def check_complete(run: Path, scores: str = SCORES) -> None:
@@ -135,6 +145,22 @@ def check_complete(run: Path, scores: str = SCORES) -> None:
             f"{run} stopped at step {content['training']['steps']} of {content['max_steps']}: rows are compared after the "
             "same steps; remove that run's folder and compare without `trainer.max_time`"
         )
+
+
+def planned_steps(runs: Iterable[Path]) -> int | None:
+    """The steps of the longest of some runs by their manifests; None where none says it, or where one has no limit."""
+    manifests = [run / "manifest.json" for run in runs]
+    return longest(json.loads(path.read_text()) for path in manifests if path.is_file())
+
+
+def longest(manifests: Iterable[Mapping[str, Any]]) -> int | None:
+    """The steps of the longest of some trainings; None where none says it, or where one has no limit.
+
+    Args:
+        manifests: theirs, or the part of these that results keep.
+    """
+    steps = [int(one["max_steps"]) for one in manifests if "max_steps" in one]
+    return max(steps) if steps and min(steps) > 0 else None
 
 
 def read_resources(path: Path, method: str) -> dict[str, int | None]:

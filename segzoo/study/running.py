@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from segzoo.errors import ConfigError, SegzooError
@@ -73,6 +74,57 @@ class Run:
         return "/".join(filter(None, [self.comparison.name, f"{self.row.name}, seed {self.seed}"]))
 
 
+class TrainingFailed(SegzooError):
+    """A training that ended with an error.
+
+    Args:
+        message: what is said of it.
+        reason: the last line that it printed.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass
+class Course:
+    """What came of the runs of a study so far.
+
+    Attributes:
+        trained: whether a training came to its end.
+        failed: messages of the runs that failed, by the names of data and row, and the seed.
+        reasons: what they ended with, by data and row.
+        hopeless: whether every run would fail, so that no further one begins. It is taken for granted once two rows have failed
+            for the same reason before anything was trained: weights that cannot be loaded fail all rows, and a row that is too
+            large for the machine fails alone.
+    """
+
+    trained: bool = False
+    failed: dict[tuple[str, str, int], str] = field(default_factory=dict)
+    reasons: dict[tuple[str, str], str] = field(default_factory=dict)
+    hopeless: bool = False
+    _changing: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, run: Run, error: SegzooError) -> None:
+        """A run failed."""
+        with self._changing:
+            self.failed[run.comparison.name, run.row.name, run.seed] = str(error)
+            reason = error.reason if isinstance(error, TrainingFailed) else str(error)
+            self.reasons[run.comparison.name, run.row.name] = reason
+            alike = len(self.reasons) > 1 and len(set(self.reasons.values())) == 1
+            # It stays so: what waits for a run that did not begin must not begin, either.
+            self.hopeless = self.hopeless or (alike and not self.trained)
+
+    def lost(self, run: Run) -> str | None:
+        """The row that a run would take something from, and which failed; None where there is none."""
+        before = (*run.row.starts, *([run.row.weight_of] if run.row.weight_of else []))
+        return next((row.name for row in before if (run.comparison.name, row.name, run.seed) in self.failed), None)
+
+
 def waves(study: Study) -> list[list[Run]]:
     """All runs; those in one list may run at a time, after all in those before it, the longest first."""
     found: dict[int, list[Run]] = {}
@@ -82,8 +134,16 @@ def waves(study: Study) -> list[list[Run]]:
     return [sorted(found[n], key=lambda run: -run.comparison.costs.get(run.row.name, 1)) for n in sorted(found)]
 
 
-def train_all(out: Path, study: Study, jobs: int, train: Train, say: Callable[[str], object]) -> None:
-    """Trains what is not complete. A run that fails keeps none from running but those that start from it.
+def train_all(
+    out: Path,
+    study: Study,
+    jobs: int,
+    train: Train,
+    say: Callable[[str], object],
+    time_left: Callable[[], str] = lambda: "",
+) -> None:
+    """Trains what is not complete. A run that fails keeps none from running but those that start from it; where the first ones
+    show that all would fail for the same reason, no further ones begin.
 
     Args:
         out: folder of the study.
@@ -91,39 +151,52 @@ def train_all(out: Path, study: Study, jobs: int, train: Train, say: Callable[[s
         jobs: trainings at a time.
         train: starts one and waits for its end.
         say: is given a line when a training begins, and when it is complete.
+        time_left: what follows in the line of a complete one.
 
     Raises:
         SegzooError: trainings failed, or one that is there is not what the plan wants.
     """
     planned = waves(study)
-    total, done, failed = sum(map(len, planned)), 0, dict[tuple[str, str, int], str]()
+    total, done = sum(map(len, planned)), 0
+    course = Course()
     threads = threads_of(jobs)
 
-    def perform(run: Run) -> str:
-        before = (*run.row.starts, *([run.row.weight_of] if run.row.weight_of else []))
-        if lost := [row.name for row in before if (run.comparison.name, row.name, run.seed) in failed]:
-            return f"{run} waits for {lost[0]}, which failed"
+    def perform(run: Run) -> bool:
+        if course.hopeless:
+            return False
+        if lost := course.lost(run):
+            course.failed[run.comparison.name, run.row.name, run.seed] = f"{run} waits for {lost}, which failed"
+            return False
         folder = run.comparison.folder(out)
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            complete(folder, run.comparison.plan, run.row, run.seed, train, threads, say, SPLITS[study.split])
+            plan, proof = run.comparison.plan, SPLITS[study.split]
+            if complete(folder, plan, run.row, run.seed, train, threads, say, proof):
+                course.trained = True
         except ConfigError:
             raise
         except SegzooError as error:
-            return str(error)
-        return ""
+            course.note(run, error)
+            return False
+        return True
 
     with ThreadPoolExecutor(jobs) as pool:
         for wave in planned:  # rows that take something from others wait for them
-            for run, error in zip(wave, pool.map(perform, wave), strict=True):
-                if error:
-                    failed[run.comparison.name, run.row.name, run.seed] = error
-                    continue
-                done += 1
-                say(f"{done}/{total}  {run}")
-    if failed:
-        first = next(iter(failed.values()))
-        raise SegzooError(first if len(failed) == 1 else f"{len(failed)} of {total} runs failed, the first: {first}")
+            for run, well in zip(wave, pool.map(perform, wave), strict=True):
+                if well:
+                    done += 1
+                    say(f"{done}/{total}  {run}{time_left()}")
+    if course.failed:
+        raise SegzooError(_in_short(list(course.failed.values()), done, total))
+
+
+def _in_short(failed: Sequence[str], done: int, total: int) -> str:
+    """What is said in the end of runs that failed, and of those that did not begin because of them."""
+    rest = total - done - len(failed)
+    if len(failed) == 1 and not rest:
+        return failed[0]
+    then = f"; the other {rest} would fail for the same reason, and were not begun" if rest else ""
+    return f"{len(failed)} of {total} runs failed, the first: {failed[0]}{then}"
 
 
 def threads_of(jobs: int) -> dict[str, str]:
@@ -167,8 +240,8 @@ def complete(
     threads: Mapping[str, str],
     say: Callable[[str], object],
     scores: str = SCORES,
-) -> tuple[Row, int]:
-    """Trains one row with one seed, unless its run is complete.
+) -> bool:
+    """Trains one row with one seed, unless its run is complete; returns whether it had to.
 
     Args:
         folder: of the comparison.
@@ -185,16 +258,16 @@ def complete(
     """
     training = next_training(folder, plan, row, seed, scores)
     if training is None:
-        return row, seed
+        return False
     record = _record(folder, row, seed)
     write_text(record, json.dumps(orders(row, plan.common), indent=1) + "\n")
     log = record.with_suffix(".log")
     say(f"trains {row.name}, seed {seed}: {log}")
     if status := train(training, log, threads):
         lines = log.read_text(errors="replace").strip().splitlines() or [f"exit status {status}"]
-        raise SegzooError(f"{row.name} with seed {seed} failed, see {log}: {lines[-1]}")
+        raise TrainingFailed(f"{row.name} with seed {seed} failed, see {log}: {lines[-1]}", lines[-1])
     check_complete(find_run(folder, row, seed, scores), scores)
-    return row, seed
+    return True
 
 
 def is_complete(folder: Path, plan: Plan, row: Row, seed: int, scores: str = SCORES) -> bool:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from segzoo.evaluation import Scores, comparison_table
 from segzoo.evaluation.tables import source_text
-from segzoo.study.results import SPLITS, check_comparable, find_run, read_resources, read_sources
+from segzoo.study.choice import trial
+from segzoo.study.results import SPLITS, check_comparable, find_run, planned_steps, read_resources, read_sources
 from segzoo.study.study_file import Comparison
 
 
@@ -13,7 +14,8 @@ def make_table(folder: Path, one: Comparison, *, per_class: bool = False, split:
     """Markdown: the rows' resources, mean and standard deviation of their scores over the seeds, each row's
     difference to its own reference.
 
-    Where rows learned from several sources, a line says what they are.
+    Where rows learned from several sources, a line says what they are; where all trainings were too short to compare rows,
+    one says that.
 
     Args:
         folder: of the comparison.
@@ -34,7 +36,10 @@ def make_table(folder: Path, one: Comparison, *, per_class: bool = False, split:
     table = comparison_table(
         scores, {name: one.references[name] for name in scores}, per_class=per_class, resources=resources
     )
-    return "\n\n".join([table, *_source_lines({name: read_sources(paths[0]) for name, paths in files.items()})])
+    steps = planned_steps(find_run(folder, row, seed, proof) for row in plan.rows for seed in plan.seeds)
+    remarks = [said] if steps and (said := trial(steps)) else []
+    sources = _source_lines({name: read_sources(paths[0]) for name, paths in files.items()})
+    return "\n\n".join([table, *remarks, *sources])
 
 
 def _source_lines(sources: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:

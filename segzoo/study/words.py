@@ -3,13 +3,21 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from segzoo.study.choice import trial
 from segzoo.study.findings import Findings, RowFinding, Worth
+from segzoo.study.results import longest
 from segzoo.study.statistics import LEVEL, Difference, Interval
 
 LISTED = 6
 """Rows that are compared from which on their numbers are left to the table."""
 FEW = 5
 """Seeds below which only large differences can be shown."""
+SURENESS = (
+    (("better", "worse"), "", ""),
+    (("unclear",), "By their means alone, ", ": this, too, may be the luck of the seeds"),
+    (("one seed",), "By one seed alone, ", ": this, too, may be luck"),
+)
+"""How the worth of labels is told: by the verdicts on a row's differences, what stands before it and what after it."""
 
 
 def answer(findings: Sequence[Findings]) -> list[str]:
@@ -18,6 +26,9 @@ def answer(findings: Sequence[Findings]) -> list[str]:
 
 
 def _sentences(one: Findings, named: bool) -> Iterator[str]:
+    steps = longest(entry["manifest"] for row in one.rows for entry in row.entries)
+    if steps and (said := trial(steps)):
+        yield said
     compared = [row for row in one.rows if row.difference is not None]
     better, worse, unclear, alone = (
         [row for row in compared if row.difference is not None and row.difference.verdict == verdict]
@@ -54,13 +65,16 @@ def _sentences(one: Findings, named: bool) -> Iterator[str]:
     if 1 < seeds < FEW:
         yield f"With {seeds} seeds only large differences can be shown; {FEW} or more show smaller ones."
     for name in dict.fromkeys(worth.row for worth in one.worths):
-        yield _worths_sentence([worth for worth in one.worths if worth.row == name])
+        for verdicts, start, end in SURENESS:
+            if found := [worth for worth in one.worths if worth.row == name and worth.verdict in verdicts]:
+                yield f"{start}{_worths_clause(found)}{end}."
 
 
 def worth_sentence(worth: Worth) -> str:
-    """E.g. "joint with 16 labels equals target-only with about 40"."""
+    """E.g. "joint with 16 labels equals target-only with about 40"; where no gain is shown at all, it says so."""
+    luck = "" if worth.shown else ", which may be the luck of the seeds"
     if not 0 < worth.equal < math.inf:
-        return f"{_beyond([worth])}."
+        return f"{_beyond([worth])}{luck}."
     text = f"{worth.row} with {worth.labels} labels equals {worth.other} with about {worth.equal:.0f}"
     if len(worth.by_seed) < 2:
         return f"{text} (one seed, which may be luck)."
@@ -69,11 +83,11 @@ def worth_sentence(worth: Worth) -> str:
         f"fewer than {worth.smallest}" if low == 0 else f"{low:.0f}",
         f"more than {worth.largest}" if math.isinf(high) else f"{high:.0f}",
     )
-    return f"{text} (by seed: {ends[0]} to {ends[1]})."
+    return f"{text} (by seed: {ends[0]} to {ends[1]}){luck}."
 
 
-def _worths_sentence(worths: Sequence[Worth]) -> str:
-    """All budgets of a row in one sentence."""
+def _worths_clause(worths: Sequence[Worth]) -> str:
+    """Several budgets of a row in one clause."""
     parts = []
     if equal := [worth for worth in worths if 0 < worth.equal < math.inf]:
         labels, others = ([str(worth.labels) for worth in equal], [f"{worth.equal:.0f}" for worth in equal])
@@ -86,7 +100,7 @@ def _worths_sentence(worths: Sequence[Worth]) -> str:
             # Beyond the budget at the end with fewer or more labels says more than with as many.
             unequal = [worth for worth in rest if worth.labels != (worth.largest if found else worth.smallest)]
             parts.append(_beyond(unequal or rest))
-    return f"{'; '.join(parts)}."
+    return "; ".join(parts)
 
 
 def _beyond(worths: Sequence[Worth]) -> str:

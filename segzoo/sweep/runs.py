@@ -129,8 +129,15 @@ class Runs:
         valued = [(value, one) for one in self.sets if one.complete and (value := self._value(one)) is not None]
         return [one for _, one in sorted(valued, key=lambda pair: pair[0], reverse=self.sweep.maximize)]
 
+    def without_metric(self) -> Path | None:
+        """The run of a complete set where none has logged the metric, so that those to come would not, either; else None."""
+        complete = [one for one in self.sets if one.complete]
+        if any(self._value(one) is not None for one in complete):
+            return None
+        return next((one.run for one in complete), None)
+
     def table(self) -> str:
-        """Markdown: a line per set, the best first, with what differs between them, and the command of the best."""
+        """Markdown: a line per set, the best first, with what differs between them; what does not; the command of the best."""
         names = list(dict.fromkeys(name for one in self.sets for name in one.parameters))
         varied = [name for name in names if len({json.dumps(one.parameters.get(name)) for one in self.sets}) > 1]
         ranking = self.ranking()
@@ -141,13 +148,14 @@ class Runs:
             shown = f"{value:.4f}" if value is not None else state or "–"
             lines.append([shown, *[_text(one.parameters.get(name)) for name in varied], str(one.run or one.folder)])
         text = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+        if same := [name for name in names if name not in varied]:
+            text += (
+                f"\n\nin all sets: {'; '.join(f'{name} {_text(self.sets[0].parameters.get(name))}' for name in same)}"
+            )
         if ranking:
             text += f"\n\nbest: segzoo fit {shlex.join([*self.sweep.words(ranking[0].parameters), *self.options])}"
         elif any(one.complete for one in self.sets):
-            text += (
-                f"\n\nno best one: no complete run has logged {self.sweep.metric}; a validation comes every "
-                "`trainer.val_check_interval` steps, which must not be more than `trainer.max_steps`"
-            )
+            text += f"\n\nno best one: no complete run has logged {self.sweep.metric}"
         return text
 
     def _value(self, one: SetOfOptions) -> float | None:

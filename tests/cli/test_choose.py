@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ import pytest
 import yaml
 
 from segzoo.cli import choose as command
-from segzoo.study.study_file import Study
+from segzoo.cli import study_run
+from segzoo.study.plan import Plan
+from segzoo.study.running import Training
+from segzoo.study.study_file import Study, single
+from segzoo.study.trainings import Trainings
 from tests.cli.conftest import Segzoo
 from tests.study_runs import write_run
 
@@ -40,6 +45,10 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Study]]:
 
     monkeypatch.setattr(command, "train_study", train)
     return found
+
+
+def chosen_warning(out: Path) -> object:
+    return json.loads((out / "choice.json").read_text())["warning"]
 
 
 def option(study: Study, name: str) -> str:
@@ -72,6 +81,12 @@ def test_a_few_steps_say_how_many_fit_and_the_best_row_is_named(
     assert chosen["take"] == "ssda" and chosen["steps"] == steps and (out / chosen["run"] / "manifest.json").is_file()
     assert chosen["run"].endswith("default-s1")  # its better seed
     assert f"segzoo predict --ckpt_path {out / chosen['run']} --input PHOTOS --out labelled" in result.out
+    # The runs that cost most begin first, and the time that is left is told by what they cost.
+    assert study.comparisons[0].costs == dict.fromkeys(rows, pytest.approx(steps * 61 / 200 + 60))
+    page = html.unescape((out / "report.html").read_text())
+    needed = "fine-tuned also needs the training of source-only, whose steps and minutes are not in its line."
+    assert needed in page[page.index("-costs") :] and page.count("also needs the training") == 1
+    assert "trial of the software" not in result.out + page and chosen_warning(out) is None
     again = segzoo("choose", toy, "--hours", "1")
     assert again.status == 0 and [one for one, _ in trained[2:]] == [probed, out] and again.out == result.out
 
@@ -98,6 +113,37 @@ def test_rows_and_steps_of_ones_own(segzoo: Segzoo, toy: Path, trained: list[tup
     assert option(study, "--trainer.max_steps") == "8" and option(study, "--trainer.val_check_interval") == "2"
     assert option(study, "--data.target_labels") == "2" and option(study, "--optimizer.lr") == "0.1"
     assert "Take target-only: " in result.out and "with one seed, which says nothing" in result.out
+    few = "8 steps show nothing about the methods: this was a trial of the software."
+    assert f"\n{few}\nTake target-only" in result.out and f"\n{few}\n" in (out / "choice.txt").read_text()
+    assert json.loads((out / "choice.json").read_text())["warning"] == few
+    page = (out / "report.html").read_text()
+    assert f"<p>{few}</p>" in page[: page.index("<nav")]
+
+
+def test_other_steps_in_the_same_folder_are_told_the_option_for_another(
+    segzoo: Segzoo, toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[Path] = []
+
+    def fit(trainings: Trainings, training: Training, log: Path, environment: Mapping[str, str], split: str) -> int:
+        at = training.options.index("--trainer.max_steps")
+        (one,) = single(Plan((training.row,), (0,), training.row.name, training.options)).comparisons
+        run = write_run(one, training.folder.parent, training.row, training.seed, 0.5)
+        (run / "metrics.csv").write_text(f"step,val/miou\n{training.options[at + 1]},0.5\n")
+        (run / "manifest.json").write_text(
+            (run / "manifest.json").read_text().replace('"max_steps": 200', f'"max_steps": {training.options[at + 1]}')
+        )
+        log.touch()
+        trained.append(run)
+        return 0
+
+    monkeypatch.setattr(study_run, "train_and_score", fit)
+    words = ["choose", toy, "--rows", "target-only", "--seeds", "0"]
+    assert segzoo(*words, "--steps", "20").status == 0 and len(trained) == 1
+    result = segzoo(*words, "--steps", "30")
+    assert result.status == 2 and "--trainer.max_steps 30" in result.err and result.err.count("\n") == 1
+    assert result.err.endswith("; choose another folder with --out, or remove that run\n")
+    assert segzoo(*words, "--steps", "30", "--out", "other").status == 0 and len(trained) == 2
 
 
 def test_the_help_says_what_is_trained_and_how_few_steps_there_may_be(segzoo: Segzoo) -> None:

@@ -141,7 +141,9 @@ def test_a_run_with_other_options_is_not_taken_for_this_one(tmp_path: Path, caps
     assert again(tmp_path, "joint") == 0
     capsys.readouterr()
     assert again(tmp_path, "joint", options=("--optimizer.lr", "0.1")) == 2
-    assert "some.yaml` and not with `--method joint --config" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "some.yaml` and not with `--method joint --config" in error
+    assert "; choose another folder with --out, or remove that run" in error
     (tmp_path / "some.yaml").write_text("trainer: {max_steps: 7}\n")
     assert again(tmp_path, "joint") == 2
     error = capsys.readouterr().err
@@ -171,6 +173,22 @@ def test_a_table_that_cannot_be_written_leaves_the_one_before(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (status, capsys.readouterr().err) == (2, f"error: {table}: File too large\n")
     assert table.read_text() == before and not list(tmp_path.glob("*.partial"))
+
+
+def test_a_comparison_of_few_steps_says_that_it_shows_nothing_in_all_that_it_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = "20 steps show nothing about the methods: this was a trial of the software."
+    run = finished(tmp_path)
+    manifest = json.loads((run / "manifest.json").read_text())
+    for steps in (20, 100):
+        (run / "manifest.json").write_text(json.dumps(manifest | {"max_steps": steps}))
+        capsys.readouterr()
+        assert again(tmp_path, "joint") == 0
+        said, page = capsys.readouterr().out, (tmp_path / "report.html").read_text()
+        assert main(["compare", str(tmp_path / "results.json"), "--out", str(tmp_path / "copy")]) == 0
+        texts = [said, (tmp_path / "comparison.md").read_text(), page[: page.index("<nav")], capsys.readouterr().out]
+        assert [few in text for text in texts] == [steps == 20] * 4
 
 
 def test_scores_of_a_part_of_the_split_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

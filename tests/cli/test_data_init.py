@@ -121,6 +121,130 @@ def test_photographs_without_masks(segzoo: Segzoo) -> None:
     assert yaml.safe_load(Path("my.yaml").read_text())["data"]["target"]["init_args"]["masks"] is None
 
 
+INIT = ("data", "init", "--source_images", "syn", "--target_images")
+
+
+def test_masks_in_a_folder_of_unlabelled_photographs_are_not_taken(segzoo: Segzoo) -> None:
+    write_pairs(Path("syn"), 3)
+    for place in ("real/train", "real/test", "more"):
+        write_pairs(Path(place), 4)
+    result = segzoo(*INIT, "real", "--target_unlabelled", "more", "--out", "my.yaml")
+    assert result.status == 0 and f"target: 4 unlabelled photographs in {Path('more/image').absolute()}" in result.out
+    assert yaml.safe_load(Path("my.yaml").read_text())["data"]["target"]["init_args"]["unlabelled"] == "more/image"
+    assert "15 images, 0 errors" in segzoo("data", "check", "my.yaml").out
+    Path("more").rename("real/unlabelled")  # found by itself
+    result = segzoo(*INIT, "real", "--out", "my.yaml", "--overwrite")
+    assert f"target: 4 unlabelled photographs in {Path('real/unlabelled/image').absolute()}" in result.out
+    Path("real/unlabelled").rename("deeper")
+    Path("more").mkdir()
+    Path("deeper").rename("more/deeper")  # no place for masks that is known, but a name
+    result = segzoo(*INIT, "real", "--target_unlabelled", "more", "--out", "my.yaml", "--overwrite")
+    assert (
+        "warning: 4 of the 8 photographs without masks look like masks" in result.err
+        and "set --target_unlabelled to" in result.err
+    )
+
+
+def test_masks_that_are_taken_for_images_are_named(segzoo: Segzoo) -> None:
+    write_pairs(Path("syn"), 3)
+    write_pairs(Path("real"), 5)
+    Path("photos").mkdir()
+    for i, path in enumerate(sorted(Path("real/image").iterdir())):
+        path.rename(f"photos/{path.name}")
+        if i < 2:  # fewer than half of the files
+            Path(f"real/mask/{path.name}").rename(f"photos/{path.stem}_mask.png")
+    result = segzoo(*INIT, "photos", "--out", "my.yaml")
+    assert (
+        "warning: 2 of the 7 photographs without masks look like masks" in result.err
+        and "set --target_masks to" in result.err
+    )
+    assert "target/train: 2 of the 7 photographs without masks look" in segzoo("data", "check", "my.yaml").err
+    result = segzoo(*INIT, "photos", "--target_masks", "photos", "--out", "my.yaml", "--overwrite")
+    assert "target: 2 images, 2 with masks" in result.out and "3 of the target's images have no mask" in result.err
+
+
+def test_photographs_without_a_mask_among_others(segzoo: Segzoo) -> None:
+    write_pairs(Path("syn"), 3)
+    write_pairs(Path("real"), 20)
+    for path in sorted(Path("real/mask").iterdir())[8:]:
+        path.unlink()
+    result = segzoo(*INIT, "real", "--out", "my.yaml")
+    assert result.status == 0 and "target: 8 images, 8 with masks" in result.out
+    place = Path("real/image").absolute()
+    assert f"target: 12 unlabelled photographs in {place}, those of its images that have no mask" in result.out
+    assert "fit --method ssda" in result.out and "without a partner" not in result.out
+    assert "GUESSED: of the training images, the 12 that have no mask" in Path("my.yaml").read_text()
+    checked = segzoo("data", "check", "my.yaml")
+    assert checked.status == 0 and "23 images, 0 errors" in checked.out, checked.err
+    Path("my.yaml").write_text(Path("my.yaml").read_text().replace("      unlabelled: real/image", "#"))
+    checked = segzoo("data", "check", "my.yaml", "--out", "again")
+    assert checked.status == 1 and "12 errors" in checked.out and checked.err.count("--data.target.unlabelled") == 1
+
+
+def test_files_at_which_a_training_would_stop_are_named(segzoo: Segzoo) -> None:
+    write_pairs(Path("syn"), 4)
+    for split in ("train", "test"):
+        write_pairs(Path("real") / split, 3)
+    Path("real/test/mask/001.png").unlink()
+    Path("syn/image/002.png").unlink()
+    Image.open("syn/mask/003.png").save("syn/mask/003.jpg")
+    Path("syn/mask/003.png").unlink()
+    result = segzoo(*INIT, "real", "--out", "my.yaml")
+    assert result.status == 0
+    lines = [line for line in result.err.splitlines() if line.startswith("warning: 1 of the")]
+    found = "003.png.*: found .*syn/mask/003.jpg: JPEG changes ids, export it as PNG"
+    expected = (
+        found,
+        "1 of the source's masks has no image, .*syn/mask/002.png",
+        "real/test/image/001.png: .* such as .*/real/unlabelled, and give it as --target_unlabelled .*/real/unlabelled",
+    )
+    assert len(lines) == 3 and all(re.search(*both) for both in zip(expected, lines, strict=True)), lines
+    checked = segzoo("data", "check", "my.yaml")
+    assert re.search(found, checked.err) and "3 errors" in checked.out
+    Path("real/test/mask/001.png").write_bytes(Path("real/test/mask/000.png").read_bytes())
+    trained = segzoo("fit", "--method", "joint", "--data", "my.yaml")
+    assert trained.status == 2 and re.search(found, trained.err)
+
+
+def test_ids_and_colours_are_not_brought_together(segzoo: Segzoo) -> None:
+    for name in ("syn", "real"):
+        write_pairs(Path(name), 3)
+    for path in Path("real/mask").iterdir():
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(colours(np.minimum(mask, 1))).save(path)
+    result = segzoo(*INIT, "real", "--out", "my.yaml")
+    assert result.status == 2 and result.err.count("\n") == 1
+    for words in (
+        "3 ids in the source's masks (0, 1, 2) and 2 colours in the target's masks (0 0 0, 128 64 128)",
+        "docs/masks.md",
+        "--label_space",
+    ):
+        assert words in result.err
+
+
+def test_a_stray_id_is_taken_out_by_what_the_file_says(segzoo: Segzoo) -> None:
+    for name, count in (("syn", 40), ("real", 40)):
+        write_pairs(Path(name), count)
+    mask = np.array(Image.open("syn/mask/007.png"))
+    mask[0, :2] = 37
+    Image.fromarray(mask).save("syn/mask/007.png")
+    result = segzoo(*INIT, "real", "--out", "my.yaml")
+    said = "37 is probably a mistake: of the source's 40 masks that were looked at"
+    assert f"guessed: {said}" in result.err and "syn/mask/007.png alone holds it, in 2 pixels" in result.err
+    lines = Path("my_classes.yaml").read_text().splitlines()
+    assert any(line.startswith(f"# GUESSED: {said}") for line in lines)
+    (own,) = [line for line in lines if line.startswith("  class_3:")]
+    assert "GUESSED, probably a mistake" in own and own.endswith(
+        "< 0.1 % of the source's pixels, – of the target's pixels"
+    )
+    maps = [line for line in lines if line.startswith("    37: class_3")]
+    assert "in 007.png alone: write ignore; < 0.1 %" in maps[0] and maps[1].endswith("write ignore; – of the pixels")
+    text = "\n".join(line for line in lines if line != own).replace("37: class_3", "37: ignore")
+    Path("my_classes.yaml").write_text(text)
+    checked = segzoo("data", "check", "my.yaml")
+    assert checked.status == 0 and "37 (ignored, < 0.1 %)" in checked.out, checked.err
+
+
 def test_a_label_space_that_is_there(segzoo: Segzoo, toy: Path) -> None:
     space = toy.parent / "space.yaml"
     folders = ("--source_images", toy.parent / "syn", "--target_images", toy.parent / "real")
@@ -145,13 +269,15 @@ def test_a_label_space_that_is_there(segzoo: Segzoo, toy: Path) -> None:
         ("--source_images SYN --target_images REAL --classes a --label_space b --out my.yaml", "give one of them"),
         ("--source_images SYN --target_images REAL --label_space citscapes --out my.yaml", "'cityscapes'"),
         ("--source_images SYN --target_images REAL --target_unlabelled no --out my.yaml", "is not a folder"),
+        ("--source_images SYN --target_images REAL --target_unlabelled EMPTY --out my.yaml", "it is empty"),
         ("--source_image SYN --target_images REAL --out my.yaml", "did you mean '--source_images'"),
         ("--source_images SYN/image --source_masks SYN/image --target_images REAL --out my.yaml", "are in one folder"),
     ],
 )
 def test_what_is_wrong_is_one_line(segzoo: Segzoo, toy: Path, options: str, words: str) -> None:
-    for name, path in (("SYN", "syn"), ("REAL", "real"), ("SPACE", "space.yaml")):
+    for name, path in (("SYN", "syn"), ("REAL", "real"), ("SPACE", "space.yaml"), ("EMPTY", "none")):
         options = options.replace(name, str(toy.parent / path))
+    (toy.parent / "none").mkdir(exist_ok=True)
     result = segzoo("data", "init", *options.split())
     assert result.status == 2 and result.err.count("\n") == 1 and words in result.err, result.err
     assert not Path("my.yaml").exists()

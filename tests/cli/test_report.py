@@ -130,6 +130,10 @@ def test_what_labels_are_worth_is_read_off_the_curves(study: tuple[Path, Study])
     assert len(first.by_seed) == 3
     last = next(worth for worth in found.worths if worth.labels == 32)
     assert np.isinf(last.equal) and last.largest == 32
+    verdicts = {row.name: row.difference.verdict for row in found.rows if row.difference}
+    assert {f"{worth.row}-{worth.labels}": worth.verdict for worth in found.worths} == {
+        name: verdict for name, verdict in verdicts.items() if name.startswith("joint-")
+    }
     assert [row.labels for row in found.rows] == [None, 4, 4, 16, 16, 32, 32]
 
 

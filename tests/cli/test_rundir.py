@@ -1,11 +1,12 @@
 """Run folders."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from segzoo.cli.rundir import claim, discard_unused, run_folder
-from segzoo.errors import ConfigError
+from segzoo.cli.rundir import claim, discard_unused, newest_checkpoint, run_folder
+from segzoo.errors import CheckpointError, ConfigError
 
 
 def test_a_taken_folder_is_never_used_again(tmp_path: Path) -> None:
@@ -37,3 +38,20 @@ def test_only_a_run_that_did_not_start_is_discarded(tmp_path: Path) -> None:
     discard_unused(begun)
     assert not empty.exists()
     assert (begun / "config.yaml").is_file()
+
+
+def test_where_the_data_were_forgotten_the_newest_run_of_the_method_is_named(tmp_path: Path) -> None:
+    parent = tmp_path / "semi-supervised" / "minicity"
+    with pytest.raises(CheckpointError, match=r"below \S+; give its path as --ckpt_path FILE"):
+        newest_checkpoint(parent, "default", 0)
+    for age, place in enumerate(("mine/default-s0", "mine/default-s1", "other/default-s0", "minicity/default-s7")):
+        last = tmp_path / "semi-supervised" / place / "checkpoints" / "last.ckpt"
+        last.parent.mkdir(parents=True)
+        last.touch()
+        os.utime(last, (200 - 10 * age, 200 - 10 * age))
+    run = tmp_path / "semi-supervised" / "mine" / "default-s0"
+    with pytest.raises(CheckpointError) as error:
+        newest_checkpoint(parent, "default", 0)
+    assert f"; the newest run of semi-supervised on other data is {run}: add --data, or give its path" in str(
+        error.value
+    )

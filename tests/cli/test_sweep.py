@@ -142,6 +142,31 @@ def test_wrong_arguments_are_one_line(segzoo: Segzoo, arguments: list[str], mess
     assert result.status == 2 and message in result.err and result.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ([], True),
+        (["--trainer.val_check_interval", "11"], True),
+        (["--trainer.val_check_interval", "10"], False),
+        (["--trainer.val_check_interval", "0.5"], False),
+        (["--trainer.accumulate_grad_batches", "40"], False),
+    ],
+)
+def test_a_search_without_a_validation_is_refused_before_its_folder_is_made(
+    segzoo: Segzoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], refused: bool
+) -> None:
+    ran: list[Any] = []
+    monkeypatch.setattr(Trainings, "run", lambda *words: ran.append(words) or 143)
+    (tmp_path / "base.yaml").write_text("trainer: {val_check_interval: 400}")
+    words = ["--config", "base.yaml", "--trainer.max_steps", "10", *options]
+    result = segzoo("sweep", write(tmp_path / "own.yaml"), "--count", "1", "--", *words)
+    assert ("the first run would have no val/miou" in result.err) == refused
+    assert bool(ran) != refused and Path("runs").exists() != refused
+    if refused:
+        assert result.status == 2 and "the training ends at step 10 (--trainer.max_steps)" in result.err
+        assert "give an interval of 10 or less" in result.err and result.err.count("\n") == 1
+
+
 def test_without_the_library_it_says_what_to_install(segzoo: Segzoo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sweeps", None)
     assert "pip install 'segzoo-da[sweeps]'" in segzoo("sweep", "methods").err
@@ -200,6 +225,30 @@ def test_a_grid_is_trained_once_and_ranked_by_its_metric(
     )
     other = segzoo("sweep", path, "--", "--data.batch_size", "2")
     assert other.status == 2 and "was begun with another options" in other.err and len(started) == 4
+
+
+def test_a_sweep_stops_at_the_first_complete_run_without_the_metric(
+    segzoo: Segzoo, tmp_path: Path, started: list[list[str]]
+) -> None:
+    path = write(tmp_path / "own.yaml", metric={"name": "val/other", "goal": "maximize"})
+    first = segzoo("sweep", path)
+    assert first.status == 2 and len(started) == 1
+    assert "source-only/toy/default-s0 is complete, and its metrics.csv has no val/other" in first.err
+    assert "no best one: no complete run has logged val/other" in first.out and "--trainer.max_steps" in first.err
+    again = segzoo("sweep", path)
+    assert (again.status, again.err) == (2, first.err) and len(started) == 1, "the same command begins no further run"
+
+
+def test_what_all_sets_share_stands_below_the_table(segzoo: Segzoo, tmp_path: Path, started: list[list[str]]) -> None:
+    parameters = {
+        "optimizer.lr": {"values": [0.1, 0.2]},
+        "seed_everything": {"value": 1},
+        "data.crop_size": {"values": [[96, 96]]},
+    }
+    out = segzoo("sweep", write(tmp_path / "own.yaml", parameters=parameters)).out
+    assert "| val/miou | optimizer.lr | run |" in out
+    assert "\n\nin all sets: data.crop_size [96, 96]; seed_everything 1\n\nbest: segzoo fit" in out
+    assert "in all sets" not in segzoo("sweep", write(tmp_path / "two.yaml"), "--out", "two").out
 
 
 def test_less_is_better_where_the_sweep_says_so(segzoo: Segzoo, tmp_path: Path, started: list[list[str]]) -> None:

@@ -21,6 +21,7 @@ from segzoo.study.choice import (
     judge,
     make_rows,
     steps_within,
+    trial,
     validation_interval,
 )
 
@@ -107,7 +108,21 @@ def test_the_validation_images_choose_and_not_the_test_images() -> None:
     assert best.mean == pytest.approx(0.45) and best.rise == pytest.approx(0.05) and best.test == pytest.approx(0.1)
     assert best.lead(other) == pytest.approx([0.04, 0.05])
     written = json.loads(as_json([best, other], PHOTOGRAPHS, 100))
-    assert written["take"] == "ssda" and written["rows"][1]["val"] == {"0": 0.40, "1": 0.41}
+    assert (
+        written["warning"] is None and written["take"] == "ssda" and written["rows"][1]["val"] == {"0": 0.40, "1": 0.41}
+    )
+
+
+@given(steps=st.integers(1, MOST))
+def test_a_choice_after_too_few_steps_begins_with_what_it_is(steps: int) -> None:
+    judged = judge([run("joint", 0, [*FLAT, 0.40], 0.9)])
+    lines = in_words(judged, PHOTOGRAPHS, "joint", steps)
+    warning = json.loads(as_json(judged, PHOTOGRAPHS, steps))["warning"]
+    if steps >= LEAST:
+        assert lines[0].startswith("Take joint") and warning is None
+    else:
+        assert lines[0] == warning == trial(steps) and lines[1].startswith("Take joint")
+        assert warning.startswith(f"{steps} step") and warning.endswith("this was a trial of the software.")
 
 
 def test_a_run_without_its_last_validation_is_not_judged() -> None:
@@ -133,7 +148,7 @@ def test_the_table_of_a_choice_has_the_test_score_of_the_chosen_row_alone() -> N
 
 
 def words(photographs: Photographs, *entries: dict[str, Any]) -> str:
-    return "\n".join(in_words(judge(entries), photographs, "target-only"))
+    return "\n".join(in_words(judge(entries), photographs, "target-only", 4000))
 
 
 def test_the_words_say_what_the_numbers_can_bear() -> None:

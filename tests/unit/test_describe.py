@@ -179,6 +179,44 @@ def test_a_255_that_may_be_a_class_is_a_guess(tmp_path: Path) -> None:
     assert not notes(0, 1, 255) and not notes(*range(20), 255) and not notes(0, 7, 8, 11, 255) and not notes(0, 128)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(st.integers(0, 40), st.integers(1, 10**6), min_size=1, max_size=6),
+    st.sets(st.integers(0, 40)),
+    st.sampled_from(["ids", "red", "colours"]),
+    st.integers(1, 4),
+)
+def test_strays_are_rare_values_of_one_mask_among_others(
+    pixels: dict[int, int], alone: set[int], kind: str, masks: int
+) -> None:
+    stored = Stored(kind, pixels, masks, {value: Path("7.png") for value in alone})  # type: ignore[arg-type]
+    expected = {v for v, count in pixels.items() if v in alone and 10_000 * count < sum(pixels.values())}
+    assert stored.strays.keys() == (expected if masks > 1 and len(pixels) > 2 else set())
+
+
+@pytest.mark.parametrize("kind", ["ids", "colours", "red"])
+def test_the_one_mask_of_a_value_is_known(tmp_path: Path, kind: str) -> None:
+    masks = [np.full((20, 30), 3, np.uint8) for _ in range(3)]
+    for i, mask in enumerate(masks):
+        mask[:9] = 5
+        if i == 1:
+            mask[0, 0] = 7
+        rest = {"colours": mask * 2, "red": RNG.integers(0, 255, mask.shape).astype(np.uint8)}.get(kind)
+        save(tmp_path / f"{i}.png", mask if rest is None else np.stack([mask, rest, rest], axis=2))
+    stored = what_is_stored([tmp_path / f"{i}.png" for i in range(3)])
+    assert stored.kind == kind
+    assert stored.alone == {0x070E0E if kind == "colours" else 7: tmp_path / "1.png"}
+
+
+def test_what_the_other_domain_holds_is_no_stray() -> None:
+    one = Stored("ids", {0: 10**6, 1: 10**6, 2: 5}, 9, {2: Path("7.png")})
+    assert any("2 is probably a mistake" in note for note in guess_classes({"source": one, "target": one}).notes)
+    other = Stored("ids", {0: 10**6, 1: 10**6, 2: 10**5}, 9)
+    classes = guess_classes({"source": one, "target": other})
+    assert not any("mistake" in note for note in classes.notes) and not any(classes.maps.values())
+    assert "mistake" not in classes_yaml("mine", classes, {"source": one, "target": other})
+
+
 def written(
     stored: dict[str, Stored], tmp_path: Path, *names: str
 ) -> tuple[tuple[str, ...], dict[str, dict[int, int]]]:

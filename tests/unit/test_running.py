@@ -90,6 +90,60 @@ def test_a_run_that_fails_keeps_only_those_that_start_from_it_from_running(tmp_p
     assert sorted(train(read(tmp_path), out)[0]) == ["source-only-s1", "tuned-s1"]
 
 
+def failing_all(reasons: Mapping[str, str], out: Path, study: Study, jobs: int = 1) -> tuple[list[str], str]:
+    """The runs that began, and what was said, where the runs of each row fail for its reason; others are trained."""
+    begun: list[str] = []
+    trained = Trainer(study, out)
+
+    def fail(training: Training, log: Path, threads: Mapping[str, str]) -> int:
+        begun.append(f"{training.row.name}-s{training.seed}")
+        if training.row.name not in reasons:
+            return trained(training, log, threads)
+        log.write_text(f"step 1/9\n{reasons[training.row.name]}\n")
+        return 2
+
+    with pytest.raises(SegzooError) as error:
+        train_all(out, study, jobs, fail, lambda line: None)
+    return begun, str(error.value)
+
+
+def test_where_two_rows_fail_for_the_same_reason_first_no_further_run_begins(tmp_path: Path) -> None:
+    study = read(tmp_path, "0-2")
+    weights = "error: cannot load the weights"
+    begun, said = failing_all(dict.fromkeys(ROWS, weights), tmp_path / "out", study)
+    assert begun == ["source-only-s0", "joint-s0"]
+    assert said.startswith("2 of 9 runs failed, the first: source-only with seed 0 failed, see ")
+    assert said.endswith(f"{weights}; the other 7 would fail for the same reason, and were not begun")
+    assert said.count(weights) == 1
+    again, _ = failing_all(dict.fromkeys(ROWS, weights), tmp_path / "out", study, jobs=2)
+    assert len(again) < 9
+
+
+@pytest.mark.parametrize(
+    "reasons",
+    [
+        {"source-only": "this", "joint": "that"},  # of different reasons
+        {"joint": "this", "tuned": "this"},  # of one reason, but others are trained
+        {"joint": "this"},  # of one row
+    ],
+)
+def test_rows_that_fail_beside_others_or_for_other_reasons_leave_these_alone(
+    tmp_path: Path, reasons: dict[str, str]
+) -> None:
+    begun, said = failing_all(reasons, tmp_path / "out", read(tmp_path))
+    assert "not begun" not in said
+    assert set(begun) >= {f"{row}-s{seed}" for row in ("source-only", "joint") for seed in (0, 1)}
+
+
+def test_a_run_that_is_complete_says_how_long_the_others_take(tmp_path: Path) -> None:
+    study, said = read(tmp_path, "0", rows={"joint": None, "source-only": None}), list[str]()
+    train_all(tmp_path / "out", study, 1, Trainer(study, tmp_path / "out"), said.append, lambda: ", about 9 s left")
+    assert [line for line in said if line.startswith(("1/2", "2/2"))] == [
+        "1/2  minicity/joint, seed 0, about 9 s left",
+        "2/2  minicity/source-only, seed 0, about 9 s left",
+    ]
+
+
 class Recorder(Trainings):
     """Runs nothing, and notes what it was told."""
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from segzoo.cli.main import main
@@ -36,8 +38,8 @@ def test_the_last_line_of_progress(tmp_path: Path) -> None:
 
 def test_the_time_that_is_left(tmp_path: Path) -> None:
     now = [0.0]
-    display = StudyDisplay(5, 2, Console(file=io.StringIO()), clock=lambda: now[0])
-    assert display.seconds_left() is None
+    display = StudyDisplay(dict.fromkeys("abcde", 1.0), 2, Console(file=io.StringIO()), clock=lambda: now[0])
+    assert display.seconds_left() is None and display.time_left() == ""
     logs = {name: tmp_path / name for name in "abc"}
     for name in "ab":
         logs[name].touch()
@@ -58,17 +60,49 @@ def test_the_time_that_is_left(tmp_path: Path) -> None:
     assert display.seconds_left() == pytest.approx(3605), "no sooner than the longest one"
 
 
+def test_the_time_that_is_left_knows_what_rows_cost(tmp_path: Path) -> None:
+    now = [0.0]
+    costs = {"ssda-s0": 3.0, "joint-s0": 2.0, "target-only-s0": 1.0}
+    display = StudyDisplay(costs, 1, Console(file=io.StringIO()), clock=lambda: now[0])
+    display.begin("ssda-s0", tmp_path / "a")
+    now[0] = 180.0
+    display.end("ssda-s0")
+    assert display.seconds_left() == pytest.approx(180) and display.time_left() == ", about 3 min 00 s left"
+    display.begin("joint-s0", tmp_path / "b")
+    now[0] = 210.0
+    assert display.seconds_left() == pytest.approx(90 + 60), (
+        "of one that says nothing yet: what it costs, less what it took"
+    )
+    display.end("joint-s0")
+    display.begin("target-only-s0", tmp_path / "c")
+    display.end("target-only-s0")
+    assert display.time_left() == "", "nothing is left to do"
+
+
+@given(costs=st.lists(st.floats(0.001, 50), min_size=2, max_size=6), unit=st.floats(0.1, 1000))
+def test_trainings_that_take_what_they_cost_take_as_long_as_was_said(costs: list[float], unit: float) -> None:
+    now = [0.0]
+    named = {str(number): cost for number, cost in enumerate(costs)}
+    display = StudyDisplay(named, 1, Console(file=io.StringIO()), clock=lambda: now[0])
+    for number, cost in enumerate(costs):
+        display.begin(str(number), Path("no log"))
+        now[0] += unit * cost
+        display.end(str(number))
+        assert display.seconds_left() == pytest.approx(unit * sum(costs[number + 1 :]), rel=1e-6, abs=1e-6)
+
+
 def test_a_terminal_shows_all_runs_and_a_file_only_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "joint-s0.log"
     step(log, 30)
     screen = io.StringIO()
-    with StudyDisplay(3, 1, Console(file=screen, force_terminal=True, width=120)) as display:
+    pending = dict.fromkeys(("minicity/joint-s0", "minicity/joint-s1", "minicity/joint-s2"), 1.0)
+    with StudyDisplay(pending, 1, Console(file=screen, force_terminal=True, width=120)) as display:
         display.begin("minicity/joint-s0", log, "GPU 1")
         display.say("1/3  joint, seed 0 [not markup]")
     shown = screen.getvalue()
     assert "minicity/joint-s0" in shown and "GPU 1" in shown and "30/100" in shown and "3 runs to do" in shown
     assert "[not markup]" in shown
-    with StudyDisplay(3, 1, Console(file=io.StringIO())) as display:
+    with StudyDisplay(pending, 1, Console(file=io.StringIO())) as display:
         display.begin("minicity/joint-s0", log)
         display.say("a line")
     assert capsys.readouterr().out == "a line\n"

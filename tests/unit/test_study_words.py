@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from segzoo.study.findings import Findings, RowFinding, Worth
 from segzoo.study.statistics import Difference, Interval
@@ -17,7 +19,7 @@ def row(name: str, reference: str = "", values: Sequence[float] = (), corrected:
         mean = sum(values) / len(values)
         interval = Interval(mean - 0.01, mean + 0.01) if len(values) > 1 else None
         difference = Difference(tuple(values), mean, 0.0, interval, None, corrected, corrected)
-    entries = tuple({"seed": seed} for seed in range(len(values) or 3))
+    entries = tuple({"seed": seed, "manifest": {"max_steps": 4000}} for seed in range(len(values) or 3))
     miou = (0.5 + sum(values), 0.01)
     return RowFinding(name, "", None, entries, miou, miou, None, reference or name, difference, {}, {})
 
@@ -52,7 +54,7 @@ def test_what_is_not_shown_is_said_of_the_rows() -> None:
 
 
 def test_one_seed_shows_nothing() -> None:
-    single = RowFinding(**{**vars(row("target-only")), "entries": ({"seed": 0},)})
+    single = RowFinding(**{**vars(row("target-only")), "entries": ({"seed": 0, "manifest": {}},)})
     joint, many = row("joint", "target-only", [0.1]), row("ssda", "target-only", [0.1, 0.1], 0.01)
     (text,) = answer([found(single, joint)])
     said = ", which does not show which row is better: scores change from seed to seed, and only further seeds show by how "
@@ -61,8 +63,33 @@ def test_one_seed_shows_nothing() -> None:
     assert f" joint shares one seed with target-only{said}much." in text
 
 
-def worth(labels: int, equal: float, by_seed: Sequence[float] = (), row: str = "joint") -> Worth:
-    return Worth(row, labels, "target-only", equal, tuple(by_seed), 4, 16)
+def test_a_study_of_few_steps_says_first_that_it_shows_nothing() -> None:
+    rows = [row("target-only"), row("joint", "target-only", [0.03] * 3, 0.01)]
+
+    def of(*steps: int) -> str:
+        limits = zip(rows, steps, strict=True)
+        entries = (
+            {"entries": tuple({**entry, "manifest": {"max_steps": n}} for entry in one.entries)} for one, n in limits
+        )
+        (text,) = answer([found(*(RowFinding(**{**vars(one), **new}) for one, new in zip(rows, entries, strict=True)))])
+        return text
+
+    assert of(20, 20).startswith(
+        "20 steps show nothing about the methods: this was a trial of the software. On the test"
+    )
+    assert of(1, 1).startswith("1 step shows nothing about the methods: ")
+    for enough in (
+        (100, 100),
+        (20, 100),
+        (-1, 50),
+    ):  # a row may be short on purpose, and one without a limit says nothing
+        assert of(*enough).startswith("On the test images")
+
+
+def worth(
+    labels: int, equal: float, by_seed: Sequence[float] = (), row: str = "joint", verdict: str = "better"
+) -> Worth:
+    return Worth(row, labels, "target-only", equal, tuple(by_seed), 4, 16, verdict)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +125,37 @@ def test_what_a_budget_is_worth_has_its_range_over_seeds() -> None:
         "joint with 8 labels equals target-only with about 9 (by seed: fewer than 4 to more than 16)."
     )
     assert worth_sentence(worth(8, 9.0, [9.0])).endswith("with about 9 (one seed, which may be luck).")
+
+
+def test_a_worth_of_labels_that_is_not_shown_is_not_told_as_if_it_were() -> None:
+    worths = [
+        worth(4, 9.0, verdict="unclear"),
+        worth(8, 13.0, verdict="better"),
+        worth(16, math.inf, verdict="unclear"),
+    ]
+    (text,) = answer([found(row("joint-4"), worths=worths)])
+    assert text.endswith(
+        " %. joint with 8 labels equals target-only with about 13. By their means alone, joint with 4 labels equals "
+        "target-only with about 9; joint with 16 labels is above target-only with 16, the largest budget: this, too, may be "
+        "the luck of the seeds."
+    )
+    (text,) = answer([found(row("joint-4"), worths=[worth(4, 9.0, verdict="one seed")])])
+    assert text.endswith(
+        " %. By one seed alone, joint with 4 labels equals target-only with about 9: this, too, may be luck."
+    )
+
+
+@given(
+    verdict=st.sampled_from(["better", "worse", "unclear", "one seed"]),
+    equal=st.just(0.0) | st.just(math.inf) | st.floats(4, 16),
+    by_seed=st.lists(st.floats(4, 16), max_size=3),
+    labels=st.sampled_from([4, 8, 16]),
+)
+def test_every_sentence_of_a_worth_that_is_not_shown_speaks_of_luck(
+    verdict: str, equal: float, by_seed: list[float], labels: int
+) -> None:
+    one = worth(labels, equal, by_seed, verdict=verdict)
+    (text,) = answer([found(row("joint-4"), worths=[one])])
+    assert ("may be" in text) == (verdict in ("unclear", "one seed"))
+    if verdict in ("unclear", "one seed"):
+        assert "luck" in worth_sentence(one)

@@ -141,6 +141,26 @@ def test_near_duplicates_are_those_of_two_loops() -> None:
     assert {one.second[1]: one.first[1] for one in found} == expected
 
 
+@pytest.mark.parametrize("change", [0, 1])
+def test_the_same_pixels_are_the_same_image_and_others_are_not(change: int) -> None:
+    still = [picture(7).copy() for _ in range(9)]  # more of one hash than are compared
+    for i, image in enumerate(still):
+        image[0, 0] += np.uint8(i + 1)
+    other = still[8].copy()
+    other[5, 5, 1] ^= change
+    looks = {"target/train": list(enumerate(map(look_at, still))), "target/test": [(3, look_at(other))]}
+    (twins,) = near_duplicates(looks)
+    assert twins.same == (change == 0) and (change or twins.first == ("target/train", 8))
+    assert look_at(picture(7)).digest != look_at(picture(7).reshape(60, 40, 3)).digest
+
+
+def test_a_copy_is_called_the_same_image(folders: Path) -> None:
+    (folders / "test/images/0.png").write_bytes((folders / "train/images/0.png").read_bytes())
+    Image.fromarray(picture(101)).save(folders / "test/images/2.png", compress_level=0)  # other bytes, the same pixels
+    (line,) = [line for line in surveyed(folders).warnings if "target/test" in line and "same image" in line]
+    assert line.startswith("2 of the 3 images of target/test are also in target/train ('0' is the same image as '0')")
+
+
 def test_sets_of_the_source_are_not_compared() -> None:
     looks = [(0, look_at(picture(0)))]
     assert not near_duplicates({"source/train": looks, "source/val": looks})

@@ -240,6 +240,28 @@ def test_a_training_goes_on_only_with_the_same_unlabelled_images(root: Path) -> 
         fit(3, **go_on)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_sees_the_photographs_without_a_mask_among_the_others(root: Path) -> None:
+    write(root / "flat", 9, 60)
+    for i in range(4, 9):
+        (root / f"flat/mask/{i}.png").unlink()
+    data = from_folders(
+        root / "synthetic",
+        (root / "flat/image", root / "flat/mask"),
+        label_space=CLASSES,
+        size=SIZE,
+        unlabelled=root / "flat",
+        blocks=(0.5, 0.25, 0.25),
+        num_workers=0,
+        batch_size=2,
+    )
+    trainer = tiny.trainer(1)
+    trainer.fit(Everything(label_space=data.label_space, network=tiny.NETWORK), datamodule=data)
+    assert data.counts() == {"source/train": 4, "target/train": 2, "target/labelled": 2, "target/unlabelled": 5}
+    further = data.further_images()
+    assert further is not None and [path.stem for path in further.files] == ["4", "5", "6", "7", "8"]
+
+
 def test_a_folder_for_a_domain_is_given_to_the_domain(root: Path) -> None:
     with pytest.raises(ConfigError, match="give the folder to it"):
         from_folders(
