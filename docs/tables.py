@@ -11,7 +11,9 @@ A comment above a table says what it shows: ``<!-- scores minicity/labels.json: 
 
 Scores are of the test, in percent: the mean over the seeds, ± their standard deviation where there are several.
 
-``<!-- weights FILE.json -->`` stands above a table of what ``tests.benchmarks.wrong_pixels`` wrote.
+``<!-- weights FILE.json -->`` stands above a table of what ``tests.benchmarks.wrong_pixels`` wrote, and
+``<!-- budgets FILE.json -->`` above one of a study with label budgets: a line per method, a column per number of labels, in
+brackets the seeds.
 """
 
 import json
@@ -29,6 +31,7 @@ from segzoo.study.statistics import Difference, difference, mean_std
 DOCS = Path(__file__).resolve().parent
 MARK = re.compile(r"<!-- scores (?P<files>\S+\.json(?: \+ \S+\.json)?): (?P<columns>.+) -->\n(?:\|.*\n)*")
 WEIGHTS_MARK = re.compile(r"<!-- weights (?P<file>\S+\.json) -->\n(?:\|.*\n)*")
+BUDGETS_MARK = re.compile(r"<!-- budgets (?P<file>\S+\.json) -->\n(?:\|.*\n)*")
 BY_CLASS = re.compile(r"(IoU|precision|recall)(?: of (.+))?")
 PLAIN = ("uses", "seeds", "minus", "precision", "recall")
 """Columns of which no cell is the best."""
@@ -158,6 +161,29 @@ def weights_table(path: Path) -> str:
     return "\n".join(lines)
 
 
+def budgets_table(path: Path) -> str:
+    """The mIoU of methods by the number of labels, the highest of each number in bold."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for row, seeds in read_runs(path).items():
+        labels = next(iter(seeds.values()))["learned"]["labels"]
+        values = [100 * run["scores"]["test"]["miou"] for run in seeds.values()]
+        found.setdefault(row.rpartition("-")[0], {})[labels] = values
+    budgets = sorted({labels for values in found.values() for labels in values})
+    best = {n: max(mean(values[n]) for values in found.values() if n in values) for n in budgets}
+
+    def cell(values: list[float] | None, most: float) -> str:
+        if values is None:
+            return "–"
+        shown = f"{mean(values):.1f}"
+        shown = f"**{shown}**" if mean(values) == most else shown
+        return shown if len(values) == 1 else f"{shown} ({' '.join(f'{value:.1f}' for value in values)})"
+
+    lines = [f"| mIoU %, by labelled photographs | {' | '.join(map(str, budgets))} |", f"|---|{'---:|' * len(budgets)}"]
+    for method, values in found.items():
+        lines.append(f"| `{method}` | {' | '.join(cell(values.get(n), best[n]) for n in budgets)} |")
+    return "\n".join(lines)
+
+
 def fill(text: str, folder: Path) -> str:
     """A page with its tables as their files say.
 
@@ -171,9 +197,10 @@ def fill(text: str, folder: Path) -> str:
         mark = found[0].splitlines()[0]
         return f"{mark}\n{table(runs, found['columns'].split(', '))}\n"
 
-    text = WEIGHTS_MARK.sub(
-        lambda found: f"{found[0].splitlines()[0]}\n{weights_table(folder / found['file'])}\n", text
-    )
+    for pattern, written in ((WEIGHTS_MARK, weights_table), (BUDGETS_MARK, budgets_table)):
+        text = pattern.sub(
+            lambda found, written=written: f"{found[0].splitlines()[0]}\n{written(folder / found['file'])}\n", text
+        )
     return MARK.sub(made, text)
 
 
@@ -181,7 +208,7 @@ def pages() -> Iterator[Path]:
     """The pages that have such tables."""
     for page in sorted(DOCS.rglob("*.md")):
         text = page.read_text(encoding="utf-8")
-        if MARK.search(text) or WEIGHTS_MARK.search(text):
+        if any(pattern.search(text) for pattern in (MARK, WEIGHTS_MARK, BUDGETS_MARK)):
             yield page
 
 
