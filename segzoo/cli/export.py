@@ -18,7 +18,7 @@ protocol of windows the size of a window. Classes, colours and size are in the f
 The command runs the file on random images and compares its logits with the network's. It keeps no file
 that differs. docs/deployment.md shows how to label a photograph with it.
 
-ONNX needs three packages: pip install 'segzoo-da[export]'"""
+ONNX needs three packages: pip install onnx onnxscript onnxruntime"""
 EXAMPLES = """\
 examples:
   segzoo export --ckpt_path runs/metapix/minicity/default-s0 --out city.onnx

@@ -22,7 +22,7 @@ from segzoo.methods.segmentation import SegmentationMethod
 SUFFIXES = (".onnx", ".pt2")
 LARGEST = 1e-3
 """Difference of two logits, as a share of the largest, above which the file does not do what the network does."""
-INSTALL = "install it with `pip install 'segzoo-da[export]'`"
+INSTALL = "install it with `pip install onnx onnxscript onnxruntime`"
 
 
 @dataclass(frozen=True)

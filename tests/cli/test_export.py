@@ -127,7 +127,7 @@ def test_what_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         (
             "onnx",
-            "error: net.onnx: ONNX files need the package onnx; install it with `pip install 'segzoo-da[export]'`, or",
+            "error: net.onnx: ONNX files need the package onnx; install it with `pip install onnx onnxscript onnxruntime`, or",
         ),
         ("onnxscript", "error: net.onnx: ONNX files need the package onnxscript"),
         ("onnxruntime", ""),
