@@ -60,7 +60,12 @@ def _slopes(true: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """J_k - J_{k-1} (C, N) of pixels of the classes or not (C, N) bool, by falling error; and whether a class occurs (C,)."""
     area = true.sum(1, keepdim=True, dtype=torch.int32)
     # One sum along all rows, less what the rows before have: in one dimension a GPU sums in many blocks at once.
-    hits = true.flatten().cumsum(0, dtype=torch.int32).view_as(true) - (area.cumsum(0, dtype=torch.int32) - area)
-    others = torch.arange(1, true.shape[1] + 1, device=true.device, dtype=torch.int32) - hits
-    lost = 1 - (area - hits).to(dtype) / others.add_(area)
-    return lost.diff(dim=1, prepend=lost.new_zeros(len(lost), 1)), area.squeeze(1) > 0
+    hits = true.flatten().cumsum(0, dtype=torch.int32).view_as(true)
+    hits -= area.cumsum(0, dtype=torch.int32) - area
+    # In place: each of these is as large as the logits.
+    kept = hits.to(dtype).neg_().add_(area)
+    union = hits.neg_().add_(torch.arange(1, true.shape[1] + 1, device=true.device, dtype=torch.int32)).add_(area)
+    lost = kept.div_(union).neg_().add_(1)
+    slopes = lost.clone()
+    slopes[:, 1:] -= lost[:, :-1]
+    return slopes, area.squeeze(1) > 0
