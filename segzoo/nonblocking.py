@@ -5,8 +5,10 @@ from torch import Tensor
 
 
 def sent(whole: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on a device, by way of pinned memory where the device is a GPU."""
-    return whole.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else whole.to(device)
+    """A tensor on a device; from the host to a GPU by way of pinned memory."""
+    if whole.device.type == "cpu" and device.type == "cuda":
+        return whole.pin_memory().to(device, non_blocking=True)
+    return whole.to(device)
 
 
 def bin_counts(index: Tensor, bins: int) -> Tensor:

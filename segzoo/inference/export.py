@@ -104,21 +104,21 @@ def _metadata(method: SegmentationMethod, size: tuple[int, int]) -> dict[str, st
 def _write(plain: nn.Module, size: tuple[int, int], suffix: str, path: Path, metadata: dict[str, str]) -> None:
     device = next(plain.parameters()).device
     example = torch.rand(2, 3, *size, device=device)  # of one image torch would conclude that there is always one
+    names: Any = {"input_names": ["image"], "output_names": ["logits"]}
     with _quiet():
         try:
             program = torch.export.export(plain, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-            if suffix == ".pt2":
-                with path.open("wb") as file:
-                    torch.export.save(program, file, extra_files={"segzoo.json": json.dumps(metadata)})
-                return
-            converted: Any = torch.onnx.export(
-                program, (example,), input_names=["image"], output_names=["logits"], dynamo=True, verbose=False
-            )
+            onnx: Any = torch.onnx.export(program, (example,), dynamo=True, **names) if suffix == ".onnx" else None
         except Exception as error:  # whatever a network holds that cannot be converted
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ConfigError(f"this network cannot be written as {suffix[1:]}: {reason}") from error
-        converted.model.metadata_props.update(metadata)
-        converted.save(path)
+        # Outside: what the disk refuses is no fault of the network.
+        if onnx is not None:
+            onnx.model.metadata_props.update(metadata)
+            onnx.save(path)
+            return
+        with path.open("wb") as file:
+            torch.export.save(program, file, extra_files={"segzoo.json": json.dumps(metadata)})
 
 
 def _compare(plain: nn.Module, size: tuple[int, int], suffix: str, path: Path) -> tuple[int, float, float, float]:

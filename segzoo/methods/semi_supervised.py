@@ -78,7 +78,7 @@ class SemiSupervised(MeanTeacher):
 
     def mix(self, view: View) -> Mixture:
         """CutMix: a box of every image shows another one of the whole batch, with its labels."""
-        box = cut_mix(view.image.shape[-2:], self.image_generators("cut mix", len(view.image)))
-        box = sent(box, view.image.device)
+        drawn = cut_mix(view.image.shape[-2:], self.image_generators("cut mix", len(view.image)))
+        box = sent(drawn, view.image.device)
         image, labels, weights = (paste(box, previous_in_batch(x), x) for x in (view.image, view.labels, view.weights))
         return Mixture(image, labels, weights, mask=torch.zeros_like(box))

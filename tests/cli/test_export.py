@@ -1,5 +1,6 @@
 """`segzoo export`: files that run without segzoo, and label as the checkpoint does."""
 
+import errno
 import json
 import re
 import subprocess
@@ -156,3 +157,13 @@ def test_absent_packages(
 def test_refusals(argv: list[str], says: str, segzoo: Segzoo, checkpoint: Path) -> None:
     result = segzoo("export", "--ckpt_path", checkpoint, *argv)
     assert (result.status, result.err) == (2, f"error: {says}\n") and not list(Path.cwd().iterdir())
+
+
+def test_what_the_disk_refuses_is_no_fault_of_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch.export, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        Predictor(tiny.method("joint").eval(), tiny.SIZE).export(tmp_path / "net.pt2")
+    assert not list(tmp_path.iterdir())

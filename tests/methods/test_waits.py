@@ -76,7 +76,8 @@ def test_nor_do_its_variants(slug: str, options: dict[str, Any]) -> None:
         (lambda x: x * torch.ones(3).sum(), None),  # torch lets a number of the host take part
         (lambda x: (x * torch.ones(3)).sum(), RuntimeError),
         (lambda x: torch.stack([x, torch.ones(())]).sum(), RuntimeError),
-        (lambda x: x * sent(x.detach(), x.device), RuntimeError),
+        (lambda x: x * sent(x.detach(), x.device), None),
+        (lambda x: x * x.detach().pin_memory(), RuntimeError),
     ],
 )
 def test_what_is_noticed(spoil: Any, noticed: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def normal(shape: tuple[int, ...], like: Tensor, generator: Draws) -> Tensor:
         drawn = torch.cat([_standard_normal((1, *shape[1:]), one, one.device) for one in generator])
     else:
         drawn = _standard_normal(shape, generator, like.device if generator is None else generator.device)
-    return (sent(drawn, like.device) if drawn.device.type == "cpu" else drawn.to(like.device)).to(like.dtype)
+    return sent(drawn, like.device).to(like.dtype)
 
 
 def _standard_normal(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:
